@@ -1,0 +1,193 @@
+//! What an algorithm is to the rest of the house. This file names none.
+
+use crate::checkpoint::State;
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::offline::{CriticEstimates, Judge};
+use crate::policy::FrozenPolicy;
+use crate::rng::Rng;
+use crate::run::RunConfig;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// A named stretch of training with a fixed number of steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Phase {
+    pub name: &'static str,
+    pub steps: u64,
+}
+
+/// Scalars of one step, snake_case names; averaged over the steps of one call before they reach the user.
+pub type Metrics = Vec<(&'static str, f64)>;
+
+/// What a step may read and use.
+pub struct Context<'a> {
+    pub data: &'a Dataset,
+    pub run: &'a RunConfig,
+    pub judge: &'a mut Judge,
+    pub rng: &'a mut Rng,
+}
+
+/// A policy the run keeps, under its name.
+pub struct NamedPolicy {
+    /// `averaged` (the one to use) or `selected` (best by the offline estimate).
+    pub name: &'static str,
+    pub policy: FrozenPolicy,
+}
+
+/// One learning system. A trainer drives it phase by phase; every step is one call.
+pub trait Algorithm: Send {
+    /// Phases in order. Constant over the life of the object.
+    fn phases(&self) -> Vec<Phase>;
+
+    /// Performs step `step` (from 0) of phase number `phase`.
+    fn step(&mut self, phase: usize, step: u64, context: &mut Context<'_>) -> Result<Metrics>;
+
+    /// Policies to keep; the first is the one that ships.
+    fn policies(&self) -> Vec<NamedPolicy>;
+
+    /// What the algorithm's own critics say about a policy, if it has any.
+    fn critic_estimates(&mut self, _policy: &FrozenPolicy, _context: &mut Context<'_>) -> Option<CriticEstimates> {
+        None
+    }
+
+    /// Facts for the certificate that only the algorithm knows: gate, branch counts, distance to the data.
+    fn diagnostics(&mut self, _policy: &FrozenPolicy, _context: &mut Context<'_>) -> Map<String, Value> {
+        Map::new()
+    }
+
+    /// Saves or restores everything that changes with training.
+    fn persist(&mut self, state: &mut State) -> Result<()>;
+}
+
+/// A named set of values that differ from the defaults.
+pub struct Preset<C> {
+    pub name: &'static str,
+    pub summary: &'static str,
+    pub config: C,
+    /// Values of the run that the preset changes.
+    pub run: RunConfig,
+}
+
+/// How an algorithm enters the registry: its names, its configuration, its presets, its constructor.
+pub trait Define: Algorithm + Sized + 'static {
+    type Config: Serialize + DeserializeOwned + JsonSchema + 'static;
+    /// Spelling in configuration files and flags.
+    const NAME: &'static str;
+    /// Spelling in tables.
+    const LABEL: &'static str;
+    /// One sentence.
+    const SUMMARY: &'static str;
+
+    /// The documented defaults.
+    fn defaults() -> Self::Config;
+
+    /// Presets, the recommended one first.
+    fn presets() -> Vec<Preset<Self::Config>>;
+
+    /// Refuses values no type can refuse; the message names the key, the value and the remedy.
+    fn check(config: &Self::Config, run: &RunConfig) -> Result<()>;
+
+    /// A fresh instance.
+    fn build(config: Self::Config, context: &mut Context<'_>) -> Result<Self>;
+}
+
+/// One line of the registry, with the types erased.
+pub struct Entry {
+    pub name: &'static str,
+    build: fn(&Value, &mut Context<'_>) -> Result<Box<dyn Algorithm>>,
+    resolve: fn(&Value, &RunConfig) -> Result<Value>,
+    describe: fn() -> Value,
+}
+
+impl Entry {
+    /// The entry of algorithm `A`.
+    pub const fn of<A: Define>() -> Self {
+        Entry { name: A::NAME, build: build::<A>, resolve: resolve::<A>, describe: describe::<A> }
+    }
+
+    /// A fresh instance from a resolved configuration.
+    pub fn build(&self, config: &Value, context: &mut Context<'_>) -> Result<Box<dyn Algorithm>> {
+        (self.build)(config, context)
+    }
+
+    /// Defaults overlaid with `config`; unknown keys, wrong types and impossible values are refused.
+    pub fn resolve(&self, config: &Value, run: &RunConfig) -> Result<Value> {
+        (self.resolve)(config, run)
+    }
+
+    /// `{label, summary, schema, presets}`.
+    pub fn describe(&self) -> Value {
+        (self.describe)()
+    }
+}
+
+/// `defaults` with the keys of `given` put over it.
+pub fn overlay(defaults: Value, given: &Value) -> Value {
+    match (defaults, given) {
+        (Value::Object(mut base), Value::Object(over)) => {
+            base.extend(over.iter().map(|(key, value)| (key.clone(), value.clone())));
+            Value::Object(base)
+        }
+        (base, Value::Null) => base,
+        (_, other) => other.clone(),
+    }
+}
+
+/// Serialises a configuration; a failure is a fault of the type, not of the user.
+pub fn to_value<T: Serialize>(value: &T) -> Result<Value> {
+    serde_json::to_value(value).map_err(|error| Error::Config(error.to_string()))
+}
+
+fn parse<A: Define>(config: &Value) -> Result<A::Config> {
+    serde_json::from_value(overlay(to_value(&A::defaults())?, config)).map_err(|error| Error::Config(format!("{}: {error}", A::NAME)))
+}
+
+fn resolve<A: Define>(config: &Value, run: &RunConfig) -> Result<Value> {
+    let parsed = parse::<A>(config)?;
+    A::check(&parsed, run)?;
+    to_value(&parsed)
+}
+
+fn build<A: Define>(config: &Value, context: &mut Context<'_>) -> Result<Box<dyn Algorithm>> {
+    Ok(Box::new(A::build(parse::<A>(config)?, context)?))
+}
+
+fn describe<A: Define>() -> Value {
+    let mut schema = schemars::schema_for!(A::Config).to_value();
+    let defaults = serde_json::to_value(A::defaults()).unwrap_or_default();
+    let run_defaults = serde_json::to_value(RunConfig::default()).unwrap_or_default();
+    set_defaults(&mut schema, &defaults);
+    let presets: Map<String, Value> = A::presets()
+        .into_iter()
+        .map(|preset| {
+            let config = serde_json::to_value(&preset.config).unwrap_or_default();
+            let run = serde_json::to_value(&preset.run).unwrap_or_default();
+            let body = serde_json::json!({
+                "summary": preset.summary,
+                "run": difference(&run, &run_defaults),
+                "config": difference(&config, &defaults),
+            });
+            (preset.name.to_string(), body)
+        })
+        .collect();
+    serde_json::json!({ "label": A::LABEL, "summary": A::SUMMARY, "schema": schema, "presets": presets })
+}
+
+/// Writes the default of every property into its schema, so that one document says everything about a parameter.
+pub fn set_defaults(schema: &mut Value, defaults: &Value) {
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        for (key, property) in properties {
+            if let (Some(property), Some(default)) = (property.as_object_mut(), defaults.get(key)) {
+                property.insert("default".into(), default.clone());
+            }
+        }
+    }
+}
+
+fn difference(value: &Value, base: &Value) -> Value {
+    let changed = value.as_object().into_iter().flatten().filter(|(key, value)| base.get(key.as_str()) != Some(*value));
+    Value::Object(changed.map(|(key, value)| (key.clone(), value.clone())).collect())
+}

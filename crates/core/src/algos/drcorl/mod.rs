@@ -1,0 +1,545 @@
+//! DRCORL: diffusion-regularised constrained offline reinforcement learning (arXiv 2502.12391).
+//!
+//! 1. *behaviour*: a diffusion model `eps(a_t, s, t)` of the logged actions, (5).
+//! 2. *warm-up*: a Dirac policy `a = tanh(MLP(s))` follows the score term alone, `w(t) (eps - z) da/dphi`, to a mode of the data.
+//! 3. *critics*: reward by implicit Q-learning on dataset actions, (16)(17); cost by an ensemble on the policy's actions with
+//!    pessimism, (18).
+//! 4. *adaptation*: at every step the offline estimate `Chat` of the episodic cost chooses (Algorithm 2)
+//!    `Chat/l <= 1 - h-`: reward step (19); up to `1 + h+`: both, combined by gradient manipulation (12); above: cost step (20).
+//!    The slacks h go to 0 linearly, the temperature beta rises. What ships is the running average of the policy.
+//!
+//! Deviations from the published code (numbers of the spec, section 4.1), all of them repairs: costs are `[B,1]` and asserted
+//! (D1); the cost critic is pessimistic (D2); the spread is over members a state (D3); no environment is ever stepped, neither
+//! for the gate (D5) nor for selection (D6); the PID set point is the limit in the critics' unit, with anti-windup (D7); (12) acts on raw
+//! gradients of the same noise, followed by one optimiser step (D8); returns are summed over episodes as flagged (D9); the
+//! control variate is on. Deviation from the paper: critics start after the warm-up, so that the cost ensemble is evaluated on
+//! the actions of a policy and not of an untrained network.
+
+pub mod config;
+pub mod policy_step;
+
+use crate::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
+use crate::checkpoint::State;
+use crate::critics::{upper_confidence, CostCritic, CostCriticConfig, IqlConfig, IqlCritic};
+use crate::dataset::{discounted_returns, Batch, Dataset};
+use crate::diffusion::BehaviorModel;
+use crate::error::Result;
+use crate::gradient::{branch, branch_without_band, manipulate, slack, Branch};
+use crate::lagrange::{infinite_horizon_episode_cost, infinite_horizon_threshold, Pid, PidConfig};
+use crate::nn::score_net::ScoreNetShape;
+use crate::offline::certificate::CriticEstimate;
+use crate::offline::CriticEstimates;
+use crate::optim::cosine;
+use crate::policy::{FrozenPolicy, Policy};
+use crate::run::RunConfig;
+use config::{Adaptation, BehaviorData, CostStep, DrcorlConfig, Gate, GateStates, RewardScaling};
+use policy_step::{GuidanceScaler, ScoreStep};
+use serde_json::{json, Map, Value};
+use tch::{Kind, Tensor};
+
+const BEHAVIOR: usize = 0;
+const WARMUP: usize = 1;
+const CRITICS: usize = 2;
+/// Smallest limit the estimate is divided by, so that a limit of 0 asks for a cost below this.
+const LIMIT_FLOOR: f64 = 0.1;
+/// Rows in the averages of the certificate.
+const REPORT_ROWS: usize = 4096;
+
+/// The state of a run.
+pub struct Drcorl {
+    config: DrcorlConfig,
+    behavior: BehaviorModel,
+    behavior_rows: Tensor,
+    policy: Policy,
+    reward: IqlCritic,
+    cost: CostCritic,
+    /// Monte-Carlo values of reward and cost in the critics' unit, `[N,2]`.
+    monte_carlo: Tensor,
+    reward_factor: f64,
+    safe_rows: Option<Tensor>,
+    reward_scaler: GuidanceScaler,
+    cost_scaler: GuidanceScaler,
+    pid: Pid,
+    /// Offline estimate of the episodic cost that the switch reads.
+    estimate: f64,
+    branches: BranchCounts,
+    selected: Selected,
+}
+
+#[derive(Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
+struct BranchCounts {
+    reward: u64,
+    band: u64,
+    cost: u64,
+    capped: u64,
+    stalled: u64,
+}
+
+/// The best averaged policy so far by the offline estimate.
+struct Selected {
+    policy: FrozenPolicy,
+    found: bool,
+    step: u64,
+    ret: f64,
+}
+
+impl Define for Drcorl {
+    type Config = DrcorlConfig;
+    const NAME: &'static str = "drcorl";
+    const LABEL: &'static str = "DRCORL";
+    const SUMMARY: &'static str = "Diffusion-regularised policy, pessimistic cost critics, gradient manipulation, Safe Adaptation behind an offline gate.";
+
+    fn defaults() -> DrcorlConfig {
+        DrcorlConfig::default()
+    }
+
+    fn presets() -> Vec<Preset<DrcorlConfig>> {
+        DrcorlConfig::presets()
+    }
+
+    fn check(config: &DrcorlConfig, run: &RunConfig) -> Result<()> {
+        config.check(run)
+    }
+
+    fn build(config: DrcorlConfig, context: &mut Context<'_>) -> Result<Self> {
+        let (data, run) = (context.data, context.run);
+        let (states, actions, device) = (data.observations(), data.actions(), data.device());
+        let shape = ScoreNetShape {
+            observations: states,
+            actions,
+            hidden: config.behavior_hidden,
+            blocks: config.behavior_blocks,
+            expansion: config.behavior_expansion,
+        };
+        let behavior = BehaviorModel::new(shape, config.behavior_dropout, config.behavior_weight_decay, device, context.rng);
+        let policy = Policy::new(states, actions, &config.actor_hidden, true, device, context.rng);
+        let reward = IqlCritic::new("reward", states, actions, &config.critic_hidden, reward_rates(&config), device, context.rng);
+        let cost_rates = cost_rates(&config, data);
+        let cost =
+            CostCritic::new("cost", states, actions, config.cost_members, &config.critic_hidden, cost_rates, device, context.rng);
+        let reward_factor = reward_factor(data, config.reward_scaling) * config.unit();
+        let safe = data.rows_where(|episode| episode.cost <= run.cost_limit);
+        let safe_rows = (safe.numel() > 0).then_some(safe);
+        let behavior_rows = match (config.behavior_data, &safe_rows) {
+            (BehaviorData::Safe, Some(rows)) => rows.shallow_clone(),
+            _ => data.rows_where(|_| true),
+        };
+        let [kp, ki, kd] = config.pid;
+        let set_point = infinite_horizon_threshold(run.cost_limit, config.gamma, data.episode_length) * config.unit();
+        let caps = 100.0;
+        let selected = Selected { policy: policy.averaged(), found: false, step: 0, ret: f64::NEG_INFINITY };
+        Ok(Drcorl {
+            monte_carlo: monte_carlo(data, &config, reward_factor),
+            pid: Pid::new(PidConfig { kp, ki, kd, set_point, integral_cap: caps, multiplier_cap: caps }),
+            config,
+            behavior,
+            behavior_rows,
+            policy,
+            reward,
+            cost,
+            reward_factor,
+            safe_rows,
+            reward_scaler: GuidanceScaler::default(),
+            cost_scaler: GuidanceScaler::default(),
+            estimate: f64::MAX,
+            branches: BranchCounts::default(),
+            selected,
+        })
+    }
+}
+
+fn reward_rates(config: &DrcorlConfig) -> IqlConfig {
+    IqlConfig {
+        gamma: config.gamma,
+        expectile: config.reward_expectile,
+        target_rate: config.reward_target_rate,
+        q_lr: config.critic_lr,
+        v_lr: config.critic_lr,
+    }
+}
+
+fn cost_rates(config: &DrcorlConfig, data: &Dataset) -> CostCriticConfig {
+    let costs = &data.columns.costs;
+    let (low, high) = costs.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &c| (low.min(c), high.max(c)));
+    let scale = config.unit() / (1.0 - config.gamma);
+    CostCriticConfig {
+        gamma: config.gamma,
+        target_rate: config.cost_target_rate,
+        lr: config.critic_lr,
+        backup: config.cost_backup,
+        backup_k: config.cost_backup_k,
+        pessimism: config.pessimism,
+        alpha: config.pessimism_alpha,
+        // A terminal ends the costs, so 0 is always reachable.
+        clamp: config.cost_clamp.then(|| (f64::from(low.min(0.0)) * scale, f64::from(high.max(0.0)) * scale)),
+        value: None,
+    }
+}
+
+/// Factor that brings rewards to the scale the critic expects (D9: episodes end where they are flagged to end).
+pub fn reward_factor(data: &Dataset, scaling: RewardScaling) -> f64 {
+    let rewards = &data.columns.rewards;
+    let count = rewards.len() as f64;
+    let scale = match scaling {
+        RewardScaling::Magnitude => {
+            let mean = rewards.iter().map(|&r| f64::from(r)).sum::<f64>() / count;
+            let magnitude = rewards.iter().map(|&r| f64::from(r).abs()).sum::<f64>() / count;
+            let variance = rewards.iter().map(|&r| (f64::from(r) - mean).powi(2)).sum::<f64>() / count;
+            magnitude + variance.sqrt()
+        }
+        RewardScaling::ReturnRange => {
+            let returns = data.episodes.iter().map(|episode| episode.ret);
+            let (low, high) = returns.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), r| (low.min(r), high.max(r)));
+            (high - low) / 1000.0
+        }
+    };
+    if scale > 0.0 {
+        1.0 / scale
+    } else {
+        1.0
+    }
+}
+
+fn monte_carlo(data: &Dataset, config: &DrcorlConfig, reward_factor: f64) -> Tensor {
+    // `discounted_returns` gives (1 - gamma) times the sum of its signal.
+    let per_step = 1.0 / (1.0 - config.gamma);
+    let column = |signal: &[f32], factor: f64| {
+        let scaled: Vec<f32> = signal.iter().map(|&x| (f64::from(x) * factor * per_step) as f32).collect();
+        Tensor::from_slice(&discounted_returns(&scaled, &data.episodes, config.gamma)).unsqueeze(1)
+    };
+    let (reward, cost) = (column(&data.columns.rewards, reward_factor), column(&data.columns.costs, config.unit()));
+    Tensor::cat(&[reward, cost], 1).to_device(data.device())
+}
+
+fn join(action: &Tensor, observation: &Tensor) -> Tensor {
+    Tensor::cat(&[action, observation], 1)
+}
+
+impl Drcorl {
+    fn behavior_step(&mut self, step: u64, context: &mut Context<'_>) -> Metrics {
+        let config = &self.config;
+        let batch = context.data.sample_from(&self.behavior_rows, config.behavior_batch, context.rng);
+        let (rows, device) = (batch.len(), context.data.device());
+        let unit = context.rng.uniform(&[rows], device);
+        let noise = context.rng.normal(&[rows, context.data.actions()], device);
+        let masks = self.behavior.masks(rows, context.rng);
+        let lr = cosine(config.behavior_lr, config.behavior_lr_final, step, config.behavior_steps);
+        let result = self.behavior.step(&batch.observation(), &batch.action(), &unit, &noise, masks, lr);
+        vec![("behavior_loss", result.loss)]
+    }
+
+    fn score_step(&mut self, batch: &Batch, context: &mut Context<'_>) -> ScoreStep {
+        let device = context.data.device();
+        let unit = context.rng.uniform(&[batch.len()], device);
+        let noise = context.rng.normal(&[batch.len(), context.data.actions()], device);
+        let observation = batch.observation().contiguous();
+        let (weight, control) = (self.config.score_weight, self.config.control_variate);
+        ScoreStep::new(&mut self.policy, &self.behavior, observation, &unit, &noise, weight, control)
+    }
+
+    fn warmup_step(&mut self, step: u64, context: &mut Context<'_>) -> Metrics {
+        let batch = context.data.sample(self.config.actor_batch, context.rng);
+        let score = self.score_step(&batch, context);
+        let result = score.gradient(&mut self.policy, None);
+        let lr = cosine(self.config.warmup_lr, 0.1 * self.config.warmup_lr, step, self.config.warmup_steps);
+        self.policy.apply(&result.gradient, lr, self.config.average_keep);
+        let error = (&score.action - batch.action()).square().mean(Kind::Double).double_value(&[]);
+        vec![("policy_loss", result.loss), ("action_mse", error)]
+    }
+
+    fn reward_update(&mut self, batch: &Batch) -> Result<f64> {
+        let signal = batch.reward() * self.reward_factor;
+        let step = self.reward.step(&batch.state_action(), &batch.observation(), &batch.next_observation(), &signal, &batch.terminal())?;
+        Ok(step.critic_loss)
+    }
+
+    fn cost_update(&mut self, batch: &Batch) -> Result<f64> {
+        let next = batch.next_observation().contiguous();
+        let observation = batch.observation().contiguous();
+        let next_state_action = join(&self.policy.act(&next), &next);
+        let policy_state_action = join(&self.policy.act(&observation), &observation);
+        let signal = batch.cost() * self.config.unit();
+        self.cost.step(&batch.state_action(), &signal, &batch.terminal(), &next_state_action, Some(&policy_state_action))
+    }
+
+    fn critic_step(&mut self, step: u64, context: &mut Context<'_>) -> Result<Metrics> {
+        let batch = context.data.sample(self.config.critic_batch, context.rng);
+        if step < self.config.critic_init_steps {
+            let returns = self.monte_carlo.index_select(0, &batch.rows);
+            let (state_action, observation) = (batch.state_action(), batch.observation());
+            let reward = self.reward.regress(&state_action, &observation, &returns.narrow(1, 0, 1))?;
+            let cost = self.cost.regress(&state_action, &returns.narrow(1, 1, 1))?;
+            return Ok(vec![("reward_critic_loss", reward), ("cost_critic_loss", cost)]);
+        }
+        let (reward, cost) = (self.reward_update(&batch)?, self.cost_update(&batch)?);
+        Ok(vec![("reward_critic_loss", reward), ("cost_critic_loss", cost)])
+    }
+
+    fn adaptation_step(&mut self, step: u64, context: &mut Context<'_>) -> Result<Metrics> {
+        if step == 0 {
+            self.policy.restart_average();
+            self.cost.config.target_rate = self.config.adaptation_target_rate;
+        }
+        for _ in 0..self.config.reward_updates_per_step {
+            let batch = context.data.sample(self.config.critic_batch, context.rng);
+            self.reward_update(&batch)?;
+        }
+        let mut cost_loss = 0.0;
+        for _ in 0..self.config.cost_updates_per_step {
+            let batch = context.data.sample(self.config.critic_batch, context.rng);
+            cost_loss += self.cost_update(&batch)? / self.config.cost_updates_per_step as f64;
+        }
+        if step % self.config.gate_interval == 0 {
+            self.estimate = self.gate_estimate(context);
+        }
+        let policy_loss = self.policy_step(step, context);
+        if (step + 1) % self.config.candidate_interval == 0 || step + 1 == self.config.adaptation_steps {
+            self.consider(step, context);
+        }
+        let run = context.run;
+        Ok(vec![
+            ("policy_loss", policy_loss),
+            ("cost_critic_loss", cost_loss),
+            ("cost_estimate", self.estimate),
+            ("cost_limit", run.cost_limit),
+            ("beta", self.config.beta(step)),
+        ])
+    }
+
+    /// Algorithm 2: picks the branch, forms the gradient, makes one optimiser step.
+    fn policy_step(&mut self, step: u64, context: &mut Context<'_>) -> f64 {
+        let total = self.config.adaptation_steps;
+        let normalised = self.estimate / context.run.cost_limit.max(LIMIT_FLOOR);
+        let above = slack(self.config.slack_above, step, total);
+        let chosen = match self.config.adaptation {
+            Adaptation::Band => branch(normalised, slack(self.config.slack_below, step, total), above),
+            Adaptation::Crpo => branch_without_band(normalised, above),
+        };
+        let batch = context.data.sample(self.config.actor_batch, context.rng);
+        let score = self.score_step(&batch, context);
+        let state_action = join(&score.action, &batch.observation());
+        let beta = self.config.beta(step);
+        let (gradient, loss) = match chosen {
+            Branch::Reward => {
+                self.branches.reward += 1;
+                self.reward_gradient(&score, &state_action, beta)
+            }
+            Branch::Cost => {
+                self.branches.cost += 1;
+                self.cost_gradient(&score, &state_action, beta)
+            }
+            Branch::Band => {
+                self.branches.band += 1;
+                self.band_gradient(&score, &state_action, beta, normalised)
+            }
+        };
+        let lr = cosine(self.config.actor_lr, self.config.actor_lr_final, step, total);
+        self.policy.apply(&gradient, lr, self.config.average_keep);
+        loss
+    }
+
+    fn reward_gradient(&mut self, score: &ScoreStep, state_action: &Tensor, beta: f64) -> (Tensor, f64) {
+        let guidance = self.reward.guidance(state_action, score.action.size()[1]).1;
+        let push = self.reward_scaler.scale(&guidance, self.config.guidance_scale) * beta;
+        let step = score.gradient(&mut self.policy, Some(&push));
+        (step.gradient, step.loss)
+    }
+
+    /// (20), or the Lagrangian step that takes its place.
+    fn cost_gradient(&mut self, score: &ScoreStep, state_action: &Tensor, beta: f64) -> (Tensor, f64) {
+        let actions = score.action.size()[1];
+        let (values, cost) = self.cost.guidance(state_action, actions, self.config.cost_guidance_k);
+        let cost = self.cost_scaler.scale(&cost, self.config.guidance_scale);
+        let push = match self.config.cost_step {
+            CostStep::Cost => cost * -beta,
+            kind => {
+                let multiplier = match kind {
+                    CostStep::LagrangianPid => self.pid.update(values.mean(Kind::Double).double_value(&[])),
+                    _ => self.config.multiplier,
+                };
+                let reward = self.reward.guidance(state_action, actions).1;
+                (self.reward_scaler.scale(&reward, self.config.guidance_scale) - cost * multiplier) * beta
+            }
+        };
+        let step = score.gradient(&mut self.policy, Some(&push));
+        (step.gradient, step.loss)
+    }
+
+    fn band_gradient(&mut self, score: &ScoreStep, state_action: &Tensor, beta: f64, normalised: f64) -> (Tensor, f64) {
+        let (reward, reward_loss) = self.reward_gradient(score, state_action, beta);
+        let (cost, cost_loss) = self.cost_gradient(score, state_action, beta);
+        let combined = manipulate(&reward, &cost, self.config.manipulation_cap);
+        self.branches.capped += u64::from(combined.capped);
+        self.branches.stalled += u64::from(combined.stalled);
+        let gradient = match (combined.stalled, normalised > 1.0) {
+            (false, _) => combined.gradient,
+            (true, true) => cost,
+            (true, false) => reward,
+        };
+        (gradient, 0.5 * (reward_loss + cost_loss))
+    }
+
+    /// Offline estimate of the live policy's episodic cost by the chosen gate.
+    fn gate_estimate(&mut self, context: &mut Context<'_>) -> f64 {
+        let critics = |drcorl: &mut Self, context: &mut Context<'_>| {
+            let rows = drcorl.states(drcorl.config.gate_states, drcorl.config.gate_batch, context);
+            let observation = context.data.gather(&rows).observation().contiguous();
+            let action = drcorl.policy.act(&observation);
+            drcorl.critic_estimate(&action, &observation, drcorl.config.gate_k, context.data).ucb
+        };
+        if self.config.gate == Gate::CriticUcb || !context.judge.valid() {
+            return critics(self, context);
+        }
+        let policy = &mut self.policy;
+        let model = context.judge.rollout(context.data, Some(self.config.gate_rollouts), |observation| policy.act(observation));
+        let upper = model.map_or(f64::MAX, |model| model.upper(context.run.certificate_k));
+        match self.config.gate {
+            Gate::Max => upper.max(critics(self, context)),
+            _ => upper,
+        }
+    }
+
+    /// Row numbers of `count` states of one set.
+    fn states(&self, set: GateStates, count: usize, context: &mut Context<'_>) -> Tensor {
+        let data = context.data;
+        let candidates = match (set, &self.safe_rows) {
+            (GateStates::Initial, _) => data.starts(),
+            (GateStates::Safe, Some(rows)) => rows.shallow_clone(),
+            _ => return context.rng.rows(count, data.len(), data.device()),
+        };
+        let picks = context.rng.rows(count, candidates.size()[0], data.device());
+        candidates.index_select(0, &picks)
+    }
+
+    /// Mean and upper confidence value over members, averaged over states, in cost an episode.
+    fn critic_estimate(&mut self, action: &Tensor, observation: &Tensor, k: f64, data: &Dataset) -> CriticEstimate {
+        let values = self.cost.values(&join(action, observation));
+        let episodic = |column: Tensor| {
+            let discounted = column.mean(Kind::Double).double_value(&[]) / self.config.unit();
+            infinite_horizon_episode_cost(discounted, self.config.gamma, data.episode_length)
+        };
+        CriticEstimate { mean: episodic(upper_confidence(&values, 0.0)), ucb: episodic(upper_confidence(&values, k)) }
+    }
+
+    /// Keeps the averaged policy if its estimate is within the margin and its estimated return is the best so far.
+    fn consider(&mut self, step: u64, context: &mut Context<'_>) {
+        let averaged = self.policy.averaged();
+        let run = context.run;
+        let (cost, ret) = match context.judge.rollout(context.data, Some(self.config.gate_rollouts), |o| averaged.act(o)) {
+            Some(model) if context.judge.valid() => (model.upper(run.certificate_k), model.ret),
+            _ => {
+                let rows = self.states(self.config.gate_states, self.config.gate_batch, context);
+                let observation = context.data.gather(&rows).observation().contiguous();
+                let action = averaged.act(&observation);
+                let value = self.reward.guidance(&join(&action, &observation), action.size()[1]).0;
+                let cost = self.critic_estimate(&action, &observation, self.config.gate_k, context.data).ucb;
+                (cost, value.mean(Kind::Double).double_value(&[]))
+            }
+        };
+        if cost <= run.certificate_margin * run.cost_limit && ret > self.selected.ret {
+            self.selected = Selected { policy: averaged, found: true, step: step + 1, ret };
+        }
+    }
+}
+
+impl Algorithm for Drcorl {
+    fn phases(&self) -> Vec<Phase> {
+        let config = &self.config;
+        vec![
+            Phase { name: "behaviour", steps: config.behavior_steps },
+            Phase { name: "warm-up", steps: config.warmup_steps },
+            Phase { name: "critics", steps: config.critic_init_steps + config.critic_steps },
+            Phase { name: "adaptation", steps: config.adaptation_steps },
+        ]
+    }
+
+    fn step(&mut self, phase: usize, step: u64, context: &mut Context<'_>) -> Result<Metrics> {
+        match phase {
+            BEHAVIOR => Ok(self.behavior_step(step, context)),
+            WARMUP => Ok(self.warmup_step(step, context)),
+            CRITICS => self.critic_step(step, context),
+            _ => self.adaptation_step(step, context),
+        }
+    }
+
+    fn policies(&self) -> Vec<NamedPolicy> {
+        let mut policies = vec![NamedPolicy { name: "averaged", policy: self.policy.averaged() }];
+        if self.selected.found {
+            policies.push(NamedPolicy { name: "selected", policy: self.selected.policy.duplicate() });
+        }
+        policies
+    }
+
+    fn critic_estimates(&mut self, policy: &FrozenPolicy, context: &mut Context<'_>) -> Option<CriticEstimates> {
+        let mut on = |set: GateStates| {
+            let rows = self.states(set, REPORT_ROWS, context);
+            let observation = context.data.gather(&rows).observation().contiguous();
+            let action = policy.act(&observation);
+            self.critic_estimate(&action, &observation, self.config.gate_k, context.data)
+        };
+        Some(CriticEstimates { dataset: on(GateStates::Dataset), initial: on(GateStates::Initial), safe: on(GateStates::Safe) })
+    }
+
+    fn diagnostics(&mut self, policy: &FrozenPolicy, context: &mut Context<'_>) -> Map<String, Value> {
+        let fell_back = self.config.gate != Gate::CriticUcb && !context.judge.valid();
+        let used = if fell_back { Gate::CriticUcb } else { self.config.gate };
+        let reason = fell_back.then(|| {
+            let reasons = context.judge.validity().map(|validity| validity.reasons.join("; ")).unwrap_or_default();
+            format!("the dynamics models failed their test on held-out episodes: {reasons}")
+        });
+        let selected = self.selected.found.then(|| json!({ "step": self.selected.step, "estimated_return": self.selected.ret }));
+        let body = json!({
+            "gate": { "requested": self.config.gate, "used": used, "fallback_reason": reason },
+            "branches": self.branches,
+            "policy_distance": self.distance(policy, context),
+            "selected": selected,
+        });
+        body.as_object().cloned().unwrap_or_default()
+    }
+
+    fn persist(&mut self, state: &mut State) -> Result<()> {
+        state.group("behavior", |state| self.behavior.persist(state))?;
+        state.group("policy", |state| self.policy.persist(state))?;
+        state.group("reward", |state| self.reward.persist(state))?;
+        state.group("cost", |state| self.cost.persist(state))?;
+        state.value("cost_target_rate", &mut self.cost.config.target_rate)?;
+        state.group("reward_scaler", |state| self.reward_scaler.persist(state))?;
+        state.group("cost_scaler", |state| self.cost_scaler.persist(state))?;
+        state.group("pid", |state| self.pid.persist(state))?;
+        state.value("estimate", &mut self.estimate)?;
+        state.value("branches", &mut self.branches)?;
+        state.value("selected_found", &mut self.selected.found)?;
+        state.value("selected_step", &mut self.selected.step)?;
+        // Negative infinity is no JSON number; before anything is found the comparison value follows from that.
+        let mut ret = if self.selected.found { self.selected.ret } else { 0.0 };
+        state.value("selected_return", &mut ret)?;
+        self.selected.ret = if self.selected.found { ret } else { f64::NEG_INFINITY };
+        state.group("selected", |state| self.selected.policy.persist(state))
+    }
+}
+
+impl Drcorl {
+    /// How far the policy is from the logged actions: plainly, and by the score residual in units of its pull kappa.
+    fn distance(&mut self, policy: &FrozenPolicy, context: &mut Context<'_>) -> Value {
+        const DRAWS: i64 = 32;
+        const ROWS: usize = 256;
+        let batch = context.data.sample(REPORT_ROWS, context.rng);
+        let action = policy.act(&batch.observation());
+        let action_mse = (&action - batch.action()).square().mean(Kind::Double).double_value(&[]);
+        let batch = context.data.sample(ROWS, context.rng);
+        let observation = batch.observation().repeat_interleave_self_int(DRAWS, 0i64, None);
+        let action = policy.act(&observation);
+        let rows = observation.size()[0];
+        let noise = context.rng.normal(&[rows, context.data.actions()], context.data.device());
+        let unit = context.rng.uniform(&[rows], context.data.device());
+        let diffused = crate::diffusion::diffuse(&action, &unit, &noise, crate::diffusion::POLICY_TIME);
+        let residual = self.behavior.predict(&diffused.noisy, &observation, &diffused.time) - noise;
+        let pull = residual * self.config.score_weight.at(&diffused.alpha, &diffused.sigma);
+        let mean_pull = pull.view([-1, DRAWS, context.data.actions()]).mean_dim(1i64, false, Kind::Float);
+        let score_distance = mean_pull.square().mean(Kind::Double).double_value(&[]).sqrt() / self.config.score_weight.kappa(0.25);
+        json!({ "action_mse": action_mse, "score_distance": score_distance })
+    }
+}
+
+#[cfg(test)]
+mod tests;

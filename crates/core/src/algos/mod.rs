@@ -1,0 +1,22 @@
+//! The registry: one line an algorithm.
+
+pub mod bc;
+pub mod drcorl;
+
+use crate::algorithm::Entry;
+use crate::error::{Error, Result};
+
+/// Every algorithm the package knows.
+pub static REGISTRY: &[Entry] = &[
+    Entry::of::<drcorl::Drcorl>(),
+    Entry::of::<bc::Bc>(),
+    Entry::of::<bc::BcSafe>(),
+];
+
+/// The entry of that name.
+pub fn find(name: &str) -> Result<&'static Entry> {
+    REGISTRY.iter().find(|entry| entry.name == name).ok_or_else(|| {
+        let known: Vec<_> = REGISTRY.iter().map(|entry| entry.name).collect();
+        Error::Config(format!("algorithm is {name}; give one of {}", known.join(", ")))
+    })
+}

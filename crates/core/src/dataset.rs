@@ -1,0 +1,338 @@
+//! The logged data on the device, normalised once, and the batches drawn from it.
+
+use crate::checkpoint::State;
+use crate::error::{Error, Result};
+use crate::rng::Rng;
+use drcorl_data::{Columns, Episode};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tch::{Device, Tensor};
+
+/// Smallest standard deviation an observation is divided by: constant entries must not explode.
+const STD_FLOOR: f64 = 0.01;
+/// Smallest half width of the action box.
+const ACTION_FLOOR: f32 = 1e-6;
+
+/// Observation statistics and action box, learnt from the data and stored in every checkpoint and policy file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Normalizer {
+    /// `[S]`
+    pub observation_mean: Vec<f32>,
+    /// `[S]`, at least 0.01
+    pub observation_std: Vec<f32>,
+    /// `[A]`, lowest logged action
+    pub action_low: Vec<f32>,
+    /// `[A]`, highest logged action
+    pub action_high: Vec<f32>,
+}
+
+impl Normalizer {
+    /// Statistics of all transitions.
+    pub fn fit(columns: &Columns) -> Self {
+        let (states, actions) = (columns.obs_dim, columns.act_dim);
+        let rows = columns.len().max(1) as f64;
+        let mut mean = vec![0f64; states];
+        for row in columns.observations.chunks_exact(states) {
+            mean.iter_mut().zip(row).for_each(|(m, &x)| *m += f64::from(x) / rows);
+        }
+        let mut variance = vec![0f64; states];
+        for row in columns.observations.chunks_exact(states) {
+            for ((v, m), &x) in variance.iter_mut().zip(&mean).zip(row) {
+                *v += (f64::from(x) - m).powi(2) / rows;
+            }
+        }
+        let mut low = vec![f32::INFINITY; actions];
+        let mut high = vec![f32::NEG_INFINITY; actions];
+        for row in columns.actions.chunks_exact(actions) {
+            for (i, &x) in row.iter().enumerate() {
+                low[i] = low[i].min(x);
+                high[i] = high[i].max(x);
+            }
+        }
+        Normalizer {
+            observation_mean: mean.iter().map(|&m| m as f32).collect(),
+            observation_std: variance.iter().map(|v| v.sqrt().max(STD_FLOOR) as f32).collect(),
+            action_low: low,
+            action_high: high,
+        }
+    }
+
+    /// `(x - mean) / std`, row-major.
+    pub fn observations(&self, raw: &[f32]) -> Vec<f32> {
+        let width = self.observation_mean.len();
+        raw.iter().enumerate().map(|(i, x)| (x - self.observation_mean[i % width]) / self.observation_std[i % width]).collect()
+    }
+
+    /// The action box mapped to [-1,1], row-major; a degenerate dimension maps to 0.
+    pub fn actions(&self, raw: &[f32]) -> Vec<f32> {
+        let width = self.action_low.len();
+        raw.iter()
+            .enumerate()
+            .map(|(i, x)| {
+                let (low, high) = (self.action_low[i % width], self.action_high[i % width]);
+                let half = (high - low) / 2.0;
+                if half <= ACTION_FLOOR {
+                    0.0
+                } else {
+                    ((x - low) / half - 1.0).clamp(-1.0, 1.0)
+                }
+            })
+            .collect()
+    }
+}
+
+/// Transitions on the device. One row of the table is [action | observation | next_observation | reward | cost | terminal], so that
+/// a batch is one gather and a critic's input [action | observation] is a view.
+pub struct Dataset {
+    pub columns: Arc<Columns>,
+    pub episodes: Vec<Episode>,
+    pub normalizer: Normalizer,
+    /// Steps of a full episode L: the longest episode seen, unless the run names one.
+    pub episode_length: usize,
+    table: Tensor,
+    device: Device,
+}
+
+/// Rows drawn from a [`Dataset`]; all views of one gathered matrix.
+pub struct Batch {
+    /// Row numbers `[B]`.
+    pub rows: Tensor,
+    table: Tensor,
+    actions: i64,
+    observations: i64,
+}
+
+impl Batch {
+    fn column(&self, from: i64, width: i64) -> Tensor {
+        self.table.narrow(1, from, width)
+    }
+
+    /// Number of rows B.
+    pub fn len(&self) -> i64 {
+        self.table.size()[0]
+    }
+
+    /// True for a batch without rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `[B, A+S]`
+    pub fn state_action(&self) -> Tensor {
+        self.column(0, self.actions + self.observations)
+    }
+
+    /// `[B, A]`, in [-1,1]
+    pub fn action(&self) -> Tensor {
+        self.column(0, self.actions)
+    }
+
+    /// `[B, S]`, normalised
+    pub fn observation(&self) -> Tensor {
+        self.column(self.actions, self.observations)
+    }
+
+    /// `[B, S]`, normalised
+    pub fn next_observation(&self) -> Tensor {
+        self.column(self.actions + self.observations, self.observations)
+    }
+
+    /// `[B, 1]`, raw
+    pub fn reward(&self) -> Tensor {
+        self.column(self.actions + 2 * self.observations, 1)
+    }
+
+    /// `[B, 1]`, raw
+    pub fn cost(&self) -> Tensor {
+        self.column(self.actions + 2 * self.observations + 1, 1)
+    }
+
+    /// `[B, 1]`, 1 where the environment ended the episode; time limits are bootstrapped through
+    pub fn terminal(&self) -> Tensor {
+        self.column(self.actions + 2 * self.observations + 2, 1)
+    }
+}
+
+impl Dataset {
+    /// Copies the columns to `device`, normalised.
+    ///
+    /// Errs if the data are empty or an episode is longer than the `episode_length` the user stated.
+    pub fn new(columns: Arc<Columns>, episode_length: Option<usize>, device: Device) -> Result<Self> {
+        let episodes = columns.episodes();
+        let longest = episodes.iter().map(Episode::len).max().unwrap_or(0);
+        if longest == 0 {
+            return Err(Error::Data(format!("{}: no transitions", columns.source)));
+        }
+        if let Some(stated) = episode_length {
+            if let Some((index, episode)) = episodes.iter().enumerate().find(|(_, episode)| episode.len() > stated) {
+                return Err(Error::Data(format!(
+                    "{}: episode {index} (rows {} to {}) has {} steps, more than episode_length {stated}; state the task's episode length or leave it out",
+                    columns.source, episode.start, episode.end, episode.len()
+                )));
+            }
+        }
+        let normalizer = Normalizer::fit(&columns);
+        let table = table(&columns, &normalizer, device);
+        let episode_length = episode_length.unwrap_or(longest);
+        Ok(Dataset { columns, episodes, normalizer, episode_length, table, device })
+    }
+
+    /// Number of transitions N.
+    pub fn len(&self) -> i64 {
+        self.table.size()[0]
+    }
+
+    /// True without transitions; never the case after [`Dataset::new`].
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Width of an observation S.
+    pub fn observations(&self) -> i64 {
+        self.columns.obs_dim as i64
+    }
+
+    /// Width of an action A.
+    pub fn actions(&self) -> i64 {
+        self.columns.act_dim as i64
+    }
+
+    /// Where the tensors live.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The rows with these numbers, `[B] int64`.
+    pub fn gather(&self, rows: &Tensor) -> Batch {
+        Batch {
+            rows: rows.shallow_clone(),
+            table: self.table.index_select(0, rows),
+            actions: self.actions(),
+            observations: self.observations(),
+        }
+    }
+
+    /// `size` rows drawn uniformly with replacement.
+    pub fn sample(&self, size: usize, rng: &mut Rng) -> Batch {
+        self.gather(&rng.rows(size, self.len(), self.device))
+    }
+
+    /// `size` rows drawn uniformly with replacement from `candidates [M] int64`.
+    pub fn sample_from(&self, candidates: &Tensor, size: usize, rng: &mut Rng) -> Batch {
+        let picks = rng.rows(size, candidates.size()[0], self.device);
+        self.gather(&candidates.index_select(0, &picks))
+    }
+
+    /// Numbers of all rows of the episodes that pass `keep`, `[M] int64`.
+    pub fn rows_where(&self, keep: impl Fn(&Episode) -> bool) -> Tensor {
+        let rows: Vec<i64> =
+            self.episodes.iter().filter(|episode| keep(episode)).flat_map(|episode| episode.start as i64..episode.end as i64).collect();
+        Tensor::from_slice(&rows).to_device(self.device)
+    }
+
+    /// Numbers of the first rows of all episodes, `[K] int64`.
+    pub fn starts(&self) -> Tensor {
+        let rows: Vec<i64> = self.episodes.iter().map(|episode| episode.start as i64).collect();
+        Tensor::from_slice(&rows).to_device(self.device)
+    }
+
+    /// Saves the normaliser, or checks that the stored one is this dataset's.
+    pub fn persist(&self, state: &mut State) -> Result<()> {
+        let mut normalizer = self.normalizer.clone();
+        let mut rows = self.len();
+        state.value("normalizer", &mut normalizer)?;
+        state.value("rows", &mut rows)?;
+        if normalizer != self.normalizer || rows != self.len() {
+            return Err(Error::Data(format!(
+                "{}: not the dataset this checkpoint was trained on ({rows} transitions there, {} here, or other values); resume with the original file",
+                self.columns.source,
+                self.len()
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn table(columns: &Columns, normalizer: &Normalizer, device: Device) -> Tensor {
+    let (states, actions) = (columns.obs_dim, columns.act_dim);
+    let observations = normalizer.observations(&columns.observations);
+    let next_observations = normalizer.observations(&columns.next_observations);
+    let scaled = normalizer.actions(&columns.actions);
+    let width = actions + 2 * states + 3;
+    let mut rows = Vec::with_capacity(columns.len() * width);
+    for i in 0..columns.len() {
+        rows.extend_from_slice(&scaled[i * actions..(i + 1) * actions]);
+        rows.extend_from_slice(&observations[i * states..(i + 1) * states]);
+        rows.extend_from_slice(&next_observations[i * states..(i + 1) * states]);
+        rows.extend([columns.rewards[i], columns.costs[i], f32::from(u8::from(columns.terminals[i]))]);
+    }
+    Tensor::from_slice(&rows).view([columns.len() as i64, width as i64]).to_device(device)
+}
+
+/// Discounted sums to the end of each episode of `(1 - gamma) * signal`, one a row.
+///
+/// An episode that ended by its time limit would have gone on: its tail is valued at the episode's mean signal. A terminal ends it at 0.
+pub fn discounted_returns(signal: &[f32], episodes: &[Episode], gamma: f64) -> Vec<f32> {
+    let mut returns = vec![0f32; signal.len()];
+    for episode in episodes {
+        let steps = &signal[episode.start..episode.end];
+        let mut value = if episode.terminated { 0.0 } else { steps.iter().map(|&x| f64::from(x)).sum::<f64>() / steps.len() as f64 };
+        for (offset, &x) in steps.iter().enumerate().rev() {
+            value = (1.0 - gamma) * f64::from(x) + gamma * value;
+            returns[episode.start + offset] = value as f32;
+        }
+    }
+    returns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub fn columns(rows: usize, end: impl Fn(usize) -> (bool, bool)) -> Columns {
+        Columns {
+            obs_dim: 2,
+            act_dim: 1,
+            observations: (0..rows * 2).map(|i| i as f32).collect(),
+            next_observations: (2..rows * 2 + 2).map(|i| i as f32).collect(),
+            actions: (0..rows).map(|i| if i % 2 == 0 { -0.5 } else { 1.5 }).collect(),
+            rewards: (0..rows).map(|i| i as f32).collect(),
+            costs: (0..rows).map(|i| (i % 3 == 0) as u8 as f32).collect(),
+            terminals: (0..rows).map(|i| end(i).0).collect(),
+            timeouts: (0..rows).map(|i| end(i).1).collect(),
+            source: "test".into(),
+        }
+    }
+
+    #[test]
+    fn batches_are_views_with_the_stated_shapes() {
+        let data = Dataset::new(Arc::new(columns(12, |i| (i == 3, i == 7))), None, Device::Cpu).unwrap();
+        assert_eq!((data.episodes.len(), data.episode_length), (3, 4));
+        let batch = data.gather(&Tensor::from_slice(&[3i64, 4]));
+        assert_eq!(batch.state_action().size(), [2, 3]);
+        for column in [batch.reward(), batch.cost(), batch.terminal()] {
+            assert_eq!(column.size(), [2, 1]);
+        }
+        assert_eq!(batch.reward().double_value(&[1, 0]), 4.0);
+        assert_eq!((batch.terminal().double_value(&[0, 0]), batch.terminal().double_value(&[1, 0])), (1.0, 0.0));
+        assert_eq!((batch.action().double_value(&[0, 0]), batch.action().double_value(&[1, 0])), (1.0, -1.0));
+        let all = data.gather(&Tensor::arange(12, (tch::Kind::Int64, Device::Cpu))).observation();
+        assert!(all.mean_dim(0i64, false, tch::Kind::Float).abs().max().double_value(&[]) < 1e-5);
+    }
+
+    #[test]
+    fn an_episode_longer_than_stated_is_refused_by_name() {
+        let error = Dataset::new(Arc::new(columns(12, |i| (false, i == 8))), Some(5), Device::Cpu).err().unwrap();
+        assert_eq!(error.code(), "Data");
+        assert!(error.to_string().contains("episode 0") && error.to_string().contains("9 steps"), "{error}");
+    }
+
+    /// A constant signal has a constant normalised value, whatever the episode's length, unless the episode terminated.
+    #[test]
+    fn discounted_returns_continue_through_time_limits() {
+        let data = columns(8, |i| (i == 7, i == 3));
+        let returns = discounted_returns(&[2.0; 8], &data.episodes(), 0.9);
+        assert!(returns[..4].iter().all(|r| (r - 2.0).abs() < 1e-6));
+        assert!((f64::from(returns[4]) - 2.0 * (1.0 - 0.9f64.powi(4))).abs() < 1e-6);
+    }
+}

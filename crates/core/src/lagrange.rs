@@ -1,0 +1,136 @@
+//! The PID multiplier (spec 1.9) and the only place where episodic limits and discounted values are converted (spec 1.10).
+//!
+//! `value` is always undamped: `sum_t gamma^t c_t`. The horizon convention is in the name and must match the critic's done
+//! flag: a critic that bootstraps through time limits is *infinite horizon*, one that stops there is *finite horizon*.
+
+use crate::checkpoint::State;
+use crate::error::Result;
+
+/// Episodic cost of an infinite-horizon value: `(1 - gamma) V L`.
+pub fn infinite_horizon_episode_cost(value: f64, gamma: f64, episode_length: usize) -> f64 {
+    (1.0 - gamma) * value * episode_length as f64
+}
+
+/// Infinite-horizon value that corresponds to an episodic limit: `l / ((1 - gamma) L)`.
+pub fn infinite_horizon_threshold(limit: f64, gamma: f64, episode_length: usize) -> f64 {
+    limit / ((1.0 - gamma) * episode_length as f64)
+}
+
+/// Episodic cost of a finite-horizon value at the start of an episode: `V (1 - gamma) L / (1 - gamma^L)`.
+pub fn finite_horizon_episode_cost(value: f64, gamma: f64, episode_length: usize) -> f64 {
+    let length = episode_length as f64;
+    value * (1.0 - gamma) * length / (1.0 - gamma.powf(length))
+}
+
+/// Finite-horizon value that corresponds to an episodic limit: `l (1 - gamma^L) / ((1 - gamma) L)`.
+pub fn finite_horizon_threshold(limit: f64, gamma: f64, episode_length: usize) -> f64 {
+    let length = episode_length as f64;
+    limit * (1.0 - gamma.powf(length)) / ((1.0 - gamma) * length)
+}
+
+/// Finite-horizon value of a constant step cost, averaged over the times of an episode:
+/// `c/(1-gamma) [1 - gamma (1 - gamma^L) / (L (1 - gamma))]`.
+pub fn finite_horizon_time_average(step_cost: f64, gamma: f64, episode_length: usize) -> f64 {
+    let length = episode_length as f64;
+    step_cost / (1.0 - gamma) * (1.0 - gamma * (1.0 - gamma.powf(length)) / (length * (1.0 - gamma)))
+}
+
+/// Gains and bounds of a [`Pid`].
+#[derive(Clone, Copy, Debug)]
+pub struct PidConfig {
+    pub kp: f64,
+    pub ki: f64,
+    pub kd: f64,
+    /// Value the controlled cost should reach, in the unit of the critic.
+    pub set_point: f64,
+    /// Anti-windup: upper bound of the integral.
+    pub integral_cap: f64,
+    /// Upper bound of the multiplier.
+    pub multiplier_cap: f64,
+}
+
+/// PID control of the Lagrange multiplier; all three parts are clipped at 0 from below.
+#[derive(Clone, Debug)]
+pub struct Pid {
+    config: PidConfig,
+    /// Error of the last update.
+    pub error_old: f64,
+    /// Accumulated error.
+    pub integral: f64,
+    /// Current multiplier, >= 0.
+    pub multiplier: f64,
+}
+
+impl Pid {
+    /// A controller at rest.
+    pub fn new(config: PidConfig) -> Self {
+        Pid { config, error_old: 0.0, integral: 0.0, multiplier: 0.0 }
+    }
+
+    /// One update with the batch mean of the cost critic; returns the new multiplier.
+    pub fn update(&mut self, mean_cost: f64) -> f64 {
+        let PidConfig { kp, ki, kd, set_point, integral_cap, multiplier_cap } = self.config;
+        let error = mean_cost - set_point;
+        let derivative = (error - self.error_old).max(0.0);
+        self.integral = (self.integral + error).clamp(0.0, integral_cap);
+        self.error_old = error;
+        self.multiplier = (kp * error.max(0.0) + ki * self.integral + kd * derivative).clamp(0.0, multiplier_cap);
+        self.multiplier
+    }
+
+    /// Saves or restores the controller's memory.
+    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+        state.value("error_old", &mut self.error_old)?;
+        state.value("integral", &mut self.integral)?;
+        state.value("multiplier", &mut self.multiplier)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pid(set_point: f64, cap: f64) -> Pid {
+        Pid::new(PidConfig { kp: 0.1, ki: 0.003, kd: 0.001, set_point, integral_cap: cap, multiplier_cap: cap })
+    }
+
+    /// U23: a hand-computed response; no derivative while the error falls; bounds hold.
+    #[test]
+    fn step_response() {
+        let mut pid = pid(1.0, f64::INFINITY);
+        assert!((pid.update(3.0) - (0.1 * 2.0 + 0.003 * 2.0 + 0.001 * 2.0)).abs() < 1e-12);
+        assert!((pid.update(2.0) - (0.1 * 1.0 + 0.003 * 3.0)).abs() < 1e-12);
+        assert!((pid.update(-9.0) - 0.0).abs() < 1e-12);
+        assert_eq!(pid.integral, 0.0);
+        let mut bounded = super::tests::pid(0.0, 0.5);
+        for _ in 0..100 {
+            bounded.update(10.0);
+        }
+        assert_eq!((bounded.integral, bounded.multiplier), (0.5, 0.5));
+    }
+
+    /// U24 and D7: a constant cost c gives exactly c L under matching conventions and a factor (1 - gamma^L)^{+-1} when crossed.
+    #[test]
+    fn conversions_match_their_convention() {
+        let (gamma, cost) = (0.99f64, 0.25f64);
+        for (length, factor) in [(100, 0.634), (200, 0.866), (300, 0.951), (500, 0.9934), (1000, 0.99996)] {
+            let infinite = cost / (1.0 - gamma);
+            let decay = 1.0 - gamma.powi(length);
+            let finite = infinite * decay;
+            let truth = cost * length as f64;
+            let length = length as usize;
+            assert!((infinite_horizon_episode_cost(infinite, gamma, length) - truth).abs() < 1e-9);
+            assert!((finite_horizon_episode_cost(finite, gamma, length) - truth).abs() < 1e-9);
+            assert!((infinite_horizon_episode_cost(finite, gamma, length) / truth - decay).abs() < 1e-9);
+            assert!((finite_horizon_episode_cost(infinite, gamma, length) / truth - 1.0 / decay).abs() < 1e-9);
+            assert!((decay - factor).abs() < 5e-4);
+            assert!((infinite_horizon_threshold(truth, gamma, length) - infinite).abs() < 1e-9);
+            assert!((finite_horizon_threshold(truth, gamma, length) - finite).abs() < 1e-9);
+            let average = (0..length).map(|t| cost * (1.0 - gamma.powi((length - t) as i32)) / (1.0 - gamma)).sum::<f64>() / length as f64;
+            assert!((finite_horizon_time_average(cost, gamma, length) - average).abs() < 1e-9);
+        }
+        for (length, threshold) in [(200, 0.43301), (300, 0.31699), (500, 0.19869), (1000, 0.099996)] {
+            assert!((finite_horizon_threshold(1.0, 0.99, length) - threshold).abs() < 6e-6);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The learning core of drcorl: tensors, critics, diffusion, gradient manipulation, offline judgement, algorithms, training runs.
+//!
+//! Reading order: [`algorithm`] (what an algorithm is), [`algos::drcorl`] (the paper's method), [`trainer`] (how a run goes),
+//! [`offline`] (how a policy is judged without an environment).
+
+pub mod algorithm;
+pub mod algos;
+pub mod checkpoint;
+pub mod critics;
+pub mod dataset;
+pub mod diffusion;
+pub mod error;
+pub mod gradient;
+pub mod lagrange;
+pub mod nn;
+pub mod offline;
+pub mod optim;
+pub mod parity;
+pub mod policy;
+pub mod rng;
+pub mod run;
+pub mod trainer;
+
+pub use error::{Error, Result};
+pub use trainer::Trainer;
+
+use run::RunConfig;
+use serde_json::{json, Map, Value};
+
+/// The registry and every parameter: `{algorithms: {name: {label, summary, schema, presets}}, run: schema}`.
+pub fn describe() -> Value {
+    let mut run = schemars::schema_for!(RunConfig).to_value();
+    algorithm::set_defaults(&mut run, &serde_json::to_value(RunConfig::default()).unwrap_or_default());
+    let algorithms: Map<String, Value> =
+        algos::REGISTRY.iter().map(|entry| (entry.name.to_string(), entry.describe())).collect();
+    json!({ "algorithms": algorithms, "run": run })
+}
+
+/// Versions, devices, threads and CPU features of the machine the core runs on.
+pub fn environment() -> Value {
+    #[cfg(target_arch = "x86_64")]
+    let features: Vec<&str> = [
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512vl", is_x86_feature_detected!("avx512vl")),
+    ]
+    .into_iter()
+    .filter_map(|(name, found)| found.then_some(name))
+    .collect();
+    #[cfg(not(target_arch = "x86_64"))]
+    let features: Vec<&str> = Vec::new();
+    let cuda = tch::Cuda::device_count();
+    let devices: Vec<String> = std::iter::once("cpu".to_string()).chain((0..cuda).map(|i| format!("cuda:{i}"))).collect();
+    json!({
+        "core": env!("CARGO_PKG_VERSION"),
+        "libtorch": LIBTORCH_VERSION,
+        "devices": devices,
+        "intra_op_threads": tch::get_num_threads(),
+        "processors": std::thread::available_parallelism().map_or(1, usize::from),
+        "mkldnn": tch::utils::has_mkldnn(),
+        "cpu_features": features,
+    })
+}
+
+/// The libtorch release the bindings are built for.
+pub const LIBTORCH_VERSION: &str = "2.13.0";

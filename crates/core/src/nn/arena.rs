@@ -1,0 +1,144 @@
+//! A flat parameter vector with named views.
+
+use crate::checkpoint::State;
+use crate::error::{Error, Result};
+use crate::rng::Rng;
+use tch::{Device, Kind, Tensor};
+
+/// The position of one parameter in an [`Arena`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(usize);
+
+#[derive(Clone)]
+struct Entry {
+    name: String,
+    shape: Vec<i64>,
+    offset: i64,
+}
+
+/// Collects parameters and their initial values before the vector is laid out.
+#[derive(Default)]
+pub struct ArenaBuilder {
+    entries: Vec<Entry>,
+    values: Vec<f32>,
+}
+
+impl ArenaBuilder {
+    /// Adds a parameter; `value` is called once an element.
+    pub fn add(&mut self, name: &str, shape: &[i64], mut value: impl FnMut() -> f32) -> Slot {
+        let offset = self.values.len() as i64;
+        let len = shape.iter().product::<i64>();
+        self.values.extend((0..len).map(|_| value()));
+        self.entries.push(Entry { name: name.to_string(), shape: shape.to_vec(), offset });
+        Slot(self.entries.len() - 1)
+    }
+
+    /// Adds a weight `[.., out, in]` and a bias `[.., out]` with PyTorch's default of a linear layer: U(-1/sqrt(in), 1/sqrt(in)).
+    pub fn add_linear(&mut self, name: &str, lead: &[i64], fan_out: i64, fan_in: i64, rng: &mut Rng) -> (Slot, Slot) {
+        let bound = 1.0 / (fan_in as f32).sqrt();
+        let weight_shape: Vec<i64> = lead.iter().copied().chain([fan_out, fan_in]).collect();
+        let bias_shape: Vec<i64> = lead.iter().copied().chain([fan_out]).collect();
+        let mut draw = || (2.0 * rng.unit() - 1.0) * bound;
+        let weight = self.add(&format!("{name}.weight"), &weight_shape, &mut draw);
+        let bias = self.add(&format!("{name}.bias"), &bias_shape, &mut draw);
+        (weight, bias)
+    }
+
+    /// Lays the parameters out on `device`.
+    pub fn build(self, device: Device) -> Arena {
+        let values = Tensor::from_slice(&self.values).to_device(device);
+        Arena::over(self.entries, values)
+    }
+}
+
+/// One flat parameter vector `[P]`, one gradient vector `[P]`, and a view of both for every named parameter.
+pub struct Arena {
+    entries: Vec<Entry>,
+    values: Tensor,
+    gradients: Tensor,
+    views: Vec<(Tensor, Tensor)>,
+}
+
+impl Arena {
+    fn over(entries: Vec<Entry>, values: Tensor) -> Self {
+        let gradients = values.zeros_like();
+        let view = |flat: &Tensor, entry: &Entry| {
+            flat.narrow(0, entry.offset, entry.shape.iter().product::<i64>()).view(entry.shape.as_slice())
+        };
+        let views = entries.iter().map(|entry| (view(&values, entry), view(&gradients, entry))).collect();
+        Arena { entries, values, gradients, views }
+    }
+
+    /// An independent copy of the values, for target networks and averages.
+    pub fn duplicate(&self) -> Arena {
+        Arena::over(self.entries.clone(), self.values.copy())
+    }
+
+    /// The parameter at `slot`.
+    pub fn value(&self, slot: Slot) -> &Tensor {
+        &self.views[slot.0].0
+    }
+
+    /// The gradient of the parameter at `slot`.
+    pub fn gradient(&self, slot: Slot) -> &Tensor {
+        &self.views[slot.0].1
+    }
+
+    /// All parameters, `[P]`.
+    pub fn values(&self) -> &Tensor {
+        &self.values
+    }
+
+    /// All gradients, `[P]`, in the order of [`Arena::values`].
+    pub fn gradients(&self) -> &Tensor {
+        &self.gradients
+    }
+
+    /// Number of parameters P.
+    pub fn len(&self) -> i64 {
+        self.values.size1().unwrap_or(0)
+    }
+
+    /// True for an arena without parameters.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The device the vector lives on.
+    pub fn device(&self) -> Device {
+        self.values.device()
+    }
+
+    /// Names in layout order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| entry.name.as_str())
+    }
+
+    /// The parameter of that name and its gradient.
+    pub fn named(&self, name: &str) -> Option<(&Tensor, &Tensor)> {
+        let index = self.entries.iter().position(|entry| entry.name == name)?;
+        Some((&self.views[index].0, &self.views[index].1))
+    }
+
+    /// Overwrites all values with those of an arena of the same layout.
+    pub fn copy_from(&mut self, other: &Arena) {
+        self.values.copy_(&other.values);
+    }
+
+    /// Overwrites one parameter by name; used to start from stored numbers.
+    pub fn set(&mut self, name: &str, value: &Tensor) -> Result<()> {
+        let Some(index) = self.entries.iter().position(|entry| entry.name == name) else {
+            return Err(Error::Data(format!("no parameter named {name}")));
+        };
+        if value.size() != self.entries[index].shape {
+            return Err(Error::Shape(format!("{name}: shape {:?}, expected {:?}", value.size(), self.entries[index].shape)));
+        }
+        self.views[index].0.copy_(&value.to_kind(Kind::Float));
+        Ok(())
+    }
+
+    /// Saves or restores the values.
+    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+        state.tensor("values", &mut self.values)
+    }
+}

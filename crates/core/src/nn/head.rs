@@ -1,0 +1,117 @@
+//! An ensemble with its parameters, optimiser, and optional target copy: what every critic and every policy is made of.
+
+use super::{Arena, ArenaBuilder, Cache, Ensemble};
+use crate::checkpoint::State;
+use crate::error::Result;
+use crate::optim::{soft_update, Adam, AdamConfig};
+use crate::rng::Rng;
+use tch::{Device, Tensor};
+
+/// A trainable ensemble.
+pub struct Head {
+    net: Ensemble,
+    online: Arena,
+    target: Option<Arena>,
+    adam: Adam,
+    cache: Cache,
+    other_cache: Cache,
+}
+
+impl Head {
+    /// A freshly initialised ensemble of `members` networks with `widths` = [in, hidden.., out]; `target` keeps a lagged copy.
+    pub fn new(name: &str, members: usize, widths: &[i64], target: bool, device: Device, rng: &mut Rng) -> Self {
+        let mut builder = ArenaBuilder::default();
+        let net = Ensemble::new(&mut builder, name, members, widths, rng);
+        let online = builder.build(device);
+        let target = target.then(|| online.duplicate());
+        let adam = Adam::new(&online, AdamConfig::default());
+        Head { net, online, target, adam, cache: Cache::default(), other_cache: Cache::default() }
+    }
+
+    /// Number of members E.
+    pub fn members(&self) -> i64 {
+        self.net.members()
+    }
+
+    /// The layout, for readers of single layers.
+    pub fn net(&self) -> &Ensemble {
+        &self.net
+    }
+
+    /// Live parameters.
+    pub fn online(&self) -> &Arena {
+        &self.online
+    }
+
+    /// Live parameters, for loading.
+    pub fn online_mut(&mut self) -> &mut Arena {
+        &mut self.online
+    }
+
+    /// Lagged parameters; the live ones where no copy is kept.
+    pub fn target(&self) -> &Arena {
+        self.target.as_ref().unwrap_or(&self.online)
+    }
+
+    /// Lagged parameters, for loading.
+    pub fn target_mut(&mut self) -> Option<&mut Arena> {
+        self.target.as_mut()
+    }
+
+    /// Live outputs `[B,E*out]`; kept for [`Head::descend`].
+    pub fn forward(&mut self, input: &Tensor) -> &Tensor {
+        self.net.forward(&self.online, input, &mut self.cache)
+    }
+
+    /// Live outputs `[B,E*out]` that leave the activations of [`Head::forward`] alone.
+    pub fn evaluate(&mut self, input: &Tensor) -> Tensor {
+        self.net.forward(&self.online, input, &mut self.other_cache).copy()
+    }
+
+    /// Lagged outputs `[B,E*out]`.
+    pub fn evaluate_target(&mut self, input: &Tensor) -> Tensor {
+        let arena = self.target.as_ref().unwrap_or(&self.online);
+        self.net.forward(arena, input, &mut self.other_cache).copy()
+    }
+
+    /// Lagged outputs `[B,E]` and the gradient with respect to the input `[B,in]` of `sum(weights(outputs) * outputs)`.
+    pub fn target_input_gradient(&mut self, input: &Tensor, weights: impl FnOnce(&Tensor) -> Tensor) -> (Tensor, Tensor) {
+        let arena = self.target.as_ref().unwrap_or(&self.online);
+        let outputs = self.net.forward(arena, input, &mut self.other_cache).copy();
+        let grad_out = weights(&outputs);
+        let gradient = self.net.input_gradient(arena, &grad_out, &mut self.other_cache);
+        (outputs, gradient)
+    }
+
+    /// Gradients of the last [`Head::forward`] with the same input, left in the live arena; `grad_out [B,E*out]`.
+    pub fn backward(&mut self, input: &Tensor, grad_out: &Tensor) {
+        self.net.backward(&self.online, input, grad_out, &mut self.cache);
+    }
+
+    /// One Adam step along the gradients in the live arena.
+    pub fn step(&mut self, lr: f64) {
+        self.adam.step(&mut self.online, lr);
+    }
+
+    /// [`Head::backward`] and [`Head::step`].
+    pub fn descend(&mut self, input: &Tensor, grad_out: &Tensor, lr: f64) {
+        self.backward(input, grad_out);
+        self.step(lr);
+    }
+
+    /// Moves the lagged parameters by `rate` towards the live ones.
+    pub fn follow(&mut self, rate: f64) {
+        if let Some(target) = &mut self.target {
+            soft_update(target, &self.online, rate);
+        }
+    }
+
+    /// Saves or restores parameters, lagged parameters and moments.
+    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+        state.group("online", |state| self.online.persist(state))?;
+        if let Some(target) = &mut self.target {
+            state.group("target", |state| target.persist(state))?;
+        }
+        state.group("adam", |state| self.adam.persist(state))
+    }
+}

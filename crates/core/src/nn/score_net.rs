@@ -1,0 +1,288 @@
+//! The denoiser of the behaviour model: residual MLP on noisy action, observation and a Fourier embedding of time (spec 1.3).
+//!
+//! The published network holds a projection in every block that no output depends on; it is left out, which leaves 1,643,526
+//! trainable and frozen parameters at 17 observations and 6 actions.
+
+use super::{kernels, linear_into, linear_parameter_gradients, Arena, ArenaBuilder, Slot};
+use crate::checkpoint::State;
+use crate::error::Result;
+use crate::rng::Rng;
+use tch::{Device, Kind, Tensor};
+
+/// Width of the time embedding.
+const EMBEDDING: i64 = 128;
+/// Number of frozen frequencies; features are their sine and cosine.
+const FREQUENCIES: i64 = 32;
+/// Standard deviation of the frequencies.
+const FREQUENCY_SCALE: f64 = 30.0;
+const LAYER_NORM_EPS: f64 = 1e-5;
+
+/// Sizes of a [`ScoreNet`].
+#[derive(Clone, Copy, Debug)]
+pub struct ScoreNetShape {
+    pub observations: i64,
+    pub actions: i64,
+    pub hidden: i64,
+    pub blocks: usize,
+    /// Width of the inner layer of a block as a multiple of `hidden`.
+    pub expansion: i64,
+}
+
+struct Linear(Slot, Slot);
+
+struct Block {
+    norm: (Slot, Slot),
+    inner: Linear,
+    outer: Linear,
+}
+
+/// The layout of the denoiser plus its frozen frequencies.
+pub struct ScoreNet {
+    shape: ScoreNetShape,
+    frequencies: Tensor,
+    time: [Linear; 2],
+    input: Linear,
+    blocks: Vec<Block>,
+    output: Linear,
+}
+
+struct BlockCache {
+    /// Input of the layer norm, after dropout.
+    normalised_from: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    normalised: Tensor,
+    inner: Tensor,
+    active: Tensor,
+    mask: Option<Tensor>,
+}
+
+/// What a forward pass keeps for the backward pass.
+pub struct ScoreCache {
+    fourier: Tensor,
+    time_inner: Tensor,
+    time_active: Tensor,
+    joined: Tensor,
+    blocks: Vec<BlockCache>,
+    trunk: Tensor,
+    trunk_active: Tensor,
+}
+
+impl ScoreCache {
+    /// Fourier features `[B,64]`, time embedding `[B,128]` and the trunk after the input layer and after each block `[B,hidden]`.
+    pub fn inspect(&self) -> (Tensor, Tensor, Vec<Tensor>) {
+        let columns = self.joined.size()[1];
+        let mut trunk: Vec<Tensor> = self.blocks.iter().map(|block| block.normalised_from.shallow_clone()).collect();
+        trunk.push(self.trunk.shallow_clone());
+        (self.fourier.shallow_clone(), self.joined.narrow(1, columns - EMBEDDING, EMBEDDING), trunk)
+    }
+}
+
+fn linear(arena: &Arena, layer: &Linear, input: &Tensor) -> Tensor {
+    let weight = arena.value(layer.0);
+    let out = Tensor::empty([input.size()[0], weight.size()[0]], (Kind::Float, input.device()));
+    linear_into(&out, input, weight, arena.value(layer.1));
+    out
+}
+
+fn mish(input: &Tensor) -> Tensor {
+    let out = input.empty_like();
+    kernels::mish(input, &out);
+    out
+}
+
+fn gradients(arena: &Arena, layer: &Linear, grad_out: &Tensor, input: &Tensor) {
+    linear_parameter_gradients(grad_out, input, arena.gradient(layer.0), arena.gradient(layer.1));
+}
+
+impl ScoreNet {
+    /// Registers the network in `builder`; the frequencies are drawn from N(0, 30^2) and never trained.
+    pub fn new(builder: &mut ArenaBuilder, shape: ScoreNetShape, device: Device, rng: &mut Rng) -> Self {
+        let ScoreNetShape { observations, actions, hidden, blocks, expansion } = shape;
+        let mut dense = |builder: &mut ArenaBuilder, name: &str, out: i64, input: i64| {
+            let (weight, bias) = builder.add_linear(name, &[], out, input, rng);
+            Linear(weight, bias)
+        };
+        let time = [
+            dense(builder, "time.0", EMBEDDING, 2 * FREQUENCIES),
+            dense(builder, "time.1", EMBEDDING, EMBEDDING),
+        ];
+        let input = dense(builder, "input", hidden, actions + observations + EMBEDDING);
+        let blocks = (0..blocks)
+            .map(|i| Block {
+                norm: (
+                    builder.add(&format!("blocks.{i}.norm.weight"), &[hidden], || 1.0),
+                    builder.add(&format!("blocks.{i}.norm.bias"), &[hidden], || 0.0),
+                ),
+                inner: dense(builder, &format!("blocks.{i}.inner"), expansion * hidden, hidden),
+                outer: dense(builder, &format!("blocks.{i}.outer"), hidden, expansion * hidden),
+            })
+            .collect();
+        let output = dense(builder, "output", actions, hidden);
+        let frequencies = rng.normal(&[FREQUENCIES], device) * FREQUENCY_SCALE;
+        ScoreNet { shape, frequencies, time, input, blocks, output }
+    }
+
+    /// Frozen frequencies `[32]`.
+    pub fn frequencies_mut(&mut self) -> &mut Tensor {
+        &mut self.frequencies
+    }
+
+    /// Number of action dimensions A.
+    pub fn actions(&self) -> i64 {
+        self.shape.actions
+    }
+
+    /// Saves or restores what is not in the arena.
+    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+        state.tensor("frequencies", &mut self.frequencies)
+    }
+
+    /// Predicted noise `[B,A]` for `noisy_action [B,A]`, `observation [B,S]`, `time [B]`.
+    ///
+    /// `dropout` holds one mask `[B,hidden]` a block, already divided by the keep probability; empty for evaluation.
+    pub fn forward(
+        &self,
+        arena: &Arena,
+        noisy_action: &Tensor,
+        observation: &Tensor,
+        time: &Tensor,
+        dropout: Vec<Tensor>,
+    ) -> (Tensor, ScoreCache) {
+        // The order of the products is that of the reference: at arguments of several hundred, float32 rounding shows.
+        let angle = time.unsqueeze(1) * &self.frequencies * 2.0 * std::f64::consts::PI;
+        let fourier = Tensor::cat(&[angle.sin(), angle.cos()], 1);
+        let time_inner = linear(arena, &self.time[0], &fourier);
+        let time_active = mish(&time_inner);
+        let embedding = linear(arena, &self.time[1], &time_active);
+        let joined = Tensor::cat(&[noisy_action, observation, &embedding], 1);
+        let mut trunk = linear(arena, &self.input, &joined);
+        let mut masks = dropout.into_iter();
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            let (next, cache) = self.block_forward(arena, block, trunk, masks.next());
+            trunk = next;
+            blocks.push(cache);
+        }
+        let trunk_active = mish(&trunk);
+        let output = linear(arena, &self.output, &trunk_active);
+        (output, ScoreCache { fourier, time_inner, time_active, joined, blocks, trunk, trunk_active })
+    }
+
+    fn block_forward(&self, arena: &Arena, block: &Block, input: Tensor, mask: Option<Tensor>) -> (Tensor, BlockCache) {
+        let normalised_from = match &mask {
+            Some(mask) => &input * mask,
+            None => input.shallow_clone(),
+        };
+        let (normalised, mean, rstd) = normalised_from.native_layer_norm(
+            [self.shape.hidden],
+            Some(arena.value(block.norm.0)),
+            Some(arena.value(block.norm.1)),
+            LAYER_NORM_EPS,
+        );
+        let inner = linear(arena, &block.inner, &normalised);
+        let active = mish(&inner);
+        let mut out = linear(arena, &block.outer, &active);
+        let _ = out.g_add_(&input);
+        (out, BlockCache { normalised_from, mean, rstd, normalised, inner, active, mask })
+    }
+
+    /// Backward pass: writes the gradients of all parameters for `grad_out [B,A]`.
+    pub fn backward(&self, arena: &Arena, grad_out: &Tensor, cache: &ScoreCache) {
+        gradients(arena, &self.output, grad_out, &cache.trunk_active);
+        let mut grad = grad_out.mm(arena.value(self.output.0));
+        kernels::mish_backward(&cache.trunk, &mut grad);
+        for (block, cache) in self.blocks.iter().zip(&cache.blocks).rev() {
+            grad = self.block_backward(arena, block, grad, cache);
+        }
+        gradients(arena, &self.input, &grad, &cache.joined);
+        let columns = self.shape.actions + self.shape.observations;
+        let embedding_grad = grad.mm(&arena.value(self.input.0).narrow(1, columns, EMBEDDING));
+        gradients(arena, &self.time[1], &embedding_grad, &cache.time_active);
+        let mut time_grad = embedding_grad.mm(arena.value(self.time[1].0));
+        kernels::mish_backward(&cache.time_inner, &mut time_grad);
+        gradients(arena, &self.time[0], &time_grad, &cache.fourier);
+    }
+
+    fn block_backward(&self, arena: &Arena, block: &Block, grad: Tensor, cache: &BlockCache) -> Tensor {
+        gradients(arena, &block.outer, &grad, &cache.active);
+        let mut inner = grad.mm(arena.value(block.outer.0));
+        kernels::mish_backward(&cache.inner, &mut inner);
+        gradients(arena, &block.inner, &inner, &cache.normalised);
+        let mut from_norm = inner.mm(arena.value(block.inner.0));
+        kernels::layer_norm_backward(
+            &cache.normalised_from,
+            &cache.mean,
+            &cache.rstd,
+            arena.value(block.norm.0),
+            &mut from_norm,
+            arena.gradient(block.norm.0),
+            arena.gradient(block.norm.1),
+        );
+        if let Some(mask) = &cache.mask {
+            let _ = from_norm.g_mul_(mask);
+        }
+        grad + from_norm
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(shape: ScoreNetShape) -> (ScoreNet, Arena, Rng) {
+        let mut rng = Rng::new(5, 0);
+        let mut builder = ArenaBuilder::default();
+        let net = ScoreNet::new(&mut builder, shape, Device::Cpu, &mut rng);
+        (net, builder.build(Device::Cpu), rng)
+    }
+
+    /// U7: parameter count without the dead projections; the frozen frequencies count as parameters of the published network.
+    #[test]
+    fn the_published_size_has_1_643_526_parameters() {
+        let (_, arena, _) = build(ScoreNetShape { observations: 17, actions: 6, hidden: 256, blocks: 3, expansion: 4 });
+        assert_eq!(arena.len(), 1_643_526);
+    }
+
+    fn small() -> ScoreNetShape {
+        ScoreNetShape { observations: 4, actions: 2, hidden: 16, blocks: 2, expansion: 2 }
+    }
+
+    /// U7: no randomness in evaluation.
+    #[test]
+    fn two_evaluations_are_equal() {
+        let (net, arena, mut rng) = build(small());
+        let (x, s, t) = (rng.normal(&[3, 2], Device::Cpu), rng.normal(&[3, 4], Device::Cpu), rng.uniform(&[3], Device::Cpu));
+        let first = net.forward(&arena, &x, &s, &t, vec![]).0;
+        assert_eq!(first, net.forward(&arena, &x, &s, &t, vec![]).0);
+    }
+
+    /// Central differences of sum(weights * output) against the written gradients, with dropout masks.
+    #[test]
+    fn gradients_equal_finite_differences() {
+        let (net, mut arena, mut rng) = build(small());
+        let (x, s, t) = (rng.normal(&[5, 2], Device::Cpu), rng.normal(&[5, 4], Device::Cpu), rng.uniform(&[5], Device::Cpu));
+        let masks: Vec<Tensor> = (0..2).map(|_| rng.uniform(&[5, 16], Device::Cpu).gt(0.3).to_kind(Kind::Float) / 0.7).collect();
+        let copies = || masks.iter().map(Tensor::copy).collect::<Vec<_>>();
+        let weights = rng.normal(&[5, 2], Device::Cpu);
+        let (_, cache) = net.forward(&arena, &x, &s, &t, copies());
+        net.backward(&arena, &weights, &cache);
+        let analytic = arena.gradients().copy();
+        let names: Vec<String> = arena.names().map(str::to_string).collect();
+        for name in names {
+            let (value, _) = arena.named(&name).unwrap();
+            let original = value.copy();
+            let direction = rng.normal(&original.size(), Device::Cpu);
+            let mut at = |step: f64| {
+                arena.set(&name, &(&original + &direction * step)).unwrap();
+                let output = net.forward(&arena, &x, &s, &t, copies()).0;
+                (output * &weights).sum(Kind::Double).double_value(&[])
+            };
+            let numeric = (at(1e-2) - at(-1e-2)) / 2e-2;
+            arena.set(&name, &original).unwrap();
+            let _ = &analytic;
+            let written = (arena.named(&name).unwrap().1 * &direction).sum(Kind::Double).double_value(&[]);
+            assert!((numeric - written).abs() < 2e-2 * (1.0 + written.abs()), "{name}: {numeric} against {written}");
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! A small ensemble of dynamics models (next state, reward, cost, termination) and its rollouts.
+//!
+//! By far the best offline estimator of episodic cost where it is valid, and dangerously wrong where it is not: a model of
+//! observations that do not determine their successor certifies unsafe policies. Hence [`Dynamics::validate`]: actions of episodes
+//! no member has seen are replayed open loop, and predicted returns and costs must match the logged ones.
+
+use crate::checkpoint::State;
+use crate::dataset::Dataset;
+use crate::error::Result;
+use crate::nn::Head;
+use crate::optim::cosine;
+use crate::rng::Rng;
+use crate::run::RunConfig;
+use drcorl_data::Episode;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// How far beyond the data's range, as a share of it, a predicted state may go before it is clipped.
+const RANGE_MARGIN: f64 = 0.05;
+/// Most held-out episodes worth replaying.
+const REPLAY_CAP: usize = 200;
+
+/// E models with outputs [scaled state difference | scaled reward | cost | termination logit].
+pub struct Dynamics {
+    head: Head,
+    members: i64,
+    binary_cost: bool,
+    terminates: bool,
+    delta_std: Tensor,
+    low: Tensor,
+    high: Tensor,
+    reward_mean: f64,
+    reward_std: f64,
+    cost_std: f64,
+    holdout: Vec<usize>,
+    train_rows: Tensor,
+}
+
+/// Predicted episodes: a number a member, and the spread over members.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RolloutEstimate {
+    /// Mean episodic cost over members and starts.
+    pub cost: f64,
+    /// Sample standard deviation of the members' mean costs.
+    pub cost_std: f64,
+    /// Mean undiscounted return.
+    #[serde(rename = "return")]
+    pub ret: f64,
+    /// Sample standard deviation of the members' mean returns.
+    pub return_std: f64,
+    /// Share of predicted states that had to be clipped to the data's range.
+    pub clipped: f64,
+}
+
+impl RolloutEstimate {
+    /// Mean cost plus `k` standard deviations over members.
+    pub fn upper(&self, k: f64) -> f64 {
+        self.cost + k * self.cost_std
+    }
+}
+
+/// Result of the test on held-out episodes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Validity {
+    pub valid: bool,
+    pub reasons: Vec<String>,
+    pub held_out_episodes: usize,
+    pub return_correlation: f64,
+    pub return_bias: f64,
+    pub cost_correlation: f64,
+    /// (predicted - logged) / logged mean cost of the held-out episodes.
+    pub cost_bias: f64,
+}
+
+struct Outputs {
+    delta: Tensor,
+    reward: Tensor,
+    cost: Tensor,
+    terminal: Tensor,
+}
+
+impl Dynamics {
+    /// Untrained models, and the split of the episodes.
+    pub fn new(data: &Dataset, run: &RunConfig, rng: &mut Rng) -> Self {
+        let (states, actions) = (data.observations(), data.actions());
+        let mut order: Vec<usize> = (0..data.episodes.len()).collect();
+        rng.shuffle(&mut order);
+        let held = ((order.len() as f64 * run.holdout_fraction).round() as usize).min(order.len().saturating_sub(1));
+        let mut holdout = order[..held].to_vec();
+        holdout.sort_unstable();
+        let train_rows = data.rows_where(|episode| holdout.binary_search_by_key(&episode.start, |&i| data.episodes[i].start).is_err());
+        let sample = data.gather(&train_rows);
+        let delta = sample.next_observation() - sample.observation();
+        let margin = (sample.next_observation().amax(0i64, false) - sample.next_observation().amin(0i64, false)) * RANGE_MARGIN;
+        let std_of = |column: &Tensor| column.std(true).double_value(&[]).max(1e-6);
+        let costs = &data.columns.costs;
+        let widths: Vec<i64> =
+            std::iter::once(actions + states).chain(run.model_hidden.iter().copied()).chain([states + 3]).collect();
+        Dynamics {
+            head: Head::new("dynamics", run.model_members, &widths, false, data.device(), rng),
+            members: run.model_members as i64,
+            binary_cost: costs.iter().all(|&c| c == 0.0 || c == 1.0),
+            terminates: data.columns.terminals.iter().any(|&t| t),
+            delta_std: delta.std_dim(0i64, true, false).clamp_min(1e-4),
+            low: sample.next_observation().amin(0i64, false) - &margin,
+            high: sample.next_observation().amax(0i64, false) + &margin,
+            reward_mean: sample.reward().mean(Kind::Double).double_value(&[]),
+            reward_std: std_of(&sample.reward()),
+            cost_std: std_of(&sample.cost()),
+            holdout,
+            train_rows,
+        }
+    }
+
+    /// One Adam step of every member on its own rows. Returns the mean loss over members and rows.
+    pub fn step(&mut self, step: u64, data: &Dataset, run: &RunConfig, rng: &mut Rng) -> Result<f64> {
+        let rows = run.model_batch as i64;
+        let batch = data.sample_from(&self.train_rows, run.model_batch * run.model_members, rng);
+        let input = batch.state_action().contiguous().view([rows, -1]);
+        let raw = self.head.forward(&input).view([rows * self.members, -1]);
+        let states = data.observations();
+        let count = (rows * self.members) as f64;
+
+        let delta_target = (batch.next_observation() - batch.observation()) / &self.delta_std;
+        let delta_error = raw.narrow(1, 0, states) - delta_target;
+        let reward_error = raw.narrow(1, states, 1) - (batch.reward() - self.reward_mean) / self.reward_std;
+        let cost_logit = raw.narrow(1, states + 1, 1);
+        let cost_error = if self.binary_cost { cost_logit.sigmoid() - batch.cost() } else { cost_logit - batch.cost() / self.cost_std };
+        let terminal_error = raw.narrow(1, states + 2, 1).sigmoid() - batch.terminal();
+
+        // Gradients of mean squared error (states, reward, real-valued cost) and of cross entropy (flags) are both error / count.
+        let cost_factor = if self.binary_cost { 1.0 } else { 2.0 };
+        let terminal_factor = f64::from(u8::from(self.terminates));
+        let grad = Tensor::cat(&[&delta_error * 2.0, &reward_error * 2.0, &cost_error * cost_factor, terminal_error * terminal_factor], 1) / rows as f64;
+        let loss = (delta_error.square().sum(Kind::Double) + reward_error.square().sum(Kind::Double) + cost_error.square().sum(Kind::Double))
+            .double_value(&[])
+            / count;
+        self.head.descend(&input, &grad.view([rows, -1]), cosine(run.model_lr, run.model_lr * 0.1, step, run.model_steps));
+        Ok(loss)
+    }
+
+    /// Predictions for per-member inputs `[B*E, A+S]`, row b*E+e for member e.
+    fn predict(&mut self, state_action: &Tensor, states: i64) -> Outputs {
+        let total = state_action.size()[0];
+        let raw = self.head.evaluate(&state_action.view([total / self.members, -1])).view([total, -1]);
+        let cost = raw.narrow(1, states + 1, 1);
+        Outputs {
+            delta: raw.narrow(1, 0, states) * &self.delta_std,
+            reward: raw.narrow(1, states, 1) * self.reward_std + self.reward_mean,
+            cost: if self.binary_cost { cost.sigmoid() } else { (&cost * self.cost_std).clamp_min(0.0) },
+            terminal: if self.terminates { raw.narrow(1, states + 2, 1).sigmoid() } else { cost.zeros_like() },
+        }
+    }
+
+    /// Episodes of full length from the states in rows `starts [N]` under `act`, in every member.
+    pub fn rollout(&mut self, data: &Dataset, starts: &Tensor, mut act: impl FnMut(&Tensor) -> Tensor) -> RolloutEstimate {
+        let episodes = starts.size()[0];
+        let initial = data.gather(starts).observation().contiguous();
+        let length = data.episode_length;
+        let (returns, costs, clipped) = self.simulate(data.observations(), &initial, length, |observation, _| act(observation));
+        let per_member = |total: &Tensor| total.view([episodes, self.members]).mean_dim(0i64, false, Kind::Double);
+        let spread = |means: &Tensor| if self.members > 1 { means.std(true).double_value(&[]) } else { 0.0 };
+        let (cost_means, return_means) = (per_member(&costs), per_member(&returns));
+        RolloutEstimate {
+            cost: cost_means.mean(Kind::Double).double_value(&[]),
+            cost_std: spread(&cost_means),
+            ret: return_means.mean(Kind::Double).double_value(&[]),
+            return_std: spread(&return_means),
+            clipped,
+        }
+    }
+
+    /// Undiscounted sums `[N*E,1]` over `length` steps from `initial [N,S]`, and the clipped share of predicted states. `act` sees `[N*E,S]` and the time.
+    fn simulate(
+        &mut self,
+        states: i64,
+        initial: &Tensor,
+        length: usize,
+        mut act: impl FnMut(&Tensor, usize) -> Tensor,
+    ) -> (Tensor, Tensor, f64) {
+        let mut observation = initial.repeat_interleave_self_int(self.members, 0i64, None);
+        let rows = observation.size()[0];
+        let mut alive = Tensor::ones([rows, 1], (Kind::Float, initial.device()));
+        let (mut returns, mut costs) = (alive.zeros_like(), alive.zeros_like());
+        let mut clipped = Tensor::zeros([1], (Kind::Float, initial.device()));
+        for time in 0..length {
+            let action = act(&observation, time);
+            let predicted = self.predict(&Tensor::cat(&[&action, &observation], 1), states);
+            returns += &predicted.reward * &alive;
+            costs += &predicted.cost * &alive;
+            let free = &observation + predicted.delta;
+            observation = free.clamp_tensor(Some(&self.low), Some(&self.high));
+            clipped += free.ne_tensor(&observation).any_dim(1, true).to_kind(Kind::Float).mean(Kind::Float);
+            if self.terminates {
+                alive = alive * (1.0 - predicted.terminal);
+            }
+        }
+        (returns, costs, clipped.double_value(&[0]) / length.max(1) as f64)
+    }
+
+    /// Replays the logged actions of held-out episodes and compares sums; see the module's first lines for why.
+    pub fn validate(&mut self, data: &Dataset, run: &RunConfig) -> Validity {
+        let chosen: Vec<Episode> = self.holdout.iter().take(REPLAY_CAP).map(|&i| data.episodes[i]).collect();
+        let (predicted_returns, predicted_costs) = self.replay(data, &chosen);
+        let logged = |f: fn(&Episode) -> f64| chosen.iter().map(f).collect::<Vec<_>>();
+        judge(&predicted_returns, &logged(|e| e.ret), &predicted_costs, &logged(|e| e.cost), run)
+    }
+
+    /// Predicted return and cost of each episode under its own actions, averaged over members.
+    fn replay(&mut self, data: &Dataset, episodes: &[Episode]) -> (Vec<f64>, Vec<f64>) {
+        let (mut returns, mut costs) = (vec![0.0; episodes.len()], vec![0.0; episodes.len()]);
+        let mut lengths: Vec<usize> = episodes.iter().map(Episode::len).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        // Episodes of one length are simulated together; logged ends are known, so no termination is predicted.
+        let predicts_end = std::mem::replace(&mut self.terminates, false);
+        for length in lengths {
+            let group: Vec<usize> = (0..episodes.len()).filter(|&i| episodes[i].len() == length).collect();
+            let starts: Vec<i64> = group.iter().map(|&i| episodes[i].start as i64).collect();
+            let starts = Tensor::from_slice(&starts).to_device(data.device());
+            let initial = data.gather(&starts).observation().contiguous();
+            let members = self.members;
+            let (r, c, _) = self.simulate(data.observations(), &initial, length, |_, time| {
+                data.gather(&(&starts + time as i64)).action().repeat_interleave_self_int(members, 0i64, None)
+            });
+            let mean = |sums: &Tensor, i: i64| sums.view([-1, members]).get(i).mean(Kind::Double).double_value(&[]);
+            for (row, &i) in group.iter().enumerate() {
+                returns[i] = mean(&r, row as i64);
+                costs[i] = mean(&c, row as i64);
+            }
+        }
+        self.terminates = predicts_end;
+        (returns, costs)
+    }
+
+    /// Saves or restores the parameters; the split follows from the seed.
+    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+        state.value("holdout", &mut self.holdout)?;
+        state.tensor("train_rows", &mut self.train_rows)?;
+        state.group("head", |state| self.head.persist(state))
+    }
+}
+
+/// Pearson correlation; 0 where it is not defined.
+pub fn correlation(a: &[f64], b: &[f64]) -> f64 {
+    let n = a.len() as f64;
+    let (mean_a, mean_b) = (a.iter().sum::<f64>() / n, b.iter().sum::<f64>() / n);
+    let covariance: f64 = a.iter().zip(b).map(|(x, y)| (x - mean_a) * (y - mean_b)).sum();
+    let spread = |values: &[f64], mean: f64| values.iter().map(|x| (x - mean).powi(2)).sum::<f64>().sqrt();
+    let scale = spread(a, mean_a) * spread(b, mean_b);
+    if scale > 0.0 && scale.is_finite() {
+        covariance / scale
+    } else {
+        0.0
+    }
+}
+
+/// Applies the run's thresholds to predicted and logged sums of held-out episodes.
+pub fn judge(predicted_returns: &[f64], returns: &[f64], predicted_costs: &[f64], costs: &[f64], run: &RunConfig) -> Validity {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let std = |values: &[f64]| (values.iter().map(|x| (x - mean(values)).powi(2)).sum::<f64>() / values.len().max(1) as f64).sqrt();
+    let return_correlation = correlation(predicted_returns, returns);
+    let cost_correlation = correlation(predicted_costs, costs);
+    // Returns may average to nothing; their spread is then the scale an error is judged by.
+    let return_bias = (mean(predicted_returns) - mean(returns)) / mean(returns).abs().max(std(returns)).max(1e-9);
+    let cost_bias = (mean(predicted_costs) - mean(costs)) / mean(costs).max(0.1 * run.cost_limit).max(1e-9);
+    let mut reasons = Vec::new();
+    if returns.len() < 5 {
+        reasons.push(format!("only {} held-out episodes, at least 5 are needed", returns.len()));
+    }
+    let mut demand = |ok: bool, text: String| {
+        if !ok {
+            reasons.push(text);
+        }
+    };
+    demand(
+        return_correlation >= run.valid_return_correlation,
+        format!("replayed returns correlate {return_correlation:.2} with the logged ones, {:.2} is needed", run.valid_return_correlation),
+    );
+    demand(
+        return_bias.abs() <= run.valid_return_bias,
+        format!("replayed returns are off by {:+.0} %, {:.0} % is allowed", 100.0 * return_bias, 100.0 * run.valid_return_bias),
+    );
+    demand(
+        cost_bias >= -run.valid_cost_shortfall,
+        format!("replayed costs are {:.0} % too low, {:.0} % is allowed", -100.0 * cost_bias, 100.0 * run.valid_cost_shortfall),
+    );
+    Validity {
+        valid: reasons.is_empty(),
+        reasons,
+        held_out_episodes: returns.len(),
+        return_correlation,
+        return_bias,
+        cost_correlation,
+        cost_bias,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_validity_test_accepts_good_and_names_each_fault() {
+        let run = RunConfig::default();
+        let returns = [100.0, 200.0, 300.0, 400.0, 500.0];
+        let costs = [0.0, 10.0, 20.0, 30.0, 40.0];
+        assert!(judge(&returns, &returns, &costs, &costs, &run).valid);
+        let reversed: Vec<f64> = returns.iter().rev().copied().collect();
+        assert!(judge(&reversed, &returns, &costs, &costs, &run).reasons[0].contains("correlate"));
+        let doubled = returns.map(|r| 2.0 * r);
+        assert!(judge(&doubled, &returns, &costs, &costs, &run).reasons[0].contains("off by +100 %"));
+        let none = [0.0; 5];
+        assert!(judge(&returns, &returns, &none, &costs, &run).reasons[0].contains("100 % too low"));
+        assert!(judge(&returns[..3], &returns[..3], &costs[..3], &costs[..3], &run).reasons[0].contains("held-out"));
+        // Reading too much cost is safe.
+        assert!(judge(&returns, &returns, &costs.map(|c| 2.0 * c), &costs, &run).valid);
+    }
+
+    #[test]
+    fn correlation_of_a_constant_is_zero() {
+        assert_eq!(correlation(&[1.0, 1.0], &[0.0, 5.0]), 0.0);
+        assert!((correlation(&[1.0, 2.0, 3.0], &[-2.0, -4.0, -6.0]) + 1.0).abs() < 1e-12);
+    }
+}

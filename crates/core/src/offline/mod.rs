@@ -1,0 +1,85 @@
+//! Judging a policy without an environment: a dynamics ensemble with a validity test, fitted Q evaluation, and the certificate.
+
+pub mod certificate;
+pub mod dynamics;
+pub mod fqe;
+
+pub use certificate::{certify, CriticEstimates, Evidence};
+pub use dynamics::{Dynamics, RolloutEstimate, Validity};
+pub use fqe::{Fqe, FqeEstimate};
+
+use crate::checkpoint::State;
+use crate::dataset::Dataset;
+use crate::error::Result;
+use crate::policy::FrozenPolicy;
+use crate::rng::Rng;
+use crate::run::RunConfig;
+use tch::Tensor;
+
+/// The run's dynamics ensemble and what the held-out episodes say about it; shared by gates, selection and the certificate.
+pub struct Judge {
+    dynamics: Option<Dynamics>,
+    validity: Option<Validity>,
+    starts: Tensor,
+}
+
+impl Judge {
+    /// An untrained judge. Initial states are drawn once, so that all estimates of a run compare the same episodes.
+    pub fn new(data: &Dataset, run: &RunConfig, rng: &mut Rng) -> Self {
+        let dynamics = (run.model_members > 0).then(|| Dynamics::new(data, run, rng));
+        let starts = data.starts();
+        let picks = rng.rows(run.model_rollouts, starts.size()[0], data.device());
+        Judge { dynamics, validity: None, starts: starts.index_select(0, &picks) }
+    }
+
+    /// Steps of the model phase.
+    pub fn steps(&self, run: &RunConfig) -> u64 {
+        if self.dynamics.is_some() {
+            run.model_steps
+        } else {
+            0
+        }
+    }
+
+    /// One training step; the last one also runs the validity test.
+    pub fn step(&mut self, step: u64, data: &Dataset, run: &RunConfig, rng: &mut Rng) -> Result<f64> {
+        let Some(dynamics) = &mut self.dynamics else { return Ok(0.0) };
+        let loss = dynamics.step(step, data, run, rng)?;
+        if step + 1 == run.model_steps {
+            self.validity = Some(dynamics.validate(data, run));
+        }
+        Ok(loss)
+    }
+
+    /// The validity test's result; None before the model phase has ended or without a model.
+    pub fn validity(&self) -> Option<&Validity> {
+        self.validity.as_ref()
+    }
+
+    /// True if a dynamics ensemble exists and passed its test.
+    pub fn valid(&self) -> bool {
+        self.validity.as_ref().is_some_and(|validity| validity.valid)
+    }
+
+    /// Rolls `act: [B,S] -> [B,A]` out from `count` of the run's initial states (all of them if `None`).
+    pub fn rollout(&mut self, data: &Dataset, count: Option<usize>, act: impl FnMut(&Tensor) -> Tensor) -> Option<RolloutEstimate> {
+        let total = self.starts.size()[0];
+        let starts = self.starts.narrow(0, 0, count.map_or(total, |n| (n as i64).min(total)));
+        self.dynamics.as_mut().map(|dynamics| dynamics.rollout(data, &starts, act))
+    }
+
+    /// [`Judge::rollout`] of a frozen policy from all initial states.
+    pub fn estimate(&mut self, data: &Dataset, policy: &FrozenPolicy) -> Option<RolloutEstimate> {
+        self.rollout(data, None, |observation| policy.act(observation))
+    }
+
+    /// Saves or restores everything.
+    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+        state.tensor("starts", &mut self.starts)?;
+        state.value("validity", &mut self.validity)?;
+        match &mut self.dynamics {
+            Some(dynamics) => state.group("dynamics", |state| dynamics.persist(state)),
+            None => Ok(()),
+        }
+    }
+}

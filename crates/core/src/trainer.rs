@@ -1,0 +1,279 @@
+//! Drives one run: the model phase, the algorithm's phases, the certificate; cancellation, divergence, checkpoints.
+//!
+//! Glossary. *Step*: one call of a phase, usually one gradient step of each network it trains. *Phase*: a named number of steps.
+//! *Run*: all phases. Nothing here depends on how steps are grouped into calls of [`Trainer::run`].
+
+use crate::algorithm::{overlay, to_value, Algorithm, Context, Metrics, Phase};
+use crate::algos;
+use crate::checkpoint::{write_atomically, State};
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::offline::{certify, Evidence, Fqe, Judge};
+use crate::rng::Rng;
+use crate::run::RunConfig;
+use drcorl_data::Columns;
+use serde::{Deserialize, Serialize};
+use serde_json::{json, Map, Value};
+use std::collections::BTreeMap;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+const MODEL_PHASE: &str = "model";
+const CERTIFICATE_PHASE: &str = "certificate";
+/// Streams of the run's seed.
+const TRAINING_STREAM: u64 = 1;
+
+/// What a trainer is made from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainerConfig {
+    /// Name in the registry.
+    pub algorithm: String,
+    /// See [`RunConfig`].
+    #[serde(default)]
+    pub run: Value,
+    /// The algorithm's own configuration.
+    #[serde(default)]
+    pub config: Value,
+}
+
+/// One run.
+pub struct Trainer {
+    algorithm: Box<dyn Algorithm>,
+    resolved: Value,
+    run: RunConfig,
+    data: Dataset,
+    judge: Judge,
+    fqe: Fqe,
+    rng: Rng,
+    phases: Vec<Phase>,
+    phase: usize,
+    phase_step: u64,
+    step: u64,
+    certificate: Option<Value>,
+}
+
+fn resolve_run(given: &Value) -> Result<RunConfig> {
+    let merged = overlay(to_value(&RunConfig::default())?, given);
+    let run: RunConfig = serde_json::from_value(merged).map_err(|error| Error::Config(format!("run: {error}")))?;
+    run.check()?;
+    Ok(run)
+}
+
+/// Turns a panic of the numerics (libtorch errors surface as such) into an error.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()))
+            .unwrap_or_else(|| "unknown panic".into());
+        Err(Error::Torch(text.lines().next().unwrap_or_default().to_string()))
+    })
+}
+
+impl Trainer {
+    /// A fresh run on `columns`; `json` is a [`TrainerConfig`]. Errs on unknown keys and impossible values before any work.
+    pub fn new(columns: Arc<Columns>, json: &str) -> Result<Trainer> {
+        let config: TrainerConfig = serde_json::from_str(json).map_err(|error| Error::Config(error.to_string()))?;
+        guarded(|| Trainer::build(columns, &config))
+    }
+
+    fn build(columns: Arc<Columns>, config: &TrainerConfig) -> Result<Trainer> {
+        let run = resolve_run(&config.run)?;
+        let entry = algos::find(&config.algorithm)?;
+        let resolved = entry.resolve(&config.config, &run)?;
+        tch::set_num_threads(run.threads);
+        let _no_grad = tch::no_grad_guard();
+        let data = Dataset::new(columns, run.episode_length, run.device()?)?;
+        let mut rng = Rng::new(run.seed, TRAINING_STREAM);
+        let mut judge = Judge::new(&data, &run, &mut rng);
+        let fqe = Fqe::new(&data, &mut rng);
+        let algorithm = entry.build(&resolved, &mut Context { data: &data, run: &run, judge: &mut judge, rng: &mut rng })?;
+        let mut phases = vec![Phase { name: MODEL_PHASE, steps: judge.steps(&run) }];
+        phases.extend(algorithm.phases());
+        // One step more than fitted Q evaluation: the last one writes the certificate.
+        phases.push(Phase { name: CERTIFICATE_PHASE, steps: run.fqe_steps + 1 });
+        phases.retain(|phase| phase.steps > 0);
+        let resolved = json!({ "algorithm": config.algorithm, "run": to_value(&run)?, "config": resolved });
+        Ok(Trainer {
+            algorithm,
+            resolved,
+            run,
+            data,
+            judge,
+            fqe,
+            rng,
+            phases,
+            phase: 0,
+            phase_step: 0,
+            step: 0,
+            certificate: None,
+        })
+    }
+
+    /// Continues the run stored at `path`; the next step is the one the stored run would have made.
+    pub fn resume(columns: Arc<Columns>, path: &Path) -> Result<Trainer> {
+        let (mut state, config) = State::read(path)?;
+        let config: TrainerConfig =
+            serde_json::from_value(config).map_err(|error| Error::Data(format!("{}: stored configuration: {error}", path.display())))?;
+        guarded(|| {
+            let mut trainer = Trainer::build(columns, &config)?;
+            let _no_grad = tch::no_grad_guard();
+            trainer.persist(&mut state)?;
+            if trainer.phase > trainer.phases.len() {
+                return Err(Error::Data(format!("{}: phase {} does not exist", path.display(), trainer.phase)));
+            }
+            Ok(trainer)
+        })
+    }
+
+    /// The fully resolved configuration, as stored in the checkpoint.
+    pub fn config(&self) -> &Value {
+        &self.resolved
+    }
+
+    /// Makes up to `steps` steps, never past the end of a phase; stops early when `cancel` is set.
+    pub fn run(&mut self, steps: u64, cancel: &AtomicBool) -> Result<Value> {
+        guarded(|| {
+            let _no_grad = tch::no_grad_guard();
+            let mut sums: BTreeMap<&'static str, (f64, u64)> = BTreeMap::new();
+            let phase = self.phase;
+            let mut cancelled = false;
+            for _ in 0..steps {
+                if self.phase != phase || self.phase >= self.phases.len() {
+                    break;
+                }
+                if cancel.load(Ordering::Relaxed) {
+                    cancelled = true;
+                    break;
+                }
+                for (name, value) in self.advance()? {
+                    let entry = sums.entry(name).or_default();
+                    *entry = (entry.0 + value, entry.1 + 1);
+                }
+            }
+            let metrics = sums.into_iter().map(|(name, (sum, count))| (name.to_string(), json!(sum / count as f64))).collect();
+            Ok(self.report(phase, cancelled, metrics))
+        })
+    }
+
+    fn advance(&mut self) -> Result<Metrics> {
+        let Phase { name, steps } = self.phases[self.phase].clone();
+        let metrics = match name {
+            MODEL_PHASE => vec![("model_loss", self.judge.step(self.phase_step, &self.data, &self.run, &mut self.rng)?)],
+            CERTIFICATE_PHASE => self.certificate_step()?,
+            _ => {
+                let number = self.phases[..self.phase].iter().filter(|phase| phase.name != MODEL_PHASE).count();
+                let mut context = Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng };
+                self.algorithm.step(number, self.phase_step, &mut context)?
+            }
+        };
+        if let Some((what, value)) = metrics.iter().find(|(_, value)| !value.is_finite()) {
+            return Err(Error::Diverged { phase: name.into(), what: what.to_string(), value: *value, step: self.step });
+        }
+        self.step += 1;
+        self.phase_step += 1;
+        if self.phase_step >= steps {
+            self.phase += 1;
+            self.phase_step = 0;
+        }
+        Ok(metrics)
+    }
+
+    fn certificate_step(&mut self) -> Result<Metrics> {
+        let mut policies = self.algorithm.policies();
+        if policies.is_empty() {
+            return Err(Error::Config("the algorithm keeps no policy".into()));
+        }
+        if self.phase_step < self.run.fqe_steps {
+            let loss = self.fqe.step(self.phase_step, self.run.fqe_steps, &policies[0].policy, &self.data, &mut self.rng);
+            return Ok(vec![("fqe_loss", loss)]);
+        }
+        let mut evidence = Vec::new();
+        for (index, named) in policies.iter().enumerate() {
+            let mut context = Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng };
+            let critic_ucb = self.algorithm.critic_estimates(&named.policy, &mut context);
+            let model_rollout = self.judge.estimate(&self.data, &named.policy);
+            let fqe = (index == 0 && self.run.fqe_steps > 0).then(|| self.fqe.estimate(&named.policy, &self.data));
+            evidence.push((named.name, Evidence { model_rollout, critic_ucb, fqe }));
+        }
+        let shipped = policies.swap_remove(0).policy;
+        let mut context = Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng };
+        let diagnostics = self.algorithm.diagnostics(&shipped, &mut context);
+        self.certificate = Some(certify(&evidence, &self.judge, &self.data, &self.run, diagnostics));
+        Ok(Vec::new())
+    }
+
+    fn report(&self, phase: usize, cancelled: bool, metrics: Map<String, Value>) -> Value {
+        let done = self.phase >= self.phases.len();
+        // A phase that has just ended is reported as complete, not as the next one's beginning.
+        let shown = phase.min(self.phases.len() - 1);
+        let shown_step = if self.phase == shown { self.phase_step } else { self.phases[shown].steps };
+        json!({
+            "phase": self.phases[shown].name,
+            "phase_index": shown,
+            "phase_step": shown_step,
+            "phase_steps": self.phases[shown].steps,
+            "step": self.step,
+            "steps": self.phases.iter().map(|phase| phase.steps).sum::<u64>(),
+            "phases": self.phases.iter().map(|phase| json!({ "name": phase.name, "steps": phase.steps })).collect::<Vec<_>>(),
+            "done": done,
+            "cancelled": cancelled,
+            "metrics": metrics,
+        })
+    }
+
+    /// Where the run stands; the same fields as [`Trainer::run`] answers.
+    pub fn status(&self) -> Value {
+        self.report(self.phase, false, Map::new())
+    }
+
+    /// The certificate, once the last phase has ended.
+    pub fn certificate(&self) -> Option<Value> {
+        self.certificate.clone()
+    }
+
+    /// Writes a checkpoint atomically.
+    pub fn save(&mut self, path: &Path) -> Result<()> {
+        guarded(|| {
+            let mut state = State::saving();
+            self.persist(&mut state)?;
+            state.write(path, &self.resolved)
+        })
+    }
+
+    /// Writes `policy.safetensors` (the policy to use) and `policy.<name>.safetensors` for every other; returns the file names.
+    pub fn write_policies(&self, folder: &Path) -> Result<Vec<String>> {
+        guarded(|| {
+            let algorithm = self.resolved["algorithm"].as_str().unwrap_or_default();
+            let mut names = Vec::new();
+            for (index, named) in self.algorithm.policies().iter().enumerate() {
+                let name = if index == 0 { "policy.safetensors".to_string() } else { format!("policy.{}.safetensors", named.name) };
+                let metadata = BTreeMap::from([
+                    ("algorithm".to_string(), algorithm.to_string()),
+                    ("name".to_string(), named.name.to_string()),
+                    ("created_by".to_string(), format!("drcorl {}", env!("CARGO_PKG_VERSION"))),
+                ]);
+                let bytes = named.policy.actor(&self.data.normalizer)?.to_bytes(&metadata);
+                write_atomically(&folder.join(&name), &bytes)?;
+                names.push(name);
+            }
+            Ok(names)
+        })
+    }
+
+    fn persist(&mut self, state: &mut State) -> Result<()> {
+        state.value("phase", &mut self.phase)?;
+        state.value("phase_step", &mut self.phase_step)?;
+        state.value("step", &mut self.step)?;
+        state.value("rng", &mut self.rng)?;
+        state.value("certificate", &mut self.certificate)?;
+        state.group("data", |state| self.data.persist(state))?;
+        state.group("judge", |state| self.judge.persist(state))?;
+        state.group("fqe", |state| self.fqe.persist(state))?;
+        state.group("algorithm", |state| self.algorithm.persist(state))
+    }
+}

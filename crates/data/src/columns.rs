@@ -1,0 +1,281 @@
+//! A dataset as columns in host memory, and its episodes.
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::summary::Summary;
+
+/// `N` transitions, row-major, in recorded order.
+///
+/// The fields are public so that a caller can fill them; [`Columns::validate`] makes the guarantees that
+/// the other methods rely on.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Columns {
+    /// Number `S` of observation entries.
+    pub obs_dim: usize,
+    /// Number `A` of action entries.
+    pub act_dim: usize,
+    /// `[N, S]`, observation before the step.
+    pub observations: Vec<f32>,
+    /// `[N, S]`, observation after the step: the true successor, also at the end of an episode.
+    pub next_observations: Vec<f32>,
+    /// `[N, A]`, action as the environment executed it.
+    pub actions: Vec<f32>,
+    /// `[N]`, reward of the step.
+    pub rewards: Vec<f32>,
+    /// `[N]`, cost of the step.
+    pub costs: Vec<f32>,
+    /// `[N]`, the environment ended the episode at this step.
+    pub terminals: Vec<bool>,
+    /// `[N]`, the time limit ended the episode at this step.
+    pub timeouts: Vec<bool>,
+    /// Where the data came from: a path, or a name for data made in memory. Error messages begin with it.
+    pub source: String,
+}
+
+/// A run of rows that ends at a terminal or a timeout; the last one of a dataset may lack its end.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Episode {
+    /// First row.
+    pub start: usize,
+    /// One past the last row.
+    pub end: usize,
+    /// Undiscounted sum of rewards, summed in `f64`.
+    pub ret: f64,
+    /// Undiscounted sum of costs, summed in `f64`.
+    pub cost: f64,
+    /// The last row is a terminal (it may be a timeout as well).
+    pub terminated: bool,
+    /// The last row carries an end flag. False only for a tail that was cut off.
+    pub complete: bool,
+}
+
+impl Episode {
+    /// Number of transitions, at least 1.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Always false: an episode has at least one transition.
+    pub fn is_empty(&self) -> bool {
+        self.end == self.start
+    }
+}
+
+impl Columns {
+    /// Number `N` of transitions.
+    pub fn len(&self) -> usize {
+        self.rewards.len()
+    }
+
+    /// True if there is no transition.
+    pub fn is_empty(&self) -> bool {
+        self.rewards.is_empty()
+    }
+
+    /// Returns the columns if they agree in length, have at least one row, entry and finite values only.
+    ///
+    /// # Errors
+    /// `Data`, naming the first column that is wrong, with the row and the value where one value is at fault.
+    pub fn validate(self) -> Result<Self> {
+        self.check_lengths()?;
+        self.check_finite("observations", &self.observations, self.obs_dim)?;
+        self.check_finite("next_observations", &self.next_observations, self.obs_dim)?;
+        self.check_finite("actions", &self.actions, self.act_dim)?;
+        self.check_finite("rewards", &self.rewards, 1)?;
+        self.check_finite("costs", &self.costs, 1)?;
+        Ok(self)
+    }
+
+    fn check_lengths(&self) -> Result<()> {
+        for (key, dim) in [("observations", self.obs_dim), ("actions", self.act_dim)] {
+            if dim == 0 {
+                let remedy = "give at least one entry per row";
+                return Err(self.error(key, "has rows of 0 entries", remedy));
+            }
+        }
+        let rows = self.len();
+        if rows == 0 {
+            let remedy = "give at least one transition";
+            return Err(self.error("rewards", "has 0 rows, the dataset is empty", remedy));
+        }
+        let columns = [
+            ("observations", self.observations.len(), self.obs_dim),
+            ("next_observations", self.next_observations.len(), self.obs_dim),
+            ("actions", self.actions.len(), self.act_dim),
+            ("costs", self.costs.len(), 1),
+            ("terminals", self.terminals.len(), 1),
+            ("timeouts", self.timeouts.len(), 1),
+        ];
+        for (key, len, dim) in columns {
+            if rows.checked_mul(dim) != Some(len) {
+                let problem = format!("has {len} values, but rewards has {rows} rows and each row takes {dim}");
+                return Err(self.error(key, &problem, "make all columns equally long"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_finite(&self, key: &str, values: &[f32], dim: usize) -> Result<()> {
+        // A block without a branch inside is vectorised.
+        const BLOCK: usize = 4096;
+        for (block, chunk) in values.chunks(BLOCK).enumerate() {
+            if chunk.iter().fold(true, |ok, v| ok & v.is_finite()) {
+                continue;
+            }
+            if let Some(offset) = chunk.iter().position(|v| !v.is_finite()) {
+                let index = block * BLOCK + offset;
+                let place = place(index, dim);
+                let problem = format!("{place} is {}, not a finite number", chunk[offset]);
+                let remedy = "remove or repair that transition";
+                return Err(self.error(key, &problem, remedy));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a dataset with an episode of more than `limit` transitions, the cut-off tail included.
+    ///
+    /// # Errors
+    /// `Data`, naming the first such episode: its end flag is missing, or `limit` is another task's.
+    pub fn check_episode_length(&self, limit: usize) -> Result<()> {
+        let episodes = self.episodes();
+        let Some((index, episode)) = episodes.iter().enumerate().find(|(_, e)| e.len() > limit) else {
+            return Ok(());
+        };
+        let problem = format!(
+            "episode {index} (rows {} to {}) has {} transitions, more than the stated episode length {limit}",
+            episode.start,
+            episode.end - 1,
+            episode.len()
+        );
+        let remedy = "state the task's true length, or set timeouts to 1 where an episode ends";
+        Err(self.error("timeouts", &problem, remedy))
+    }
+
+    /// Splits the rows at every terminal or timeout. Rows after the last end flag are one incomplete episode.
+    pub fn episodes(&self) -> Vec<Episode> {
+        let mut episodes = Vec::new();
+        let mut start = 0;
+        for end in 1..=self.len() {
+            let terminated = self.terminals[end - 1];
+            let complete = terminated || self.timeouts[end - 1];
+            if complete || end == self.len() {
+                let sum = |values: &[f32]| values[start..end].iter().map(|&v| f64::from(v)).sum();
+                episodes.push(Episode {
+                    start,
+                    end,
+                    ret: sum(&self.rewards),
+                    cost: sum(&self.costs),
+                    terminated,
+                    complete,
+                });
+                start = end;
+            }
+        }
+        episodes
+    }
+
+    /// Statistics for a person and for reports. Costs one pass over rewards, costs and actions.
+    pub fn summary(&self) -> Summary {
+        Summary::of(self)
+    }
+
+    fn error(&self, key: &str, problem: &str, remedy: &str) -> Error {
+        Error::data(&self.source, Some(key), problem, remedy)
+    }
+}
+
+/// Name of the value at a flat `index`: its row, and its entry if rows have several.
+pub(crate) fn place(index: usize, dim: usize) -> String {
+    if dim == 1 {
+        format!("row {index}")
+    } else {
+        format!("row {}, entry {}", index / dim, index % dim)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 7 rows: an episode ended by a terminal (3), one by a timeout (2), a tail (2).
+    fn columns() -> Columns {
+        Columns {
+            obs_dim: 2,
+            act_dim: 1,
+            observations: vec![0.5; 14],
+            next_observations: vec![1.5; 14],
+            actions: vec![0.1, -0.2, 0.3, -0.4, 0.5, -0.6, 0.7],
+            rewards: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0],
+            costs: vec![0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0],
+            terminals: vec![false, false, true, false, false, false, false],
+            timeouts: vec![false, false, false, false, true, false, false],
+            source: "memory".to_owned(),
+        }
+    }
+
+    #[test]
+    fn episodes_end_at_flags_and_keep_the_tail() {
+        let episode =
+            |start, end, ret, cost, terminated, complete| Episode { start, end, ret, cost, terminated, complete };
+        let expected = [
+            episode(0, 3, 6.0, 1.0, true, true),
+            episode(3, 5, 9.0, 0.0, false, true),
+            episode(5, 7, 13.0, 2.0, false, false),
+        ];
+        assert_eq!(columns().validate().unwrap().episodes(), expected);
+    }
+
+    #[test]
+    fn sums_are_taken_in_f64() {
+        let mut columns = columns();
+        columns.rewards = vec![16_777_216.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0];
+        assert_eq!(columns.episodes()[0].ret, 16_777_218.0);
+    }
+
+    #[test]
+    fn refuses_bad_columns_by_name() {
+        type Change = fn(&mut Columns);
+        let cases: [(&str, &str, Change); 9] = [
+            ("observations", "rows of 0 entries", |c| c.obs_dim = 0),
+            ("actions", "rows of 0 entries", |c| c.act_dim = 0),
+            ("rewards", "the dataset is empty", |c| c.rewards.clear()),
+            ("observations", "has 13 values", |c| c.observations.truncate(13)),
+            ("terminals", "has 8 values", |c| c.terminals.push(true)),
+            ("observations", "each row takes", |c| c.obs_dim = usize::MAX),
+            ("next_observations", "row 4, entry 1 is NaN", |c| {
+                c.next_observations[9] = f32::NAN;
+            }),
+            ("rewards", "row 6 is -inf", |c| c.rewards[6] = f32::NEG_INFINITY),
+            ("actions", "row 0 is inf", |c| c.actions[0] = f32::INFINITY),
+        ];
+        for (key, text, change) in cases {
+            let mut columns = columns();
+            change(&mut columns);
+            let error = columns.validate().unwrap_err();
+            assert_eq!((error.code(), error.key.as_deref()), ("Data", Some(key)));
+            assert!(error.message.starts_with(&format!("memory: {key}: ")), "{error}");
+            assert!(error.message.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn finds_the_first_bad_value_of_a_long_column() {
+        let mut values = vec![0.0; 10_000];
+        values[9_001] = f32::NAN;
+        values[9_999] = f32::NAN;
+        let error = columns().check_finite("observations", &values, 2).unwrap_err();
+        assert!(error.message.contains("row 4500, entry 1"), "{error}");
+    }
+
+    #[test]
+    fn the_length_bound_covers_the_tail() {
+        assert!(columns().check_episode_length(3).is_ok());
+        let mut columns = columns();
+        columns.timeouts[4] = false;
+        let error = columns.check_episode_length(3).unwrap_err();
+        let text = "episode 1 (rows 3 to 6) has 4 transitions, more than the stated episode length 3";
+        assert!(error.message.contains(text), "{error}");
+    }
+}

@@ -1,0 +1,27 @@
+//! Offline RL transitions on the host: checked columns, and a reader of DSRL's HDF5 files.
+//!
+//! [`Columns`] holds a dataset as row-major `f32` columns in plain memory; no tensor library is involved.
+//! [`read_dsrl`] fills it from a file of the layout used by the DSRL benchmark (seven datasets, no groups).
+//! Whatever is wrong with the input is one [`Error`] that names the file, the key, the offending value and a
+//! remedy; no input makes this crate panic.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! let columns = drcorl_data::read_dsrl(Path::new("SafetyBallCircle-v0-80-800.hdf5"))?;
+//! let summary = columns.summary();
+//! println!("{} episodes, cost {:?}", summary.episodes, summary.cost_deciles);
+//! # Ok::<(), drcorl_data::Error>(())
+//! ```
+
+mod chunks;
+mod columns;
+mod error;
+mod hdf5;
+mod number;
+mod summary;
+
+pub use columns::{Columns, Episode};
+pub use error::{Error, ErrorKind, Result};
+pub use hdf5::{read_dsrl, read_dsrl_with, ReadOptions};
+pub use summary::{BestReturn, LengthRange, Summary};

@@ -1,0 +1,173 @@
+//! The affine layer, for one instruction set after another.
+//!
+//! Every output of every row is one chain `bias + x[0] w[0] + x[1] w[1] + ..` in this order, whatever the block of rows or
+//! outputs it is computed in. So a row's result has the same bits alone and in a batch, and the same bits with AVX2
+//! and AVX-512 (both fuse multiply and add; the portable code on x86-64 does not).
+
+use crate::layer::{Layer, LANES};
+
+/// Instruction set used for the layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    /// What the compiler's target guarantees (SSE2 on x86-64, NEON on AArch64).
+    Portable,
+    /// AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512F.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// NEON has fused multiply-add; on a target without it `mul_add` would be a slow library call.
+const PORTABLE_FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+
+impl Kernel {
+    /// All that this processor can run, the slowest first.
+    pub fn available() -> Vec<Kernel> {
+        #[allow(unused_mut)]
+        let mut kernels = vec![Kernel::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let fma = is_x86_feature_detected!("fma");
+            if fma && is_x86_feature_detected!("avx2") {
+                kernels.push(Kernel::Avx2);
+            }
+            if fma && is_x86_feature_detected!("avx512f") {
+                kernels.push(Kernel::Avx512);
+            }
+        }
+        kernels
+    }
+
+    /// Name for reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kernel::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => "avx512",
+        }
+    }
+
+    /// The fastest one.
+    pub fn best() -> Kernel {
+        *Self::available().last().unwrap_or(&Kernel::Portable)
+    }
+
+    /// `out[r] = activation(bias + weight x[r])` for `rows` rows.
+    ///
+    /// `x` holds rows of `stride >= layer.inputs` floats, `out` rows of `layer.width()`.
+    pub fn affine(self, layer: &Layer, relu: bool, x: Rows<'_>, out: &mut [f32]) {
+        match self {
+            Kernel::Portable if cfg!(target_arch = "x86_64") => affine::<PORTABLE_FMA, 2, 1, 2>(layer, relu, x, out),
+            Kernel::Portable => affine::<PORTABLE_FMA, 4, 1, 4>(layer, relu, x, out),
+            // SAFETY: `available` and so `best` name these only if the processor has the features.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => unsafe { affine_avx2(layer, relu, x, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => unsafe { affine_avx512(layer, relu, x, out) },
+        }
+    }
+}
+
+/// `count` rows of `stride` floats, of which a layer reads the first `inputs`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub values: &'a [f32],
+    pub stride: usize,
+    pub count: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn affine_avx2(layer: &Layer, relu: bool, x: Rows<'_>, out: &mut [f32]) {
+    affine::<true, 4, 1, 4>(layer, relu, x, out)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,fma")]
+fn affine_avx512(layer: &Layer, relu: bool, x: Rows<'_>, out: &mut [f32]) {
+    affine::<true, 4, 2, 8>(layer, relu, x, out)
+}
+
+/// `R` rows by `GB` panels at a time, then the remaining rows one by one, `GS` panels at a time. The three numbers
+/// fill the registers of an instruction set: about 8 chains are needed to hide the latency of an addition.
+#[inline(always)]
+fn affine<const FMA: bool, const R: usize, const GB: usize, const GS: usize>(
+    layer: &Layer,
+    relu: bool,
+    x: Rows<'_>,
+    out: &mut [f32],
+) {
+    let blocked = x.count - x.count % R;
+    let mut panel = 0;
+    while blocked > 0 && panel < layer.panels() {
+        let wide = panel + GB <= layer.panels();
+        for row in (0..blocked).step_by(R) {
+            if wide {
+                tile::<FMA, R, GB>(layer, relu, x, out, row, panel);
+            } else {
+                tile::<FMA, R, 1>(layer, relu, x, out, row, panel);
+            }
+        }
+        panel += if wide { GB } else { 1 };
+    }
+    for row in blocked..x.count {
+        let mut panel = 0;
+        while panel < layer.panels() {
+            if panel + GS <= layer.panels() {
+                tile::<FMA, 1, GS>(layer, relu, x, out, row, panel);
+                panel += GS;
+            } else {
+                tile::<FMA, 1, 1>(layer, relu, x, out, row, panel);
+                panel += 1;
+            }
+        }
+    }
+}
+
+/// `R` rows from `row` by `G` panels from `panel`. The sums stay in registers.
+#[inline(always)]
+fn tile<const FMA: bool, const R: usize, const G: usize>(
+    layer: &Layer,
+    relu: bool,
+    x: Rows<'_>,
+    out: &mut [f32],
+    row: usize,
+    panel: usize,
+) {
+    let inputs = layer.inputs;
+    let xs: [&[f32]; R] = std::array::from_fn(|r| &x.values[(row + r) * x.stride..][..inputs]);
+    let panels: [_; G] = std::array::from_fn(|g| layer.panel(panel + g));
+    let ws: [&[[f32; LANES]]; G] = panels.map(|(_, weight)| &weight[..inputs]);
+    let bias: [[f32; LANES]; G] = panels.map(|(bias, _)| *bias);
+    let mut sums = [bias; R];
+    for i in 0..inputs {
+        for g in 0..G {
+            let w = ws[g][i];
+            for r in 0..R {
+                let value = xs[r][i];
+                for lane in 0..LANES {
+                    let sum = &mut sums[r][g][lane];
+                    *sum = if FMA { value.mul_add(w[lane], *sum) } else { *sum + value * w[lane] };
+                }
+            }
+        }
+    }
+    for (r, sums) in sums.iter().enumerate() {
+        let at = (row + r) * layer.width() + panel * LANES;
+        for (g, &sums) in sums.iter().enumerate() {
+            let mut values = sums;
+            if relu {
+                for value in &mut values {
+                    // Lets NaN through, as PyTorch's relu does: an overflow must not look like a dead unit.
+                    *value = if *value < 0.0 { 0.0 } else { *value };
+                }
+            }
+            out[at + g * LANES..][..LANES].copy_from_slice(&values);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! One affine layer in the order in which the kernels read it.
+
+use crate::error::{Error, Result};
+
+/// Outputs per panel: one AVX-512 register, or one cache line of weights per input.
+pub(crate) const LANES: usize = 16;
+
+/// `outputs x inputs` weights, transposed and cut into panels of [`LANES`] outputs.
+///
+/// Panel `p` holds the bias and then, input by input, the weights of the outputs `p * LANES ..`; missing outputs of the
+/// last panel are zero. A kernel thus reads every weight once, in order, and vectorises over outputs. The bias also
+/// keeps panels from lying a power of two apart, where they would compete for the same cache sets.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    pub inputs: usize,
+    pub outputs: usize,
+    /// `[panels][1 + inputs][LANES]`.
+    panels: Vec<[f32; LANES]>,
+}
+
+impl Layer {
+    /// Packs a row-major `[outputs, inputs]` weight. `index` is for error messages.
+    pub fn pack(index: usize, inputs: usize, weight: &[f32], bias: &[f32]) -> Result<Self> {
+        let outputs = bias.len();
+        let weight_name = format!("actor.{index}.weight");
+        let bias_name = format!("actor.{index}.bias");
+        if outputs == 0 {
+            return Err(Error::shape(&bias_name, "has no entries; give at least one"));
+        }
+        if outputs.checked_mul(inputs) != Some(weight.len()) {
+            let found = weight.len();
+            let text = format!("has {found} values, expected [{outputs}, {inputs}] from its bias and the layer before");
+            return Err(Error::shape(&weight_name, &text));
+        }
+        check_finite(&weight_name, weight)?;
+        check_finite(&bias_name, bias)?;
+        let panels = outputs.div_ceil(LANES);
+        let mut layer = Layer { inputs, outputs, panels: vec![[0.0; LANES]; panels * (1 + inputs)] };
+        for (output, row) in weight.chunks_exact(inputs).enumerate() {
+            let (start, lane) = (output / LANES * (1 + inputs), output % LANES);
+            let values = std::iter::once(&bias[output]).chain(row);
+            for (lanes, &value) in layer.panels[start..].iter_mut().zip(values) {
+                lanes[lane] = value;
+            }
+        }
+        Ok(layer)
+    }
+
+    /// Number of panels.
+    pub fn panels(&self) -> usize {
+        self.outputs.div_ceil(LANES)
+    }
+
+    /// Bias and weights of one panel, the latter `[inputs][LANES]`.
+    #[inline(always)]
+    pub fn panel(&self, index: usize) -> (&[f32; LANES], &[[f32; LANES]]) {
+        let start = index * (1 + self.inputs);
+        let panel = &self.panels[start..][..1 + self.inputs];
+        (&panel[0], &panel[1..])
+    }
+
+    /// Floats per row of this layer's result: its outputs, filled up to whole panels.
+    pub fn width(&self) -> usize {
+        self.panels() * LANES
+    }
+
+    /// Row-major `[outputs, inputs]` weight.
+    pub fn unpack_weight(&self) -> Vec<f32> {
+        let row = |output: usize| {
+            let (_, weight) = self.panel(output / LANES);
+            weight.iter().map(move |lanes| lanes[output % LANES])
+        };
+        (0..self.outputs).flat_map(row).collect()
+    }
+
+    /// `[outputs]` bias.
+    pub fn unpack_bias(&self) -> Vec<f32> {
+        let bias = (0..self.panels()).flat_map(|panel| self.panel(panel).0);
+        bias.take(self.outputs).copied().collect()
+    }
+}
+
+/// Refuses NaN and infinities in the field `name`.
+pub(crate) fn check_finite(name: &str, values: &[f32]) -> Result<()> {
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(index) => {
+            let text = format!("value {index} is {}, not a finite number", values[index]);
+            Err(Error::data(name, &text))
+        }
+    }
+}

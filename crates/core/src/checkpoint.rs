@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -14,6 +14,14 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 const FORMAT: &str = "drcorl-checkpoint/1";
+const METADATA_KEY: &str = "drcorl";
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: String,
+    config: Value,
+    values: BTreeMap<String, String>,
+}
 
 /// The state of a run on its way to or from a file.
 pub struct State {
@@ -104,11 +112,9 @@ impl State {
                     .map_err(|error| Error::Data(format!("checkpoint: {name}: {error}")))
             })
             .collect::<Result<Vec<_>>>()?;
-        let metadata = HashMap::from([
-            ("format".to_string(), FORMAT.to_string()),
-            ("config".to_string(), json("config", config)?),
-            ("values".to_string(), json("values", &self.values)?),
-        ]);
+        // One entry: the crate keeps metadata in a hash map, and several would be written in another order every time.
+        let header = Header { format: FORMAT.into(), config: config.clone(), values: self.values.clone() };
+        let metadata = HashMap::from([(METADATA_KEY.to_string(), json("header", &header)?)]);
         let data = safetensors::serialize(views, Some(metadata)).map_err(|error| Error::Data(format!("checkpoint: {error}")))?;
         write_atomically(path, &data)
     }
@@ -124,17 +130,11 @@ impl State {
         let data = fs::read(path).map_err(|error| Error::io(path, error))?;
         let (_, header) = SafeTensors::read_metadata(&data).map_err(|error| foreign(error.to_string()))?;
         let metadata = header.metadata().clone().unwrap_or_default();
-        match metadata.get("format").map(String::as_str) {
-            Some(FORMAT) => {}
-            Some(other) => return Err(foreign(format!("format is {other}, expected {FORMAT}"))),
-            None => return Err(foreign("the header names no format".into())),
+        let text = metadata.get(METADATA_KEY).ok_or_else(|| foreign("it was not written by drcorl".into()))?;
+        let Header { format, config, values } = serde_json::from_str(text).map_err(|error| foreign(error.to_string()))?;
+        if format != FORMAT {
+            return Err(foreign(format!("format is {format}, expected {FORMAT}")));
         }
-        let parse = |key: &str| -> Result<Value> {
-            let text = metadata.get(key).ok_or_else(|| foreign(format!("{key} is missing")))?;
-            serde_json::from_str(text).map_err(|error| foreign(format!("{key}: {error}")))
-        };
-        let values = serde_json::from_value(parse("values")?).map_err(|error| foreign(error.to_string()))?;
-        let config = parse("config")?;
         let stored = SafeTensors::deserialize(&data).map_err(|error| foreign(error.to_string()))?;
         let tensors = stored
             .iter()
@@ -205,4 +205,78 @@ pub fn write_atomically(path: &Path, data: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&temporary);
         Error::io(path, error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> std::path::PathBuf {
+        let folder = std::env::temp_dir().join(format!("drcorl-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn written(path: &Path) -> Tensor {
+        let mut tensor = Tensor::from_slice(&[1.0f32, -0.0, f32::MIN_POSITIVE]);
+        let mut state = State::saving();
+        state.group("a", |state| state.tensor("x", &mut tensor)).unwrap();
+        state.value("n", &mut 0.1f64).unwrap();
+        state.write(path, &serde_json::json!({ "k": [1, 2] })).unwrap();
+        tensor
+    }
+
+    #[test]
+    fn a_state_comes_back_exactly_and_its_file_is_the_same_twice() {
+        let folder = folder("roundtrip");
+        let path = folder.join("c.safetensors");
+        let tensor = written(&path);
+        let first = fs::read(&path).unwrap();
+        let _ = written(&path);
+        assert_eq!(first, fs::read(&path).unwrap());
+        let (mut state, config) = State::read(&path).unwrap();
+        assert_eq!(config["k"][1], 2);
+        let mut restored = tensor.zeros_like();
+        state.group("a", |state| state.tensor("x", &mut restored)).unwrap();
+        assert_eq!(restored, tensor);
+        let mut n = 0.0;
+        state.value("n", &mut n).unwrap();
+        assert_eq!(n, 0.1);
+        assert_eq!(state.tensor("absent", &mut restored).err().unwrap().code(), "Data");
+        let mut other_shape = Tensor::zeros([2], (Kind::Float, Device::Cpu));
+        let error = state.group("a", |state| state.tensor("x", &mut other_shape)).err().unwrap();
+        assert!(error.to_string().contains("a.x"), "{error}");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn truncated_and_foreign_files_are_refused_by_name() {
+        let folder = folder("foreign");
+        let path = folder.join("c.safetensors");
+        let _ = written(&path);
+        let whole = fs::read(&path).unwrap();
+        for length in [0, 7, 8, 40, whole.len() - 1] {
+            fs::write(&path, &whole[..length]).unwrap();
+            let error = State::read(&path).err().unwrap();
+            assert_eq!(error.code(), "Data");
+            assert!(error.to_string().contains("c.safetensors"), "{error}");
+        }
+        let foreign = safetensors::serialize(Vec::<(String, TensorView<'_>)>::new(), None).unwrap();
+        fs::write(&path, foreign).unwrap();
+        assert!(State::read(&path).err().unwrap().to_string().contains("not written by drcorl"));
+        assert_eq!(State::read(&folder.join("absent")).err().unwrap().code(), "Io");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_failed_write_leaves_neither_a_partial_file_nor_a_temporary() {
+        let folder = folder("atomic");
+        // The target is a folder: the rename must fail, after the temporary was written.
+        let path = folder.join("taken");
+        fs::create_dir_all(path.join("inside")).unwrap();
+        assert_eq!(write_atomically(&path, b"data").err().unwrap().code(), "Io");
+        let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["taken"]);
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

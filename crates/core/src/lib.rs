@@ -27,13 +27,13 @@ pub use trainer::Trainer;
 use run::RunConfig;
 use serde_json::{json, Map, Value};
 
-/// The registry and every parameter: `{algorithms: {name: {label, summary, schema, presets}}, run: schema}`.
+/// The registry and every parameter: `{algorithms: {name: {label, summary, schema, presets}}, run: {schema}}`.
 pub fn describe() -> Value {
     let mut run = schemars::schema_for!(RunConfig).to_value();
     algorithm::set_defaults(&mut run, &serde_json::to_value(RunConfig::default()).unwrap_or_default());
     let algorithms: Map<String, Value> =
         algos::REGISTRY.iter().map(|entry| (entry.name.to_string(), entry.describe())).collect();
-    json!({ "algorithms": algorithms, "run": run })
+    json!({ "algorithms": algorithms, "run": { "schema": run } })
 }
 
 /// Versions, devices, threads and CPU features of the machine the core runs on.

@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_stored_generator_goes_on_with_the_same_draws() {
         let mut rng = Rng::new(3, 1);
-        rng.normal(&[5], Device::Cpu);
+        let _ = rng.normal(&[5], Device::Cpu);
         let stored = serde_json::to_string(&rng).unwrap();
         let mut restored: Rng = serde_json::from_str(&stored).unwrap();
         assert_eq!(rng.uniform(&[9], Device::Cpu), restored.uniform(&[9], Device::Cpu));

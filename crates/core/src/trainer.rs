@@ -277,3 +277,6 @@ impl Trainer {
         state.group("algorithm", |state| self.algorithm.persist(state))
     }
 }
+
+#[cfg(test)]
+mod tests;

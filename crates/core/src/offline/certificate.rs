@@ -100,7 +100,7 @@ fn notes(shipped: &Evidence, data: &Dataset, run: &RunConfig) -> Vec<String> {
         return vec!["no logged episode is within the limit".into()];
     }
     let mean = safe.iter().sum::<f64>() / safe.len() as f64;
-    if model.ret < mean {
+    if model.ret < mean && model.upper(run.certificate_k) <= run.cost_limit {
         vec![format!("safe but of little use? estimated return {:.1} is below the mean {mean:.1} of the logged episodes within the limit", model.ret)]
     } else {
         Vec::new()

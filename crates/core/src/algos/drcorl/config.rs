@@ -233,6 +233,9 @@ pub struct DrcorlConfig {
 
     /// The estimate that is compared with the limit.
     pub gate: Gate,
+    /// Share of the limit the estimate is steered to. Below 1 it leaves room for the error of the estimate.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub gate_margin: f64,
     /// States of the critics' gate.
     pub gate_states: GateStates,
     /// Standard deviations over members in the critics' gate.
@@ -309,6 +312,7 @@ impl Default for DrcorlConfig {
             multiplier: 0.1,
             pid: [0.1, 0.003, 0.001],
             gate: Gate::CriticUcb,
+            gate_margin: 1.0,
             gate_states: GateStates::Dataset,
             gate_k: 2.0,
             gate_interval: 50,
@@ -342,7 +346,9 @@ impl DrcorlConfig {
             reward_scaling: RewardScaling::Magnitude,
             reward_target_rate: 0.02,
             cost_backup: CostBackup::Own,
-            pessimism_alpha: 0.001,
+            // Free, unlike the extra forward pass of (18): every backup adds a hundredth of the spread, some 1/(1-gamma) backups deep.
+            pessimism: Pessimism::TargetUcb,
+            pessimism_alpha: 0.01,
             cost_target_rate: 0.02,
             adaptation_steps: 2500,
             actor_lr: 1e-4,
@@ -354,6 +360,7 @@ impl DrcorlConfig {
             beta_initial: 0.1,
             beta_final: 0.3,
             gate: Gate::ModelRollout,
+            gate_margin: 0.5,
             gate_states: GateStates::Safe,
             gate_interval: 25,
             candidate_interval: 100,
@@ -402,6 +409,7 @@ impl DrcorlConfig {
             ("cost_target_rate", self.cost_target_rate),
             ("adaptation_target_rate", self.adaptation_target_rate),
             ("average_keep", self.average_keep),
+            ("gate_margin", self.gate_margin),
         ] {
             share(key, value)?;
         }

@@ -20,7 +20,7 @@ pub mod policy_step;
 
 use crate::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use crate::checkpoint::State;
-use crate::critics::{upper_confidence, CostCritic, CostCriticConfig, IqlConfig, IqlCritic};
+use crate::critics::{upper_confidence, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism};
 use crate::dataset::{discounted_returns, Batch, Dataset};
 use crate::diffusion::BehaviorModel;
 use crate::error::Result;
@@ -257,9 +257,10 @@ impl Drcorl {
         let next = batch.next_observation().contiguous();
         let observation = batch.observation().contiguous();
         let next_state_action = join(&self.policy.act(&next), &next);
-        let policy_state_action = join(&self.policy.act(&observation), &observation);
+        let policy_state_action =
+            (self.config.pessimism == Pessimism::Cql).then(|| join(&self.policy.act(&observation), &observation));
         let signal = batch.cost() * self.config.unit();
-        self.cost.step(&batch.state_action(), &signal, &batch.terminal(), &next_state_action, Some(&policy_state_action))
+        self.cost.step(&batch.state_action(), &signal, &batch.terminal(), &next_state_action, policy_state_action.as_ref())
     }
 
     fn critic_step(&mut self, step: u64, context: &mut Context<'_>) -> Result<Metrics> {
@@ -309,7 +310,7 @@ impl Drcorl {
     /// Algorithm 2: picks the branch, forms the gradient, makes one optimiser step.
     fn policy_step(&mut self, step: u64, context: &mut Context<'_>) -> f64 {
         let total = self.config.adaptation_steps;
-        let normalised = self.estimate / context.run.cost_limit.max(LIMIT_FLOOR);
+        let normalised = self.estimate / (self.config.gate_margin * context.run.cost_limit).max(LIMIT_FLOOR);
         let above = slack(self.config.slack_above, step, total);
         let chosen = match self.config.adaptation {
             Adaptation::Band => branch(normalised, slack(self.config.slack_below, step, total), above),

@@ -1,0 +1,184 @@
+//! How a run goes: exact resumption, cancellation, divergence, refusals. The learning itself is tested with each algorithm.
+
+use super::*;
+use crate::algos::REGISTRY;
+
+fn columns() -> Arc<Columns> {
+    let mut rng = Rng::new(21, 0);
+    let mut columns = Columns { obs_dim: 3, act_dim: 2, source: "toy".into(), ..Columns::default() };
+    for row in 0..400 {
+        let mut draw = |n: usize| (0..n).map(|_| 2.0 * rng.unit() - 1.0).collect::<Vec<f32>>();
+        columns.observations.extend(draw(3));
+        columns.next_observations.extend(draw(3));
+        columns.actions.extend(draw(2));
+        columns.rewards.extend(draw(1));
+        columns.costs.push(f32::from(u8::from(row % 7 == 0)));
+        columns.terminals.push(row % 40 == 39 && row % 80 == 79);
+        columns.timeouts.push(row % 40 == 39);
+    }
+    Arc::new(columns)
+}
+
+/// A configuration of a few steps a phase for any registered algorithm: every parameter whose name ends in `_steps` is made small.
+fn brief(algorithm: &str, seed: u64) -> String {
+    let description = crate::describe();
+    let shrink = |schema: &Value, out: &mut Map<String, Value>| {
+        for (key, property) in schema["properties"].as_object().unwrap() {
+            if key.ends_with("_steps") && property["default"].as_u64().is_some_and(|steps| steps > 0) {
+                out.insert(key.clone(), json!(6));
+            }
+        }
+    };
+    let (mut run, mut config) = (Map::new(), Map::new());
+    shrink(&description["run"]["schema"], &mut run);
+    shrink(&description["algorithms"][algorithm]["schema"], &mut config);
+    run.extend(json!({ "seed": seed, "cost_limit": 6.0, "device": "cpu", "model_hidden": [8], "model_rollouts": 4 }).as_object().unwrap().clone());
+    json!({ "algorithm": algorithm, "run": run, "config": config }).to_string()
+}
+
+fn folder(name: &str) -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("drcorl-trainer-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn finish(trainer: &mut Trainer) -> Vec<String> {
+    let never = AtomicBool::new(false);
+    let mut metrics = Vec::new();
+    loop {
+        let report = trainer.run(1, &never).unwrap();
+        metrics.push(report["metrics"].to_string());
+        if report["done"] == true {
+            return metrics;
+        }
+    }
+}
+
+fn bytes(trainer: &mut Trainer, folder: &Path) -> Vec<u8> {
+    let path = folder.join("final.safetensors");
+    trainer.save(&path).unwrap();
+    std::fs::read(&path).unwrap()
+}
+
+/// U28: for every algorithm, the same seed gives the same bits however steps are grouped, another seed gives others, and a run
+/// resumed in any phase ends with the same file.
+#[test]
+fn runs_repeat_and_resume_bit_by_bit() {
+    let folder = folder("resume");
+    for entry in REGISTRY {
+        let mut whole = Trainer::new(columns(), &brief(entry.name, 0)).unwrap();
+        let losses = finish(&mut whole);
+        let expected = bytes(&mut whole, &folder);
+
+        let mut grouped = Trainer::new(columns(), &brief(entry.name, 0)).unwrap();
+        let never = AtomicBool::new(false);
+        while grouped.run(4, &never).unwrap()["done"] != true {}
+        assert_eq!(bytes(&mut grouped, &folder), expected, "{}: grouping of steps", entry.name);
+
+        let mut other = Trainer::new(columns(), &brief(entry.name, 1)).unwrap();
+        assert_ne!(finish(&mut other), losses, "{}: seeds", entry.name);
+
+        for stop in [1, losses.len() / 3, losses.len() / 2, losses.len() - 1] {
+            let mut first = Trainer::new(columns(), &brief(entry.name, 0)).unwrap();
+            for _ in 0..stop {
+                first.run(1, &never).unwrap();
+            }
+            let path = folder.join("c.safetensors");
+            first.save(&path).unwrap();
+            drop(first);
+            let mut second = Trainer::resume(columns(), &path).unwrap();
+            assert_eq!(finish(&mut second), losses[stop..], "{}: losses after step {stop}", entry.name);
+            assert_eq!(bytes(&mut second, &folder), expected, "{}: resumed at step {stop}", entry.name);
+        }
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// U28: the policy file holds the policy that was judged: writing it twice, and after a reload, gives the same bytes.
+#[test]
+fn the_stored_policy_is_the_judged_one() {
+    let folder = folder("policy");
+    let mut trainer = Trainer::new(columns(), &brief("drcorl", 0)).unwrap();
+    finish(&mut trainer);
+    trainer.write_policies(&folder).unwrap();
+    let first = std::fs::read(folder.join("policy.safetensors")).unwrap();
+    let path = folder.join("c.safetensors");
+    trainer.save(&path).unwrap();
+    let resumed = Trainer::resume(columns(), &path).unwrap();
+    assert_eq!(resumed.certificate(), trainer.certificate());
+    resumed.write_policies(&folder).unwrap();
+    assert_eq!(first, std::fs::read(folder.join("policy.safetensors")).unwrap());
+    // The actor, which knows no tensor library, acts as the judged tensors do and stays in the logged box.
+    let actor = drcorl_actor::Actor::from_bytes(&first).unwrap();
+    let data = columns();
+    let mut actions = vec![0f32; data.len() * 2];
+    actor.act(&data.observations, &mut actions, &mut actor.scratch()).unwrap();
+    let dataset = &resumed.data;
+    let _no_grad = tch::no_grad_guard();
+    let rows = tch::Tensor::arange(dataset.len(), (tch::Kind::Int64, tch::Device::Cpu));
+    let judged = resumed.algorithm.policies()[0].policy.act(&dataset.gather(&rows).observation());
+    let (low, high) = (&dataset.normalizer.action_low, &dataset.normalizer.action_high);
+    for (i, &action) in actions.iter().enumerate() {
+        let (row, column) = (i / 2, i % 2);
+        let unit = judged.double_value(&[row as i64, column as i64]);
+        let expected = f64::from(low[column]) + (unit + 1.0) / 2.0 * f64::from(high[column] - low[column]);
+        assert!((f64::from(action) - expected).abs() < 1e-5);
+        assert!((low[column]..=high[column]).contains(&action));
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn cancelling_stops_before_the_next_step() {
+    let mut trainer = Trainer::new(columns(), &brief("bc", 0)).unwrap();
+    let report = trainer.run(100, &AtomicBool::new(true)).unwrap();
+    assert_eq!((report["cancelled"].clone(), report["step"].clone()), (json!(true), json!(0)));
+}
+
+#[test]
+fn divergence_names_loss_and_step_and_leaves_the_checkpoint() {
+    let folder = folder("diverged");
+    let mut config: Value = serde_json::from_str(&brief("drcorl", 0)).unwrap();
+    config["config"]["critic_lr"] = json!(1e25);
+    config["config"]["critic_steps"] = json!(50);
+    let mut trainer = Trainer::new(columns(), &config.to_string()).unwrap();
+    let path = folder.join("c.safetensors");
+    trainer.save(&path).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let never = AtomicBool::new(false);
+    let error = (0..100).find_map(|_| trainer.run(50, &never).err()).unwrap();
+    assert_eq!(error.code(), "Diverged");
+    assert!(error.to_string().contains("critic_loss") && error.to_string().contains("at step "), "{error}");
+    assert_eq!(before, std::fs::read(&path).unwrap());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn unknown_and_impossible_parameters_are_refused_by_name() {
+    let refuse = |json: Value, word: &str| {
+        let error = Trainer::new(columns(), &json.to_string()).err().unwrap();
+        assert_eq!(error.code(), "Config", "{error}");
+        assert!(error.to_string().contains(word), "{error}");
+    };
+    refuse(json!({ "algorithm": "ppo" }), "ppo");
+    refuse(json!({ "algorithm": "bc", "config": { "learning_rate": 1 } }), "learning_rate");
+    refuse(json!({ "algorithm": "bc", "run": { "sed": 1 } }), "sed");
+    refuse(json!({ "algorithm": "bc", "extra": 1 }), "extra");
+    refuse(json!({ "algorithm": "bc", "config": { "actor_lr": 0.0 } }), "actor_lr");
+    refuse(json!({ "algorithm": "drcorl", "config": { "gamma": 1.0 } }), "gamma");
+    refuse(json!({ "algorithm": "bc_safe", "run": { "cost_limit": 0.5 } }), "cheapest");
+}
+
+#[test]
+fn resuming_on_other_data_is_refused() {
+    let folder = folder("other");
+    let path = folder.join("c.safetensors");
+    let mut trainer = Trainer::new(columns(), &brief("bc", 0)).unwrap();
+    trainer.save(&path).unwrap();
+    let mut other = (*columns()).clone();
+    other.observations[0] += 1.0;
+    let error = Trainer::resume(Arc::new(other), &path).err().unwrap();
+    assert_eq!(error.code(), "Data");
+    assert!(error.to_string().contains("not the dataset"), "{error}");
+    std::fs::remove_dir_all(folder).unwrap();
+}

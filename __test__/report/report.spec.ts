@@ -1,0 +1,194 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { PassThrough } from 'node:stream'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import { comparisonRow } from '../../src/report/compare.js'
+import { phasesOf, seriesOf } from '../../src/report/curves.js'
+import { estimatesOf } from '../../src/report/estimates.js'
+import { compareReport, writeReport } from '../../src/report/report.js'
+import { parseCsv, readRun } from '../../src/report/run-data.js'
+import { linearScale, logScale, niceTicks } from '../../src/report/svg.js'
+import { comparisonTable, terminalTable } from '../../src/report/terminal.js'
+import { type FixtureOptions, writeRun } from './fixture.js'
+
+let root = ''
+test.before(async () => {
+  root = await mkdtemp(join(tmpdir(), 'drcorl-report-'))
+})
+test.after.always(() => rm(root, { recursive: true, force: true }))
+
+/** Writes a run of that name and returns its report. */
+async function report(name: string, options: FixtureOptions = {}): Promise<string> {
+  return readFile(await writeReport(await writeRun(join(root, name), options)), 'utf8')
+}
+
+const count = (html: string, part: string): number => html.split(part).length - 1
+
+test('a report holds the verdict, its reasons, the limit, the scores and the ledger', async (t) => {
+  const html = await report('whole')
+  t.true(html.includes('✓ Certified'))
+  t.true(html.includes('<li>model rollout: mean + std 4.5 is at most 0.8 of the limit 10</li>'))
+  t.true(html.includes('>limit 10</text>'))
+  const { evaluation } = await readRun(join(root, 'whole'))
+  t.true(html.includes(`${evaluation!.return.mean.toFixed(1)} ± ${evaluation!.return.std!.toFixed(1)}`))
+  t.true(html.includes(evaluation!.normalized_reward!.toFixed(3)))
+  t.true(html.includes('20/20'))
+  t.regex(html, /training and selection<\/th><td>0<\/td>/)
+  t.regex(html, /evaluation, after training<\/th><td>8,000<\/td>/)
+  t.true(html.includes('9f2c7e0d6a51b1c38f8e0f6c7ab0e1c4f6cf1a0e6b6d7f1a2b3c4d5e6f708192'))
+})
+
+test('every estimator of the certificate is a row of the chart and of the table, with its numbers', async (t) => {
+  const html = await report('estimators')
+  for (const name of ['model rollout', 'critics, upper bound: safe states', 'fitted Q evaluation']) {
+    t.true(html.includes(`class="row-name">${name}</text>`), name)
+    t.true(html.includes(`<th scope="row">${name}</th>`), name)
+  }
+  t.true(html.includes('<td>16.20</td><td class="over">over</td>'))
+  t.true(html.includes('<td>4.50</td><td class="within">within</td>'))
+  t.true(html.includes('measured, 20 episodes'))
+  t.true(html.includes('reward: 1,612 steps, 64.5 %'))
+  t.true(html.includes('Estimates of the selected policy'))
+})
+
+test('a refusal is as plain as a certificate, and a fallback of the gate is shown', async (t) => {
+  const html = await report('refused', {
+    verdict: 'not certified',
+    reasons: ['model invalid: return correlation 0.21 is below 0.8'],
+    certificate: {
+      notes: ['safe but of little use'],
+      gate: { requested: 'model_rollout', used: 'critic_ucb', fallback_reason: 'model invalid' },
+    },
+  })
+  t.true(html.includes('✕ Not certified'))
+  t.true(html.includes('return correlation 0.21 is below 0.8'))
+  t.true(html.includes('<code>model invalid</code>'))
+  t.true(html.includes('<p class="note">safe but of little use</p>'))
+  t.false(html.includes('✓'))
+})
+
+test('the page is self-contained: no script, no address, nothing loaded', async (t) => {
+  const html = await report('alone')
+  t.notRegex(html, /<script|https?:|<link|<img|<iframe|@import|url\(/)
+  t.true(html.startsWith('<!doctype html>'))
+  t.true(html.includes('prefers-color-scheme: dark'))
+  t.is(count(html, '<svg'), count(html, '</svg>'))
+  t.notRegex(html, /NaN|undefined|\[object/)
+})
+
+test('whatever stands in the files is shown as text, never as HTML', async (t) => {
+  const evil = '<script>alert("x")</script>'
+  const html = await report('evil', {
+    reasons: [evil],
+    run: { device: evil, [evil]: 1 },
+    certificate: { gate: { used: evil }, [evil]: { deep: evil }, branches: { [evil]: 3 } },
+  })
+  t.false(html.includes('<script>'))
+  t.true(count(html, '&lt;script&gt;') >= 6)
+})
+
+test('a certificate with other keys and missing parts is still shown', async (t) => {
+  const html = await report('strange', {
+    certificate: { estimates: { oracle: { cost: { mean: 1.25 } } }, gate: null, validity: 7, surprise: { level: 3 } },
+  })
+  t.true(html.includes('<th scope="row">oracle</th><td>1.25</td>'))
+  t.true(html.includes('<th scope="row">surprise</th><td><code>{&quot;level&quot;:3}</code></td>'))
+})
+
+test('runs without evaluation, certificate, limit or metrics are reported as they stand', async (t) => {
+  const bare = await report('bare', { algorithm: 'bc', verdict: null, evaluated: false, run: { cost_limit: null } })
+  t.true(bare.includes('No certificate: bc gives none.'))
+  t.true(bare.includes('Not evaluated yet'))
+  t.false(bare.includes('>limit'))
+  const folder = await writeRun(join(root, 'started'), { evaluated: false })
+  await Promise.all(['result.json', 'metrics.csv', 'certificate.json'].map((name) => rm(join(folder, name))))
+  const html = await readFile(await writeReport(folder), 'utf8')
+  t.true(html.includes('Training has not ended'))
+  t.true(html.includes('No certificate: training has not ended.'))
+})
+
+test('damaged files and folders of no run are refused by path', async (t) => {
+  await t.throwsAsync(writeReport(join(root, 'nowhere')), { code: 'Io', message: /nowhere is not a run folder/ })
+  const folder = await writeRun(join(root, 'damaged'))
+  await writeFile(join(folder, 'certificate.json'), '{"verdict":')
+  await t.throwsAsync(writeReport(folder), { code: 'Data', message: /certificate\.json is not valid JSON/ })
+  await writeFile(join(folder, 'certificate.json'), '[]')
+  await t.throwsAsync(writeReport(folder), { code: 'Data', message: /must hold a JSON object/ })
+})
+
+test('a comparison has one row a run, all policies in one chart, and links to the reports', async (t) => {
+  const folders = [
+    await writeRun(join(root, 'pair', 'bc'), { algorithm: 'bc', costs: [40, 9], verdict: 'not certified' }),
+    await writeRun(join(root, 'pair', 'drcorl')),
+  ]
+  const html = await readFile(await compareReport(folders, join(root, 'pair', 'compare.html')), 'utf8')
+  t.is(count(html, '<td><a href="'), 2)
+  t.true(html.includes('<a href="drcorl/report.html">'))
+  t.true(html.includes('✓ Certified') && html.includes('✕ Not certified'))
+  t.is(count(html, 'class="mark s0 mean"') > 0 && count(html, 'class="mark s1 mean"') > 0, true)
+  t.regex(html, /<td class="over">\d/)
+  t.notRegex(html, /NaN|undefined/)
+})
+
+test('terminal: the comparison as plain columns where there is no terminal', async (t) => {
+  const run = await readRun(await writeRun(join(root, 'terminal')))
+  const stream = new PassThrough() as unknown as NodeJS.WriteStream
+  const lines = comparisonTable([comparisonRow(run)], stream).split('\n')
+  t.is(lines.length, 3)
+  t.regex(lines[0]!, /^algorithm +return +cost +norm\. reward/)
+  t.regex(lines[2]!, /20\/20 +0 +certified$/)
+  const plain = terminalTable(['a', 'number'], [[{ text: 'long name' }, { text: '1', style: 'red' }]], stream)
+  t.is(plain, `a          number\n${'─'.repeat(17)}\nlong name       1`)
+})
+
+test('curves: phases follow the rows, a gap in a metric breaks its line', (t) => {
+  const csv = parseCsv(
+    'step,phase,phase_step,seconds,loss,cost_limit\n1,a,1,0.5,3,\n2,a,2,1,2,\n3,b,1,4,,10\n4,c,1,5,1,10\n',
+  )
+  t.deepEqual(phasesOf(csv), [
+    { name: 'a', from: 0, to: 2, seconds: 1 },
+    { name: 'b', from: 2, to: 3, seconds: 3 },
+    { name: 'c', from: 3, to: 4, seconds: 1 },
+  ])
+  t.deepEqual(
+    seriesOf(csv).map(({ name, runs }) => [name, runs]),
+    [
+      [
+        'loss',
+        [
+          [
+            [1, 3],
+            [2, 2],
+          ],
+          [[4, 1]],
+        ],
+      ],
+    ],
+  )
+})
+
+test('estimates: both shapes of the certificate are read', (t) => {
+  const rows = estimatesOf({
+    fqe: { cost: { mean: 1, ucb: 2 }, return: { mean: 3 } },
+    critic_ucb: { initial: { mean: 4, ucb: 5 } },
+  })
+  t.deepEqual(
+    rows.map((row) => [row.name, row.cost_mean, row.cost_upper, row.return_mean]),
+    [
+      ['fitted Q evaluation', 1, 2, 3],
+      ['critics, upper bound: initial states', 4, 5, null],
+    ],
+  )
+  t.deepEqual(estimatesOf(null), [])
+})
+
+test('scales: round ticks inside the domain, logarithms, and a domain of one value', (t) => {
+  t.deepEqual(niceTicks(0, 1, 5), [0, 0.2, 0.4, 0.6, 0.8, 1])
+  t.deepEqual(niceTicks(-7, 38, 5), [0, 10, 20, 30])
+  t.is(linearScale([0, 10], [100, 0])(2.5), 75)
+  t.true(Number.isFinite(linearScale([4, 4], [0, 100])(4)))
+  const log = logScale([0.01, 100], [0, 80])
+  t.is(log(1), 40)
+  t.deepEqual(log.ticks, [0.01, 0.1, 1, 10, 100])
+})

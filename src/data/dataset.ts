@@ -1,0 +1,168 @@
+import { createHash } from 'node:crypto'
+import { stat } from 'node:fs/promises'
+import { basename } from 'node:path'
+import { findEnv } from '../envs/registry.js'
+import { makeDataset } from '../envs/scripted.js'
+import { DrcorlError, describeFsError, messageOf } from '../errors.js'
+import { sha256File } from '../files.js'
+import { type NativeColumns, type NativeDataset, datasetFromColumns, openDataset } from '../native.js'
+import { recogniseTask } from './tasks.js'
+
+/** Statistics of a dataset, computed in Rust. Returns and costs are sums over whole episodes, undiscounted. */
+export interface DatasetSummary {
+  source: string
+  transitions: number
+  episodes: number
+  /** 1 when the last rows carry no end flag, else 0. */
+  incomplete_episodes: number
+  obs_dim: number
+  act_dim: number
+  /** Transitions per episode. */
+  episode_length: { min: number; median: number; max: number }
+  /** Quantiles 0, 10, .. 100 % of the episode return. */
+  return_deciles: number[]
+  cost_deciles: number[]
+  return_cost_correlation: number | null
+  best_returns: { cost_limit: number; episodes: number; best_return: number | null }[]
+  terminals: number
+  timeouts: number
+  action_min: number[]
+  action_max: number[]
+}
+
+/** What a dataset's source is known to be: an embedded environment or, by its file name, a DSRL task. */
+export interface KnownTask {
+  task: string
+  /** Embedded environment that can evaluate a policy for this data; null when there is none. */
+  env: string | null
+  episode_length: number
+  obs_dim: number
+  act_dim: number
+  min_return: number
+  max_return: number
+  min_cost: number
+  max_cost: number
+}
+
+/** A checked dataset in native memory. */
+export interface Dataset {
+  native: NativeDataset
+  summary: DatasetSummary
+  /** HDF5 path, `env:NAME?episodes=N&seed=N`, or the `source` of the columns. */
+  source: string
+  kind: 'file' | 'env' | 'columns'
+  /** Short name for run folders. */
+  stem: string
+  /** Of the file's bytes, or of the columns. */
+  sha256: string
+  /** Only a recognised name; nothing in training depends on it. */
+  task: KnownTask | null
+}
+
+export interface LoadDatasetOptions {
+  /** Steps; an episode longer than this is refused. */
+  episodeLength?: number | undefined
+}
+
+/**
+ * Loads and checks a dataset.
+ *
+ * @param source path of a DSRL HDF5 file, `env:NAME` for the scripted data of an embedded environment
+ *   (`env:point-circle?episodes=200&seed=1`), or columns.
+ * @throws DrcorlError `Data`, `Io` or `Config`, exit status 2, naming file, key and value.
+ */
+export async function loadDataset(
+  source: string | NativeColumns | Dataset,
+  options: LoadDatasetOptions = {},
+): Promise<Dataset> {
+  if (typeof source !== 'string') return 'native' in source ? source : fromColumns(source, 'columns', null)
+  if (source.startsWith('env:')) return fromEnv(source)
+  return fromFile(source, options.episodeLength)
+}
+
+async function fromFile(path: string, episodeLength: number | undefined): Promise<Dataset> {
+  const found = await stat(path).catch((error: unknown) => {
+    throw new DrcorlError('Io', `cannot read dataset ${path}: ${describeFsError(error)}`, {
+      cause: error,
+      exitStatus: 2,
+    })
+  })
+  if (found.isDirectory()) throw new DrcorlError('Data', `dataset ${path} is a folder, not an HDF5 file`)
+  const native = await openDataset(path, episodeLength)
+  const sha256 = await sha256File(path)
+  const dsrl = recogniseTask(path)
+  const stem = basename(path).replace(/\.(hdf5|h5)$/i, '')
+  const task = dsrl === undefined ? null : { ...pickTask(dsrl), env: null }
+  return { native, summary: summaryOf(native), source: path, kind: 'file', stem, sha256, task }
+}
+
+async function fromEnv(source: string): Promise<Dataset> {
+  const { name, episodes, seed } = parseEnvSource(source)
+  const columns = build(source, () => makeDataset(name, { ...episodes, ...seed }))
+  const env = findEnv(name)
+  if (env === undefined) throw new DrcorlError('Config', `unknown environment in ${source}`)
+  const task: KnownTask = {
+    task: name,
+    env: name,
+    episode_length: env.task.maxEpisodeSteps,
+    obs_dim: columns.obsDim,
+    act_dim: columns.actDim,
+    ...env.score_range,
+  }
+  return fromColumns(columns, 'env', task)
+}
+
+async function fromColumns(columns: NativeColumns, kind: 'env' | 'columns', task: KnownTask | null): Promise<Dataset> {
+  const native = await datasetFromColumns(columns)
+  const stem = task?.env ?? (columns.source.replace(/[^\w.-]+/g, '-').slice(0, 40) || 'columns')
+  const sha256 = sha256Columns(columns)
+  return { native, summary: summaryOf(native), source: columns.source, kind, stem, sha256, task }
+}
+
+function parseEnvSource(source: string): { name: string; episodes?: { episodes: number }; seed?: { seed: number } } {
+  const [name = '', query = ''] = source.slice('env:'.length).split('?')
+  const parameters = new URLSearchParams(query)
+  for (const key of parameters.keys()) {
+    if (key !== 'episodes' && key !== 'seed') {
+      throw new DrcorlError('Config', `unknown setting "${key}" in ${source}; known: episodes, seed`)
+    }
+  }
+  const episodes = parameters.get('episodes')
+  const seed = parameters.get('seed')
+  return {
+    name,
+    ...(episodes === null ? {} : { episodes: { episodes: Number(episodes) } }),
+    ...(seed === null ? {} : { seed: { seed: Number(seed) } }),
+  }
+}
+
+/** The scripted data refuses bad names and numbers with a RangeError: that is bad input here. */
+function build<T>(source: string, make: () => T): T {
+  try {
+    return make()
+  } catch (error) {
+    if (error instanceof RangeError) {
+      throw new DrcorlError('Config', `${source}: ${messageOf(error)}`, { cause: error })
+    }
+    throw error
+  }
+}
+
+function pickTask(task: Omit<KnownTask, 'env'>): Omit<KnownTask, 'env'> {
+  const { task: name, episode_length, obs_dim, act_dim, min_return, max_return, min_cost, max_cost } = task
+  return { task: name, episode_length, obs_dim, act_dim, min_return, max_return, min_cost, max_cost }
+}
+
+function summaryOf(native: NativeDataset): DatasetSummary {
+  return JSON.parse(native.summary()) as DatasetSummary
+}
+
+/** Of dimensions and bytes in a fixed order, so that the same columns always give the same hash. */
+function sha256Columns(columns: NativeColumns): string {
+  const hash = createHash('sha256').update(`${columns.obsDim} ${columns.actDim}`)
+  const { observations, nextObservations, actions, rewards, costs, terminals, timeouts } = columns
+  for (const column of [observations, nextObservations, actions, rewards, costs, terminals, timeouts]) {
+    hash.update(new Uint8Array(column.buffer, column.byteOffset, column.byteLength))
+  }
+  return hash.digest('hex')
+}

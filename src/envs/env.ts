@@ -1,0 +1,86 @@
+/**
+ * The two seams of evaluation: a batch of environments stepped side by side, and a policy that acts on the batch.
+ * N environments, S observation and A action dimensions; every array is flat and row-major, so row i of the
+ * observations is `observations.subarray(i * S, (i + 1) * S)`.
+ */
+
+/** A value now or later: embedded environments answer at once, environments in another process answer later. */
+export type MaybePromise<T> = T | Promise<T>
+
+/** What one step of N environments gives. Terminated bootstraps to zero, truncated does not: they are never merged. */
+export interface StepResult {
+  /** Next observations, [N*S], the environment's own units. */
+  observations: Float32Array
+  /** [N], reward of this step. */
+  rewards: Float32Array
+  /** [N], cost of this step, >= 0. */
+  costs: Float32Array
+  /** [N], 1 where the episode ended in a terminal state. */
+  terminated: Uint8Array
+  /** [N], 1 where the episode was cut at its step limit. */
+  truncated: Uint8Array
+}
+
+/**
+ * N environments of one task.
+ *
+ * A row that has ended (terminated or truncated) may be reset by the environment or may go on; its later values mean
+ * nothing until the next `reset`. The arrays a call returns belong to the environment and may be overwritten by the
+ * next call: copy what must be kept.
+ */
+export interface VecEnv {
+  /** Name in the registry, for example `point-circle`. */
+  readonly id: string
+  /** S, length of one observation. */
+  readonly obsDim: number
+  /** A, length of one action; every action component lies in [-1, 1] and is clamped there by the environment. */
+  readonly actDim: number
+  /** Steps after which an episode is truncated. */
+  readonly maxEpisodeSteps: number
+  /** N, rows stepped side by side. */
+  readonly numEnvs: number
+  /**
+   * Starts a new episode in every row; the same seed gives the same episode under the same actions.
+   * @param seeds [N] non-negative integers, one for each row.
+   * @returns first observations, [N*S].
+   * @throws RangeError if the number of seeds is not N.
+   */
+  reset(seeds: readonly number[]): MaybePromise<Float32Array>
+  /**
+   * Applies one action in every row.
+   * @param actions [N*A].
+   * @throws RangeError if the length is not N*A.
+   */
+  step(actions: Float32Array): MaybePromise<StepResult>
+  /** Frees what the environment holds outside JavaScript; embedded environments have nothing to free. */
+  close?(): MaybePromise<void>
+}
+
+/** What the environment answered to the previous action: policies that condition on return or budget to go read it. */
+export interface Feedback {
+  /** [N], reward of the previous step; 0 at the first step of an episode. */
+  rewards: Float32Array
+  /** [N], cost of the previous step; 0 at the first step of an episode. */
+  costs: Float32Array
+}
+
+/** A policy for N environments side by side; it may keep state for each row, from one `reset` of that row to the next. */
+export interface Policy {
+  /** Name shown in tables. */
+  readonly name: string
+  /** S, length of one observation. */
+  readonly obsDim: number
+  /** A, length of one action. */
+  readonly actDim: number
+  /** Forgets the state of the given rows; called before their first `act` of an episode. */
+  reset(rows: readonly number[]): void
+  /**
+   * @param observations [N*S].
+   * @param feedback answer to the previous action.
+   * @returns actions, [N*A].
+   */
+  act(observations: Float32Array, feedback: Feedback): MaybePromise<Float32Array>
+}
+
+/** Makes an environment of `numEnvs` rows. */
+export type EnvFactory = (numEnvs: number) => VecEnv

@@ -1,0 +1,120 @@
+import type { StepResult, VecEnv } from './env.js'
+import { countSteps } from './ledger.js'
+import { Random } from './random.js'
+
+/** Position and velocity of one point mass in the plane. */
+export interface PointState {
+  x: number
+  y: number
+  vx: number
+  vy: number
+}
+
+/** Constants of the motion shared by the embedded tasks; metres and seconds. */
+export interface Motion {
+  /** Seconds of one step. */
+  dt: number
+  /** Acceleration of a full action, m/s^2. */
+  force: number
+  /** Linear drag, 1/s. */
+  drag: number
+  /** Speed is cut to this, m/s: no sequence of actions makes the motion leave the range the data covers. */
+  maxSpeed: number
+}
+
+/** One task on the point mass: everything that is not the motion itself. */
+export interface PointTask {
+  readonly id: string
+  readonly obsDim: number
+  readonly maxEpisodeSteps: number
+  readonly motion: Motion
+  /** Draws the first state of an episode. */
+  start(random: Random): PointState
+  /** Writes the S observations of a state at `out[offset]`. */
+  observe(state: PointState, out: Float32Array, offset: number): void
+  /** Reward of arriving in this state. */
+  reward(state: PointState): number
+  /** Cost of arriving in this state. */
+  cost(state: PointState): number
+  /** Keeps the state inside the arena, in place. */
+  confine(state: PointState): void
+}
+
+const ACT_DIM = 2
+
+const clampAction = (value: number): number => (value > 1 ? 1 : value > -1 ? value : -1)
+
+/** Semi-implicit Euler: velocity first, then position with the new velocity. Changes `state`. */
+export function advance(task: PointTask, state: PointState, ax: number, ay: number): void {
+  const { dt, force, drag, maxSpeed } = task.motion
+  state.vx += dt * (force * clampAction(ax) - drag * state.vx)
+  state.vy += dt * (force * clampAction(ay) - drag * state.vy)
+  const speed = Math.sqrt(state.vx * state.vx + state.vy * state.vy)
+  if (speed > maxSpeed) {
+    state.vx *= maxSpeed / speed
+    state.vy *= maxSpeed / speed
+  }
+  state.x += dt * state.vx
+  state.y += dt * state.vy
+  task.confine(state)
+}
+
+/** N copies of a point-mass task, in plain TypeScript. A row that ended goes on moving until the next reset. */
+export class PointMassEnv implements VecEnv {
+  readonly id: string
+  readonly obsDim: number
+  readonly actDim = ACT_DIM
+  readonly maxEpisodeSteps: number
+  private readonly states: PointState[]
+  private elapsed = 0
+
+  constructor(
+    private readonly task: PointTask,
+    readonly numEnvs: number,
+  ) {
+    if (!Number.isInteger(numEnvs) || numEnvs < 1) {
+      throw new RangeError(`${task.id}: numEnvs must be a positive integer, got ${numEnvs}`)
+    }
+    this.id = task.id
+    this.obsDim = task.obsDim
+    this.maxEpisodeSteps = task.maxEpisodeSteps
+    this.states = Array.from({ length: numEnvs }, () => ({ x: 0, y: 0, vx: 0, vy: 0 }))
+  }
+
+  reset(seeds: readonly number[]): Float32Array {
+    if (seeds.length !== this.numEnvs) {
+      throw new RangeError(`${this.id}: ${this.numEnvs} seeds expected, one for each environment, got ${seeds.length}`)
+    }
+    this.elapsed = 0
+    seeds.forEach((seed, row) => {
+      this.states[row] = this.task.start(new Random(seed))
+    })
+    return this.observations()
+  }
+
+  step(actions: Float32Array): StepResult {
+    const n = this.numEnvs
+    if (actions.length !== n * ACT_DIM) {
+      throw new RangeError(
+        `${this.id}: actions of length ${n * ACT_DIM} expected (${n} x ${ACT_DIM}), got ${actions.length}`,
+      )
+    }
+    this.elapsed += 1
+    countSteps(n)
+    const rewards = new Float32Array(n)
+    const costs = new Float32Array(n)
+    this.states.forEach((state, row) => {
+      advance(this.task, state, actions[row * ACT_DIM] ?? 0, actions[row * ACT_DIM + 1] ?? 0)
+      rewards[row] = this.task.reward(state)
+      costs[row] = this.task.cost(state)
+    })
+    const truncated = new Uint8Array(n).fill(this.elapsed >= this.maxEpisodeSteps ? 1 : 0)
+    return { observations: this.observations(), rewards, costs, terminated: new Uint8Array(n), truncated }
+  }
+
+  private observations(): Float32Array {
+    const out = new Float32Array(this.numEnvs * this.obsDim)
+    this.states.forEach((state, row) => this.task.observe(state, out, row * this.obsDim))
+    return out
+  }
+}

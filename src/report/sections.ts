@@ -1,0 +1,224 @@
+import { formatSeconds } from '../train/progress.js'
+import { ESTIMATE, type Phase, type Series, estimateCurve, phasesOf, seriesOf, smallCurve } from './curves.js'
+import { formatFixed, formatNumber, formatSpread, formatValue, words } from './format.js'
+import { type Tile, factTable, htmlTable, section, tiles } from './page.js'
+import { type RunData, numberAt, textsAt } from './run-data.js'
+import { type ScatterGroup, type ScatterPoint, scatterChart } from './scatter.js'
+import { escape } from './svg.js'
+
+/** The cost limit of a run, or null for an algorithm without one. */
+export function limitOf(run: RunData): number | null {
+  return numberAt(run.record.run, 'cost_limit') ?? numberAt(run.certificate, 'cost_limit')
+}
+
+/** The numbers a reader looks for first. */
+export function headline(run: RunData): string {
+  const { certificate, evaluation, result } = run
+  const limit = limitOf(run)
+  const entries: Tile[] = []
+  const verdict = certificate?.['verdict']
+  if (typeof verdict === 'string') {
+    const good = verdict === 'certified'
+    entries.push({
+      name: 'Offline verdict',
+      value: verdict,
+      tone: good ? 'ok' : 'bad',
+      more: reasonCount(run),
+    })
+  }
+  if (evaluation !== null) {
+    const { cost, return: ret, within_limit: within, safe, normalized_reward: score } = evaluation
+    const normalised = score === null ? '' : `normalised ${score.toFixed(3)}`
+    entries.push({ name: 'Return', value: formatSpread(ret.mean, ret.std), more: normalised })
+    const against = limit === null ? {} : { more: `limit ${limit}`, tone: safe ? ('ok' as const) : ('bad' as const) }
+    entries.push({ name: 'Cost', value: formatSpread(cost.mean, cost.std), ...against })
+    if (within !== null) {
+      const more = `episodes; largest cost ${formatNumber(cost.max)}`
+      entries.push({ name: 'Within the limit', value: `${within.episodes}/${evaluation.episodes}`, more })
+    }
+  }
+  const steps = result?.environment_steps.training
+  if (steps !== undefined) {
+    const more = result === null ? '' : `${formatSeconds(result.wall_seconds)} of training`
+    entries.push({ name: 'Env. steps in training', value: String(steps), more })
+  }
+  return entries.length === 0 ? '' : tiles(entries)
+}
+
+function reasonCount(run: RunData): string {
+  const count = textsAt(run.certificate, 'reasons').length
+  return count === 0 ? '' : `${count} ${count === 1 ? 'reason' : 'reasons'} below`
+}
+
+/** Episodes of dataset and policies in the plane of cost and return. */
+export function scatterSection(run: RunData): string {
+  const data = pointsOf(run)
+  const groups = policyGroups(run)
+  if (data.length + groups.length === 0) return ''
+  const missing = run.evaluation === null ? '<p class="note">Not evaluated yet: <code>drcorl evaluate</code>.</p>' : ''
+  return section(
+    'Return against cost',
+    `<figure class="card">${scatterChart(data, groups, limitOf(run))}</figure>`,
+    missing,
+  )
+}
+
+/** Episodes of the dataset, where training wrote them. */
+export function pointsOf({ dataset }: RunData): ScatterPoint[] {
+  if (dataset === null) return []
+  const costs = dataset.numbers('cost')
+  return dataset.numbers('return').map((ret, index) => ({ return: ret, cost: costs[index]! }))
+}
+
+/** One group a policy of episodes.csv; `rename` gives it another name when several runs are shown together. */
+export function policyGroups(run: RunData, rename?: string): ScatterGroup[] {
+  const { episodes, evaluation } = run
+  if (episodes === null || evaluation === null) return []
+  const policies = episodes.text('policy')
+  const returns = episodes.numbers('return')
+  const costs = episodes.numbers('cost')
+  const measured = [evaluation, evaluation.selected].filter((policy) => policy !== null)
+  const shown = rename === undefined ? measured : measured.slice(0, 1)
+  return shown.map((policy) => {
+    const rows = policies.flatMap((name, row) => (name === policy.policy ? [row] : []))
+    return {
+      name: rename ?? policyName(policy.policy),
+      points: rows.map((row) => ({ return: returns[row]!, cost: costs[row]! })),
+      mean: {
+        cost: policy.cost.mean,
+        cost_std: policy.cost.std,
+        return: policy.return.mean,
+        return_std: policy.return.std,
+      },
+    }
+  })
+}
+
+/** `policy.selected.safetensors` is the candidate selected offline, the other is the policy to use. */
+const policyName = (file: string): string =>
+  file.includes('selected') ? 'offline-selected candidate' : 'the policy to use'
+
+/** Curves of training: the estimate of the cost first and large, then losses, then whatever else was logged. */
+export function trainingSection(run: RunData): string {
+  if (run.metrics === null || run.metrics.rows === 0) return ''
+  const phases = phasesOf(run.metrics)
+  const series = seriesOf(run.metrics)
+  const estimate = series.find(({ name }) => name === ESTIMATE)
+  const losses = series.filter(({ name }) => /(^|_)loss(_|$)/.test(name))
+  const others = series.filter((one) => one !== estimate && !losses.includes(one))
+  const large =
+    estimate === undefined
+      ? ''
+      : `<figure class="card"><figcaption>Offline estimate of the episodic cost, means over stretches of steps</figcaption>${estimateCurve(estimate, phases, limitOf(run))}</figure>`
+  return section(
+    'Training',
+    phaseTable(phases),
+    large,
+    losses.length > 0 ? `<h3>Losses</h3>${panels(losses, phases)}` : '',
+    others.length > 0
+      ? `<details><summary>${others.length} other metrics</summary>${panels(others, phases)}</details>`
+      : '',
+  )
+}
+
+function panels(series: readonly Series[], phases: readonly Phase[]): string {
+  const figures = series.map(
+    (one) => `<figure><figcaption>${escape(words(one.name))}</figcaption>${smallCurve(one, phases)}</figure>`,
+  )
+  return `<div class="panels">${figures.join('\n')}</div>`
+}
+
+function phaseTable(phases: readonly Phase[]): string {
+  const rows = phases.map(({ name, from, to, seconds }) => [
+    words(name),
+    formatNumber(to - from),
+    formatSeconds(seconds),
+    seconds > 0 ? formatNumber((to - from) / seconds) : '–',
+  ])
+  return htmlTable(['phase', 'steps', 'time', 'steps per second'], rows, 'numbers')
+}
+
+/** What each policy measured, with intervals, scores and the formulas behind them. */
+export function evaluationSection(run: RunData): string {
+  const { evaluation } = run
+  if (evaluation === null) return ''
+  const rows = [evaluation, evaluation.selected]
+    .filter((policy) => policy !== null)
+    .map((policy) => [
+      policyName(policy.policy),
+      formatSpread(policy.return.mean, policy.return.std),
+      formatSpread(policy.cost.mean, policy.cost.std, 2),
+      formatNumber(policy.cost.max),
+      policy.within_limit === null ? '–' : `${policy.within_limit.episodes}/${policy.episodes}`,
+      formatFixed(policy.normalized_reward, 3),
+      formatFixed(policy.normalized_cost?.dsrl, 3),
+      formatFixed(policy.normalized_cost?.paper, 3),
+      formatFixed(policy.normalized_cost?.release, 3),
+    ])
+  const header = [
+    'policy',
+    'return',
+    'cost',
+    'max cost',
+    'within limit',
+    'norm. reward',
+    'cost: DSRL',
+    'paper',
+    'release',
+  ]
+  return section(
+    'Evaluation',
+    `<p class="sub">${escape(`${evaluation.episodes} episodes in ${evaluation.env}, seeds ${evaluation.seed} to ${evaluation.seed + evaluation.episodes - 1}; mean ± standard deviation.`)}</p>`,
+    htmlTable(header, rows, 'numbers'),
+    '<p class="note">Normalised reward is (R − Rmin) / (Rmax − Rmin). Normalised cost is (C + e) / (l + e) with e = 1 only at limit 0 (DSRL), (C + 0.1) / (l + 0.1) (paper) or C / (l + 0.1) (the paper’s released code). Within the limit means raw cost at most the limit.</p>',
+  )
+}
+
+/** Interactions with an environment, by purpose. */
+export function ledgerSection(run: RunData): string {
+  const { evaluation, result } = run
+  const rows: [string, string, string][] = []
+  const training = result?.environment_steps.training ?? numberAt(run.certificate, 'environment_steps')
+  if (typeof training === 'number') rows.push(['training and selection', String(training), 'data only'])
+  if (evaluation !== null) {
+    const total = evaluation.environment_steps + (evaluation.selected?.environment_steps ?? 0)
+    rows.push(['evaluation, after training', formatNumber(total), 'measures; nothing is chosen by it'])
+  }
+  return rows.length === 0 ? '' : section('Environment steps', htmlTable(['purpose', 'steps', ''], rows, 'ledger'))
+}
+
+/** Resolved parameters and where they came from, the data, the versions. */
+export function configSection(run: RunData): string {
+  const { record } = run
+  const { dataset, origins, versions } = record
+  const changed = new Set(Object.keys(origins ?? {}))
+  const parameters = (group: Record<string, unknown>): string =>
+    factTable(
+      Object.entries(group).map(([name, value]) => [name, describeParameter(value, origins?.[name])]),
+      changed,
+    )
+  const facts: [string, string][] = [
+    ['dataset', dataset.source],
+    ['sha256', dataset.sha256],
+    ['transitions', formatNumber(dataset.transitions)],
+    ['episodes', formatNumber(dataset.episodes)],
+    ['dimensions', `${dataset.obs_dim} observations, ${dataset.act_dim} actions`],
+    [
+      'versions',
+      Object.entries(versions)
+        .map(([name, version]) => `${name} ${version}`)
+        .join(', '),
+    ],
+    ['created', record.created],
+  ]
+  return section(
+    'Configuration',
+    `<h3>Data and versions</h3>${factTable(facts)}`,
+    `<div class="columns"><div><h3>Run</h3>${parameters(record.run)}</div><div><h3>${escape(record.algorithm)}</h3>${parameters(record.config)}</div></div>`,
+    '<p class="note">• is no default: preset, file or flag.</p>',
+  )
+}
+
+function describeParameter(value: unknown, origin: string | undefined): string {
+  return origin === undefined ? formatValue(value) : `${formatValue(value)}  (${origin})`
+}

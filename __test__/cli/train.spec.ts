@@ -1,0 +1,194 @@
+import { access, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { sha256File } from '../../src/files.js'
+import { RUN_FILES } from '../../src/train/run-folder.js'
+import { dataFile } from '../data-files.js'
+import { type Finished, drcorl, inProcess, start, temporaryFolder } from './spawn.js'
+
+const TINY = ['--batch-size', '16', '--actor-hidden', '8,8', '--model-members', '0', '--fqe-steps', '0']
+const BC = ['train', '--dataset', 'env:point-circle?episodes=20', '--algorithm', 'bc', '--preset', 'none', ...TINY]
+/** Some seconds of training: long enough to be interrupted, short enough to be finished. */
+const LONG = [...BC, '--update-steps', '40000', '--checkpoint-seconds', '0.2']
+
+/** A progress line, not the list of phases at the start. */
+const TRAINING = /cloning +\d+\/\d+ .*steps\/s/
+
+const json = (text: string): Record<string, unknown> => {
+  const [line = '', ...others] = text.trimEnd().split('\n')
+  if (others.length > 0) throw new Error(`more than one line on stdout:\n${text}`)
+  return JSON.parse(line) as Record<string, unknown>
+}
+
+const newRun = async (): Promise<string> => join(await temporaryFolder(), 'run')
+const policyHash = (run: string): Promise<string> => sha256File(join(run, RUN_FILES.policy))
+
+let reference: Promise<string> | undefined
+
+/** Hash of the policy of the long run when nothing disturbs it. */
+function undisturbed(): Promise<string> {
+  reference ??= newRun().then(async (out) => {
+    const { status, stderr } = await drcorl(...LONG, '--out', out)
+    if (status !== 0) throw new Error(stderr)
+    return policyHash(out)
+  })
+  return reference
+}
+
+async function resumes(t: ExecutionContext, out: string): Promise<void> {
+  const { status, stdout, stderr } = await drcorl('train', '--resume', out, '--json')
+  t.is(status, 0, stderr)
+  t.like(json(stdout), { status: 'done', run_dir: out })
+  t.is(await policyHash(out), await undisturbed())
+}
+
+test('train: one JSON object on stdout, progress on stderr, status 0; evaluate and data info likewise', async (t) => {
+  const out = await newRun()
+  const trained = await drcorl(...BC, '--update-steps', '50', '--cost_limit', '12.5', '--out', out, '--json')
+  t.is(trained.status, 0, trained.stderr)
+  t.like(json(trained.stdout), {
+    status: 'done',
+    run_dir: out,
+    steps: 51,
+    environment_steps: 0,
+    verdict: 'not certified',
+  })
+  t.regex(trained.stderr, /cloning +50\/50/)
+  const config = JSON.parse(await readFile(join(out, RUN_FILES.config), 'utf8')) as Record<string, unknown>
+  t.like(config, {
+    algorithm: 'bc',
+    preset: null,
+    run: { cost_limit: 12.5 },
+    origins: { cost_limit: 'flag --cost_limit' },
+  })
+
+  const evaluated = await inProcess('evaluate', out, '--episodes', '3', '--seed', '7', '--json')
+  t.is(evaluated.status, 0, evaluated.stderr)
+  t.like(json(evaluated.stdout), { run_dir: out, env: 'point-circle', episodes: 3, seed: 7, cost_limit: 12.5 })
+  await access(join(out, RUN_FILES.evaluation))
+  await access(join(out, RUN_FILES.episodes))
+
+  const info = await inProcess('data', 'info', 'env:point-circle?episodes=20', '--json')
+  t.like(json(info.stdout), { transitions: 4000, episodes: 20, obs_dim: 8, act_dim: 2 })
+})
+
+test('text output tells run folder, verdict and the next command', async (t) => {
+  const out = await newRun()
+  const { status, stdout } = await inProcess(...BC, '--update-steps', '10', '--out', out)
+  t.is(status, 0)
+  t.true(stdout.includes(`run folder  ${out}\n`), stdout)
+  t.regex(stdout, /verdict +not certified; no dynamics model/)
+  t.true(stdout.includes(`drcorl evaluate ${out}`))
+  const evaluated = await inProcess('evaluate', out, '--episodes', '2')
+  t.regex(evaluated.stdout, /policy\.safetensors .*\d+\/2/)
+})
+
+test('--require-certified: status 3 and the reason when the policy is not certified', async (t) => {
+  const out = await newRun()
+  const args = [...BC, '--update-steps', '10', '--out', out, '--require-certified']
+  const { status, stdout } = await inProcess(...args, '--json')
+  t.is(status, 3)
+  const { error, verdict } = json(stdout) as { error: { code: string; message: string }; verdict: string }
+  t.is(verdict, 'not certified')
+  t.is(error.code, 'NotCertified')
+  t.regex(error.message, /no dynamics model/)
+  await access(join(out, RUN_FILES.policy))
+})
+
+test('a run folder in use is refused with the three ways out', async (t) => {
+  const out = await newRun()
+  const args = [...BC, '--update-steps', '10', '--out', out]
+  t.is((await inProcess(...args)).status, 0)
+  const { status, stderr } = await inProcess(...args)
+  t.is(status, 2)
+  t.regex(stderr, /not empty[^]*--resume[^]*--overwrite[^]*--out/)
+  t.is((await inProcess(...args, '--overwrite')).status, 0)
+})
+
+test('SIGINT and SIGTERM: checkpoint, status 130, one JSON object; resumed to the same bits', async (t) => {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    const out = await newRun()
+    const started = start([...LONG, '--out', out, '--json'])
+    await started.waitFor(TRAINING)
+    started.child.kill(signal)
+    const { status, stdout, stderr } = await started.finished
+    t.is(status, 130, stderr)
+    t.regex(stderr, /interrupted/)
+    const { error, step } = json(stdout) as { error: { code: string; message: string }; step: number }
+    t.is(error.code, 'Cancelled')
+    t.true(error.message.includes(`drcorl train --resume ${out}`))
+    t.true(step > 0 && step < 40_000)
+    await resumes(t, out)
+  }
+})
+
+test('SIGKILL at any moment: the checkpoint before it loads, and resuming gives the same bits', async (t) => {
+  const out = await newRun()
+  let killed: Finished | undefined
+  for (const milliseconds of [150, 400, 700]) {
+    const args =
+      killed === undefined ? [...LONG, '--out', out] : ['train', '--resume', out, '--checkpoint-seconds', '0.1']
+    const started = start(args)
+    await started.waitFor(TRAINING)
+    // The moment is arbitrary on purpose; what must hold does not depend on it.
+    await new Promise((resolve) => setTimeout(resolve, milliseconds))
+    started.child.kill('SIGKILL')
+    killed = await started.finished
+  }
+  await resumes(t, out)
+})
+
+test('real data: data info knows the task, and training needs no environment', async (t) => {
+  const file = dataFile('SafetyBallCircle-v0-80-800.hdf5')
+  if (file === undefined) return t.pass()
+  const info = await inProcess('data', 'info', file, '--json')
+  t.like(json(info.stdout), { transitions: 160_000, episodes: 800, obs_dim: 8, act_dim: 2 })
+  t.like(json(info.stdout)['task'], { task: 'BallCircle', env: null, episode_length: 200, max_cost: 80 })
+  t.regex((await inProcess('data', 'info', file)).stdout, /task +BallCircle \(episodes of 200 steps\)/)
+
+  const out = await newRun()
+  const args = ['train', '--dataset', file, '--algorithm', 'bc', '--preset', 'none', ...TINY, '--update-steps', '20']
+  t.is((await inProcess(...args, '--out', out)).status, 0)
+  const evaluated = await inProcess('evaluate', out)
+  t.is(evaluated.status, 2)
+  t.regex(evaluated.stderr, /trained on .*BallCircle.*\n.*real environments are not in this version/)
+})
+
+test('report: one run, several runs, and none; it needs no addon, as help and list do', async (t) => {
+  const runs = [await newRun(), await newRun()]
+  for (const out of runs) t.is((await inProcess(...BC, '--update-steps', '10', '--out', out)).status, 0)
+  const [first = '', second = ''] = runs
+  // Set inside the process: the TypeScript loader reads the same variable when it starts.
+  const preload = join(await temporaryFolder(), 'preload.mjs')
+  await writeFile(preload, "process.env.NAPI_RS_NATIVE_LIBRARY_PATH = '/nowhere/drcorl.node'")
+  const without = [`--import=${preload}`]
+  const one = await start(['report', first, '--json'], without).finished
+  t.is(one.status, 0, one.stderr)
+  t.like(json(one.stdout), { report: join(first, RUN_FILES.report) })
+  t.regex(await readFile(join(first, RUN_FILES.report), 'utf8'), /<html/)
+  t.is((await start(['list'], without).finished).status, 0)
+
+  const both = join(await temporaryFolder(), 'new', 'both.html')
+  const compared = await inProcess('report', first, second, '--out', both)
+  t.is(compared.status, 0, compared.stderr)
+  t.true(compared.stdout.includes(both))
+  await access(both)
+  t.is((await inProcess('report', '/nowhere')).status, 2)
+
+  const train = await start([...BC, '--out', await newRun(), '--json'], without).finished
+  t.is(train.status, 1)
+  t.like(json(train.stdout)['error'], { code: 'Addon', hint: 'run: npm run setup' })
+  const info = await start(['info', '--json'], without).finished
+  t.is(info.status, 0)
+  t.like(json(info.stdout)['native'], { error: { code: 'Addon' } })
+})
+
+test('a damaged dataset is one clear error, status 2, and nothing is written', async (t) => {
+  const out = await newRun()
+  const { status, stdout, stderr } = await inProcess('train', '--dataset', 'package.json', '--out', out, '--json')
+  t.is(status, 2)
+  t.is(stderr, '')
+  t.like(json(stdout)['error'], { code: 'Data' })
+  t.regex(JSON.stringify(json(stdout)), /package\.json/)
+  await t.throwsAsync(access(out))
+})

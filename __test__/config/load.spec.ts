@@ -1,0 +1,207 @@
+import { mkdtemp, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import * as fc from 'fast-check'
+import { stringify } from 'yaml'
+import {
+  type ResolveOptions,
+  type ResolvedConfig,
+  nearest,
+  parseFlag,
+  readConfigFile,
+  resolveConfig,
+} from '../../src/config/load.js'
+import { allowedValues, parametersFor } from '../../src/config/schema.js'
+import { DrcorlError } from '../../src/errors.js'
+import { FIXTURE } from './fixture.js'
+
+const resolve = (options: ResolveOptions): ResolvedConfig => resolveConfig({ schema: FIXTURE, ...options })
+
+function refused(t: ExecutionContext, options: ResolveOptions): string {
+  const error = t.throws(() => resolve(options), { instanceOf: DrcorlError })
+  t.is(error?.code, 'Config')
+  t.is(error?.exitStatus, 2)
+  return `${error?.message} | ${error?.hint ?? ''}`
+}
+
+const temporaryFile = async (name: string, content: string): Promise<string> => {
+  const path = join(await mkdtemp(join(tmpdir(), 'drcorl-config-')), name)
+  await writeFile(path, content)
+  return path
+}
+
+test('defaults < preset < file < flags, each key by its own source', (t) => {
+  const file = { path: 'exp.yaml', values: { gamma: 0.9, cost_limit: 20, seed: 3 } }
+  const resolved = resolve({ preset: 'quick', file, flags: { seed: 4 } })
+  t.deepEqual(resolved.run, { seed: 4, cost_limit: 20, device: 'auto', episode_length: null })
+  t.like(resolved.config, { behavior_steps: 8000, gate: 'max', gamma: 0.9, normalise: true })
+  t.deepEqual(resolved.config['hidden'], [256, 256])
+  t.deepEqual(resolved.origins, {
+    cost_limit: 'file exp.yaml',
+    behavior_steps: 'preset quick',
+    gate: 'preset quick',
+    gamma: 'file exp.yaml',
+    seed: 'flag --seed',
+  })
+})
+
+test('a flag equal to a default still wins over preset and file', (t) => {
+  const file = { path: 'exp.yaml', values: { behavior_steps: 7 } }
+  t.is(resolve({ preset: 'quick', file, flags: { behavior_steps: 100 } }).config['behavior_steps'], 100)
+  t.is(resolve({ preset: 'quick', flags: { gate: 'critic_ucb' } }).config['gate'], 'critic_ucb')
+  const nulled = { path: 'exp.yaml', values: { episode_length: 200 } }
+  t.is(resolve({ preset: 'quick', file: nulled, flags: { episode_length: null } }).run['episode_length'], null)
+})
+
+test('quick is the preset of an algorithm that has it; none leaves the defaults', (t) => {
+  t.is(resolve({}).preset, 'quick')
+  t.is(resolve({ algorithm: 'bc', flags: { cost_limit: 1 } }).preset, null)
+  const plain = resolve({ preset: 'none', flags: { cost_limit: 1 } })
+  t.is(plain.preset, null)
+  t.is(plain.config['behavior_steps'], 100)
+})
+
+test('the resolved config shares nothing with the schema', (t) => {
+  const hidden = resolve({}).config['hidden'] as number[]
+  hidden.push(1)
+  t.deepEqual(resolve({}).config['hidden'], [256, 256])
+})
+
+test('an unknown key names its source and the nearest key', (t) => {
+  t.regex(refused(t, { flags: { behaviour_steps: 5 } }), /"behaviour_steps".*flag --behaviour_steps.*behavior_steps/)
+  const file = { path: 'exp.yaml', values: { 'cost-limit': 5 } }
+  t.regex(refused(t, { file }), /"cost-limit" \(from file exp\.yaml\); did you mean "cost_limit"/)
+  t.notRegex(refused(t, { flags: { zzzzzzzzzz: 5 } }), /did you mean/)
+})
+
+test('a key of another algorithm is told apart from a mistyped one', (t) => {
+  t.regex(refused(t, { flags: { bc_steps: 5 } }), /bc_steps .*parameter of bc, not of drcorl.*--algorithm bc/)
+})
+
+test('a bad value names key, value, range and source', (t) => {
+  t.regex(refused(t, { flags: { cost_limit: -3 } }), /cost_limit = -3 .*flag --cost_limit.*number >= 0/)
+  t.regex(refused(t, { flags: { gamma: 1 } }), /gamma = 1 .*number >= 0 and < 1/)
+  t.regex(refused(t, { flags: { behavior_steps: 1.5 } }), /behavior_steps = 1\.5 .*integer >= 1 and <= 1000000000/)
+  t.regex(refused(t, { flags: { gate: 'min' } }), /gate = "min".*one of: "critic_ucb", "max"/)
+  t.regex(refused(t, { flags: { clip: 'both' } }), /clip = "both".*one of: "value", "norm", or null/)
+  t.regex(refused(t, { flags: { hidden: [256, 0] } }), /hidden = \[256,0\].*list of integers >= 1/)
+  t.regex(refused(t, { flags: { pid: [1, 2] } }), /pid = \[1,2\].*list of 3 numbers/)
+  t.regex(refused(t, { flags: { normalise: 'yes' } }), /normalise = "yes".*true or false/)
+  const file = { path: 'exp.yaml', values: { seed: '1' } }
+  t.regex(refused(t, { file }), /seed = "1" .*file exp\.yaml/)
+  t.regex(refused(t, { flags: { gamma: Number.NaN } }), /gamma = NaN/)
+  t.regex(refused(t, { flags: { seed: 2 ** 60 } }), /seed = 1152921504606847000 .*9007199254740991/)
+})
+
+test('a required parameter without a value is named', (t) => {
+  t.regex(refused(t, { preset: 'none' }), /cost_limit is required \(number >= 0\).*--cost_limit/)
+})
+
+test('unknown algorithms and presets list the known ones', (t) => {
+  t.regex(refused(t, { algorithm: 'drcor' }), /unknown algorithm "drcor".*"drcorl".*Known: drcorl, bc/)
+  t.regex(refused(t, { preset: 'quik' }), /unknown preset "quik".*"quick".*quick, paper, none/)
+})
+
+test('a config file is YAML or JSON, a mapping, with algorithm and preset beside the parameters', async (t) => {
+  const yaml = await readConfigFile(await temporaryFile('a.yaml', 'algorithm: bc\npreset: none\nbc_steps: 1e3\n'))
+  t.like(yaml, { algorithm: 'bc', preset: 'none', values: { bc_steps: 1000 } })
+  const json = await readConfigFile(await temporaryFile('a.json', '{"hidden": [1, 2]}'))
+  t.deepEqual(json.values, { hidden: [1, 2] })
+  t.deepEqual((await readConfigFile(await temporaryFile('empty.yaml', ''))).values, {})
+})
+
+test('a broken config file is one clear error', async (t) => {
+  const cases: [name: string, content: string, message: RegExp][] = [
+    ['list.yaml', '- 1\n', /must be a mapping/],
+    ['twice.yaml', 'seed: 1\nseed: 2\n', /cannot be parsed: .*unique/],
+    ['bad.json', '{"seed": ', /cannot be parsed/],
+    ['algorithm.yaml', 'algorithm: 3\n', /algorithm must be a name, got 3/],
+  ]
+  for (const [name, content, message] of cases) {
+    const error = await t.throwsAsync(readConfigFile(await temporaryFile(name, content)), { message })
+    t.is((error as DrcorlError).exitStatus, 2)
+    t.false(error?.message.includes('\n'))
+  }
+  const missing = await t.throwsAsync(readConfigFile('/no/such/file.yaml'), { message: /no such file/ })
+  t.is((missing as DrcorlError).exitStatus, 2)
+})
+
+test('the config.json of a run repeats it, without applying its preset again', async (t) => {
+  const first = resolve({ preset: 'quick', flags: { behavior_steps: 5 } })
+  const file = await readConfigFile(await temporaryFile('config.json', JSON.stringify(first)))
+  const again = resolve({ file })
+  t.deepEqual([again.run, again.config], [first.run, first.config])
+})
+
+test('flag text becomes the type its parameter wants', (t) => {
+  const parameters = new Map(parametersFor(FIXTURE, 'drcorl').map((parameter) => [parameter.name, parameter]))
+  const parse = (name: string, text: string): unknown => {
+    const parameter = parameters.get(name)
+    return parameter === undefined ? t.fail(name) : parseFlag(text, parameter)
+  }
+  t.is(parse('gamma', '.5'), 0.5)
+  t.is(parse('behavior_steps', '2e3'), 2000)
+  t.is(parse('behavior_steps', '0x10'), '0x10')
+  t.is(parse('gamma', ''), '')
+  t.is(parse('episode_length', 'none'), null)
+  t.is(parse('device', 'none'), 'none')
+  t.deepEqual(parse('hidden', '64, 32'), [64, 32])
+  t.deepEqual(parse('hidden', '[64,32]'), [64, 32])
+  t.is(parse('clip', 'norm'), 'norm')
+  t.is(parse('clip', 'null'), null)
+})
+
+test('what a parameter allows is told in words', (t) => {
+  const words = Object.fromEntries(parametersFor(FIXTURE, 'drcorl').map((p) => [p.name, allowedValues(p)]))
+  t.like(words, {
+    seed: 'integer >= 0',
+    episode_length: 'integer >= 1, or null',
+    gate: 'one of: "critic_ucb", "max"',
+    clip: 'one of: "value", "norm", or null',
+    hidden: 'list of integers >= 1',
+    normalise: 'true or false',
+  })
+})
+
+test('nearest finds a neighbour, and only a near one', (t) => {
+  t.is(nearest('costlimit', ['seed', 'cost_limit']), 'cost_limit')
+  t.is(nearest('se', ['cost_limit']), undefined)
+})
+
+const anyConfig = fc.record(
+  {
+    seed: fc.nat(),
+    cost_limit: fc.double({ min: 0, max: 1e6, noNaN: true }),
+    episode_length: fc.option(fc.integer({ min: 1, max: 1e6 }), { nil: null }),
+    behavior_steps: fc.integer({ min: 1, max: 1e9 }),
+    gamma: fc.double({ min: 0, max: 0.999, noNaN: true }),
+    gate: fc.constantFrom('critic_ucb', 'max'),
+    normalise: fc.boolean(),
+    hidden: fc.array(fc.integer({ min: 1, max: 4096 }), { minLength: 1, maxLength: 4 }),
+    clip: fc.constantFrom('value', 'norm', null),
+  },
+  { requiredKeys: [] },
+)
+
+test('property: whatever is set comes through file and flags unchanged, and only that', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(anyConfig, anyConfig, async (inFile, inFlags) => {
+      const file = await readConfigFile(await temporaryFile('a.yaml', stringify(inFile)))
+      const parameters = new Map(parametersFor(FIXTURE, 'drcorl').map((parameter) => [parameter.name, parameter]))
+      const flags: Record<string, unknown> = {}
+      for (const [name, value] of Object.entries(inFlags)) {
+        const parameter = parameters.get(name)
+        const text = Array.isArray(value) ? value.join(',') : String(value)
+        if (parameter) flags[name] = typeof value === 'boolean' ? value : parseFlag(text, parameter)
+      }
+      const resolved = resolve({ preset: 'quick', file, flags })
+      const base = resolve({ preset: 'quick' })
+      const wanted = { ...base.run, ...base.config, ...inFile, ...inFlags }
+      // Text and YAML know no negative zero.
+      const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
+      t.deepEqual(plain({ ...resolved.run, ...resolved.config }), plain(wanted))
+    }),
+    { numRuns: 100 },
+  )
+})

@@ -1,0 +1,130 @@
+import { join } from 'node:path'
+import { type Dataset, loadDataset } from '../../data/dataset.js'
+import { environmentSteps } from '../../envs/ledger.js'
+import { findEnv } from '../../envs/registry.js'
+import { DrcorlError } from '../../errors.js'
+import { evaluate } from '../../evaluate/evaluate.js'
+import { type ComparisonRow, comparisonRow } from '../../report/compare.js'
+import { compareReport, writeReport } from '../../report/report.js'
+import { readRun } from '../../report/run-data.js'
+import { comparisonTable } from '../../report/terminal.js'
+import { type EndEvent, train } from '../../train/experiment.js'
+import { Progress, formatSeconds } from '../../train/progress.js'
+import { RUN_FILES } from '../../train/run-folder.js'
+import { type Command, type Context, optionalNumber, optionalString } from '../command.js'
+
+const ENVIRONMENT = 'point-circle'
+/** Two that only imitate, then ours: what the limit costs and what learning under it wins. */
+const ALGORITHMS = ['bc', 'bc_safe', 'drcorl']
+const PRESET = 'quick'
+
+const NOTES = [
+  'return, cost: mean ± standard deviation over episodes; within limit: episodes with cost at most the limit',
+  'norm. reward: (R - Rmin) / (Rmax - Rmin); norm. cost: C / limit; env. steps: environment steps used in training',
+]
+
+interface Settings {
+  out: string
+  seed: number
+  episodes: number
+  cost_limit: number
+}
+
+/** One run, for the table and for `--json`. */
+interface Measured {
+  row: ComparisonRow
+  json: Record<string, unknown>
+}
+
+export const demoCommand: Command = {
+  command: 'demo',
+  describe: 'The whole job on an embedded task: make data, train three algorithms, evaluate, compare',
+  interruptible: true,
+  builder: (yargs) =>
+    yargs
+      .usage('$0 demo [--cost-limit 10] [--seed 0] [--out DIR]')
+      .option('cost-limit', { requiresArg: true, describe: 'Limit of the episodic cost (default 10)' })
+      .option('seed', { requiresArg: true, describe: 'Seed of the training (default 0)' })
+      .option('episodes', { requiresArg: true, describe: 'Evaluation episodes of each policy (default 20)' })
+      .option('out', { requiresArg: true, describe: 'Folder of the runs and the report (default runs/demo-<time>)' }),
+
+  async run(args, context) {
+    const started = performance.now()
+    const settings: Settings = {
+      out: optionalString(args, 'out') ?? defaultFolder(),
+      seed: optionalNumber(args, 'seed') ?? 0,
+      episodes: optionalNumber(args, 'episodes') ?? 20,
+      cost_limit: optionalNumber(args, 'cost-limit') ?? findEnv(ENVIRONMENT)!.default_cost_limit,
+    }
+    // Before the minutes of training, not after them.
+    if (!Number.isSafeInteger(settings.episodes) || settings.episodes < 1) {
+      throw new DrcorlError('Usage', `--episodes ${settings.episodes} must be a whole number, 1 or more`)
+    }
+    const dataset = await loadDataset(`env:${ENVIRONMENT}`)
+    const measured: Measured[] = []
+    for (const algorithm of ALGORITHMS) {
+      const end = await trainOne(algorithm, dataset, settings, context)
+      if (end.status === 'interrupted') return interrupted(end)
+      measured.push(await measure(end.run_dir, settings, context))
+    }
+    const report = join(settings.out, RUN_FILES.report)
+    const folders = ALGORITHMS.map((algorithm) => join(settings.out, algorithm))
+    await compareReport(folders, report)
+    const seconds = (performance.now() - started) / 1000
+    const text = [
+      `${ENVIRONMENT}, cost limit ${settings.cost_limit}, ${settings.episodes} episodes each, ${formatSeconds(seconds)} in all`,
+      comparisonTable(measured.map(({ row }) => row)),
+      NOTES.join('\n'),
+      `run folders  ${folders.join('  ')}\nreport       ${report}`,
+    ].join('\n\n')
+    const runs = measured.map(({ json }) => json)
+    return { json: { env: ENVIRONMENT, ...settings, runs, report, wall_seconds: seconds }, text }
+  },
+}
+
+/** Trains one algorithm; the ledger of environment steps proves that training made none. */
+async function trainOne(algorithm: string, dataset: Dataset, settings: Settings, context: Context): Promise<EndEvent> {
+  const before = environmentSteps()
+  const progress = new Progress(context.stderr)
+  const config = { cost_limit: settings.cost_limit, seed: settings.seed }
+  const out = join(settings.out, algorithm)
+  const options = { dataset, algorithm, preset: PRESET, config, out, signal: context.signal }
+  let end: EndEvent | undefined
+  for await (const event of train(options)) {
+    progress.show(event)
+    if (event.type === 'end') end = event
+  }
+  if (end === undefined) throw new DrcorlError('Internal', 'training ended without an end event')
+  const steps = environmentSteps() - before
+  if (steps !== 0) throw new DrcorlError('Internal', `training of ${algorithm} took ${steps} environment steps`)
+  return end
+}
+
+/** Evaluates a run, writes its report and reads its row of the table back from the folder. */
+async function measure(run: string, { episodes }: Settings, { signal }: Context): Promise<Measured> {
+  await evaluate({ run, episodes, signal })
+  await writeReport(run)
+  const data = await readRun(run)
+  const { record, evaluation, certificate, result } = data
+  return {
+    row: comparisonRow(data),
+    json: {
+      algorithm: record.algorithm,
+      run_dir: run,
+      verdict: certificate?.['verdict'] ?? null,
+      training_environment_steps: result?.environment_steps.training ?? null,
+      training_seconds: result?.wall_seconds ?? null,
+      evaluation,
+    },
+  }
+}
+
+function interrupted(end: EndEvent): Awaited<ReturnType<Command['run']>> {
+  const message = `interrupted at step ${end.step} of ${end.steps}; go on with: drcorl train --resume ${end.run_dir}`
+  return { json: { run_dir: end.run_dir, error: { code: 'Cancelled', message } }, text: message, status: 130 }
+}
+
+function defaultFolder(): string {
+  const time = new Date().toISOString().replace(/\..*$/, '').replace(/[-:]/g, '').replace('T', '-')
+  return join('runs', `demo-${time}`)
+}

@@ -1,0 +1,35 @@
+import { cpus, totalmem } from 'node:os'
+import { toDrcorlError } from '../../errors.js'
+import { nativeEnvironment } from '../../native.js'
+import { VERSION } from '../../version.js'
+import type { Command } from '../command.js'
+import { facts } from '../table.js'
+
+export const infoCommand: Command = {
+  command: 'info',
+  describe: 'Show versions, libtorch, devices, threads and CPU features',
+
+  async run() {
+    const system = {
+      drcorl: VERSION,
+      node: process.version,
+      platform: `${process.platform}-${process.arch}`,
+      cpu: cpus()[0]?.model ?? 'unknown',
+      cpus: cpus().length,
+      memory_gib: Number((totalmem() / 2 ** 30).toFixed(1)),
+    }
+    // The command that shows what is installed has to work where the addon is not.
+    const native = await nativeEnvironment().catch((error: unknown) => {
+      const { code, message, hint } = toDrcorlError(error)
+      return { error: { code, message, hint } }
+    })
+    const entries = [...Object.entries(system), ...Object.entries(native)]
+    return { json: { ...system, native }, text: facts(entries.map(([name, value]) => [name, show(value)])) }
+  },
+}
+
+function show(value: unknown): string {
+  if (typeof value === 'string' || typeof value === 'number') return String(value)
+  if (Array.isArray(value) && value.every((item) => typeof item !== 'object')) return value.join(', ')
+  return JSON.stringify(value)
+}

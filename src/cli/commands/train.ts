@@ -1,0 +1,53 @@
+import { DrcorlError } from '../../errors.js'
+import { writeReport } from '../../report/report.js'
+import { type EndEvent, train } from '../../train/experiment.js'
+import { Progress, formatSeconds } from '../../train/progress.js'
+import type { Command, Output } from '../command.js'
+import { facts } from '../table.js'
+import { declareTrainOptions, readTrainOptions } from '../train-options.js'
+
+export const trainCommand: Command = {
+  command: 'train',
+  describe: 'Learn a policy from a dataset under a cost limit, without an environment',
+  interruptible: true,
+  takesParameters: true,
+  builder: declareTrainOptions,
+
+  async run(args, context) {
+    const progress = new Progress(context.stderr)
+    let end: EndEvent | undefined
+    try {
+      for await (const event of train(await readTrainOptions(args, context.signal))) {
+        progress.show(event)
+        if (event.type === 'end') end = event
+      }
+    } finally {
+      progress.close()
+    }
+    if (end === undefined) throw new DrcorlError('Internal', 'training ended without an end event')
+    if (end.status === 'interrupted') return interrupted(end)
+    return done(end, await writeReport(end.run_dir), args['require-certified'] === true)
+  },
+}
+
+function interrupted(end: EndEvent): Output {
+  const message = `interrupted at step ${end.step} of ${end.steps}; go on with: drcorl train --resume ${end.run_dir}`
+  return { json: { ...end, type: undefined, error: { code: 'Cancelled', message } }, text: message, status: 130 }
+}
+
+function done(end: EndEvent, report: string, requireCertified: boolean): Output {
+  const { certificate, run_dir } = end
+  const verdict = certificate?.verdict ?? null
+  const reasons = certificate?.reasons ?? []
+  const json = { ...end, type: undefined, verdict, report }
+  const text = facts([
+    ['run folder', run_dir],
+    ['report', report],
+    ['steps', `${end.steps} in ${formatSeconds(end.wall_seconds)}, environment steps ${end.environment_steps}`],
+    ['verdict', verdict === null ? 'none: this algorithm gives no certificate' : [verdict, ...reasons].join('; ')],
+    ['next', `drcorl evaluate ${run_dir}`],
+  ])
+  if (!requireCertified || verdict === 'certified') return { json, text }
+  const message = `the policy is not certified: ${reasons.join('; ') || 'the algorithm gives no certificate'}`
+  return { json: { ...json, error: { code: 'NotCertified', message } }, text: `${text}\n${message}`, status: 3 }
+}

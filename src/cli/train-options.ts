@@ -1,0 +1,104 @@
+/** The options of `train`: which there are, and what they ask for. */
+import type { Argv } from 'yargs'
+import { readConfigFile } from '../config/load.js'
+import { defaultAlgorithm, loadSchema } from '../config/schema.js'
+import { DrcorlError } from '../errors.js'
+import type { TrainOptions } from '../train/experiment.js'
+import { type Arguments, optionalNumber, optionalString } from './command.js'
+import { collectParameters, declareParameters } from './parameters.js'
+
+/** Options that are not parameters: they say what to train on and where to, not how. */
+const OPTIONS = [
+  'dataset',
+  'env',
+  'algorithm',
+  'preset',
+  'config',
+  'out',
+  'resume',
+  'overwrite',
+  'require-certified',
+  'checkpoint-seconds',
+]
+
+export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv {
+  const schema = loadSchema()
+  const asked = askedAlgorithm(argv)
+  const presets = new Set(Object.values(schema.algorithms).flatMap(({ presets: known }) => Object.keys(known)))
+  yargs
+    .usage('$0 train --dataset FILE.hdf5 --cost-limit 10 [--preset quick]')
+    .option('dataset', { requiresArg: true, describe: 'Dataset, HDF5 in DSRL format' })
+    .option('env', { requiresArg: true, describe: 'Train on the scripted data of this embedded environment' })
+    .option('algorithm', {
+      requiresArg: true,
+      describe: `One of ${Object.keys(schema.algorithms).join(', ')} (default ${defaultAlgorithm(schema)})`,
+    })
+    .option('preset', {
+      requiresArg: true,
+      describe: `One of ${[...presets, 'none'].join(', ')} (default quick where there is one)`,
+    })
+    .option('config', { requiresArg: true, describe: 'YAML or JSON file of parameters; flags win over it' })
+    .option('out', { requiresArg: true, describe: 'Run folder (default runs/<algorithm>-<dataset>-...)' })
+    .option('resume', { string: true, describe: 'Go on with the run in --out DIR (or --resume DIR)' })
+    .option('overwrite', { boolean: true, describe: 'Replace the run in --out' })
+    .option('require-certified', { boolean: true, describe: 'Exit with status 3 unless the policy is certified' })
+    .option('checkpoint-seconds', { requiresArg: true, describe: 'Seconds between checkpoints (default 30)' })
+    .group(OPTIONS, 'Data, place and way of the run:')
+    .conflicts('dataset', 'env')
+    .conflicts('resume', 'overwrite')
+    .epilogue(
+      asked === undefined
+        ? 'The parameters of an algorithm: drcorl train --algorithm NAME --help'
+        : 'Parameters win in this order: flag, --config file, preset, default.',
+    )
+  return declareParameters(yargs, schema, asked)
+}
+
+/** What the command line asks `train` for. */
+export async function readTrainOptions(args: Arguments, signal: AbortSignal): Promise<TrainOptions> {
+  const schema = loadSchema()
+  const configFile = optionalString(args, 'config')
+  const algorithm = optionalString(args, 'algorithm')
+  const fromFile = configFile === undefined ? undefined : (await readConfigFile(configFile)).algorithm
+  const env = optionalString(args, 'env')
+  return {
+    dataset: env === undefined ? optionalString(args, 'dataset') : `env:${env}`,
+    algorithm,
+    preset: optionalString(args, 'preset'),
+    configFile,
+    config: collectParameters(
+      args,
+      schema,
+      algorithm ?? fromFile ?? defaultAlgorithm(schema),
+    ) as TrainOptions['config'],
+    configOrigin: (key) => `flag --${key}`,
+    out: runFolder(args),
+    resume: args['resume'] !== undefined,
+    overwrite: args['overwrite'] === true,
+    signal,
+    checkpointSeconds: seconds(args),
+  }
+}
+
+/** Help has to know the algorithm before the options are parsed. */
+function askedAlgorithm(argv: readonly string[]): string | undefined {
+  const index = argv.indexOf('--algorithm')
+  if (index >= 0) return argv[index + 1]
+  return argv.find((argument) => argument.startsWith('--algorithm='))?.slice('--algorithm='.length)
+}
+
+function seconds(args: Arguments): number | undefined {
+  const value = optionalNumber(args, 'checkpoint-seconds')
+  if (value === undefined || value > 0) return value
+  throw new DrcorlError('Usage', `--checkpoint-seconds ${value} is not above 0`)
+}
+
+/** The run to resume may be named by either option. */
+function runFolder(args: Arguments): string | undefined {
+  const out = optionalString(args, 'out')
+  const resume = optionalString(args, 'resume') || undefined
+  if (out !== undefined && resume !== undefined && out !== resume) {
+    throw new DrcorlError('Usage', `--resume ${resume} and --out ${out} name two folders`)
+  }
+  return out ?? resume
+}

@@ -1,0 +1,294 @@
+import { Ajv2020, type ErrorObject } from 'ajv/dist/2020.js'
+import { parse as parseYaml } from 'yaml'
+import { DrcorlError, messageOf } from '../errors.js'
+import { readInput } from '../files.js'
+import {
+  type JsonSchema,
+  type Parameter,
+  type Schema,
+  allowedValues,
+  defaultAlgorithm,
+  loadSchema,
+  parametersFor,
+  parametersOf,
+} from './schema.js'
+
+/** Values with the words for where they came from, e.g. `flag --cost_limit` or `file exp.yaml`. */
+export interface Layer {
+  values: Record<string, unknown>
+  /** Where `key` of this layer came from, as an error message says it. */
+  origin(key: string): string
+}
+
+/** A complete, validated configuration: what the native trainer gets and the run folder stores. */
+export interface ResolvedConfig {
+  algorithm: string
+  /** Name of the preset applied, null for none. */
+  preset: string | null
+  /** Parameters every algorithm has. */
+  run: Record<string, unknown>
+  /** Parameters of the algorithm. */
+  config: Record<string, unknown>
+  /** For each parameter that is not a default: where its value came from. */
+  origins: Record<string, string>
+}
+
+export interface ResolveOptions {
+  schema?: Schema
+  algorithm?: string | undefined
+  /** A preset's name; `none` for the schema's defaults alone. Left out: `quick` where the algorithm has it. */
+  preset?: string | undefined
+  /** Values of a config file, see `readConfigFile`. */
+  file?: ConfigFile | undefined
+  /** Values given by hand; they win. Presence counts: a value equal to a default still overrides preset and file. */
+  flags?: Record<string, unknown> | undefined
+  /** How an error names a flag; the default is the CLI's spelling. */
+  flagOrigin?: (key: string) => string
+}
+
+export interface ConfigFile {
+  path: string
+  algorithm?: string
+  preset?: string
+  values: Record<string, unknown>
+}
+
+const DEFAULT_PRESET = 'quick'
+const NO_PRESET = 'none'
+
+/**
+ * Merges defaults < preset < file < flags by presence and validates the result.
+ *
+ * @throws DrcorlError `Config`, naming the key, its value, what is allowed and where it came from.
+ */
+export function resolveConfig(options: ResolveOptions): ResolvedConfig {
+  const schema = options.schema ?? loadSchema()
+  const { file } = options
+  const algorithm = options.algorithm ?? file?.algorithm ?? defaultAlgorithm(schema)
+  const own = schema.algorithms[algorithm]
+  if (own === undefined) {
+    const origin = options.algorithm === undefined && file ? ` (from file ${file.path})` : ''
+    throw unknownName('algorithm', algorithm, Object.keys(schema.algorithms), origin)
+  }
+  const preset = choosePreset(options, Object.keys(own.presets), algorithm)
+  const chosen = preset === null ? undefined : own.presets[preset]
+
+  const layers: Layer[] = []
+  if (chosen) layers.push({ values: { ...chosen.run, ...chosen.config }, origin: () => `preset ${preset}` })
+  if (file) layers.push({ values: file.values, origin: () => `file ${file.path}` })
+  const flagOrigin = options.flagOrigin ?? ((key: string) => `flag --${key}`)
+  layers.push({ values: definedOnly(options.flags ?? {}), origin: flagOrigin })
+
+  const parameters = parametersFor(schema, algorithm)
+  const { values, origins } = merge(layers, parameters, schema, algorithm)
+  const run: Record<string, unknown> = {}
+  const config: Record<string, unknown> = {}
+  const runKeys = new Set(Object.keys(schema.run.schema.properties ?? {}))
+  for (const [key, value] of Object.entries(values)) (runKeys.has(key) ? run : config)[key] = value
+  validate(run, schema.run.schema, origins)
+  validate(config, own.schema, origins)
+  return { algorithm, preset, run, config, origins }
+}
+
+/**
+ * Reads a YAML or JSON config file: a mapping of parameters, with `algorithm` and `preset` beside them if wanted.
+ * The `config.json` of a run folder is accepted too: it repeats that run's configuration.
+ */
+export async function readConfigFile(path: string): Promise<ConfigFile> {
+  const text = await readInput(path)
+  let content: unknown
+  try {
+    content = path.endsWith('.json') ? (JSON.parse(text) as unknown) : (parseYaml(text) as unknown)
+  } catch (error) {
+    const reason = messageOf(error).split('\n')[0]?.replace(/:$/, '')
+    throw new DrcorlError('Config', `${path} cannot be parsed: ${reason}`, { cause: error })
+  }
+  if (content === null || content === undefined) return { path, values: {} }
+  if (!isMapping(content)) {
+    throw new DrcorlError('Config', `${path} must be a mapping of parameters such as "cost_limit: 10"`)
+  }
+  if (isMapping(content['run']) && isMapping(content['config'])) {
+    // Every parameter is stored resolved, so the preset must not be applied again under it.
+    const algorithm = content['algorithm']
+    const values = { ...content['run'], ...content['config'] }
+    return { path, preset: NO_PRESET, values, ...(typeof algorithm === 'string' ? { algorithm } : {}) }
+  }
+  const { algorithm, preset, ...values } = content
+  return {
+    path,
+    values,
+    ...(algorithm === undefined ? {} : { algorithm: name('algorithm', algorithm, path) }),
+    ...(preset === undefined ? {} : { preset: name('preset', preset, path) }),
+  }
+}
+
+/**
+ * Turns the text of a flag into the value its parameter wants: numbers, booleans, `null`, lists as `256,256` or JSON.
+ * Text that does not fit is returned as it is; validation then refuses it with a full message.
+ */
+export function parseFlag(text: string, parameter: Parameter): unknown {
+  const { types } = parameter
+  if (parameter.nullable && (text === 'null' || text === 'none')) return null
+  if (parameter.choices.some((choice) => choice.value === text)) return text
+  if (types.has('array')) {
+    if (text.trim().startsWith('[')) return tryJson(text)
+    const { items } = parameter
+    const parts = text.split(',').map((part) => part.trim())
+    return items === undefined ? parts : parts.map((part) => parseFlag(part, items))
+  }
+  if ((types.has('number') || types.has('integer')) && /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) {
+    return Number(text)
+  }
+  if (types.has('boolean') && (text === 'true' || text === 'false')) return text === 'true'
+  if (types.has('object')) return tryJson(text)
+  return text
+}
+
+/** The known name closest to a mistyped one, if any is close. */
+export function nearest(word: string, known: readonly string[]): string | undefined {
+  const wanted = word.toLowerCase().replace(/-/g, '_')
+  let best: string | undefined
+  let bestDistance = Math.max(2, Math.floor(wanted.length / 3)) + 1
+  for (const candidate of known) {
+    const distance = editDistance(wanted, candidate.toLowerCase().replace(/-/g, '_'))
+    if (distance < bestDistance) [best, bestDistance] = [candidate, distance]
+  }
+  return best
+}
+
+/** `unknown algorithm "x"; did you mean "y"? known: ...` */
+export function unknownName(kind: string, value: string, known: readonly string[], where = ''): DrcorlError {
+  const guess = nearest(value, known)
+  const suggestion = guess === undefined ? '.' : `; did you mean "${guess}"?`
+  return new DrcorlError('Config', `unknown ${kind} "${value}"${where}${suggestion} Known: ${known.join(', ')}`)
+}
+
+function choosePreset(options: ResolveOptions, known: readonly string[], algorithm: string): string | null {
+  // A preset written in a file belongs to the algorithm written there.
+  const fromFile = options.file?.preset
+  const asked = options.preset ?? fromFile
+  if (asked === undefined) return known.includes(DEFAULT_PRESET) ? DEFAULT_PRESET : null
+  if (asked === NO_PRESET) return null
+  if (!known.includes(asked)) {
+    const where = options.preset === undefined ? ` (from file ${options.file?.path})` : ''
+    throw unknownName('preset', asked, [...known, NO_PRESET], ` of algorithm ${algorithm}${where}`)
+  }
+  return asked
+}
+
+/** Lays the layers over the defaults; the last one that has a key wins, whatever its value. */
+function merge(
+  layers: readonly Layer[],
+  parameters: readonly Parameter[],
+  schema: Schema,
+  algorithm: string,
+): { values: Record<string, unknown>; origins: Record<string, string> } {
+  const known = new Set(parameters.map((parameter) => parameter.name))
+  const values: Record<string, unknown> = {}
+  const origins: Record<string, string> = {}
+  for (const parameter of parameters) {
+    if (parameter.default !== undefined) values[parameter.name] = structuredClone(parameter.default)
+  }
+  for (const layer of layers) {
+    for (const [key, value] of Object.entries(layer.values)) {
+      if (!known.has(key)) throw unknownKey(key, layer.origin(key), [...known], schema, algorithm)
+      values[key] = value
+      origins[key] = layer.origin(key)
+    }
+  }
+  return { values, origins }
+}
+
+function unknownKey(key: string, origin: string, known: string[], schema: Schema, algorithm: string): DrcorlError {
+  const owners = Object.entries(schema.algorithms)
+    .filter(([, other]) => key in (other.schema.properties ?? {}))
+    .map(([name]) => name)
+  if (owners.length > 0) {
+    const message = `${key} (from ${origin}) is a parameter of ${owners.join(', ')}, not of ${algorithm}`
+    return new DrcorlError('Config', message, { hint: `choose it with --algorithm ${owners[0]}, or leave ${key} out` })
+  }
+  const guess = nearest(key, known)
+  return new DrcorlError(
+    'Config',
+    `unknown parameter "${key}" (from ${origin})${guess === undefined ? '' : `; did you mean "${guess}"?`}`,
+    { hint: `all parameters: drcorl train --algorithm ${algorithm} --help` },
+  )
+}
+
+const validators = new WeakMap<JsonSchema, ReturnType<Ajv2020['compile']>>()
+
+function validate(values: Record<string, unknown>, schema: JsonSchema, origins: Record<string, string>): void {
+  let check = validators.get(schema)
+  if (check === undefined) {
+    // Formats of schemars (uint64, double) name Rust types; their ranges also stand in minimum and maximum.
+    check = new Ajv2020({ allErrors: true, strict: false, validateFormats: false }).compile(schema)
+    validators.set(schema, check)
+  }
+  if (!check(values)) throw invalid(check.errors ?? [], values, schema, origins)
+  for (const [key, value] of Object.entries(values)) {
+    if (typeof value === 'number' && Number.isInteger(value) && !Number.isSafeInteger(value)) {
+      const parameter = parametersOf(schema).find((candidate) => candidate.name === key)
+      if (parameter?.types.has('integer')) throw refusal(key, value, 'an integer up to 9007199254740991', origins)
+    }
+  }
+}
+
+function invalid(
+  errors: ErrorObject[],
+  values: Record<string, unknown>,
+  schema: JsonSchema,
+  origins: Record<string, string>,
+): DrcorlError {
+  const parameters = new Map(parametersOf(schema).map((parameter) => [parameter.name, parameter]))
+  const missing = errors.find((error) => error.keyword === 'required' && error.instancePath === '')
+  if (missing) {
+    const key = String(missing.params['missingProperty'])
+    const parameter = parameters.get(key)
+    const what = parameter === undefined ? '' : ` (${allowedValues(parameter)})`
+    return new DrcorlError('Config', `${key} is required${what}`, { hint: `give it with --${key}` })
+  }
+  const key = errors.map((error) => error.instancePath.split('/')[1]).find((part) => part !== undefined) ?? ''
+  const parameter = parameters.get(key)
+  const allowed = parameter === undefined ? (errors[0]?.message ?? 'another value') : allowedValues(parameter)
+  return refusal(key, values[key], allowed, origins)
+}
+
+function refusal(key: string, value: unknown, allowed: string, origins: Record<string, string>): DrcorlError {
+  const shown = typeof value === 'number' ? String(value) : JSON.stringify(value)
+  const origin = origins[key] ?? 'default'
+  return new DrcorlError('Config', `${key} = ${shown} is not allowed (from ${origin}); expected ${allowed}`)
+}
+
+function definedOnly(values: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined))
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function name(key: string, value: unknown, path: string): string {
+  if (typeof value === 'string') return value
+  throw new DrcorlError('Config', `${path}: ${key} must be a name, got ${JSON.stringify(value)}`)
+}
+
+function tryJson(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown
+  } catch {
+    return text
+  }
+}
+
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, index) => index)
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      row.push(Math.min((previous[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1, substitution))
+    }
+    previous = row
+  }
+  return previous[b.length] ?? 0
+}

@@ -1,0 +1,82 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { open, readFile, rename, unlink } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { DrcorlError, describeFsError } from './errors.js'
+
+/**
+ * Writes a file so that a reader, or a crash at any moment, sees the old content or the new one, never a part:
+ * temporary name in the same folder, fsync, rename, fsync of the folder.
+ */
+export async function writeAtomic(path: string, content: string | Uint8Array): Promise<void> {
+  const folder = dirname(path)
+  const temporary = join(folder, `.${basename(path)}.${process.pid}-${randomBytes(4).toString('hex')}.tmp`)
+  try {
+    const handle = await open(temporary, 'wx')
+    try {
+      await handle.writeFile(content)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(temporary, path)
+    await syncFolder(folder)
+  } catch (error) {
+    await unlink(temporary).catch(() => undefined)
+    throw new DrcorlError('Io', `cannot write ${path}: ${describeFsError(error)}`, { cause: error })
+  }
+}
+
+/** `writeAtomic` of pretty-printed JSON with a final newline. */
+export async function writeJson(path: string, value: unknown): Promise<void> {
+  await writeAtomic(path, `${JSON.stringify(value, null, 2)}\n`)
+}
+
+/**
+ * Reads and parses a JSON file.
+ *
+ * @throws DrcorlError `Io` (exit status 2) when it cannot be read, `Data` when it is not JSON.
+ */
+export async function readJson(path: string): Promise<unknown> {
+  const text = await readInput(path)
+  try {
+    return JSON.parse(text) as unknown
+  } catch (error) {
+    throw new DrcorlError('Data', `${path} is not valid JSON: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+/** Reads a text file that the user named; a failure is bad input (exit status 2). */
+export async function readInput(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    throw unreadable(path, error)
+  }
+}
+
+/** Hex SHA-256 of a file's bytes, streamed. */
+export async function sha256File(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  try {
+    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer)
+  } catch (error) {
+    throw unreadable(path, error)
+  }
+  return hash.digest('hex')
+}
+
+function unreadable(path: string, error: unknown): DrcorlError {
+  return new DrcorlError('Io', `cannot read ${path}: ${describeFsError(error)}`, { cause: error, exitStatus: 2 })
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  // Windows cannot open a folder; there the rename alone is as far as Node can go.
+  if (process.platform === 'win32') return
+  const handle = await open(folder, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}

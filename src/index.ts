@@ -1,0 +1,38 @@
+/**
+ * drcorl: constrained offline reinforcement learning.
+ *
+ * `loadDataset` checks data, `train` learns from it as a generator of events, `evaluate` plays the policy, `loadPolicy`
+ * gives it to your own loop. Parameters keep their snake_case names everywhere.
+ */
+export { type ConfigFile, type ResolvedConfig, readConfigFile, resolveConfig } from './config/load.js'
+export { type Parameter, type Schema, allowedValues, loadSchema, parametersFor } from './config/schema.js'
+export {
+  type Dataset,
+  type DatasetSummary,
+  type KnownTask,
+  type LoadDatasetOptions,
+  loadDataset,
+} from './data/dataset.js'
+export { type Task, TASKS, recogniseTask } from './data/tasks.js'
+export type { EnvFactory, Feedback, Policy, StepResult, VecEnv } from './envs/env.js'
+export { EMBEDDED_ENVS } from './envs/registry.js'
+export { type DatasetOptions, makeDataset } from './envs/scripted.js'
+export { DrcorlError, type ErrorCode } from './errors.js'
+export { type EvaluateOptions, type Evaluation, type EvaluationResult, evaluate } from './evaluate/evaluate.js'
+export { loadPolicy } from './evaluate/policy.js'
+export { type EpisodeResult, rollout } from './evaluate/rollout.js'
+export { normalizeCost, normalizeReward } from './evaluate/score.js'
+export type { Certificate, NativeColumns } from './native.js'
+export {
+  type CertificateEvent,
+  type CheckpointEvent,
+  type EndEvent,
+  type ParameterValues,
+  type ProgressEvent,
+  type StartEvent,
+  type TrainEvent,
+  type TrainOptions,
+  train,
+} from './train/experiment.js'
+export { type RunRecord, type RunResult, readRecord } from './train/run-folder.js'
+export { VERSION } from './version.js'

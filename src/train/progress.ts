@@ -1,0 +1,130 @@
+import type { EndEvent, ProgressEvent, StartEvent, TrainEvent } from './experiment.js'
+
+/** Where progress goes: stderr, or anything that can stand in for it. */
+export interface ProgressStream {
+  write(text: string): unknown
+  isTTY?: boolean
+  columns?: number
+}
+
+const BAR_WIDTH = 20
+/** Between plain lines when the stream is no terminal. */
+const LINE_SECONDS = 5
+const MOST_LOSSES = 4
+
+/** Shows training events: one line rewritten in place on a terminal, a line every few seconds elsewhere. */
+export class Progress {
+  private phase = ''
+  private lastLine = Number.NEGATIVE_INFINITY
+  private openLine = false
+
+  constructor(
+    private readonly stream: ProgressStream,
+    private readonly now: () => number = () => performance.now() / 1000,
+  ) {}
+
+  show(event: TrainEvent): void {
+    if (event.type === 'start') this.line(startLine(event))
+    else if (event.type === 'progress') this.progress(event)
+    else if (event.type === 'end') this.line(endLine(event))
+  }
+
+  /** Ends a line left open, so that what is printed next starts on its own. */
+  close(): void {
+    if (this.openLine) this.stream.write('\n')
+    this.openLine = false
+  }
+
+  private progress(event: ProgressEvent): void {
+    if (this.stream.isTTY) {
+      const width = (this.stream.columns ?? 80) - 1
+      if (event.phase !== this.phase && this.openLine) this.stream.write('\n')
+      this.stream.write(`\r\u001b[2K${progressLine(event, true).slice(0, width)}`)
+      this.openLine = true
+    } else {
+      // The last line of a phase is always shown: it holds the losses the phase ended with.
+      const due = this.now() - this.lastLine >= LINE_SECONDS
+      if (due || event.phase !== this.phase || event.phase_step >= event.phase_steps) {
+        this.stream.write(`${progressLine(event, false)}\n`)
+        this.lastLine = this.now()
+      }
+    }
+    this.phase = event.phase
+  }
+
+  private line(text: string): void {
+    this.close()
+    this.stream.write(`${text}\n`)
+  }
+}
+
+/** `critics     3,200/9,500  34 %  412 steps/s  ETA 1m 20s  q_loss 0.12  cost 8.2 (limit 10)` */
+export function progressLine(event: ProgressEvent, bar: boolean): string {
+  const { phase_step, phase_steps, step, steps, metrics } = event
+  const share = steps > 0 ? step / steps : 1
+  const filled = Math.round(share * BAR_WIDTH)
+  const parts = [
+    event.phase.padEnd(10),
+    `${phase_step}/${phase_steps}`,
+    ...(bar ? [`[${'#'.repeat(filled)}${'-'.repeat(BAR_WIDTH - filled)}]`] : []),
+    `${Math.floor(share * 100)} %`,
+    `${formatRate(event.steps_per_second)} steps/s`,
+    `ETA ${formatSeconds(event.eta_seconds)}`,
+    ...keyLosses(metrics),
+  ]
+  const { cost_estimate: estimate, cost_limit: limit } = metrics
+  if (typeof estimate === 'number') {
+    const against = typeof limit === 'number' ? ` (limit ${formatNumber(limit)})` : ''
+    parts.push(`cost estimate ${formatNumber(estimate)}${against}`)
+  }
+  return parts.join('  ')
+}
+
+export function formatSeconds(seconds: number | null): string {
+  if (seconds === null || !Number.isFinite(seconds)) return '?'
+  const whole = Math.round(seconds)
+  const days = Math.floor(whole / 86400)
+  const hours = Math.floor((whole % 86400) / 3600)
+  const minutes = Math.floor((whole % 3600) / 60)
+  if (days > 0) return `${days}d ${hours}h`
+  if (hours > 0) return `${hours}h ${minutes}m`
+  return minutes > 0 ? `${minutes}m ${whole % 60}s` : `${whole}s`
+}
+
+function startLine(event: StartEvent): string {
+  const { dataset, run, steps, phases } = event
+  const limit = run['cost_limit']
+  const parts = [
+    `${event.algorithm}${event.preset === null ? '' : ` (preset ${event.preset})`}`,
+    `${dataset.transitions} transitions, ${dataset.episodes} episodes of ${dataset.source}`,
+    ...(typeof limit === 'number' ? [`cost limit ${limit}`] : []),
+    `${steps} steps: ${phases.map((phase) => `${phase.name} ${phase.steps}`).join(', ')}`,
+    `run folder ${event.run_dir}`,
+  ]
+  if (event.resumed) parts.push(`resumed at step ${event.step}`)
+  return parts.join('\n  ')
+}
+
+function endLine(event: EndEvent): string {
+  const time = formatSeconds(event.wall_seconds)
+  if (event.status === 'interrupted') return `interrupted at step ${event.step} of ${event.steps} after ${time}`
+  return `done: ${event.steps} steps in ${time}`
+}
+
+/** The metrics that are losses, in the core's order: the first of them are the ones that matter most. */
+function keyLosses(metrics: Record<string, number | null>): string[] {
+  return Object.entries(metrics)
+    .filter(([name, value]) => /(^|_)loss$/.test(name) && typeof value === 'number')
+    .slice(0, MOST_LOSSES)
+    .map(([name, value]) => `${name} ${formatNumber(value ?? 0)}`)
+}
+
+function formatNumber(value: number): string {
+  if (value === 0) return '0'
+  const size = Math.abs(value)
+  return size >= 1e5 || size < 1e-3 ? value.toExponential(1) : String(Number(value.toPrecision(3)))
+}
+
+function formatRate(rate: number): string {
+  return rate >= 10 ? rate.toFixed(0) : rate.toFixed(1)
+}

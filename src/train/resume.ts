@@ -1,0 +1,81 @@
+import { isDeepStrictEqual } from 'node:util'
+import { join } from 'node:path'
+import { readConfigFile } from '../config/load.js'
+import { type Dataset, loadDataset } from '../data/dataset.js'
+import { DrcorlError } from '../errors.js'
+import { Trainer } from '../native.js'
+import type { Session, TrainOptions } from './experiment.js'
+import { MetricsLog } from './metrics.js'
+import { RUN_FILES, type RunRecord, exists, readRecord, removeTemporaries, statedEpisodeLength } from './run-folder.js'
+
+/**
+ * Opens the run in `options.out` where its checkpoint left it, or at its first step where there is none yet.
+ *
+ * @throws DrcorlError `Usage` for parameters that differ from the run's, `Data` for a dataset with another sha256.
+ */
+export async function resumeSession(options: TrainOptions): Promise<Session> {
+  const folder = options.out
+  if (folder === undefined) {
+    throw new DrcorlError('Usage', 'resume needs the folder of the run', { hint: 'name it: --resume --out DIR' })
+  }
+  const record = await readRecord(folder)
+  await refuseChanges(options, record, folder)
+  const dataset = await sameDataset(options, record, folder)
+  await removeTemporaries(folder)
+
+  const checkpoint = join(folder, RUN_FILES.checkpoint)
+  const metrics = join(folder, RUN_FILES.metrics)
+  if (!(await exists(checkpoint))) {
+    const trainer = await Trainer.create(dataset.native, record)
+    return { folder, record, trainer, log: new MetricsLog(metrics), resumed: true }
+  }
+  const trainer = await Trainer.resume(dataset.native, checkpoint)
+  try {
+    const { step } = await trainer.status()
+    const log = (await exists(metrics)) ? await MetricsLog.resume(metrics, step) : new MetricsLog(metrics)
+    return { folder, record, trainer, log, resumed: true }
+  } catch (error) {
+    trainer.dispose()
+    throw error
+  }
+}
+
+/** A resumed run keeps its parameters; asking for others must not be ignored in silence. */
+async function refuseChanges(options: TrainOptions, record: RunRecord, folder: string): Promise<void> {
+  const file = options.configFile === undefined ? undefined : await readConfigFile(options.configFile)
+  const stored: Record<string, unknown> = { ...record.run, ...record.config }
+  const asked: [key: string, wanted: unknown, has: unknown][] = [
+    ['algorithm', options.algorithm ?? file?.algorithm, record.algorithm],
+    ['preset', options.preset, record.preset],
+    ...Object.entries({ ...file?.values, ...options.config }).map(([key, value]): [string, unknown, unknown] => [
+      key,
+      value,
+      stored[key],
+    ]),
+  ]
+  for (const [key, wanted, has] of asked) {
+    if (wanted === undefined || isDeepStrictEqual(wanted, has)) continue
+    throw new DrcorlError(
+      'Usage',
+      `${key} = ${JSON.stringify(wanted)} differs from the run in ${folder}, which has ${JSON.stringify(has)}`,
+      { hint: 'a resumed run keeps its parameters; for others start a new run with another --out' },
+    )
+  }
+}
+
+async function sameDataset(options: TrainOptions, record: RunRecord, folder: string): Promise<Dataset> {
+  const { source, kind, sha256 } = record.dataset
+  if (options.dataset === undefined && kind === 'columns') {
+    throw new DrcorlError('Usage', `the run in ${folder} was trained on columns: pass the same ones as dataset`)
+  }
+  const episodeLength = statedEpisodeLength(record.run)
+  const dataset = await loadDataset(options.dataset ?? source, { episodeLength })
+  if (dataset.sha256 !== sha256) {
+    throw new DrcorlError(
+      'Data',
+      `dataset ${dataset.source} has sha256 ${dataset.sha256}, the run in ${folder} was trained on ${sha256}`,
+      { hint: 'resuming needs the very same data; name it with --dataset' },
+    )
+  }
+  return dataset
+}

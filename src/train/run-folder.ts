@@ -1,0 +1,174 @@
+import { mkdir, readdir, rm, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import type { ResolvedConfig } from '../config/load.js'
+import type { Dataset, KnownTask } from '../data/dataset.js'
+import { DrcorlError, codeOf, describeFsError } from '../errors.js'
+import { datasetEpisodesCsv } from '../data/episodes.js'
+import { readJson, writeAtomic, writeJson } from '../files.js'
+import { VERSION } from '../version.js'
+
+/** Every file a run folder may hold. Evaluation and reports need nothing but this folder. */
+export const RUN_FILES = {
+  config: 'config.json',
+  datasetEpisodes: 'dataset_episodes.csv',
+  metrics: 'metrics.csv',
+  checkpoint: 'checkpoint.safetensors',
+  policy: 'policy.safetensors',
+  selected: 'policy.selected.safetensors',
+  certificate: 'certificate.json',
+  result: 'result.json',
+  evaluation: 'evaluation.json',
+  episodes: 'episodes.csv',
+  report: 'report.html',
+} as const
+
+export const RUN_FORMAT = 'drcorl-run/1'
+
+/** `config.json`: all that is needed to repeat, resume or evaluate the run. */
+export interface RunRecord {
+  format: typeof RUN_FORMAT
+  created: string
+  versions: { drcorl: string; node: string }
+  algorithm: string
+  preset: string | null
+  run: Record<string, unknown>
+  config: Record<string, unknown>
+  /** Where each value that is no default came from. */
+  origins: Record<string, string>
+  dataset: {
+    /** Absolute path, `env:NAME?..`, or the name of columns. */
+    source: string
+    kind: Dataset['kind']
+    sha256: string
+    transitions: number
+    episodes: number
+    obs_dim: number
+    act_dim: number
+  }
+  task: KnownTask | null
+}
+
+/** `result.json`, written last: where it stands, the run is complete. */
+export interface RunResult {
+  status: 'done'
+  algorithm: string
+  steps: number
+  wall_seconds: number
+  /** Interactions with an environment, by purpose: offline training makes none. */
+  environment_steps: { training: 0 }
+  verdict: string | null
+  /** Policy files, the one to use first. */
+  policies: string[]
+  finished: string
+}
+
+export function makeRecord(resolved: ResolvedConfig, dataset: Dataset): RunRecord {
+  const { transitions, episodes, obs_dim, act_dim } = dataset.summary
+  const source = dataset.kind === 'file' ? resolve(dataset.source) : dataset.source
+  return {
+    format: RUN_FORMAT,
+    created: new Date().toISOString(),
+    versions: { drcorl: VERSION, node: process.version },
+    ...resolved,
+    dataset: { source, kind: dataset.kind, sha256: dataset.sha256, transitions, episodes, obs_dim, act_dim },
+    task: dataset.task,
+  }
+}
+
+/** The episode length the user stated: it bounds the episodes of a file. */
+export function statedEpisodeLength(run: Record<string, unknown>): number | undefined {
+  const stated = run['episode_length']
+  return typeof stated === 'number' ? stated : undefined
+}
+
+/** `runs/<algorithm>-<dataset>-l<limit>-s<seed>-<time>`, the folder of a run that names none. */
+export function defaultRunFolder(resolved: ResolvedConfig, dataset: Dataset): string {
+  const { cost_limit: limit, seed } = resolved.run
+  const time = new Date().toISOString().replace(/\..*$/, '').replace(/[-:]/g, '').replace('T', '-')
+  const parts = [resolved.algorithm, dataset.stem]
+  if (limit !== undefined && limit !== null) parts.push(`l${String(limit)}`)
+  if (seed !== undefined && seed !== null) parts.push(`s${String(seed)}`)
+  return join('runs', [...parts, time].join('-'))
+}
+
+/**
+ * Makes the folder of a new run. An existing folder must be empty, unless `overwrite`: then the files of the earlier run,
+ * and no others, are removed.
+ *
+ * @throws DrcorlError `Usage` for a folder in use, `Io` (exit status 2) where no folder can be made.
+ */
+export async function createRunFolder(folder: string, overwrite: boolean): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true })
+  } catch (error) {
+    const reason = codeOf(error) === 'EEXIST' ? 'it is a file' : describeFsError(error)
+    throw new DrcorlError('Io', `cannot make the run folder ${folder}: ${reason}`, { cause: error, exitStatus: 2 })
+  }
+  const present = await readdir(folder)
+  if (present.length === 0) return
+  if (!overwrite) {
+    throw new DrcorlError('Usage', `the run folder ${folder} is not empty`, {
+      hint: 'go on with that run: --resume; start anew in it: --overwrite; or name another folder with --out',
+    })
+  }
+  const known = new Set<string>(Object.values(RUN_FILES))
+  const old = present.filter((name) => known.has(name) || isTemporary(name))
+  await Promise.all(old.map((name) => rm(join(folder, name))))
+}
+
+/** True where the folder holds a run that can be resumed. */
+export async function holdsRun(folder: string): Promise<boolean> {
+  return exists(join(folder, RUN_FILES.config))
+}
+
+/**
+ * Reads `config.json` of a run folder.
+ *
+ * @throws DrcorlError `Io` or `Data` (exit status 2) when the folder is not one of a run.
+ */
+export async function readRecord(folder: string): Promise<RunRecord> {
+  const path = join(folder, RUN_FILES.config)
+  if (!(await exists(path))) {
+    throw new DrcorlError('Io', `${folder} is not a run folder: it has no ${RUN_FILES.config}`, { exitStatus: 2 })
+  }
+  const record = (await readJson(path)) as RunRecord | null
+  if (typeof record !== 'object' || record?.format !== RUN_FORMAT) {
+    throw new DrcorlError('Data', `${path} is not of format "${RUN_FORMAT}"`)
+  }
+  for (const key of ['run', 'config', 'dataset', 'versions'] as const) {
+    if (typeof record[key] === 'object' && record[key] !== null) continue
+    throw new DrcorlError('Data', `${path}: "${key}" must be an object, got ${JSON.stringify(record[key])}`)
+  }
+  return record
+}
+
+export async function writeRecord(folder: string, record: RunRecord): Promise<void> {
+  await writeJson(join(folder, RUN_FILES.config), record)
+}
+
+/** Largest copy of a dataset made for a picture, bytes. */
+const LARGEST_COPY = 2 ** 28
+
+/** Return and cost of each logged episode, which the report draws beside the policy's; left out for very large data. */
+export async function writeDatasetEpisodes(folder: string, { native, summary }: Dataset): Promise<void> {
+  const floats = summary.transitions * (2 * summary.obs_dim + summary.act_dim + 2)
+  if (floats * Float32Array.BYTES_PER_ELEMENT > LARGEST_COPY) return
+  await writeAtomic(join(folder, RUN_FILES.datasetEpisodes), datasetEpisodesCsv(native.columns()))
+}
+
+/** Removes the half-written files that a killed process left. */
+export async function removeTemporaries(folder: string): Promise<void> {
+  const left = (await readdir(folder)).filter(isTemporary)
+  await Promise.all(left.map((name) => rm(join(folder, name), { force: true })))
+}
+
+export async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  )
+}
+
+function isTemporary(name: string): boolean {
+  return name.startsWith('.') && name.endsWith('.tmp')
+}

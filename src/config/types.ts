@@ -33,19 +33,23 @@ export interface RunConfig {
    */
   threads?: number
   /**
-   * Members of the dynamics ensemble; 0 trains none, and then nothing can be certified.
+   * Members of the dynamics ensemble behind gate and selection; only algorithms with a model gate train it.
    */
   model_members?: number
+  /**
+   * Members of the independent dynamics ensemble behind the certificate; 0 trains none, and then nothing can be certified.
+   */
+  audit_members?: number
   /**
    * Hidden layer widths of a dynamics model.
    */
   model_hidden?: number[]
   /**
-   * Gradient steps of the dynamics ensemble.
+   * Gradient steps of each dynamics ensemble.
    */
   model_steps?: number
   /**
-   * Learning rate of the dynamics ensemble, decayed to a tenth by a cosine.
+   * Learning rate of the dynamics ensembles, decayed to a tenth by a cosine.
    */
   model_lr?: number
   /**
@@ -300,6 +304,10 @@ export interface DrcorlConfig {
    * The estimate that is compared with the limit.
    */
   gate?: 'critic_ucb' | 'model_rollout' | 'max'
+  /**
+   * Share of the limit the estimate is steered to. Below 1 it leaves room for the error of the estimate.
+   */
+  gate_margin?: number
   /**
    * States of the critics' gate.
    */

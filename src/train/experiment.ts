@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { readConfigFile, resolveConfig } from '../config/load.js'
 import type { AlgorithmName, Parameters, RunConfig } from '../config/types.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
+import { environmentSteps } from '../envs/ledger.js'
 import { DrcorlError } from '../errors.js'
 import { writeJson } from '../files.js'
 import { type Certificate, type NativeColumns, Trainer, type TrainerStatus } from '../native.js'
@@ -105,8 +106,8 @@ export interface EndEvent {
   step: number
   steps: number
   certificate: Certificate | null
-  /** Interactions with an environment during training: none, ever. */
-  environment_steps: 0
+  /** Environment steps this process took between the first step and the last, by the counter of `envs/ledger.ts`. */
+  environment_steps: number
   wall_seconds: number
 }
 
@@ -186,6 +187,7 @@ class Run {
   private readonly pace = new Pace()
   private readonly mean = new MetricsMean()
   private readonly started = performance.now()
+  private readonly stepsBefore = environmentSteps()
   private readonly earlierSeconds: number
   private readonly checkpointSeconds: number
   private readonly signal: AbortSignal | undefined
@@ -308,7 +310,7 @@ class Run {
       algorithm: record.algorithm,
       steps: status.step,
       wall_seconds: this.seconds(),
-      environment_steps: { training: 0 },
+      environment_steps: { training: this.environmentSteps() },
       verdict: certificate?.verdict ?? null,
       policies,
       finished: new Date().toISOString(),
@@ -331,9 +333,13 @@ class Run {
       step: status.step,
       steps: status.steps,
       certificate,
-      environment_steps: 0,
+      environment_steps: this.environmentSteps(),
       wall_seconds: this.seconds(),
     }
+  }
+
+  private environmentSteps(): number {
+    return environmentSteps() - this.stepsBefore
   }
 
   /** Seconds of training so far, those before a resume included. */

@@ -24,9 +24,15 @@ export class Progress {
   ) {}
 
   show(event: TrainEvent): void {
-    if (event.type === 'start') this.line(startLine(event))
+    if (event.type === 'start') this.note(startLine(event))
     else if (event.type === 'progress') this.progress(event)
-    else if (event.type === 'end') this.line(endLine(event))
+    else if (event.type === 'end') this.note(endLine(event))
+  }
+
+  /** A line of its own, which the live one makes room for. */
+  note(text: string): void {
+    this.close()
+    this.stream.write(`${text}\n`)
   }
 
   /** Ends a line left open, so that what is printed next starts on its own. */
@@ -52,10 +58,6 @@ export class Progress {
     this.phase = event.phase
   }
 
-  private line(text: string): void {
-    this.close()
-    this.stream.write(`${text}\n`)
-  }
 }
 
 /** `critics     3,200/9,500  34 %  412 steps/s  ETA 1m 20s  q_loss 0.12  cost 8.2 (limit 10)` */

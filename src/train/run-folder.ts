@@ -54,8 +54,8 @@ export interface RunResult {
   algorithm: string
   steps: number
   wall_seconds: number
-  /** Interactions with an environment, by purpose: offline training makes none. */
-  environment_steps: { training: 0 }
+  /** Interactions with an environment, by purpose, as counted; offline training makes none. */
+  environment_steps: { training: number }
   verdict: string | null
   /** Policy files, the one to use first. */
   policies: string[]

@@ -42,6 +42,11 @@ pub trait Algorithm: Send {
     /// Phases in order. Constant over the life of the object.
     fn phases(&self) -> Vec<Phase>;
 
+    /// True if steps read `context.judge`; its ensemble is then trained before the first phase.
+    fn needs_model(&self) -> bool {
+        false
+    }
+
     /// Performs step `step` (from 0) of phase number `phase`.
     fn step(&mut self, phase: usize, step: u64, context: &mut Context<'_>) -> Result<Metrics>;
 

@@ -185,7 +185,9 @@ pub fn from_view(view: &TensorView<'_>) -> Option<Tensor> {
 
 /// Writes `data` to a temporary name in the same folder, syncs it, and renames it over `path`.
 pub fn write_atomically(path: &Path, data: &[u8]) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    // A leading dot and `.tmp`: what a killed process leaves behind is recognised and removed by the next run in the folder.
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
     let attempt = || -> std::io::Result<()> {

@@ -122,6 +122,11 @@ impl Batch {
         self.column(0, self.actions + self.observations)
     }
 
+    /// `[B, A+2S]`: action, observation, next observation
+    pub fn transition(&self) -> Tensor {
+        self.column(0, self.actions + 2 * self.observations)
+    }
+
     /// `[B, A]`, in [-1,1]
     pub fn action(&self) -> Tensor {
         self.column(0, self.actions)

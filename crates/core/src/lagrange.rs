@@ -6,7 +6,7 @@
 use crate::checkpoint::State;
 use crate::error::Result;
 
-/// Episodic cost of an infinite-horizon value: `(1 - gamma) V L`.
+/// Episodic cost (or return: any undiscounted sum) of an infinite-horizon value: `(1 - gamma) V L`.
 pub fn infinite_horizon_episode_cost(value: f64, gamma: f64, episode_length: usize) -> f64 {
     (1.0 - gamma) * value * episode_length as f64
 }

@@ -13,6 +13,7 @@ pub struct RunConfig {
     #[schemars(range(min = 0))]
     pub cost_limit: f64,
     /// Steps of a full episode; null takes the longest episode of the dataset.
+    #[schemars(range(min = 1))]
     pub episode_length: Option<usize>,
     /// Seed of every draw in the run.
     pub seed: u64,
@@ -21,14 +22,17 @@ pub struct RunConfig {
     /// Threads inside one tensor operation. One is fastest for these network sizes, and the only choice that repeats bit by bit.
     #[schemars(range(min = 1, max = 256))]
     pub threads: i32,
-    /// Members of the dynamics ensemble; 0 trains none, and then nothing can be certified.
+    /// Members of the dynamics ensemble behind gate and selection; only algorithms with a model gate train it.
     #[schemars(range(min = 0, max = 16))]
     pub model_members: usize,
+    /// Members of the independent dynamics ensemble behind the certificate; 0 trains none, and then nothing can be certified.
+    #[schemars(range(min = 0, max = 16))]
+    pub audit_members: usize,
     /// Hidden layer widths of a dynamics model.
     pub model_hidden: Vec<i64>,
-    /// Gradient steps of the dynamics ensemble.
+    /// Gradient steps of each dynamics ensemble.
     pub model_steps: u64,
-    /// Learning rate of the dynamics ensemble, decayed to a tenth by a cosine.
+    /// Learning rate of the dynamics ensembles, decayed to a tenth by a cosine.
     pub model_lr: f64,
     /// Rows a member sees in one step.
     #[schemars(range(min = 1))]
@@ -64,6 +68,7 @@ impl Default for RunConfig {
             device: "auto".into(),
             threads: 1,
             model_members: 3,
+            audit_members: 5,
             model_hidden: vec![128, 128],
             model_steps: 6000,
             model_lr: 1e-3,

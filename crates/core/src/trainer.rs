@@ -1,4 +1,4 @@
-//! Drives one run: the model phase, the algorithm's phases, the certificate; cancellation, divergence, checkpoints.
+//! Drives one run: the gate's models, the algorithm's phases, the audit's models, the certificate; cancellation, divergence, checkpoints.
 //!
 //! Glossary. *Step*: one call of a phase, usually one gradient step of each network it trains. *Phase*: a named number of steps.
 //! *Run*: all phases. Nothing here depends on how steps are grouped into calls of [`Trainer::run`].
@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 const MODEL_PHASE: &str = "model";
+const AUDIT_PHASE: &str = "audit";
 const CERTIFICATE_PHASE: &str = "certificate";
 /// Streams of the run's seed.
 const TRAINING_STREAM: u64 = 1;
@@ -45,7 +46,10 @@ pub struct Trainer {
     resolved: Value,
     run: RunConfig,
     data: Dataset,
+    /// Behind gate and selection.
     judge: Judge,
+    /// Behind the certificate; training never reads it.
+    auditor: Judge,
     fqe: Fqe,
     rng: Rng,
     phases: Vec<Phase>,
@@ -89,11 +93,14 @@ impl Trainer {
         let _no_grad = tch::no_grad_guard();
         let data = Dataset::new(columns, run.episode_length, run.device()?)?;
         let mut rng = Rng::new(run.seed, TRAINING_STREAM);
-        let mut judge = Judge::new(&data, &run, &mut rng);
+        let mut judge = Judge::new(&data, &run, run.model_members, &mut rng);
+        let auditor = Judge::new(&data, &run, run.audit_members, &mut rng);
         let fqe = Fqe::new(&data, &mut rng);
         let algorithm = entry.build(&resolved, &mut Context { data: &data, run: &run, judge: &mut judge, rng: &mut rng })?;
-        let mut phases = vec![Phase { name: MODEL_PHASE, steps: judge.steps(&run) }];
+        let model_steps = if algorithm.needs_model() { judge.steps(&run) } else { 0 };
+        let mut phases = vec![Phase { name: MODEL_PHASE, steps: model_steps }];
         phases.extend(algorithm.phases());
+        phases.push(Phase { name: AUDIT_PHASE, steps: auditor.steps(&run) });
         // One step more than fitted Q evaluation: the last one writes the certificate.
         phases.push(Phase { name: CERTIFICATE_PHASE, steps: run.fqe_steps + 1 });
         phases.retain(|phase| phase.steps > 0);
@@ -104,6 +111,7 @@ impl Trainer {
             run,
             data,
             judge,
+            auditor,
             fqe,
             rng,
             phases,
@@ -164,6 +172,7 @@ impl Trainer {
         let Phase { name, steps } = self.phases[self.phase].clone();
         let metrics = match name {
             MODEL_PHASE => vec![("model_loss", self.judge.step(self.phase_step, &self.data, &self.run, &mut self.rng)?)],
+            AUDIT_PHASE => vec![("model_loss", self.auditor.step(self.phase_step, &self.data, &self.run, &mut self.rng)?)],
             CERTIFICATE_PHASE => self.certificate_step()?,
             _ => {
                 let number = self.phases[..self.phase].iter().filter(|phase| phase.name != MODEL_PHASE).count();
@@ -196,14 +205,14 @@ impl Trainer {
         for (index, named) in policies.iter().enumerate() {
             let mut context = Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng };
             let critic_ucb = self.algorithm.critic_estimates(&named.policy, &mut context);
-            let model_rollout = self.judge.estimate(&self.data, &named.policy);
+            let model_rollout = self.auditor.estimate(&self.data, &named.policy);
             let fqe = (index == 0 && self.run.fqe_steps > 0).then(|| self.fqe.estimate(&named.policy, &self.data));
             evidence.push((named.name, Evidence { model_rollout, critic_ucb, fqe }));
         }
         let shipped = policies.swap_remove(0).policy;
         let mut context = Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng };
         let diagnostics = self.algorithm.diagnostics(&shipped, &mut context);
-        self.certificate = Some(certify(&evidence, &self.judge, &self.data, &self.run, diagnostics));
+        self.certificate = Some(certify(&evidence, &self.auditor, &self.data, &self.run, diagnostics));
         Ok(Vec::new())
     }
 
@@ -273,6 +282,7 @@ impl Trainer {
         state.value("certificate", &mut self.certificate)?;
         state.group("data", |state| self.data.persist(state))?;
         state.group("judge", |state| self.judge.persist(state))?;
+        state.group("auditor", |state| self.auditor.persist(state))?;
         state.group("fqe", |state| self.fqe.persist(state))?;
         state.group("algorithm", |state| self.algorithm.persist(state))
     }

@@ -16,6 +16,9 @@ import { type Command, type Context, optionalNumber, optionalString } from '../c
 const ENVIRONMENT = 'point-circle'
 /** Two that only imitate, then ours: what the limit costs and what learning under it wins. */
 const ALGORITHMS = ['bc', 'bc_safe', 'drcorl']
+/** Trained side by side on two cores; ours takes longest and is the one whose progress is shown. */
+const LANES = [['bc', 'bc_safe'], ['drcorl']]
+const SHOWN = 'drcorl'
 const PRESET = 'quick'
 
 const NOTES = [
@@ -61,14 +64,13 @@ export const demoCommand: Command = {
       throw new DrcorlError('Usage', `--episodes ${settings.episodes} must be a whole number, 1 or more`)
     }
     const dataset = await loadDataset(`env:${ENVIRONMENT}`)
-    const measured: Measured[] = []
-    for (const algorithm of ALGORITHMS) {
-      const end = await trainOne(algorithm, dataset, settings, context)
-      if (end.status === 'interrupted') return interrupted(end)
-      measured.push(await measure(end.run_dir, settings, context))
-    }
-    const report = join(settings.out, RUN_FILES.report)
+    const stopped = (await trainAll(dataset, settings, context)).find(({ status }) => status === 'interrupted')
+    if (stopped !== undefined) return interrupted(stopped)
+    // Only now, so that the ledger of environment steps still reads what training alone has taken.
     const folders = ALGORITHMS.map((algorithm) => join(settings.out, algorithm))
+    const measured: Measured[] = []
+    for (const folder of folders) measured.push(await measure(folder, settings, context))
+    const report = join(settings.out, RUN_FILES.report)
     await compareReport(folders, report)
     const seconds = (performance.now() - started) / 1000
     const text = [
@@ -82,21 +84,51 @@ export const demoCommand: Command = {
   },
 }
 
-/** Trains one algorithm; the ledger of environment steps proves that training made none. */
-async function trainOne(algorithm: string, dataset: Dataset, settings: Settings, context: Context): Promise<EndEvent> {
+/** Trains the lanes side by side; the first failure stops the others. The ledger proves that none took an environment step. */
+async function trainAll(dataset: Dataset, settings: Settings, context: Context): Promise<EndEvent[]> {
   const before = environmentSteps()
+  const failure = new AbortController()
+  const signal = AbortSignal.any([context.signal, failure.signal])
   const progress = new Progress(context.stderr)
+  const lanes = LANES.map(async (lane) => {
+    const ends: EndEvent[] = []
+    for (const algorithm of lane) {
+      if (signal.aborted) break
+      ends.push(await trainOne(algorithm, dataset, settings, { signal, progress }))
+    }
+    return ends
+  })
+  const settled = await Promise.allSettled(
+    lanes.map((lane) =>
+      lane.catch((error: unknown) => {
+        failure.abort()
+        throw error
+      }),
+    ),
+  )
+  for (const result of settled) if (result.status === 'rejected') throw result.reason
+  const steps = environmentSteps() - before
+  if (steps !== 0) throw new DrcorlError('Internal', `training took ${steps} environment steps`)
+  return settled.flatMap((result) => (result.status === 'fulfilled' ? result.value : []))
+}
+
+async function trainOne(
+  algorithm: string,
+  dataset: Dataset,
+  settings: Settings,
+  { signal, progress }: { signal: AbortSignal; progress: Progress },
+): Promise<EndEvent> {
   const config = { cost_limit: settings.cost_limit, seed: settings.seed }
   const out = join(settings.out, algorithm)
-  const options = { dataset, algorithm, preset: PRESET, config, out, signal: context.signal }
   let end: EndEvent | undefined
-  for await (const event of train(options)) {
-    progress.show(event)
+  for await (const event of train({ dataset, algorithm, preset: PRESET, config, out, signal })) {
+    if (algorithm === SHOWN) progress.show(event)
     if (event.type === 'end') end = event
   }
   if (end === undefined) throw new DrcorlError('Internal', 'training ended without an end event')
-  const steps = environmentSteps() - before
-  if (steps !== 0) throw new DrcorlError('Internal', `training of ${algorithm} took ${steps} environment steps`)
+  if (algorithm !== SHOWN && end.status === 'done') {
+    progress.note(`${algorithm}: done, ${end.steps} steps in ${formatSeconds(end.wall_seconds)}, beside ${SHOWN}`)
+  }
   return end
 }
 

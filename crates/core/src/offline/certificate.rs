@@ -38,14 +38,14 @@ pub struct Evidence {
 }
 
 /// Writes the certificate. `policies` holds the shipped policy first; `diagnostics` comes from the algorithm.
-pub fn certify(policies: &[(&'static str, Evidence)], judge: &Judge, data: &Dataset, run: &RunConfig, diagnostics: Map<String, Value>) -> Value {
-    let mut reasons = refusals(&policies[0].1, judge, run);
+pub fn certify(policies: &[(&'static str, Evidence)], auditor: &Judge, data: &Dataset, run: &RunConfig, diagnostics: Map<String, Value>) -> Value {
+    let mut reasons = refusals(&policies[0].1, auditor, run);
     let certified = reasons.is_empty();
     let shipped = &policies[0].1;
     if certified {
         let model = shipped.model_rollout.clone().unwrap_or_default();
         reasons.push(format!(
-            "upper cost estimate {:.2} is within {:.0} % of the limit {}, by dynamics models that passed their test on held-out episodes",
+            "upper cost estimate {:.2} is within {:.0} % of the limit {}, by dynamics models that training never used and that passed their test on held-out episodes",
             model.upper(run.certificate_k),
             100.0 * run.certificate_margin,
             run.cost_limit
@@ -58,7 +58,7 @@ pub fn certify(policies: &[(&'static str, Evidence)], judge: &Judge, data: &Data
         "cost_limit": run.cost_limit,
         "margin": run.certificate_margin,
         "estimates": evidence(shipped, run),
-        "validity": judge.validity(),
+        "validity": auditor.validity(),
         "policies": policies.iter().map(|(name, found)| (name.to_string(), evidence(found, run))).collect::<Map<_, _>>(),
         "environment_steps": 0,
     });
@@ -72,10 +72,10 @@ pub fn certify(policies: &[(&'static str, Evidence)], judge: &Judge, data: &Data
 ///
 /// Critic estimates alone never certify: at the budgets of the presets no threshold on them separates safe from unsafe policies
 /// (2 of 8 and 3 of 9 policies below the limit were unsafe in the measurements this rule comes from).
-fn refusals(shipped: &Evidence, judge: &Judge, run: &RunConfig) -> Vec<String> {
+fn refusals(shipped: &Evidence, auditor: &Judge, run: &RunConfig) -> Vec<String> {
     let mut reasons = Vec::new();
-    let (Some(model), Some(validity)) = (&shipped.model_rollout, judge.validity()) else {
-        return vec!["no dynamics model was trained, and critic estimates alone do not certify".into()];
+    let (Some(model), Some(validity)) = (&shipped.model_rollout, auditor.validity()) else {
+        return vec!["no auditing dynamics model was trained, and critic estimates alone do not certify".into()];
     };
     if !validity.valid {
         reasons.push(format!("the dynamics models failed their test on held-out episodes ({}); critic estimates alone do not certify", validity.reasons.join("; ")));

@@ -20,9 +20,12 @@ const RANGE_MARGIN: f64 = 0.05;
 /// Most held-out episodes worth replaying.
 const REPLAY_CAP: usize = 200;
 
-/// E models with outputs [scaled state difference | scaled reward | cost | termination logit].
+/// E pairs of models: motion (s, a) -> [scaled state difference | termination logit], outcome (a, s, s') -> [scaled reward | cost].
+///
+/// The outcome sees the state arrived at: costs are mostly a threshold on it, which a network of (s, a) alone blurs.
 pub struct Dynamics {
-    head: Head,
+    motion: Head,
+    outcome: Head,
     members: i64,
     binary_cost: bool,
     terminates: bool,
@@ -73,7 +76,8 @@ pub struct Validity {
 }
 
 struct Outputs {
-    delta: Tensor,
+    next: Tensor,
+    clipped: Tensor,
     reward: Tensor,
     cost: Tensor,
     terminal: Tensor,
@@ -81,7 +85,7 @@ struct Outputs {
 
 impl Dynamics {
     /// Untrained models, and the split of the episodes.
-    pub fn new(data: &Dataset, run: &RunConfig, rng: &mut Rng) -> Self {
+    pub fn new(data: &Dataset, run: &RunConfig, members: usize, rng: &mut Rng) -> Self {
         let (states, actions) = (data.observations(), data.actions());
         let mut order: Vec<usize> = (0..data.episodes.len()).collect();
         rng.shuffle(&mut order);
@@ -94,11 +98,15 @@ impl Dynamics {
         let margin = (sample.next_observation().amax(0i64, false) - sample.next_observation().amin(0i64, false)) * RANGE_MARGIN;
         let std_of = |column: &Tensor| column.std(true).double_value(&[]).max(1e-6);
         let costs = &data.columns.costs;
-        let widths: Vec<i64> =
-            std::iter::once(actions + states).chain(run.model_hidden.iter().copied()).chain([states + 3]).collect();
+        let mut head = |name: &str, inputs: i64, hidden: &mut dyn Iterator<Item = i64>, outputs: i64| {
+            let widths: Vec<i64> = std::iter::once(inputs).chain(hidden).chain([outputs]).collect();
+            Head::new(name, members, &widths, false, data.device(), rng)
+        };
         Dynamics {
-            head: Head::new("dynamics", run.model_members, &widths, false, data.device(), rng),
-            members: run.model_members as i64,
+            motion: head("motion", actions + states, &mut run.model_hidden.iter().copied(), states + 1),
+            // Half as wide: one number is a smooth function, the other a threshold.
+            outcome: head("outcome", actions + 2 * states, &mut run.model_hidden.iter().map(|h| (h / 2).max(1)), 2),
+            members: members as i64,
             binary_cost: costs.iter().all(|&c| c == 0.0 || c == 1.0),
             terminates: data.columns.terminals.iter().any(|&t| t),
             delta_std: delta.std_dim(0i64, true, false).clamp_min(1e-4),
@@ -115,40 +123,47 @@ impl Dynamics {
     /// One Adam step of every member on its own rows. Returns the mean loss over members and rows.
     pub fn step(&mut self, step: u64, data: &Dataset, run: &RunConfig, rng: &mut Rng) -> Result<f64> {
         let rows = run.model_batch as i64;
-        let batch = data.sample_from(&self.train_rows, run.model_batch * run.model_members, rng);
-        let input = batch.state_action().contiguous().view([rows, -1]);
-        let raw = self.head.forward(&input).view([rows * self.members, -1]);
+        let lr = cosine(run.model_lr, run.model_lr * 0.1, step, run.model_steps);
+        let batch = data.sample_from(&self.train_rows, run.model_batch * self.members as usize, rng);
         let states = data.observations();
-        let count = (rows * self.members) as f64;
+        let total = |errors: &Tensor| errors.square().sum(Kind::Double).double_value(&[]) / (rows * self.members) as f64;
 
-        let delta_target = (batch.next_observation() - batch.observation()) / &self.delta_std;
-        let delta_error = raw.narrow(1, 0, states) - delta_target;
-        let reward_error = raw.narrow(1, states, 1) - (batch.reward() - self.reward_mean) / self.reward_std;
-        let cost_logit = raw.narrow(1, states + 1, 1);
-        let cost_error = if self.binary_cost { cost_logit.sigmoid() - batch.cost() } else { cost_logit - batch.cost() / self.cost_std };
-        let terminal_error = raw.narrow(1, states + 2, 1).sigmoid() - batch.terminal();
+        // Gradients of mean squared error (states, reward, real-valued cost) and of cross entropy (flags) are both error / rows.
+        let input = batch.state_action().contiguous().view([rows, -1]);
+        let raw = self.motion.forward(&input).view([rows * self.members, -1]);
+        let delta_error = raw.narrow(1, 0, states) - (batch.next_observation() - batch.observation()) / &self.delta_std;
+        let terminal_error = (raw.narrow(1, states, 1).sigmoid() - batch.terminal()) * f64::from(u8::from(self.terminates));
+        let grad = Tensor::cat(&[&delta_error * 2.0, terminal_error], 1) / rows as f64;
+        self.motion.descend(&input, &grad.view([rows, -1]), lr);
 
-        // Gradients of mean squared error (states, reward, real-valued cost) and of cross entropy (flags) are both error / count.
-        let cost_factor = if self.binary_cost { 1.0 } else { 2.0 };
-        let terminal_factor = f64::from(u8::from(self.terminates));
-        let grad = Tensor::cat(&[&delta_error * 2.0, &reward_error * 2.0, &cost_error * cost_factor, terminal_error * terminal_factor], 1) / rows as f64;
-        let loss = (delta_error.square().sum(Kind::Double) + reward_error.square().sum(Kind::Double) + cost_error.square().sum(Kind::Double))
-            .double_value(&[])
-            / count;
-        self.head.descend(&input, &grad.view([rows, -1]), cosine(run.model_lr, run.model_lr * 0.1, step, run.model_steps));
-        Ok(loss)
+        let input = batch.transition().contiguous().view([rows, -1]);
+        let raw = self.outcome.forward(&input).view([rows * self.members, 2]);
+        let reward_error = raw.narrow(1, 0, 1) - (batch.reward() - self.reward_mean) / self.reward_std;
+        let cost = raw.narrow(1, 1, 1);
+        let (cost_error, factor) = match self.binary_cost {
+            true => (cost.sigmoid() - batch.cost(), 1.0),
+            false => (cost - batch.cost() / self.cost_std, 2.0),
+        };
+        let grad = Tensor::cat(&[&reward_error * 2.0, &cost_error * factor], 1) / rows as f64;
+        self.outcome.descend(&input, &grad.view([rows, -1]), lr);
+        Ok(total(&delta_error) + total(&reward_error) + total(&cost_error))
     }
 
-    /// Predictions for per-member inputs `[B*E, A+S]`, row b*E+e for member e.
-    fn predict(&mut self, state_action: &Tensor, states: i64) -> Outputs {
-        let total = state_action.size()[0];
-        let raw = self.head.evaluate(&state_action.view([total / self.members, -1])).view([total, -1]);
-        let cost = raw.narrow(1, states + 1, 1);
+    /// Predictions for per-member rows `observation [B*E,S]`, `action [B*E,A]`, row b*E+e for member e.
+    fn predict(&mut self, observation: &Tensor, action: &Tensor) -> Outputs {
+        let (total, states) = (observation.size()[0], observation.size()[1]);
+        let per_member = |rows: Tensor| rows.view([total / self.members, -1]);
+        let raw = self.motion.evaluate(&per_member(Tensor::cat(&[action, observation], 1))).view([total, -1]);
+        let free = observation + raw.narrow(1, 0, states) * &self.delta_std;
+        let next = free.clamp_tensor(Some(&self.low), Some(&self.high));
+        let outcome = self.outcome.evaluate(&per_member(Tensor::cat(&[action, observation, &next], 1))).view([total, 2]);
+        let cost = outcome.narrow(1, 1, 1);
         Outputs {
-            delta: raw.narrow(1, 0, states) * &self.delta_std,
-            reward: raw.narrow(1, states, 1) * self.reward_std + self.reward_mean,
+            clipped: free.ne_tensor(&next).any_dim(1, true).to_kind(Kind::Float).mean(Kind::Float),
+            next,
+            reward: outcome.narrow(1, 0, 1) * self.reward_std + self.reward_mean,
             cost: if self.binary_cost { cost.sigmoid() } else { (&cost * self.cost_std).clamp_min(0.0) },
-            terminal: if self.terminates { raw.narrow(1, states + 2, 1).sigmoid() } else { cost.zeros_like() },
+            terminal: if self.terminates { raw.narrow(1, states, 1).sigmoid() } else { cost.zeros_like() },
         }
     }
 
@@ -157,7 +172,7 @@ impl Dynamics {
         let episodes = starts.size()[0];
         let initial = data.gather(starts).observation().contiguous();
         let length = data.episode_length;
-        let (returns, costs, clipped) = self.simulate(data.observations(), &initial, length, |observation, _| act(observation));
+        let (returns, costs, clipped) = self.simulate(&initial, length, |observation, _| act(observation));
         let per_member = |total: &Tensor| total.view([episodes, self.members]).mean_dim(0i64, false, Kind::Double);
         let spread = |means: &Tensor| if self.members > 1 { means.std(true).double_value(&[]) } else { 0.0 };
         let (cost_means, return_means) = (per_member(&costs), per_member(&returns));
@@ -173,7 +188,6 @@ impl Dynamics {
     /// Undiscounted sums `[N*E,1]` over `length` steps from `initial [N,S]`, and the clipped share of predicted states. `act` sees `[N*E,S]` and the time.
     fn simulate(
         &mut self,
-        states: i64,
         initial: &Tensor,
         length: usize,
         mut act: impl FnMut(&Tensor, usize) -> Tensor,
@@ -185,12 +199,11 @@ impl Dynamics {
         let mut clipped = Tensor::zeros([1], (Kind::Float, initial.device()));
         for time in 0..length {
             let action = act(&observation, time);
-            let predicted = self.predict(&Tensor::cat(&[&action, &observation], 1), states);
+            let predicted = self.predict(&observation, &action);
             returns += &predicted.reward * &alive;
             costs += &predicted.cost * &alive;
-            let free = &observation + predicted.delta;
-            observation = free.clamp_tensor(Some(&self.low), Some(&self.high));
-            clipped += free.ne_tensor(&observation).any_dim(1, true).to_kind(Kind::Float).mean(Kind::Float);
+            clipped += predicted.clipped;
+            observation = predicted.next;
             if self.terminates {
                 alive = alive * (1.0 - predicted.terminal);
             }
@@ -220,7 +233,7 @@ impl Dynamics {
             let starts = Tensor::from_slice(&starts).to_device(data.device());
             let initial = data.gather(&starts).observation().contiguous();
             let members = self.members;
-            let (r, c, _) = self.simulate(data.observations(), &initial, length, |_, time| {
+            let (r, c, _) = self.simulate(&initial, length, |_, time| {
                 data.gather(&(&starts + time as i64)).action().repeat_interleave_self_int(members, 0i64, None)
             });
             let mean = |sums: &Tensor, i: i64| sums.view([-1, members]).get(i).mean(Kind::Double).double_value(&[]);
@@ -237,7 +250,8 @@ impl Dynamics {
     pub fn persist(&mut self, state: &mut State) -> Result<()> {
         state.value("holdout", &mut self.holdout)?;
         state.tensor("train_rows", &mut self.train_rows)?;
-        state.group("head", |state| self.head.persist(state))
+        state.group("motion", |state| self.motion.persist(state))?;
+        state.group("outcome", |state| self.outcome.persist(state))
     }
 }
 

@@ -16,7 +16,11 @@ use crate::rng::Rng;
 use crate::run::RunConfig;
 use tch::Tensor;
 
-/// The run's dynamics ensemble and what the held-out episodes say about it; shared by gates, selection and the certificate.
+/// A dynamics ensemble and what held-out episodes say about it.
+///
+/// A run has two that share nothing, not even the held-out episodes: one for gate and selection, and the auditor for the
+/// certificate. A policy steered by an ensemble exploits that ensemble's errors: measured on point-circle, its own
+/// models read a cost of 3.7 for a policy whose true cost was 6.9, where independent models read 6.9 and 7.1.
 pub struct Judge {
     dynamics: Option<Dynamics>,
     validity: Option<Validity>,
@@ -24,15 +28,15 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// An untrained judge. Initial states are drawn once, so that all estimates of a run compare the same episodes.
-    pub fn new(data: &Dataset, run: &RunConfig, rng: &mut Rng) -> Self {
-        let dynamics = (run.model_members > 0).then(|| Dynamics::new(data, run, rng));
+    /// An untrained judge of `members` models (none for 0). Initial states are drawn once, so that all its estimates compare the same episodes.
+    pub fn new(data: &Dataset, run: &RunConfig, members: usize, rng: &mut Rng) -> Self {
+        let dynamics = (members > 0).then(|| Dynamics::new(data, run, members, rng));
         let starts = data.starts();
         let picks = rng.rows(run.model_rollouts, starts.size()[0], data.device());
         Judge { dynamics, validity: None, starts: starts.index_select(0, &picks) }
     }
 
-    /// Steps of the model phase.
+    /// Steps its training takes.
     pub fn steps(&self, run: &RunConfig) -> u64 {
         if self.dynamics.is_some() {
             run.model_steps

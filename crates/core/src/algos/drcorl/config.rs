@@ -360,7 +360,7 @@ impl DrcorlConfig {
             beta_initial: 0.1,
             beta_final: 0.3,
             gate: Gate::ModelRollout,
-            gate_margin: 0.5,
+            gate_margin: 0.4,
             gate_states: GateStates::Safe,
             gate_interval: 25,
             candidate_interval: 100,

@@ -426,15 +426,21 @@ impl Drcorl {
     fn consider(&mut self, step: u64, context: &mut Context<'_>) {
         let averaged = self.policy.averaged();
         let run = context.run;
-        let (cost, ret) = match context.judge.rollout(context.data, Some(self.config.gate_rollouts), |o| averaged.act(o)) {
-            Some(model) if context.judge.valid() => (model.upper(run.certificate_k), model.ret),
-            _ => {
+        let model = if context.judge.valid() {
+            context.judge.rollout(context.data, Some(self.config.gate_rollouts), |observation| averaged.act(observation))
+        } else {
+            None
+        };
+        let (cost, ret) = match model {
+            Some(model) => (model.upper(run.certificate_k), model.ret),
+            None => {
                 let rows = self.states(self.config.gate_states, self.config.gate_batch, context);
                 let observation = context.data.gather(&rows).observation().contiguous();
                 let action = averaged.act(&observation);
                 let value = self.reward.guidance(&join(&action, &observation), action.size()[1]).0;
                 let cost = self.critic_estimate(&action, &observation, self.config.gate_k, context.data).ucb;
-                (cost, value.mean(Kind::Double).double_value(&[]))
+                let discounted = value.mean(Kind::Double).double_value(&[]) / self.reward_factor;
+                (cost, infinite_horizon_episode_cost(discounted, self.config.gamma, context.data.episode_length))
             }
         };
         if cost <= run.certificate_margin * run.cost_limit && ret > self.selected.ret {
@@ -452,6 +458,10 @@ impl Algorithm for Drcorl {
             Phase { name: "critics", steps: config.critic_init_steps + config.critic_steps },
             Phase { name: "adaptation", steps: config.adaptation_steps },
         ]
+    }
+
+    fn needs_model(&self) -> bool {
+        self.config.gate != Gate::CriticUcb
     }
 
     fn step(&mut self, phase: usize, step: u64, context: &mut Context<'_>) -> Result<Metrics> {

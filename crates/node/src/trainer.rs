@@ -1,0 +1,158 @@
+//! `NativeTrainer`: one training run, whose steps are taken on a worker thread.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use drcorl_core::Trainer;
+use napi::bindgen_prelude::AsyncTask;
+use napi_derive::napi;
+
+use crate::dataset::NativeDataset;
+use crate::error::{guard, Failure, Job, Outcome, Result};
+
+/// What JavaScript and the worker thread share.
+struct Shared {
+    /// None after `dispose()`.
+    trainer: Mutex<Option<Trainer>>,
+    /// Taken on the JavaScript thread when a call is made, not when a worker gets to it: the answer `Busy` does not
+    /// depend on how soon a thread of the pool is free.
+    busy: AtomicBool,
+    /// Raised by `cancel()`, lowered when the run that saw it returns.
+    cancel: AtomicBool,
+}
+
+/// The right to use the trainer, given back when dropped.
+struct Claim(Arc<Shared>);
+
+impl Claim {
+    fn take(shared: &Arc<Shared>) -> Outcome<Claim> {
+        if shared.busy.swap(true, Ordering::Acquire) {
+            return Err(Failure::new("Busy", "the trainer is working on another call; await it first"));
+        }
+        Ok(Claim(Arc::clone(shared)))
+    }
+
+    fn with<T>(&self, call: impl FnOnce(&mut Trainer, &AtomicBool) -> Outcome<T>) -> Outcome<T> {
+        let broken =
+            |_| Failure::new("Panic", "the trainer failed before and cannot be used; go on from its last checkpoint");
+        let mut slot = self.0.trainer.lock().map_err(broken)?;
+        let gone = || Failure::new("Config", "the trainer was disposed of; create another one");
+        call(slot.as_mut().ok_or_else(gone)?, &self.0.cancel)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Release);
+    }
+}
+
+/// Steps as JavaScript gives them.
+fn whole_steps(steps: f64) -> Outcome<u64> {
+    // 2^53: above it a double skips integers.
+    if steps.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&steps) {
+        Ok(steps as u64)
+    } else {
+        Err(Failure::new("Config", format!("steps is {steps}, expected a whole number that is not negative")))
+    }
+}
+
+/// A training run. One call at a time; `cancel` alone may come at any moment.
+#[napi]
+pub struct NativeTrainer {
+    shared: Arc<Shared>,
+}
+
+impl NativeTrainer {
+    fn new(trainer: Trainer) -> Self {
+        let trainer = Mutex::new(Some(trainer));
+        NativeTrainer {
+            shared: Arc::new(Shared { trainer, busy: AtomicBool::new(false), cancel: AtomicBool::new(false) }),
+        }
+    }
+
+    /// `call` on a worker thread. The trainer is claimed now, on the JavaScript thread.
+    fn later<T: Send + napi::bindgen_prelude::ToNapiValue + napi::bindgen_prelude::TypeName + 'static>(
+        &self,
+        call: impl FnOnce(&mut Trainer, &AtomicBool) -> Outcome<T> + Send + 'static,
+    ) -> AsyncTask<Job<T>> {
+        let claim = Claim::take(&self.shared);
+        Job::spawn(move || claim?.with(call))
+    }
+
+    /// `call` here and now.
+    fn now<T>(&self, call: impl FnOnce(&mut Trainer) -> Outcome<T>) -> Outcome<T> {
+        guard(|| Claim::take(&self.shared)?.with(|trainer, _| call(trainer)))
+    }
+}
+
+#[napi]
+impl NativeTrainer {
+    /// Starts a run. `json` is `{"algorithm", "run", "config"}`; rejects with code `Config` naming a wrong parameter.
+    #[napi(ts_return_type = "Promise<NativeTrainer>")]
+    pub fn create(dataset: &NativeDataset, json: String) -> AsyncTask<Job<NativeTrainer>> {
+        let columns = dataset.columns_arc();
+        Job::spawn(move || Ok(NativeTrainer::new(Trainer::new(columns, &json)?)))
+    }
+
+    /// Goes on from a checkpoint, to the bits the uninterrupted run would have had.
+    #[napi(ts_return_type = "Promise<NativeTrainer>")]
+    pub fn resume(dataset: &NativeDataset, path: String) -> AsyncTask<Job<NativeTrainer>> {
+        let columns = dataset.columns_arc();
+        Job::spawn(move || Ok(NativeTrainer::new(Trainer::resume(columns, Path::new(&path))?)))
+    }
+
+    /// Takes up to `steps` gradient steps, never past the end of a phase. Resolves with position and mean metrics as JSON.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn run(&self, steps: f64) -> AsyncTask<Job<String>> {
+        self.later(move |trainer, cancel| {
+            let report = trainer.run(whole_steps(steps)?, cancel)?;
+            if report["cancelled"] == true {
+                cancel.store(false, Ordering::Relaxed);
+            }
+            Ok(report.to_string())
+        })
+    }
+
+    /// Asks the run under way, or else the next one, to stop after the step it is at. That run resolves with
+    /// `"cancelled": true`.
+    #[napi]
+    pub fn cancel(&self) {
+        self.shared.cancel.store(true, Ordering::Relaxed);
+    }
+
+    /// Position without metrics, as JSON.
+    #[napi]
+    pub fn status(&self) -> Result<String> {
+        Ok(self.now(|trainer| Ok(trainer.status().to_string()))?)
+    }
+
+    /// Writes a checkpoint: temporary name, fsync, rename.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn save(&self, path: String) -> AsyncTask<Job<()>> {
+        self.later(move |trainer, _| Ok(trainer.save(Path::new(&path))?))
+    }
+
+    /// Writes the policies into a folder. Resolves with their file names, the one to use first.
+    #[napi(ts_return_type = "Promise<Array<string>>")]
+    pub fn write_policies(&self, dir: String) -> AsyncTask<Job<Vec<String>>> {
+        self.later(move |trainer, _| Ok(trainer.write_policies(Path::new(&dir))?))
+    }
+
+    /// The verdict on the policy as JSON; null before the end of a run.
+    #[napi(ts_return_type = "string | null")]
+    pub fn certificate(&self) -> Result<Option<String>> {
+        Ok(self.now(|trainer| Ok(trainer.certificate().map(|value| value.to_string())))?)
+    }
+
+    /// Frees the native memory now instead of at garbage collection.
+    #[napi]
+    pub fn dispose(&self) -> Result<()> {
+        let claim = Claim::take(&self.shared)?;
+        // A trainer that panicked is dropped too.
+        let mut slot = claim.0.trainer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *slot = None;
+        Ok(())
+    }
+}

@@ -147,7 +147,8 @@ pub fn to_value<T: Serialize>(value: &T) -> Result<Value> {
 }
 
 fn parse<A: Define>(config: &Value) -> Result<A::Config> {
-    serde_json::from_value(overlay(to_value(&A::defaults())?, config)).map_err(|error| Error::Config(format!("{}: {error}", A::NAME)))
+    serde_json::from_value(overlay(to_value(&A::defaults())?, config))
+        .map_err(|error| Error::Config(format!("{}: {error}", A::NAME)))
 }
 
 fn resolve<A: Define>(config: &Value, run: &RunConfig) -> Result<Value> {

@@ -92,7 +92,8 @@ impl State {
         let key = self.key(name);
         if self.restoring {
             let stored = self.values.get(&key).ok_or_else(|| missing(&key))?;
-            *value = serde_json::from_str(stored).map_err(|error| Error::Data(format!("checkpoint: {key}: {error}")))?;
+            *value =
+                serde_json::from_str(stored).map_err(|error| Error::Data(format!("checkpoint: {key}: {error}")))?;
         } else {
             let stored = json(&key, value)?;
             self.values.insert(key, stored);
@@ -102,8 +103,11 @@ impl State {
 
     /// Writes the state atomically; `config` is stored beside it.
     pub fn write(&self, path: &Path, config: &Value) -> Result<()> {
-        let buffers: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> =
-            self.tensors.iter().map(|(name, tensor)| Ok((name.clone(), dtype(tensor)?, shape(tensor), bytes(tensor)?))).collect::<Result<_>>()?;
+        let buffers: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| Ok((name.clone(), dtype(tensor)?, shape(tensor), bytes(tensor)?)))
+            .collect::<Result<_>>()?;
         let views = buffers
             .iter()
             .map(|(name, dtype, shape, data)| {
@@ -115,7 +119,8 @@ impl State {
         // One entry: the crate keeps metadata in a hash map, and several would be written in another order every time.
         let header = Header { format: FORMAT.into(), config: config.clone(), values: self.values.clone() };
         let metadata = HashMap::from([(METADATA_KEY.to_string(), json("header", &header)?)]);
-        let data = safetensors::serialize(views, Some(metadata)).map_err(|error| Error::Data(format!("checkpoint: {error}")))?;
+        let data = safetensors::serialize(views, Some(metadata))
+            .map_err(|error| Error::Data(format!("checkpoint: {error}")))?;
         write_atomically(path, &data)
     }
 
@@ -131,14 +136,17 @@ impl State {
         let (_, header) = SafeTensors::read_metadata(&data).map_err(|error| foreign(error.to_string()))?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let text = metadata.get(METADATA_KEY).ok_or_else(|| foreign("it was not written by drcorl".into()))?;
-        let Header { format, config, values } = serde_json::from_str(text).map_err(|error| foreign(error.to_string()))?;
+        let Header { format, config, values } =
+            serde_json::from_str(text).map_err(|error| foreign(error.to_string()))?;
         if format != FORMAT {
             return Err(foreign(format!("format is {format}, expected {FORMAT}")));
         }
         let stored = SafeTensors::deserialize(&data).map_err(|error| foreign(error.to_string()))?;
         let tensors = stored
             .iter()
-            .map(|(name, view)| Ok((name.to_string(), from_view(&view).ok_or_else(|| foreign(format!("{name}: dtype")))?)))
+            .map(|(name, view)| {
+                Ok((name.to_string(), from_view(&view).ok_or_else(|| foreign(format!("{name}: dtype")))?))
+            })
             .collect::<Result<_>>()?;
         Ok((State { restoring: true, prefix: vec![], tensors, values }, config))
     }

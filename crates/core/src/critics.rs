@@ -75,8 +75,17 @@ pub struct IqlStep {
 
 impl IqlCritic {
     /// Twin Q `[A+S, hidden.., 1]` with targets, and V `[S, hidden.., 1]`.
-    pub fn new(name: &str, observations: i64, actions: i64, hidden: &[i64], config: IqlConfig, device: Device, rng: &mut Rng) -> Self {
-        let widths = |input: i64| -> Vec<i64> { std::iter::once(input).chain(hidden.iter().copied()).chain([1]).collect() };
+    pub fn new(
+        name: &str,
+        observations: i64,
+        actions: i64,
+        hidden: &[i64],
+        config: IqlConfig,
+        device: Device,
+        rng: &mut Rng,
+    ) -> Self {
+        let widths =
+            |input: i64| -> Vec<i64> { std::iter::once(input).chain(hidden.iter().copied()).chain([1]).collect() };
         IqlCritic {
             config,
             q: Head::new(&format!("{name}_q"), 2, &widths(actions + observations), true, device, rng),
@@ -86,7 +95,14 @@ impl IqlCritic {
 
     /// One step: V towards the lower target twin by the expectile loss, Q towards `signal + gamma (1-terminal) V(s')` with the V
     /// before its step, then the targets follow. `state_action [B,A+S]`, observations `[B,S]`, columns `[B,1]`.
-    pub fn step(&mut self, state_action: &Tensor, observation: &Tensor, next_observation: &Tensor, signal: &Tensor, terminal: &Tensor) -> Result<IqlStep> {
+    pub fn step(
+        &mut self,
+        state_action: &Tensor,
+        observation: &Tensor,
+        next_observation: &Tensor,
+        signal: &Tensor,
+        terminal: &Tensor,
+    ) -> Result<IqlStep> {
         let rows = state_action.size()[0];
         check_column("signal", signal, rows)?;
         check_column("terminal", terminal, rows)?;
@@ -209,7 +225,8 @@ impl CostCritic {
         device: Device,
         rng: &mut Rng,
     ) -> Self {
-        let widths = |input: i64| -> Vec<i64> { std::iter::once(input).chain(hidden.iter().copied()).chain([1]).collect() };
+        let widths =
+            |input: i64| -> Vec<i64> { std::iter::once(input).chain(hidden.iter().copied()).chain([1]).collect() };
         let q = Head::new(&format!("{name}_q"), members, &widths(actions + observations), true, device, rng);
         let v = config.value.map(|_| Head::new(&format!("{name}_v"), 1, &widths(observations), false, device, rng));
         CostCritic { config, q, v }

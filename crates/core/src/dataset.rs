@@ -60,7 +60,10 @@ impl Normalizer {
     /// `(x - mean) / std`, row-major.
     pub fn observations(&self, raw: &[f32]) -> Vec<f32> {
         let width = self.observation_mean.len();
-        raw.iter().enumerate().map(|(i, x)| (x - self.observation_mean[i % width]) / self.observation_std[i % width]).collect()
+        raw.iter()
+            .enumerate()
+            .map(|(i, x)| (x - self.observation_mean[i % width]) / self.observation_std[i % width])
+            .collect()
     }
 
     /// The action box mapped to [-1,1], row-major; a degenerate dimension maps to 0.
@@ -230,8 +233,12 @@ impl Dataset {
 
     /// Numbers of all rows of the episodes that pass `keep`, `[M] int64`.
     pub fn rows_where(&self, keep: impl Fn(&Episode) -> bool) -> Tensor {
-        let rows: Vec<i64> =
-            self.episodes.iter().filter(|episode| keep(episode)).flat_map(|episode| episode.start as i64..episode.end as i64).collect();
+        let rows: Vec<i64> = self
+            .episodes
+            .iter()
+            .filter(|episode| keep(episode))
+            .flat_map(|episode| episode.start as i64..episode.end as i64)
+            .collect();
         Tensor::from_slice(&rows).to_device(self.device)
     }
 
@@ -281,7 +288,11 @@ pub fn discounted_returns(signal: &[f32], episodes: &[Episode], gamma: f64) -> V
     let mut returns = vec![0f32; signal.len()];
     for episode in episodes {
         let steps = &signal[episode.start..episode.end];
-        let mut value = if episode.terminated { 0.0 } else { steps.iter().map(|&x| f64::from(x)).sum::<f64>() / steps.len() as f64 };
+        let mut value = if episode.terminated {
+            0.0
+        } else {
+            steps.iter().map(|&x| f64::from(x)).sum::<f64>() / steps.len() as f64
+        };
         for (offset, &x) in steps.iter().enumerate().rev() {
             value = (1.0 - gamma) * f64::from(x) + gamma * value;
             returns[episode.start + offset] = value as f32;

@@ -146,7 +146,15 @@ impl BehaviorModel {
     }
 
     /// One AdamW step of (5) on `observation [B,S]`, `action [B,A]` with draws `unit [B]` and `noise [B,A]`.
-    pub fn step(&mut self, observation: &Tensor, action: &Tensor, unit: &Tensor, noise: &Tensor, masks: Vec<Tensor>, lr: f64) -> DenoiseStep {
+    pub fn step(
+        &mut self,
+        observation: &Tensor,
+        action: &Tensor,
+        unit: &Tensor,
+        noise: &Tensor,
+        masks: Vec<Tensor>,
+        lr: f64,
+    ) -> DenoiseStep {
         let diffused = diffuse(action, unit, noise, (TRAIN_TIME_MIN, 1.0));
         let (predicted, cache) = self.net.forward(&self.arena, &diffused.noisy, observation, &diffused.time, masks);
         let error = &predicted - noise;

@@ -175,7 +175,14 @@ mod tests {
     /// U21: the grid of branches with its boundaries, the band-free variant, and the slack schedule.
     #[test]
     fn branches_and_slack() {
-        let grid = [(0.0, Branch::Reward), (0.8, Branch::Reward), (0.81, Branch::Band), (1.0, Branch::Band), (1.2, Branch::Band), (1.21, Branch::Cost)];
+        let grid = [
+            (0.0, Branch::Reward),
+            (0.8, Branch::Reward),
+            (0.81, Branch::Band),
+            (1.0, Branch::Band),
+            (1.2, Branch::Band),
+            (1.21, Branch::Cost),
+        ];
         for (cost, expected) in grid {
             assert_eq!(branch(cost, 0.2, 0.2), expected, "{cost}");
         }

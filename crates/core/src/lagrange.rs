@@ -126,7 +126,9 @@ mod tests {
             assert!((decay - factor).abs() < 5e-4);
             assert!((infinite_horizon_threshold(truth, gamma, length) - infinite).abs() < 1e-9);
             assert!((finite_horizon_threshold(truth, gamma, length) - finite).abs() < 1e-9);
-            let average = (0..length).map(|t| cost * (1.0 - gamma.powi((length - t) as i32)) / (1.0 - gamma)).sum::<f64>() / length as f64;
+            let average =
+                (0..length).map(|t| cost * (1.0 - gamma.powi((length - t) as i32)) / (1.0 - gamma)).sum::<f64>()
+                    / length as f64;
             assert!((finite_horizon_time_average(cost, gamma, length) - average).abs() < 1e-9);
         }
         for (length, threshold) in [(200, 0.43301), (300, 0.31699), (500, 0.19869), (1000, 0.099996)] {

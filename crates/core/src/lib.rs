@@ -51,7 +51,8 @@ pub fn environment() -> Value {
     #[cfg(not(target_arch = "x86_64"))]
     let features: Vec<&str> = Vec::new();
     let cuda = tch::Cuda::device_count();
-    let devices: Vec<String> = std::iter::once("cpu".to_string()).chain((0..cuda).map(|i| format!("cuda:{i}"))).collect();
+    let devices: Vec<String> =
+        std::iter::once("cpu".to_string()).chain((0..cuda).map(|i| format!("cuda:{i}"))).collect();
     json!({
         "core": env!("CARGO_PKG_VERSION"),
         "libtorch": LIBTORCH_VERSION,

@@ -118,9 +118,7 @@ impl FrozenPolicy {
         let layers = self
             .layers
             .iter()
-            .map(|(weight, bias)| {
-                Ok(LayerParts { weight: flat(weight)?, bias: flat(bias)? })
-            })
+            .map(|(weight, bias)| Ok(LayerParts { weight: flat(weight)?, bias: flat(bias)? }))
             .collect::<Result<_>>()?;
         Actor::new(Parts {
             layers,

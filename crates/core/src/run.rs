@@ -98,14 +98,34 @@ impl RunConfig {
     /// Refuses values the types allow but no run can use.
     pub fn check(&self) -> Result<()> {
         let finite_positive = |value: f64| value.is_finite() && value > 0.0;
-        require(self.cost_limit.is_finite() && self.cost_limit >= 0.0, "cost_limit", self.cost_limit, "give a number of at least 0")?;
-        require(self.episode_length != Some(0), "episode_length", 0, "give a positive number of steps or leave it out")?;
+        require(
+            self.cost_limit.is_finite() && self.cost_limit >= 0.0,
+            "cost_limit",
+            self.cost_limit,
+            "give a number of at least 0",
+        )?;
+        require(
+            self.episode_length != Some(0),
+            "episode_length",
+            0,
+            "give a positive number of steps or leave it out",
+        )?;
         require(self.threads >= 1, "threads", self.threads, "give at least 1")?;
         require(finite_positive(self.model_lr), "model_lr", self.model_lr, "give a positive number")?;
         require(self.model_batch >= 1, "model_batch", self.model_batch, "give at least 1")?;
         require(self.model_rollouts >= 1, "model_rollouts", self.model_rollouts, "give at least 1")?;
-        require((0.0..=0.5).contains(&self.holdout_fraction), "holdout_fraction", self.holdout_fraction, "give a number from 0 to 0.5")?;
-        require((0.0..=1.0).contains(&self.certificate_margin), "certificate_margin", self.certificate_margin, "give a number from 0 to 1")?;
+        require(
+            (0.0..=0.5).contains(&self.holdout_fraction),
+            "holdout_fraction",
+            self.holdout_fraction,
+            "give a number from 0 to 0.5",
+        )?;
+        require(
+            (0.0..=1.0).contains(&self.certificate_margin),
+            "certificate_margin",
+            self.certificate_margin,
+            "give a number from 0 to 1",
+        )?;
         require(self.certificate_k >= 0.0, "certificate_k", self.certificate_k, "give a number of at least 0")?;
         check_widths("model_hidden", &self.model_hidden)?;
         self.device().map(|_| ())
@@ -138,7 +158,12 @@ impl RunConfig {
 /// Refuses an empty or non-positive list of layer widths.
 pub fn check_widths(key: &str, widths: &[i64]) -> Result<()> {
     let text = format!("{widths:?}");
-    require(!widths.is_empty() && widths.iter().all(|&w| (1..=65_536).contains(&w)), key, text, "give at least one width from 1 to 65536")
+    require(
+        !widths.is_empty() && widths.iter().all(|&w| (1..=65_536).contains(&w)),
+        key,
+        text,
+        "give at least one width from 1 to 65536",
+    )
 }
 
 #[cfg(test)]

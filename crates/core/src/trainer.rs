@@ -96,7 +96,8 @@ impl Trainer {
         let mut judge = Judge::new(&data, &run, run.model_members, &mut rng);
         let auditor = Judge::new(&data, &run, run.audit_members, &mut rng);
         let fqe = Fqe::new(&data, &mut rng);
-        let algorithm = entry.build(&resolved, &mut Context { data: &data, run: &run, judge: &mut judge, rng: &mut rng })?;
+        let algorithm =
+            entry.build(&resolved, &mut Context { data: &data, run: &run, judge: &mut judge, rng: &mut rng })?;
         let model_steps = if algorithm.needs_model() { judge.steps(&run) } else { 0 };
         let mut phases = vec![Phase { name: MODEL_PHASE, steps: model_steps }];
         phases.extend(algorithm.phases());
@@ -125,8 +126,8 @@ impl Trainer {
     /// Continues the run stored at `path`; the next step is the one the stored run would have made.
     pub fn resume(columns: Arc<Columns>, path: &Path) -> Result<Trainer> {
         let (mut state, config) = State::read(path)?;
-        let config: TrainerConfig =
-            serde_json::from_value(config).map_err(|error| Error::Data(format!("{}: stored configuration: {error}", path.display())))?;
+        let config: TrainerConfig = serde_json::from_value(config)
+            .map_err(|error| Error::Data(format!("{}: stored configuration: {error}", path.display())))?;
         guarded(|| {
             let mut trainer = Trainer::build(columns, &config)?;
             let _no_grad = tch::no_grad_guard();
@@ -163,7 +164,8 @@ impl Trainer {
                     *entry = (entry.0 + value, entry.1 + 1);
                 }
             }
-            let metrics = sums.into_iter().map(|(name, (sum, count))| (name.to_string(), json!(sum / count as f64))).collect();
+            let metrics =
+                sums.into_iter().map(|(name, (sum, count))| (name.to_string(), json!(sum / count as f64))).collect();
             Ok(self.report(phase, cancelled, metrics))
         })
     }
@@ -171,12 +173,17 @@ impl Trainer {
     fn advance(&mut self) -> Result<Metrics> {
         let Phase { name, steps } = self.phases[self.phase].clone();
         let metrics = match name {
-            MODEL_PHASE => vec![("model_loss", self.judge.step(self.phase_step, &self.data, &self.run, &mut self.rng)?)],
-            AUDIT_PHASE => vec![("model_loss", self.auditor.step(self.phase_step, &self.data, &self.run, &mut self.rng)?)],
+            MODEL_PHASE => {
+                vec![("model_loss", self.judge.step(self.phase_step, &self.data, &self.run, &mut self.rng)?)]
+            }
+            AUDIT_PHASE => {
+                vec![("model_loss", self.auditor.step(self.phase_step, &self.data, &self.run, &mut self.rng)?)]
+            }
             CERTIFICATE_PHASE => self.certificate_step()?,
             _ => {
                 let number = self.phases[..self.phase].iter().filter(|phase| phase.name != MODEL_PHASE).count();
-                let mut context = Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng };
+                let mut context =
+                    Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng };
                 self.algorithm.step(number, self.phase_step, &mut context)?
             }
         };
@@ -198,7 +205,8 @@ impl Trainer {
             return Err(Error::Config("the algorithm keeps no policy".into()));
         }
         if self.phase_step < self.run.fqe_steps {
-            let loss = self.fqe.step(self.phase_step, self.run.fqe_steps, &policies[0].policy, &self.data, &mut self.rng);
+            let loss =
+                self.fqe.step(self.phase_step, self.run.fqe_steps, &policies[0].policy, &self.data, &mut self.rng);
             return Ok(vec![("fqe_loss", loss)]);
         }
         let mut evidence = Vec::new();
@@ -260,7 +268,11 @@ impl Trainer {
             let algorithm = self.resolved["algorithm"].as_str().unwrap_or_default();
             let mut names = Vec::new();
             for (index, named) in self.algorithm.policies().iter().enumerate() {
-                let name = if index == 0 { "policy.safetensors".to_string() } else { format!("policy.{}.safetensors", named.name) };
+                let name = if index == 0 {
+                    "policy.safetensors".to_string()
+                } else {
+                    format!("policy.{}.safetensors", named.name)
+                };
                 let metadata = BTreeMap::from([
                     ("algorithm".to_string(), algorithm.to_string()),
                     ("name".to_string(), named.name.to_string()),

@@ -55,7 +55,8 @@ struct Cloning {
 impl Cloning {
     fn new(config: BcConfig, rows: Tensor, context: &mut Context<'_>) -> Self {
         let data = context.data;
-        let policy = Policy::new(data.observations(), data.actions(), &config.actor_hidden, false, data.device(), context.rng);
+        let policy =
+            Policy::new(data.observations(), data.actions(), &config.actor_hidden, false, data.device(), context.rng);
         Cloning { config, policy, rows }
     }
 
@@ -81,13 +82,23 @@ fn presets() -> Vec<Preset<BcConfig>> {
             config: BcConfig { batch_size: 256, update_steps: 8000, ..BcConfig::default() },
             run: RunConfig::default(),
         },
-        Preset { name: "paper", summary: "The published budget of 100,000 steps.", config: BcConfig::default(), run: RunConfig::default() },
+        Preset {
+            name: "paper",
+            summary: "The published budget of 100,000 steps.",
+            config: BcConfig::default(),
+            run: RunConfig::default(),
+        },
     ]
 }
 
 fn check(config: &BcConfig) -> Result<()> {
     check_widths("actor_hidden", &config.actor_hidden)?;
-    require(config.actor_lr > 0.0 && config.actor_lr.is_finite(), "actor_lr", config.actor_lr, "give a positive number")?;
+    require(
+        config.actor_lr > 0.0 && config.actor_lr.is_finite(),
+        "actor_lr",
+        config.actor_lr,
+        "give a positive number",
+    )?;
     require(config.batch_size >= 1, "batch_size", config.batch_size, "give at least 1")?;
     require(config.update_steps >= 1, "update_steps", config.update_steps, "give at least 1")
 }

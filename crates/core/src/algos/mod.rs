@@ -7,11 +7,7 @@ use crate::algorithm::Entry;
 use crate::error::{Error, Result};
 
 /// Every algorithm the package knows.
-pub static REGISTRY: &[Entry] = &[
-    Entry::of::<drcorl::Drcorl>(),
-    Entry::of::<bc::Bc>(),
-    Entry::of::<bc::BcSafe>(),
-];
+pub static REGISTRY: &[Entry] = &[Entry::of::<drcorl::Drcorl>(), Entry::of::<bc::Bc>(), Entry::of::<bc::BcSafe>()];
 
 /// The entry of that name.
 pub fn find(name: &str) -> Result<&'static Entry> {

@@ -61,7 +61,13 @@ fn the_cost_critic_separates_actions() {
             let next = Tensor::cat(&[&(action.zeros_like() - 0.5), &state], 1);
             cost.step(&state_action, &signal, &signal.zeros_like(), &next, None).unwrap();
         }
-        let at = |a: f32| cost.q.net().forward(cost.q.online(), &cpu(&[a, 0.5]).view([1, 2]), &mut Cache::default()).mean(Kind::Float).double_value(&[]);
+        let at = |a: f32| {
+            cost.q
+                .net()
+                .forward(cost.q.online(), &cpu(&[a, 0.5]).view([1, 2]), &mut Cache::default())
+                .mean(Kind::Float)
+                .double_value(&[])
+        };
         at(0.6) - at(-0.6)
     };
     assert!(gap(false) > 0.5, "{}", gap(false));
@@ -159,7 +165,8 @@ fn pessimism_raises_values_by_the_stated_amount() {
             let state = action.zeros_like();
             let signal = action.gt(0.0).to_kind(Kind::Float);
             let policy = Tensor::cat(&[&action.ones_like(), &state], 1);
-            cost.step(&Tensor::cat(&[&action, &state], 1), &signal, &signal.zeros_like(), &policy, Some(&policy)).unwrap();
+            cost.step(&Tensor::cat(&[&action, &state], 1), &signal, &signal.zeros_like(), &policy, Some(&policy))
+                .unwrap();
         }
         cost.values(&cpu(&[1.0, 0.0]).view([1, 2])).mean(Kind::Double).double_value(&[])
     };
@@ -200,7 +207,8 @@ fn upper_confidence_covers_and_grows_off_the_data() {
         // Away from 0 and 1, where a resample can show no spread at all.
         let truth = 0.2 + 0.6 * rng.unit();
         let sample: Vec<f32> = (0..100).map(|_| f32::from(u8::from(rng.unit() < truth))).collect();
-        let members: Vec<f32> = (0..16).map(|_| (0..100).map(|_| sample[rng.below(100)]).sum::<f32>() / 100.0).collect();
+        let members: Vec<f32> =
+            (0..16).map(|_| (0..100).map(|_| sample[rng.below(100)]).sum::<f32>() / 100.0).collect();
         let values = cpu(&members).view([1, 16]);
         covered += u32::from(upper_confidence(&values, 2.0).double_value(&[0, 0]) >= f64::from(truth));
         covered_by_mean += u32::from(upper_confidence(&values, 0.0).double_value(&[0, 0]) >= f64::from(truth));
@@ -242,7 +250,11 @@ fn guidance_is_the_gradient_of_the_upper_confidence_value() {
 #[test]
 fn backups_order_and_clamp() {
     let mut rng = Rng::new(8, 0);
-    let (state_action, cost, terminal) = (rng.normal(&[6, 2], Device::Cpu), rng.uniform(&[6, 1], Device::Cpu), Tensor::zeros([6, 1], (Kind::Float, Device::Cpu)));
+    let (state_action, cost, terminal) = (
+        rng.normal(&[6, 2], Device::Cpu),
+        rng.uniform(&[6, 1], Device::Cpu),
+        Tensor::zeros([6, 1], (Kind::Float, Device::Cpu)),
+    );
     let target = |change: CostCriticConfig| critic(change, 3).target(&cost, &terminal, &state_action);
     let own = target(config(0.9));
     assert_eq!(own.size(), [6, 3]);

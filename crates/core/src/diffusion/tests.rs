@@ -124,7 +124,8 @@ fn a_trained_denoiser_follows_a_conditional_mixture() {
         };
         let ((p1, o1), (p2, o2)) = (component(-0.6), component(0.6));
         let expected = &d.sigma * (&p1 * o1 + &p2 * o2) / ((p1 + p2) * variance);
-        let error = (model.predict(&d.noisy, &observation, &d.time) - expected).abs().mean(Kind::Double).double_value(&[]);
+        let error =
+            (model.predict(&d.noisy, &observation, &d.time) - expected).abs().mean(Kind::Double).double_value(&[]);
         assert!(error < 0.1, "t = {t}: {error}");
     }
 }
@@ -137,7 +138,11 @@ fn the_sampler_recovers_a_gaussian() {
     for steps in [20, 50] {
         let sample = super::sample(&start, steps, |x, t| exact(x, t, mean, std));
         assert!((sample.mean(Kind::Double).double_value(&[]) - mean).abs() < 0.02);
-        assert!((sample.std(true).double_value(&[]) / std - 1.0).abs() < 0.03, "{steps}: {}", sample.std(true).double_value(&[]));
+        assert!(
+            (sample.std(true).double_value(&[]) / std - 1.0).abs() < 0.03,
+            "{steps}: {}",
+            sample.std(true).double_value(&[])
+        );
     }
     let mut x = start.shallow_clone();
     for i in 0..20 {

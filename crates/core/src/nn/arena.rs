@@ -131,7 +131,11 @@ impl Arena {
             return Err(Error::Data(format!("no parameter named {name}")));
         };
         if value.size() != self.entries[index].shape {
-            return Err(Error::Shape(format!("{name}: shape {:?}, expected {:?}", value.size(), self.entries[index].shape)));
+            return Err(Error::Shape(format!(
+                "{name}: shape {:?}, expected {:?}",
+                value.size(),
+                self.entries[index].shape
+            )));
         }
         self.views[index].0.copy_(&value.to_kind(Kind::Float));
         Ok(())

@@ -3,7 +3,8 @@
 //! Activations are kept as `[B, E*width]`, so the first layer of all members is one matrix product and every later layer is
 //! one product a member on a strided view; nothing is transposed or gathered.
 
-use super::{kernels, linear_into, linear_parameter_gradients, Arena, ArenaBuilder, Slot};
+use super::linear::{self, Activation, Through};
+use super::{kernels, Arena, ArenaBuilder, Slot};
 use crate::rng::Rng;
 use tch::{Kind, Tensor};
 
@@ -91,6 +92,15 @@ impl Ensemble {
         }
     }
 
+    /// Independent products in layer `i`: a shared input meets the weights of all members, stacked, in one.
+    fn groups(&self, layer: usize, kind: Input) -> i64 {
+        if layer == 0 && kind == Input::Shared {
+            1
+        } else {
+            self.members
+        }
+    }
+
     /// Outputs of all members for `input [B,in]` (shared) or `[B,E*in]` (own rows a member): `[B, E*out]`.
     ///
     /// The result lives in the cache and is overwritten by the next call.
@@ -106,22 +116,10 @@ impl Ensemble {
             let out = if i == last { output } else { &hidden[i] };
             if i == last && i > 0 && self.outputs() == 1 {
                 kernels::scalar_head(source, weight, bias, out);
-            } else if i == 0 && kind == Input::Shared {
-                linear_into(out, source, &weight.flatten(0, 1), &bias.flatten(0, 1));
-            } else {
-                for member in 0..self.members {
-                    let slice = |t: &Tensor, width: i64| t.narrow(1, member * width, width);
-                    linear_into(
-                        &slice(out, self.widths[i + 1]),
-                        &slice(source, self.widths[i]),
-                        &weight.select(0, member),
-                        &bias.select(0, member),
-                    );
-                }
+                continue;
             }
-            if i < last {
-                let _ = out.shallow_clone().relu_();
-            }
+            let activation = if i < last { Activation::Relu } else { Activation::Identity };
+            linear::forward(out, source, weight, bias, self.groups(i, kind), activation);
         }
         output
     }
@@ -131,25 +129,17 @@ impl Ensemble {
     /// `grad_out [B,E*out]`. With `parameters`, the gradients of all layers are written to the arena.
     pub fn backward(&self, arena: &Arena, input: &Tensor, grad_out: &Tensor, cache: &mut Cache) {
         self.backward_hidden(arena, grad_out, cache, true);
-        let (weight, bias) = self.layers[0];
         let first = if self.layers.len() == 1 { grad_out } else { &cache.grads[0] };
-        if self.input_kind(input) == Input::Shared {
-            linear_parameter_gradients(
-                first,
-                input,
-                &arena.gradient(weight).flatten(0, 1),
-                &arena.gradient(bias).flatten(0, 1),
-            );
-        } else {
-            self.member_gradients(arena, 0, first, input);
-        }
+        self.parameter_gradients(arena, 0, first, input, self.groups(0, self.input_kind(input)));
     }
 
     /// Gradient of `sum(grad_out * output)` with respect to a shared input: `[B,in]`, summed over members.
     pub fn input_gradient(&self, arena: &Arena, grad_out: &Tensor, cache: &mut Cache) -> Tensor {
         self.backward_hidden(arena, grad_out, cache, false);
         let first = if self.layers.len() == 1 { grad_out } else { &cache.grads[0] };
-        first.mm(&arena.value(self.layers[0].0).flatten(0, 1))
+        let out = Tensor::empty([grad_out.size()[0], self.widths[0]], (Kind::Float, grad_out.device()));
+        linear::input_gradient(&out, first, arena.value(self.layers[0].0), 1, Through::Nothing);
+        out
     }
 
     /// Carries the gradient from the output to the pre-activations of the first layer (left in `cache.grads[0]`).
@@ -157,38 +147,24 @@ impl Ensemble {
         let Cache { hidden, grads, .. } = cache;
         let last = self.layers.len() - 1;
         for i in (1..=last).rev() {
-            let (below, above) = grads.split_at_mut(i);
+            let (below, above) = grads.split_at(i);
             let grad = if i == last { grad_out } else { &above[0] };
             let weight = arena.value(self.layers[i].0);
             if parameters {
-                self.member_gradients(arena, i, grad, &hidden[i - 1]);
+                self.parameter_gradients(arena, i, grad, &hidden[i - 1], self.members);
             }
-            let target = &mut below[i - 1];
+            let target = &below[i - 1];
             if i == last && self.outputs() == 1 {
                 kernels::scalar_head_backward(&hidden[i - 1], weight, grad, target);
-                continue;
+            } else {
+                linear::input_gradient(target, grad, weight, self.members, Through::Relu(&hidden[i - 1]));
             }
-            for member in 0..self.members {
-                let out = target.narrow(1, member * self.widths[i], self.widths[i]);
-                let _ = grad
-                    .narrow(1, member * self.widths[i + 1], self.widths[i + 1])
-                    .mm_out(&out, &weight.select(0, member));
-            }
-            kernels::relu_backward(&hidden[i - 1], target);
         }
     }
 
-    fn member_gradients(&self, arena: &Arena, layer: usize, grad: &Tensor, input: &Tensor) {
+    fn parameter_gradients(&self, arena: &Arena, layer: usize, grad: &Tensor, input: &Tensor, groups: i64) {
         let (weight, bias) = self.layers[layer];
-        let (rows, columns) = (self.widths[layer + 1], self.widths[layer]);
-        for member in 0..self.members {
-            let _ = grad
-                .narrow(1, member * rows, rows)
-                .tr()
-                .mm_out(&arena.gradient(weight).select(0, member), &input.narrow(1, member * columns, columns));
-        }
-        let bias_gradient = arena.gradient(bias).flatten(0, 1);
-        let _ = grad.sum_intlist_out(&bias_gradient, 0i64, false, Kind::Float);
+        linear::parameter_gradients(grad, input, arena.gradient(weight), arena.gradient(bias), groups);
     }
 }
 
@@ -199,8 +175,10 @@ mod tests {
 
     /// The same network by autograd: the reference for values and gradients.
     fn reference(net: &Ensemble, arena: &Arena, input: &Tensor) -> (Tensor, Vec<Tensor>) {
-        let parameters: Vec<Tensor> =
-            net.layers(arena).flat_map(|(w, b)| [w.copy().set_requires_grad(true), b.copy().set_requires_grad(true)]).collect();
+        let parameters: Vec<Tensor> = net
+            .layers(arena)
+            .flat_map(|(w, b)| [w.copy().set_requires_grad(true), b.copy().set_requires_grad(true)])
+            .collect();
         let mut outputs = Vec::new();
         for member in 0..net.members {
             let mut x = if input.size()[1] == net.widths[0] {

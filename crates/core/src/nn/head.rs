@@ -75,7 +75,11 @@ impl Head {
     }
 
     /// Lagged outputs `[B,E]` and the gradient with respect to the input `[B,in]` of `sum(weights(outputs) * outputs)`.
-    pub fn target_input_gradient(&mut self, input: &Tensor, weights: impl FnOnce(&Tensor) -> Tensor) -> (Tensor, Tensor) {
+    pub fn target_input_gradient(
+        &mut self,
+        input: &Tensor,
+        weights: impl FnOnce(&Tensor) -> Tensor,
+    ) -> (Tensor, Tensor) {
         let arena = self.target.as_ref().unwrap_or(&self.online);
         let outputs = self.net.forward(arena, input, &mut self.other_cache).copy();
         let grad_out = weights(&outputs);

@@ -68,7 +68,8 @@ fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
     let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
     let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
-    let p = 1.0 + r * (1.0 + r * (0.5 + r * (0.166_666_67 + r * (0.041_666_65 + r * (0.008_333_452 + r * 0.001_393_382)))));
+    let p =
+        1.0 + r * (1.0 + r * (0.5 + r * (0.166_666_67 + r * (0.041_666_65 + r * (0.008_333_452 + r * 0.001_393_382)))));
     p * f32::from_bits((((n as i32) + 127) << 23) as u32)
 }
 
@@ -81,56 +82,24 @@ fn mish_parts(x: f32) -> (f32, f32) {
 }
 
 multiversion! {
-    fn mish_cpu(x: &[f32], out: &mut [f32]) {
-        for (y, &x) in out.iter_mut().zip(x) {
-            *y = x * mish_parts(x).0;
+    fn mish_cpu(x: &mut [f32], out: &mut [f32]) {
+        for (y, x) in out.iter_mut().zip(x) {
+            let (t, s) = mish_parts(*x);
+            *y = *x * t;
+            *x = t + *x * (1.0 - t * t) * s;
         }
     }
 }
 
-multiversion! {
-    fn mish_backward_cpu(x: &[f32], grad: &mut [f32]) {
-        for (g, &x) in grad.iter_mut().zip(x) {
-            let (t, s) = mish_parts(x);
-            *g *= t + x * (1.0 - t * t) * s;
-        }
-    }
-}
-
-/// `out = mish(x) = x tanh(log(1 + e^x))`.
-pub fn mish(x: &Tensor, out: &Tensor) {
+/// `out = mish(x) = x tanh(log(1 + e^x))`, and `x` becomes the derivative there: the exponential is needed once, and the backward pass
+/// is a product.
+pub fn mish(x: &mut Tensor, out: &Tensor) {
     if host(x) {
-        mish_cpu(elements(x), elements_mut(out));
+        mish_cpu(elements_mut(x), elements_mut(out));
     } else {
         let _ = x.mish_out(out);
-    }
-}
-
-/// `grad *= mish'(x)`.
-pub fn mish_backward(x: &Tensor, grad: &mut Tensor) {
-    if host(x) {
-        mish_backward_cpu(elements(x), elements_mut(grad));
-    } else {
-        let product = x.mish_backward(grad);
-        grad.copy_(&product);
-    }
-}
-
-multiversion! {
-    fn relu_backward_cpu(activation: &[f32], grad: &mut [f32]) {
-        for (g, &a) in grad.iter_mut().zip(activation) {
-            *g = if a > 0.0 { *g } else { 0.0 };
-        }
-    }
-}
-
-/// `grad = 0` where the activation behind a ReLU is 0.
-pub fn relu_backward(activation: &Tensor, grad: &mut Tensor) {
-    if host(activation) {
-        relu_backward_cpu(elements(activation), elements_mut(grad));
-    } else {
-        let product = activation.threshold_backward(grad, 0.0);
-        grad.copy_(&product);
+        let derivative = x.mish_backward(&x.ones_like());
+        x.copy_(&derivative);
     }
 }
 
@@ -162,8 +131,7 @@ multiversion! {
         let members = grad_out.len() * row / hidden.len();
         let width = row / members;
         for ((h, g), d) in hidden.chunks_exact(row).zip(grad_out.chunks_exact(members)).zip(grad_hidden.chunks_exact_mut(row)) {
-            for member in 0..members {
-                let scale = g[member];
+            for (member, &scale) in g.iter().enumerate() {
                 for j in member * width..(member + 1) * width {
                     d[j] = if h[j] > 0.0 { scale * weight[j] } else { 0.0 };
                 }
@@ -220,10 +188,26 @@ multiversion! {
 
 /// Backward of a layer norm over the last dimension: `grad [B,h]` becomes the gradient of `input [B,h]`; `mean`, `rstd [B,1]` are the
 /// forward pass's. `weight_grad`, `bias_grad [h]` are overwritten.
-pub fn layer_norm_backward(input: &Tensor, mean: &Tensor, rstd: &Tensor, weight: &Tensor, grad: &mut Tensor, weight_grad: &Tensor, bias_grad: &Tensor) {
+pub fn layer_norm_backward(
+    input: &Tensor,
+    mean: &Tensor,
+    rstd: &Tensor,
+    weight: &Tensor,
+    grad: &mut Tensor,
+    weight_grad: &Tensor,
+    bias_grad: &Tensor,
+) {
     if host(input) {
         let (weight_grad, bias_grad) = (elements_mut(weight_grad), elements_mut(bias_grad));
-        layer_norm_backward_cpu(elements(input), elements(mean), elements(rstd), elements(weight), elements_mut(grad), weight_grad, bias_grad);
+        layer_norm_backward_cpu(
+            elements(input),
+            elements(mean),
+            elements(rstd),
+            elements(weight),
+            elements_mut(grad),
+            weight_grad,
+            bias_grad,
+        );
     } else {
         let normal = (input - mean) * rstd;
         weight_grad.shallow_clone().copy_(&(&*grad * &normal).sum_dim_intlist(0i64, false, Kind::Float));
@@ -300,16 +284,13 @@ mod tests {
 
     #[test]
     fn mish_and_its_derivative_agree_with_libtorch() {
-        let x = Tensor::linspace(-30.0, 30.0, 4001, (Kind::Float, Device::Cpu));
-        let out = x.empty_like();
-        mish(&x, &out);
-        let exact = x.to_kind(Kind::Double);
+        let mut x = Tensor::linspace(-30.0, 30.0, 4001, (Kind::Float, Device::Cpu));
+        let (out, exact) = (x.empty_like(), x.to_kind(Kind::Double));
+        mish(&mut x, &out);
         assert!(close(&out, &exact.mish(), 2e-6));
-        let mut grad = x.ones_like();
-        mish_backward(&x, &mut grad);
         let tanh = exact.softplus().tanh();
         let derivative = &tanh + &exact * (1.0 - tanh.square()) * exact.sigmoid();
-        assert!(close(&grad, &derivative, 4e-6));
+        assert!(close(&x, &derivative, 4e-6));
     }
 
     #[test]
@@ -329,7 +310,8 @@ mod tests {
         let bias = Tensor::randn([e, 1], (Kind::Float, Device::Cpu));
         let out = Tensor::empty([b, e], (Kind::Float, Device::Cpu));
         scalar_head(&hidden, &weight, &bias, &out);
-        let expected = (hidden.view([b, e, h]) * weight.squeeze_dim(1)).sum_dim_intlist(2i64, false, Kind::Float) + bias.squeeze_dim(1);
+        let expected = (hidden.view([b, e, h]) * weight.squeeze_dim(1)).sum_dim_intlist(2i64, false, Kind::Float)
+            + bias.squeeze_dim(1);
         assert!(close(&out, &expected, 1e-5));
         let grad_out = Tensor::randn([b, e], (Kind::Float, Device::Cpu));
         let grad = hidden.empty_like();

@@ -3,10 +3,12 @@
 //! The published network holds a projection in every block that no output depends on; it is left out, which leaves 1,643,526
 //! trainable and frozen parameters at 17 observations and 6 actions.
 
-use super::{kernels, linear_into, linear_parameter_gradients, Arena, ArenaBuilder, Slot};
+use super::linear::{self, Activation, Through};
+use super::{kernels, Arena, ArenaBuilder, Slot};
 use crate::checkpoint::State;
 use crate::error::Result;
 use crate::rng::Rng;
+use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
 
 /// Width of the time embedding.
@@ -30,6 +32,27 @@ pub struct ScoreNetShape {
 
 struct Linear(Slot, Slot);
 
+/// Wide activations of the last pass, for the next one: 8 MB at batch 2048 are 2,048 page faults when they come fresh from the system.
+#[derive(Default)]
+struct Pool(Mutex<Vec<Tensor>>);
+
+impl Pool {
+    /// A buffer `[rows,width]` with whatever it last held.
+    fn take(&self, rows: i64, width: i64, device: Device) -> Tensor {
+        // A poisoned pool is as good as any: it holds no state.
+        let mut free = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        free.retain(|buffer| buffer.size()[0] == rows);
+        match free.iter().position(|buffer| buffer.size()[1] == width) {
+            Some(index) => free.swap_remove(index),
+            None => Tensor::empty([rows, width], (Kind::Float, device)),
+        }
+    }
+
+    fn give(&self, buffer: Tensor) {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(buffer);
+    }
+}
+
 struct Block {
     norm: (Slot, Slot),
     inner: Linear,
@@ -44,6 +67,7 @@ pub struct ScoreNet {
     input: Linear,
     blocks: Vec<Block>,
     output: Linear,
+    pool: Arc<Pool>,
 }
 
 struct BlockCache {
@@ -52,19 +76,29 @@ struct BlockCache {
     mean: Tensor,
     rstd: Tensor,
     normalised: Tensor,
-    inner: Tensor,
+    /// Of the Mish between the two layers.
+    derivative: Tensor,
     active: Tensor,
     mask: Option<Tensor>,
+    pool: Arc<Pool>,
+}
+
+impl Drop for BlockCache {
+    fn drop(&mut self) {
+        self.pool.give(self.derivative.shallow_clone());
+        self.pool.give(self.active.shallow_clone());
+    }
 }
 
 /// What a forward pass keeps for the backward pass.
 pub struct ScoreCache {
     fourier: Tensor,
-    time_inner: Tensor,
+    time_derivative: Tensor,
     time_active: Tensor,
     joined: Tensor,
     blocks: Vec<BlockCache>,
     trunk: Tensor,
+    trunk_derivative: Tensor,
     trunk_active: Tensor,
 }
 
@@ -81,18 +115,26 @@ impl ScoreCache {
 fn linear(arena: &Arena, layer: &Linear, input: &Tensor) -> Tensor {
     let weight = arena.value(layer.0);
     let out = Tensor::empty([input.size()[0], weight.size()[0]], (Kind::Float, input.device()));
-    linear_into(&out, input, weight, arena.value(layer.1));
+    linear::forward(&out, input, weight, arena.value(layer.1), 1, Activation::Identity);
     out
 }
 
-fn mish(input: &Tensor) -> Tensor {
+/// Mish of `input`, which becomes the derivative.
+fn mish(input: &mut Tensor) -> Tensor {
     let out = input.empty_like();
     kernels::mish(input, &out);
     out
 }
 
 fn gradients(arena: &Arena, layer: &Linear, grad_out: &Tensor, input: &Tensor) {
-    linear_parameter_gradients(grad_out, input, arena.gradient(layer.0), arena.gradient(layer.1));
+    linear::parameter_gradients(grad_out, input, arena.gradient(layer.0), arena.gradient(layer.1), 1);
+}
+
+fn input_gradient(arena: &Arena, layer: &Linear, grad_out: &Tensor, through: Through) -> Tensor {
+    let weight = arena.value(layer.0);
+    let out = Tensor::empty([grad_out.size()[0], weight.size()[1]], (Kind::Float, grad_out.device()));
+    linear::input_gradient(&out, grad_out, weight, 1, through);
+    out
 }
 
 impl ScoreNet {
@@ -103,10 +145,8 @@ impl ScoreNet {
             let (weight, bias) = builder.add_linear(name, &[], out, input, rng);
             Linear(weight, bias)
         };
-        let time = [
-            dense(builder, "time.0", EMBEDDING, 2 * FREQUENCIES),
-            dense(builder, "time.1", EMBEDDING, EMBEDDING),
-        ];
+        let time =
+            [dense(builder, "time.0", EMBEDDING, 2 * FREQUENCIES), dense(builder, "time.1", EMBEDDING, EMBEDDING)];
         let input = dense(builder, "input", hidden, actions + observations + EMBEDDING);
         let blocks = (0..blocks)
             .map(|i| Block {
@@ -120,7 +160,7 @@ impl ScoreNet {
             .collect();
         let output = dense(builder, "output", actions, hidden);
         let frequencies = rng.normal(&[FREQUENCIES], device) * FREQUENCY_SCALE;
-        ScoreNet { shape, frequencies, time, input, blocks, output }
+        ScoreNet { shape, frequencies, time, input, blocks, output, pool: Arc::default() }
     }
 
     /// Frozen frequencies `[32]`.
@@ -152,8 +192,8 @@ impl ScoreNet {
         // The order of the products is that of the reference: at arguments of several hundred, float32 rounding shows.
         let angle = time.unsqueeze(1) * &self.frequencies * 2.0 * std::f64::consts::PI;
         let fourier = Tensor::cat(&[angle.sin(), angle.cos()], 1);
-        let time_inner = linear(arena, &self.time[0], &fourier);
-        let time_active = mish(&time_inner);
+        let mut time_derivative = linear(arena, &self.time[0], &fourier);
+        let time_active = mish(&mut time_derivative);
         let embedding = linear(arena, &self.time[1], &time_active);
         let joined = Tensor::cat(&[noisy_action, observation, &embedding], 1);
         let mut trunk = linear(arena, &self.input, &joined);
@@ -164,9 +204,13 @@ impl ScoreNet {
             trunk = next;
             blocks.push(cache);
         }
-        let trunk_active = mish(&trunk);
+        let mut trunk_derivative = trunk.copy();
+        let trunk_active = mish(&mut trunk_derivative);
         let output = linear(arena, &self.output, &trunk_active);
-        (output, ScoreCache { fourier, time_inner, time_active, joined, blocks, trunk, trunk_active })
+        (
+            output,
+            ScoreCache { fourier, time_derivative, time_active, joined, blocks, trunk, trunk_derivative, trunk_active },
+        )
     }
 
     fn block_forward(&self, arena: &Arena, block: &Block, input: Tensor, mask: Option<Tensor>) -> (Tensor, BlockCache) {
@@ -180,36 +224,40 @@ impl ScoreNet {
             Some(arena.value(block.norm.1)),
             LAYER_NORM_EPS,
         );
-        let inner = linear(arena, &block.inner, &normalised);
-        let active = mish(&inner);
+        let (rows, wide) = (input.size()[0], self.shape.expansion * self.shape.hidden);
+        let [mut derivative, active] = [(); 2].map(|()| self.pool.take(rows, wide, input.device()));
+        let (weight, bias) = (arena.value(block.inner.0), arena.value(block.inner.1));
+        linear::forward(&derivative, &normalised, weight, bias, 1, Activation::Identity);
+        kernels::mish(&mut derivative, &active);
         let mut out = linear(arena, &block.outer, &active);
         let _ = out.g_add_(&input);
-        (out, BlockCache { normalised_from, mean, rstd, normalised, inner, active, mask })
+        let pool = self.pool.clone();
+        (out, BlockCache { normalised_from, mean, rstd, normalised, derivative, active, mask, pool })
     }
 
     /// Backward pass: writes the gradients of all parameters for `grad_out [B,A]`.
     pub fn backward(&self, arena: &Arena, grad_out: &Tensor, cache: &ScoreCache) {
         gradients(arena, &self.output, grad_out, &cache.trunk_active);
-        let mut grad = grad_out.mm(arena.value(self.output.0));
-        kernels::mish_backward(&cache.trunk, &mut grad);
+        let mut grad = input_gradient(arena, &self.output, grad_out, Through::Derivative(&cache.trunk_derivative));
         for (block, cache) in self.blocks.iter().zip(&cache.blocks).rev() {
             grad = self.block_backward(arena, block, grad, cache);
         }
         gradients(arena, &self.input, &grad, &cache.joined);
         let columns = self.shape.actions + self.shape.observations;
-        let embedding_grad = grad.mm(&arena.value(self.input.0).narrow(1, columns, EMBEDDING));
+        let embedding_grad = input_gradient(arena, &self.input, &grad, Through::Nothing).narrow(1, columns, EMBEDDING);
         gradients(arena, &self.time[1], &embedding_grad, &cache.time_active);
-        let mut time_grad = embedding_grad.mm(arena.value(self.time[1].0));
-        kernels::mish_backward(&cache.time_inner, &mut time_grad);
+        let time_grad =
+            input_gradient(arena, &self.time[1], &embedding_grad, Through::Derivative(&cache.time_derivative));
         gradients(arena, &self.time[0], &time_grad, &cache.fourier);
     }
 
     fn block_backward(&self, arena: &Arena, block: &Block, grad: Tensor, cache: &BlockCache) -> Tensor {
         gradients(arena, &block.outer, &grad, &cache.active);
-        let mut inner = grad.mm(arena.value(block.outer.0));
-        kernels::mish_backward(&cache.inner, &mut inner);
+        let inner = self.pool.take(grad.size()[0], self.shape.expansion * self.shape.hidden, grad.device());
+        linear::input_gradient(&inner, &grad, arena.value(block.outer.0), 1, Through::Derivative(&cache.derivative));
         gradients(arena, &block.inner, &inner, &cache.normalised);
-        let mut from_norm = inner.mm(arena.value(block.inner.0));
+        let mut from_norm = input_gradient(arena, &block.inner, &inner, Through::Nothing);
+        self.pool.give(inner);
         kernels::layer_norm_backward(
             &cache.normalised_from,
             &cache.mean,
@@ -222,7 +270,8 @@ impl ScoreNet {
         if let Some(mask) = &cache.mask {
             let _ = from_norm.g_mul_(mask);
         }
-        grad + from_norm
+        from_norm += grad;
+        from_norm
     }
 }
 
@@ -252,7 +301,8 @@ mod tests {
     #[test]
     fn two_evaluations_are_equal() {
         let (net, arena, mut rng) = build(small());
-        let (x, s, t) = (rng.normal(&[3, 2], Device::Cpu), rng.normal(&[3, 4], Device::Cpu), rng.uniform(&[3], Device::Cpu));
+        let (x, s, t) =
+            (rng.normal(&[3, 2], Device::Cpu), rng.normal(&[3, 4], Device::Cpu), rng.uniform(&[3], Device::Cpu));
         let first = net.forward(&arena, &x, &s, &t, vec![]).0;
         assert_eq!(first, net.forward(&arena, &x, &s, &t, vec![]).0);
     }
@@ -261,8 +311,10 @@ mod tests {
     #[test]
     fn gradients_equal_finite_differences() {
         let (net, mut arena, mut rng) = build(small());
-        let (x, s, t) = (rng.normal(&[5, 2], Device::Cpu), rng.normal(&[5, 4], Device::Cpu), rng.uniform(&[5], Device::Cpu));
-        let masks: Vec<Tensor> = (0..2).map(|_| rng.uniform(&[5, 16], Device::Cpu).gt(0.3).to_kind(Kind::Float) / 0.7).collect();
+        let (x, s, t) =
+            (rng.normal(&[5, 2], Device::Cpu), rng.normal(&[5, 4], Device::Cpu), rng.uniform(&[5], Device::Cpu));
+        let masks: Vec<Tensor> =
+            (0..2).map(|_| rng.uniform(&[5, 16], Device::Cpu).gt(0.3).to_kind(Kind::Float) / 0.7).collect();
         let copies = || masks.iter().map(Tensor::copy).collect::<Vec<_>>();
         let weights = rng.normal(&[5, 2], Device::Cpu);
         let (_, cache) = net.forward(&arena, &x, &s, &t, copies());

@@ -38,7 +38,13 @@ pub struct Evidence {
 }
 
 /// Writes the certificate. `policies` holds the shipped policy first; `diagnostics` comes from the algorithm.
-pub fn certify(policies: &[(&'static str, Evidence)], auditor: &Judge, data: &Dataset, run: &RunConfig, diagnostics: Map<String, Value>) -> Value {
+pub fn certify(
+    policies: &[(&'static str, Evidence)],
+    auditor: &Judge,
+    data: &Dataset,
+    run: &RunConfig,
+    diagnostics: Map<String, Value>,
+) -> Value {
     let mut reasons = refusals(&policies[0].1, auditor, run);
     let certified = reasons.is_empty();
     let shipped = &policies[0].1;
@@ -78,15 +84,22 @@ fn refusals(shipped: &Evidence, auditor: &Judge, run: &RunConfig) -> Vec<String>
         return vec!["no auditing dynamics model was trained, and critic estimates alone do not certify".into()];
     };
     if !validity.valid {
-        reasons.push(format!("the dynamics models failed their test on held-out episodes ({}); critic estimates alone do not certify", validity.reasons.join("; ")));
+        reasons.push(format!(
+            "the dynamics models failed their test on held-out episodes ({}); critic estimates alone do not certify",
+            validity.reasons.join("; ")
+        ));
     }
     let upper = model.upper(run.certificate_k);
     let bar = run.certificate_margin * run.cost_limit;
-    // Written so that NaN refuses.
-    if !(upper <= bar) {
-        reasons.push(format!("upper cost estimate {upper:.2} is above {bar:.2} ({:.0} % of the limit {})", 100.0 * run.certificate_margin, run.cost_limit));
+    // NaN refuses too.
+    if upper.is_nan() || upper > bar {
+        reasons.push(format!(
+            "upper cost estimate {upper:.2} is above {bar:.2} ({:.0} % of the limit {})",
+            100.0 * run.certificate_margin,
+            run.cost_limit
+        ));
     }
-    if !(model.clipped <= CLIPPED_CAP) {
+    if model.clipped.is_nan() || model.clipped > CLIPPED_CAP {
         reasons.push(format!("{:.0} % of the predicted states left the range of the data", 100.0 * model.clipped));
     }
     reasons
@@ -94,7 +107,8 @@ fn refusals(shipped: &Evidence, auditor: &Judge, run: &RunConfig) -> Vec<String>
 
 /// Things a user should know that do not decide.
 fn notes(shipped: &Evidence, data: &Dataset, run: &RunConfig) -> Vec<String> {
-    let safe: Vec<f64> = data.episodes.iter().filter(|e| e.complete && e.cost <= run.cost_limit).map(|e| e.ret).collect();
+    let safe: Vec<f64> =
+        data.episodes.iter().filter(|e| e.complete && e.cost <= run.cost_limit).map(|e| e.ret).collect();
     let Some(model) = &shipped.model_rollout else { return Vec::new() };
     if safe.is_empty() {
         return vec!["no logged episode is within the limit".into()];
@@ -115,6 +129,9 @@ fn evidence(found: &Evidence, run: &RunConfig) -> Value {
             "clipped": m.clipped,
         })
     });
-    let fqe = found.fqe.as_ref().map(|f| json!({ "cost": { "mean": f.cost, "ucb": f.cost_ucb }, "return": { "mean": f.ret } }));
+    let fqe = found
+        .fqe
+        .as_ref()
+        .map(|f| json!({ "cost": { "mean": f.cost, "ucb": f.cost_ucb }, "return": { "mean": f.ret } }));
     json!({ "model_rollout": model, "critic_ucb": found.critic_ucb, "fqe": fqe })
 }

@@ -92,10 +92,12 @@ impl Dynamics {
         let held = ((order.len() as f64 * run.holdout_fraction).round() as usize).min(order.len().saturating_sub(1));
         let mut holdout = order[..held].to_vec();
         holdout.sort_unstable();
-        let train_rows = data.rows_where(|episode| holdout.binary_search_by_key(&episode.start, |&i| data.episodes[i].start).is_err());
+        let train_rows = data
+            .rows_where(|episode| holdout.binary_search_by_key(&episode.start, |&i| data.episodes[i].start).is_err());
         let sample = data.gather(&train_rows);
         let delta = sample.next_observation() - sample.observation();
-        let margin = (sample.next_observation().amax(0i64, false) - sample.next_observation().amin(0i64, false)) * RANGE_MARGIN;
+        let margin =
+            (sample.next_observation().amax(0i64, false) - sample.next_observation().amin(0i64, false)) * RANGE_MARGIN;
         let std_of = |column: &Tensor| column.std(true).double_value(&[]).max(1e-6);
         let costs = &data.columns.costs;
         let mut head = |name: &str, inputs: i64, hidden: &mut dyn Iterator<Item = i64>, outputs: i64| {
@@ -126,13 +128,15 @@ impl Dynamics {
         let lr = cosine(run.model_lr, run.model_lr * 0.1, step, run.model_steps);
         let batch = data.sample_from(&self.train_rows, run.model_batch * self.members as usize, rng);
         let states = data.observations();
-        let total = |errors: &Tensor| errors.square().sum(Kind::Double).double_value(&[]) / (rows * self.members) as f64;
+        let total =
+            |errors: &Tensor| errors.square().sum(Kind::Double).double_value(&[]) / (rows * self.members) as f64;
 
         // Gradients of mean squared error (states, reward, real-valued cost) and of cross entropy (flags) are both error / rows.
         let input = batch.state_action().contiguous().view([rows, -1]);
         let raw = self.motion.forward(&input).view([rows * self.members, -1]);
         let delta_error = raw.narrow(1, 0, states) - (batch.next_observation() - batch.observation()) / &self.delta_std;
-        let terminal_error = (raw.narrow(1, states, 1).sigmoid() - batch.terminal()) * f64::from(u8::from(self.terminates));
+        let terminal_error =
+            (raw.narrow(1, states, 1).sigmoid() - batch.terminal()) * f64::from(u8::from(self.terminates));
         let grad = Tensor::cat(&[&delta_error * 2.0, terminal_error], 1) / rows as f64;
         self.motion.descend(&input, &grad.view([rows, -1]), lr);
 
@@ -156,7 +160,8 @@ impl Dynamics {
         let raw = self.motion.evaluate(&per_member(Tensor::cat(&[action, observation], 1))).view([total, -1]);
         let free = observation + raw.narrow(1, 0, states) * &self.delta_std;
         let next = free.clamp_tensor(Some(&self.low), Some(&self.high));
-        let outcome = self.outcome.evaluate(&per_member(Tensor::cat(&[action, observation, &next], 1))).view([total, 2]);
+        let outcome =
+            self.outcome.evaluate(&per_member(Tensor::cat(&[action, observation, &next], 1))).view([total, 2]);
         let cost = outcome.narrow(1, 1, 1);
         Outputs {
             clipped: free.ne_tensor(&next).any_dim(1, true).to_kind(Kind::Float).mean(Kind::Float),
@@ -168,7 +173,12 @@ impl Dynamics {
     }
 
     /// Episodes of full length from the states in rows `starts [N]` under `act`, in every member.
-    pub fn rollout(&mut self, data: &Dataset, starts: &Tensor, mut act: impl FnMut(&Tensor) -> Tensor) -> RolloutEstimate {
+    pub fn rollout(
+        &mut self,
+        data: &Dataset,
+        starts: &Tensor,
+        mut act: impl FnMut(&Tensor) -> Tensor,
+    ) -> RolloutEstimate {
         let episodes = starts.size()[0];
         let initial = data.gather(starts).observation().contiguous();
         let length = data.episode_length;
@@ -205,7 +215,7 @@ impl Dynamics {
             clipped += predicted.clipped;
             observation = predicted.next;
             if self.terminates {
-                alive = alive * (1.0 - predicted.terminal);
+                alive *= 1.0 - predicted.terminal;
             }
         }
         (returns, costs, clipped.double_value(&[0]) / length.max(1) as f64)
@@ -270,9 +280,17 @@ pub fn correlation(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Applies the run's thresholds to predicted and logged sums of held-out episodes.
-pub fn judge(predicted_returns: &[f64], returns: &[f64], predicted_costs: &[f64], costs: &[f64], run: &RunConfig) -> Validity {
+pub fn judge(
+    predicted_returns: &[f64],
+    returns: &[f64],
+    predicted_costs: &[f64],
+    costs: &[f64],
+    run: &RunConfig,
+) -> Validity {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let std = |values: &[f64]| (values.iter().map(|x| (x - mean(values)).powi(2)).sum::<f64>() / values.len().max(1) as f64).sqrt();
+    let std = |values: &[f64]| {
+        (values.iter().map(|x| (x - mean(values)).powi(2)).sum::<f64>() / values.len().max(1) as f64).sqrt()
+    };
     let return_correlation = correlation(predicted_returns, returns);
     let cost_correlation = correlation(predicted_costs, costs);
     // Returns may average to nothing; their spread is then the scale an error is judged by.
@@ -289,15 +307,26 @@ pub fn judge(predicted_returns: &[f64], returns: &[f64], predicted_costs: &[f64]
     };
     demand(
         return_correlation >= run.valid_return_correlation,
-        format!("replayed returns correlate {return_correlation:.2} with the logged ones, {:.2} is needed", run.valid_return_correlation),
+        format!(
+            "replayed returns correlate {return_correlation:.2} with the logged ones, {:.2} is needed",
+            run.valid_return_correlation
+        ),
     );
     demand(
         return_bias.abs() <= run.valid_return_bias,
-        format!("replayed returns are off by {:+.0} %, {:.0} % is allowed", 100.0 * return_bias, 100.0 * run.valid_return_bias),
+        format!(
+            "replayed returns are off by {:+.0} %, {:.0} % is allowed",
+            100.0 * return_bias,
+            100.0 * run.valid_return_bias
+        ),
     );
     demand(
         cost_bias >= -run.valid_cost_shortfall,
-        format!("replayed costs are {:.0} % too low, {:.0} % is allowed", -100.0 * cost_bias, 100.0 * run.valid_cost_shortfall),
+        format!(
+            "replayed costs are {:.0} % too low, {:.0} % is allowed",
+            -100.0 * cost_bias,
+            100.0 * run.valid_cost_shortfall
+        ),
     );
     Validity {
         valid: reasons.is_empty(),

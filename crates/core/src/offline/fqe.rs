@@ -66,7 +66,8 @@ impl Fqe {
         } else {
             let next = batch.next_observation();
             let next = self.head.evaluate_target(&Tensor::cat(&[policy.act(&next), next], 1)).view([rows, -1, 2]);
-            let signal = Tensor::cat(&[batch.reward() / self.reward_scale, batch.cost()], 1).unsqueeze(1) * (1.0 - GAMMA);
+            let signal =
+                Tensor::cat(&[batch.reward() / self.reward_scale, batch.cost()], 1).unsqueeze(1) * (1.0 - GAMMA);
             let alive: Tensor = 1.0 - batch.terminal();
             (signal + next * alive.unsqueeze(1) * GAMMA).view([rows, -1])
         };
@@ -83,7 +84,8 @@ impl Fqe {
     pub fn estimate(&mut self, policy: &FrozenPolicy, data: &Dataset) -> FqeEstimate {
         let observation = data.gather(&data.starts()).observation();
         let values = self.head.evaluate_target(&Tensor::cat(&[policy.act(&observation), observation], 1));
-        let members = values.view([-1, MEMBERS as i64, 2]).mean_dim(0i64, false, Kind::Double) * data.episode_length as f64;
+        let members =
+            values.view([-1, MEMBERS as i64, 2]).mean_dim(0i64, false, Kind::Double) * data.episode_length as f64;
         let costs = members.select(1, 1);
         let cost = costs.mean(Kind::Double).double_value(&[]);
         FqeEstimate {
@@ -98,4 +100,3 @@ impl Fqe {
         state.group("head", |state| self.head.persist(state))
     }
 }
-

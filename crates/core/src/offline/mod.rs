@@ -66,7 +66,12 @@ impl Judge {
     }
 
     /// Rolls `act: [B,S] -> [B,A]` out from `count` of the run's initial states (all of them if `None`).
-    pub fn rollout(&mut self, data: &Dataset, count: Option<usize>, act: impl FnMut(&Tensor) -> Tensor) -> Option<RolloutEstimate> {
+    pub fn rollout(
+        &mut self,
+        data: &Dataset,
+        count: Option<usize>,
+        act: impl FnMut(&Tensor) -> Tensor,
+    ) -> Option<RolloutEstimate> {
         let total = self.starts.size()[0];
         let starts = self.starts.narrow(0, 0, count.map_or(total, |n| (n as i64).min(total)));
         self.dynamics.as_mut().map(|dynamics| dynamics.rollout(data, &starts, act))

@@ -62,13 +62,15 @@ impl Fixture {
     /// Reads `<name>.json` and the safetensors file it names.
     pub fn read(path: &Path, device: Device) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
-        let manifest: Value = serde_json::from_str(&text).map_err(|error| Error::Data(format!("{}: {error}", path.display())))?;
+        let manifest: Value =
+            serde_json::from_str(&text).map_err(|error| Error::Data(format!("{}: {error}", path.display())))?;
         let file = match manifest["file"].as_str() {
             Some(name) => path.with_file_name(name),
             None => path.with_extension("safetensors"),
         };
         let bytes = fs::read(&file).map_err(|error| Error::io(&file, error))?;
-        let stored = SafeTensors::deserialize(&bytes).map_err(|error| Error::Data(format!("{}: {error}", file.display())))?;
+        let stored =
+            SafeTensors::deserialize(&bytes).map_err(|error| Error::Data(format!("{}: {error}", file.display())))?;
         let tensors = stored
             .iter()
             .filter_map(|(name, view)| from_view(&view).map(|tensor| (name.to_string(), tensor.to_device(device))))
@@ -91,7 +93,9 @@ impl Fixture {
 
     /// A number under `hyper`, by its path.
     pub fn hyper(&self, path: &[&str]) -> Result<f64> {
-        self.hyper_value(path).as_f64().ok_or_else(|| Error::Data(format!("the manifest has no number at hyper.{}", path.join("."))))
+        self.hyper_value(path)
+            .as_f64()
+            .ok_or_else(|| Error::Data(format!("the manifest has no number at hyper.{}", path.join("."))))
     }
 
     /// Anything under `hyper`, by its path; null if absent.
@@ -131,7 +135,8 @@ impl Fixture {
         };
         let bounds = |value: &Value| Some((value["atol"].as_f64()?, value["rtol"].as_f64()?));
         let named = table.as_object().into_iter().flatten().find(|(key, value)| {
-            value.is_object() && key.split("_and_").any(|part| part == short || short.starts_with(part.trim_end_matches('s')))
+            value.is_object()
+                && key.split("_and_").any(|part| part == short || short.starts_with(part.trim_end_matches('s')))
         });
         let loosest = || {
             let all: Vec<_> = table.as_object().into_iter().flatten().filter_map(|(_, value)| bounds(value)).collect();
@@ -149,6 +154,9 @@ impl Fixture {
 
     fn largest_rate(&self) -> f64 {
         let rates = self.manifest["hyper"].as_object().into_iter().flatten();
-        rates.filter(|(key, _)| key.contains("lr") && !key.starts_with("release")).filter_map(|(_, value)| value.as_f64()).fold(0.0, f64::max)
+        rates
+            .filter(|(key, _)| key.contains("lr") && !key.starts_with("release"))
+            .filter_map(|(_, value)| value.as_f64())
+            .fold(0.0, f64::max)
     }
 }

@@ -60,7 +60,10 @@ const BINDINGS: &[(&str, Bind)] = &[
 /// Outcome of one variant.
 pub enum Outcome {
     /// Tensors compared, and the largest error as a share of its tolerance.
-    Passed { compared: usize, worst: f64 },
+    Passed {
+        compared: usize,
+        worst: f64,
+    },
     Failed(String),
     Skipped(String),
 }
@@ -111,7 +114,12 @@ fn replay(fixture: &Fixture, variant: &str, bind: Bind, device: Device) -> Outco
     attempt().unwrap_or_else(|error| Outcome::Failed(error.to_string()))
 }
 
-fn compare_steps(fixture: &Fixture, variant: &str, binding: &mut dyn Binding, comparison: &mut Comparison) -> Result<()> {
+fn compare_steps(
+    fixture: &Fixture,
+    variant: &str,
+    binding: &mut dyn Binding,
+    comparison: &mut Comparison,
+) -> Result<()> {
     for step in 0..fixture.steps() {
         let batch = fixture.group(variant, &format!("batch{step}"));
         let draws = fixture.group(variant, &format!("step{step}/rand")).into_ordered();
@@ -152,7 +160,11 @@ impl Comparison {
         match self.faults.first() {
             None if self.compared == 0 => Outcome::Failed("the fixture holds nothing to compare".into()),
             None => Outcome::Passed { compared: self.compared, worst: self.worst },
-            Some(first) => Outcome::Failed(format!("{first} ({} of {} tensors differ)", self.faults.len(), self.compared.max(self.faults.len()))),
+            Some(first) => Outcome::Failed(format!(
+                "{first} ({} of {} tensors differ)",
+                self.faults.len(),
+                self.compared.max(self.faults.len())
+            )),
         }
     }
 }
@@ -169,10 +181,10 @@ impl Tolerance {
         for (f, w) in found.iter().zip(&wanted) {
             let error = (f - w).abs();
             let share = error / (self.atol + self.rtol * w.abs());
-            // Written so that NaN counts as a difference.
-            if !(share <= 1.0) {
+            // NaN counts as a difference.
+            if share.is_nan() || share > 1.0 {
                 outliers += 1;
-                if outliers > allowed_outliers || !(error <= self.outlier_bound) {
+                if outliers > allowed_outliers || error.is_nan() || error > self.outlier_bound {
                     return Err(format!("{f} instead of {w} (atol {}, rtol {})", self.atol, self.rtol));
                 }
             } else {
@@ -209,7 +221,9 @@ mod tests {
     #[test]
     fn few_outliers_within_their_bound_are_allowed_for_parameters() {
         let wanted = Tensor::zeros([10], (tch::Kind::Float, Device::Cpu));
-        let found = |n: usize, size: f32| Tensor::from_slice(&(0..10).map(|i| if i < n { size } else { 0.0 }).collect::<Vec<f32>>());
+        let found = |n: usize, size: f32| {
+            Tensor::from_slice(&(0..10).map(|i| if i < n { size } else { 0.0 }).collect::<Vec<f32>>())
+        };
         assert!(tolerance(1e-2).compare(&found(3, 9e-3), &wanted).is_ok());
         assert!(tolerance(1e-2).compare(&found(4, 9e-3), &wanted).is_err());
         assert!(tolerance(1e-2).compare(&found(1, 2e-2), &wanted).is_err());

@@ -32,7 +32,12 @@ fn brief(algorithm: &str, seed: u64) -> String {
     let (mut run, mut config) = (Map::new(), Map::new());
     shrink(&description["run"]["schema"], &mut run);
     shrink(&description["algorithms"][algorithm]["schema"], &mut config);
-    run.extend(json!({ "seed": seed, "cost_limit": 6.0, "device": "cpu", "model_hidden": [8], "model_rollouts": 4 }).as_object().unwrap().clone());
+    run.extend(
+        json!({ "seed": seed, "cost_limit": 6.0, "device": "cpu", "model_hidden": [8], "model_rollouts": 4 })
+            .as_object()
+            .unwrap()
+            .clone(),
+    );
     json!({ "algorithm": algorithm, "run": run, "config": config }).to_string()
 }
 

@@ -1,5 +1,8 @@
 //! Parameters of DRCORL, their defaults (the paper's numbers) and presets.
 
+use super::options::{
+    Adaptation, BehaviorData, BetaSchedule, CostStep, Gate, GateStates, GuidanceScale, RewardScaling, ValueUnit,
+};
 use crate::algorithm::Preset;
 use crate::critics::{CostBackup, Pessimism};
 use crate::diffusion::ScoreWeight;
@@ -7,106 +10,6 @@ use crate::error::Result;
 use crate::run::{check_widths, require, RunConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-/// Which offline estimate opens and closes the branches of Safe Adaptation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Gate {
-    /// The paper's: mean over states of (mean + k deviations over members) of the cost critics.
-    CriticUcb,
-    /// Rollouts of the dynamics ensemble, if it passed its test on held-out episodes; the critics otherwise.
-    ModelRollout,
-    /// The higher of both.
-    Max,
-}
-
-/// States the critics' gate is averaged over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum GateStates {
-    /// All logged states: the paper's; has a floor from unsafe data.
-    Dataset,
-    /// First states of episodes: optimistic.
-    Initial,
-    /// States of episodes within the limit.
-    Safe,
-}
-
-/// Episodes the behaviour model learns from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum BehaviorData {
-    /// Every logged episode.
-    All,
-    /// Episodes within the limit only.
-    Safe,
-}
-
-/// Scale of the guidance, the gradient of a critic with respect to the action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum GuidanceScale {
-    /// As it is.
-    Raw,
-    /// Each row divided by its root mean square over action dimensions.
-    RowRms,
-    /// Divided by a running root mean square over batches, which gives beta a meaning that travels between tasks.
-    BatchRms,
-}
-
-/// How beta goes from its first to its last value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum BetaSchedule {
-    /// `beta_final` throughout.
-    Constant,
-    /// With the square root of progress.
-    Sqrt,
-    /// Linearly.
-    Linear,
-}
-
-/// How rewards are scaled before the critic sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RewardScaling {
-    /// r / (mean |r| + standard deviation of r).
-    Magnitude,
-    /// 1000 r / (highest - lowest episode return), episodes ended by terminals and timeouts.
-    ReturnRange,
-}
-
-/// Unit of the critics' values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ValueUnit {
-    /// (1 - gamma) times the discounted sum: an average a step.
-    PerStep,
-    /// The discounted sum.
-    Discounted,
-}
-
-/// What Safe Adaptation does near the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Adaptation {
-    /// Algorithm 2: between the slacks, both objectives combined by gradient manipulation.
-    Band,
-    /// No band: reward up to the upper slack, cost beyond (CRPO).
-    Crpo,
-}
-
-/// What a step above the limit follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CostStep {
-    /// The cost objective alone (20).
-    Cost,
-    /// Reward minus a fixed multiple of cost.
-    LagrangianFixed,
-    /// Reward minus a PID-controlled multiple of cost, with the set point in the critics' unit.
-    LagrangianPid,
-}
 
 /// Parameters of DRCORL. The defaults are the paper's numbers where it states them.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -388,10 +291,17 @@ impl DrcorlConfig {
 
     /// Refuses values the types allow but no run can use.
     pub fn check(&self, run: &RunConfig) -> Result<()> {
-        let positive = |key: &str, value: f64| require(value.is_finite() && value > 0.0, key, value, "give a positive number");
-        let share = |key: &str, value: f64| require((0.0..=1.0).contains(&value), key, value, "give a number from 0 to 1");
+        let positive =
+            |key: &str, value: f64| require(value.is_finite() && value > 0.0, key, value, "give a positive number");
+        let share =
+            |key: &str, value: f64| require((0.0..=1.0).contains(&value), key, value, "give a number from 0 to 1");
         let count = |key: &str, value: u64| require(value >= 1, key, value, "give at least 1");
-        require(self.gamma > 0.0 && self.gamma < 1.0, "gamma", self.gamma, "give a number between 0 and 1, both excluded")?;
+        require(
+            self.gamma > 0.0 && self.gamma < 1.0,
+            "gamma",
+            self.gamma,
+            "give a number between 0 and 1, both excluded",
+        )?;
         for (key, value) in [
             ("behavior_lr", self.behavior_lr),
             ("behavior_lr_final", self.behavior_lr_final),
@@ -431,14 +341,24 @@ impl DrcorlConfig {
         ] {
             count(key, value)?;
         }
-        require((0.0..1.0).contains(&self.behavior_dropout), "behavior_dropout", self.behavior_dropout, "give a number from 0 to below 1")?;
+        require(
+            (0.0..1.0).contains(&self.behavior_dropout),
+            "behavior_dropout",
+            self.behavior_dropout,
+            "give a number from 0 to below 1",
+        )?;
         require(self.slack_above >= 0.0, "slack_above", self.slack_above, "give a number of at least 0")?;
         share("slack_below", self.slack_below)?;
         require(self.pessimism_alpha >= 0.0, "pessimism_alpha", self.pessimism_alpha, "give a number of at least 0")?;
         check_widths("actor_hidden", &self.actor_hidden)?;
         check_widths("critic_hidden", &self.critic_hidden)?;
         let needs_model = self.gate != Gate::CriticUcb && run.model_members == 0;
-        require(!needs_model, "model_members", 0, "gate model_rollout and max need a dynamics ensemble: give at least 1, or --gate critic_ucb")
+        require(
+            !needs_model,
+            "model_members",
+            0,
+            "gate model_rollout and max need a dynamics ensemble: give at least 1, or --gate critic_ucb",
+        )
     }
 
     /// Factor on a signal before a critic sees it.
@@ -474,7 +394,16 @@ mod tests {
 
     #[test]
     fn beta_follows_its_schedule() {
-        let at = |schedule, step| DrcorlConfig { beta_schedule: schedule, adaptation_steps: 101, beta_initial: 0.2, beta_final: 1.0, ..DrcorlConfig::default() }.beta(step);
+        let at = |schedule, step| {
+            DrcorlConfig {
+                beta_schedule: schedule,
+                adaptation_steps: 101,
+                beta_initial: 0.2,
+                beta_final: 1.0,
+                ..DrcorlConfig::default()
+            }
+            .beta(step)
+        };
         assert_eq!((at(BetaSchedule::Linear, 0), at(BetaSchedule::Linear, 100)), (0.2, 1.0));
         assert!((at(BetaSchedule::Linear, 50) - 0.6).abs() < 1e-12);
         assert!((at(BetaSchedule::Sqrt, 25) - 0.6).abs() < 1e-12);

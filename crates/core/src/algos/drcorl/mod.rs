@@ -16,25 +16,27 @@
 //! the actions of a policy and not of an untrained network.
 
 pub mod config;
+mod estimates;
+pub mod options;
 pub mod policy_step;
 
 use crate::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use crate::checkpoint::State;
-use crate::critics::{upper_confidence, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism};
+use crate::critics::{CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism};
 use crate::dataset::{discounted_returns, Batch, Dataset};
 use crate::diffusion::BehaviorModel;
 use crate::error::Result;
 use crate::gradient::{branch, branch_without_band, manipulate, slack, Branch};
-use crate::lagrange::{infinite_horizon_episode_cost, infinite_horizon_threshold, Pid, PidConfig};
+use crate::lagrange::{infinite_horizon_threshold, Pid, PidConfig};
 use crate::nn::score_net::ScoreNetShape;
-use crate::offline::certificate::CriticEstimate;
 use crate::offline::CriticEstimates;
 use crate::optim::cosine;
 use crate::policy::{FrozenPolicy, Policy};
 use crate::run::RunConfig;
-use config::{Adaptation, BehaviorData, CostStep, DrcorlConfig, Gate, GateStates, RewardScaling};
+use config::DrcorlConfig;
+use options::{Adaptation, BehaviorData, CostStep, Gate, RewardScaling};
 use policy_step::{GuidanceScaler, ScoreStep};
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 
 const BEHAVIOR: usize = 0;
@@ -42,8 +44,6 @@ const WARMUP: usize = 1;
 const CRITICS: usize = 2;
 /// Smallest limit the estimate is divided by, so that a limit of 0 asks for a cost below this.
 const LIMIT_FLOOR: f64 = 0.1;
-/// Rows in the averages of the certificate.
-const REPORT_ROWS: usize = 4096;
 
 /// The state of a run.
 pub struct Drcorl {
@@ -111,12 +111,29 @@ impl Define for Drcorl {
             blocks: config.behavior_blocks,
             expansion: config.behavior_expansion,
         };
-        let behavior = BehaviorModel::new(shape, config.behavior_dropout, config.behavior_weight_decay, device, context.rng);
+        let behavior =
+            BehaviorModel::new(shape, config.behavior_dropout, config.behavior_weight_decay, device, context.rng);
         let policy = Policy::new(states, actions, &config.actor_hidden, true, device, context.rng);
-        let reward = IqlCritic::new("reward", states, actions, &config.critic_hidden, reward_rates(&config), device, context.rng);
+        let reward = IqlCritic::new(
+            "reward",
+            states,
+            actions,
+            &config.critic_hidden,
+            reward_rates(&config),
+            device,
+            context.rng,
+        );
         let cost_rates = cost_rates(&config, data);
-        let cost =
-            CostCritic::new("cost", states, actions, config.cost_members, &config.critic_hidden, cost_rates, device, context.rng);
+        let cost = CostCritic::new(
+            "cost",
+            states,
+            actions,
+            config.cost_members,
+            &config.critic_hidden,
+            cost_rates,
+            device,
+            context.rng,
+        );
         let reward_factor = reward_factor(data, config.reward_scaling) * config.unit();
         let safe = data.rows_where(|episode| episode.cost <= run.cost_limit);
         let safe_rows = (safe.numel() > 0).then_some(safe);
@@ -160,7 +177,8 @@ fn reward_rates(config: &DrcorlConfig) -> IqlConfig {
 
 fn cost_rates(config: &DrcorlConfig, data: &Dataset) -> CostCriticConfig {
     let costs = &data.columns.costs;
-    let (low, high) = costs.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &c| (low.min(c), high.max(c)));
+    let (low, high) =
+        costs.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &c| (low.min(c), high.max(c)));
     let scale = config.unit() / (1.0 - config.gamma);
     CostCriticConfig {
         gamma: config.gamma,
@@ -189,7 +207,8 @@ pub fn reward_factor(data: &Dataset, scaling: RewardScaling) -> f64 {
         }
         RewardScaling::ReturnRange => {
             let returns = data.episodes.iter().map(|episode| episode.ret);
-            let (low, high) = returns.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), r| (low.min(r), high.max(r)));
+            let (low, high) =
+                returns.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), r| (low.min(r), high.max(r)));
             (high - low) / 1000.0
         }
     };
@@ -249,7 +268,13 @@ impl Drcorl {
 
     fn reward_update(&mut self, batch: &Batch) -> Result<f64> {
         let signal = batch.reward() * self.reward_factor;
-        let step = self.reward.step(&batch.state_action(), &batch.observation(), &batch.next_observation(), &signal, &batch.terminal())?;
+        let step = self.reward.step(
+            &batch.state_action(),
+            &batch.observation(),
+            &batch.next_observation(),
+            &signal,
+            &batch.terminal(),
+        )?;
         Ok(step.critic_loss)
     }
 
@@ -260,7 +285,13 @@ impl Drcorl {
         let policy_state_action =
             (self.config.pessimism == Pessimism::Cql).then(|| join(&self.policy.act(&observation), &observation));
         let signal = batch.cost() * self.config.unit();
-        self.cost.step(&batch.state_action(), &signal, &batch.terminal(), &next_state_action, policy_state_action.as_ref())
+        self.cost.step(
+            &batch.state_action(),
+            &signal,
+            &batch.terminal(),
+            &next_state_action,
+            policy_state_action.as_ref(),
+        )
     }
 
     fn critic_step(&mut self, step: u64, context: &mut Context<'_>) -> Result<Metrics> {
@@ -290,11 +321,11 @@ impl Drcorl {
             let batch = context.data.sample(self.config.critic_batch, context.rng);
             cost_loss += self.cost_update(&batch)? / self.config.cost_updates_per_step as f64;
         }
-        if step % self.config.gate_interval == 0 {
+        if step.is_multiple_of(self.config.gate_interval) {
             self.estimate = self.gate_estimate(context);
         }
         let policy_loss = self.policy_step(step, context);
-        if (step + 1) % self.config.candidate_interval == 0 || step + 1 == self.config.adaptation_steps {
+        if (step + 1).is_multiple_of(self.config.candidate_interval) || step + 1 == self.config.adaptation_steps {
             self.consider(step, context);
         }
         let run = context.run;
@@ -379,74 +410,6 @@ impl Drcorl {
         };
         (gradient, 0.5 * (reward_loss + cost_loss))
     }
-
-    /// Offline estimate of the live policy's episodic cost by the chosen gate.
-    fn gate_estimate(&mut self, context: &mut Context<'_>) -> f64 {
-        let critics = |drcorl: &mut Self, context: &mut Context<'_>| {
-            let rows = drcorl.states(drcorl.config.gate_states, drcorl.config.gate_batch, context);
-            let observation = context.data.gather(&rows).observation().contiguous();
-            let action = drcorl.policy.act(&observation);
-            drcorl.critic_estimate(&action, &observation, drcorl.config.gate_k, context.data).ucb
-        };
-        if self.config.gate == Gate::CriticUcb || !context.judge.valid() {
-            return critics(self, context);
-        }
-        let policy = &mut self.policy;
-        let model = context.judge.rollout(context.data, Some(self.config.gate_rollouts), |observation| policy.act(observation));
-        let upper = model.map_or(f64::MAX, |model| model.upper(context.run.certificate_k));
-        match self.config.gate {
-            Gate::Max => upper.max(critics(self, context)),
-            _ => upper,
-        }
-    }
-
-    /// Row numbers of `count` states of one set.
-    fn states(&self, set: GateStates, count: usize, context: &mut Context<'_>) -> Tensor {
-        let data = context.data;
-        let candidates = match (set, &self.safe_rows) {
-            (GateStates::Initial, _) => data.starts(),
-            (GateStates::Safe, Some(rows)) => rows.shallow_clone(),
-            _ => return context.rng.rows(count, data.len(), data.device()),
-        };
-        let picks = context.rng.rows(count, candidates.size()[0], data.device());
-        candidates.index_select(0, &picks)
-    }
-
-    /// Mean and upper confidence value over members, averaged over states, in cost an episode.
-    fn critic_estimate(&mut self, action: &Tensor, observation: &Tensor, k: f64, data: &Dataset) -> CriticEstimate {
-        let values = self.cost.values(&join(action, observation));
-        let episodic = |column: Tensor| {
-            let discounted = column.mean(Kind::Double).double_value(&[]) / self.config.unit();
-            infinite_horizon_episode_cost(discounted, self.config.gamma, data.episode_length)
-        };
-        CriticEstimate { mean: episodic(upper_confidence(&values, 0.0)), ucb: episodic(upper_confidence(&values, k)) }
-    }
-
-    /// Keeps the averaged policy if its estimate is within the margin and its estimated return is the best so far.
-    fn consider(&mut self, step: u64, context: &mut Context<'_>) {
-        let averaged = self.policy.averaged();
-        let run = context.run;
-        let model = if context.judge.valid() {
-            context.judge.rollout(context.data, Some(self.config.gate_rollouts), |observation| averaged.act(observation))
-        } else {
-            None
-        };
-        let (cost, ret) = match model {
-            Some(model) => (model.upper(run.certificate_k), model.ret),
-            None => {
-                let rows = self.states(self.config.gate_states, self.config.gate_batch, context);
-                let observation = context.data.gather(&rows).observation().contiguous();
-                let action = averaged.act(&observation);
-                let value = self.reward.guidance(&join(&action, &observation), action.size()[1]).0;
-                let cost = self.critic_estimate(&action, &observation, self.config.gate_k, context.data).ucb;
-                let discounted = value.mean(Kind::Double).double_value(&[]) / self.reward_factor;
-                (cost, infinite_horizon_episode_cost(discounted, self.config.gamma, context.data.episode_length))
-            }
-        };
-        if cost <= run.certificate_margin * run.cost_limit && ret > self.selected.ret {
-            self.selected = Selected { policy: averaged, found: true, step: step + 1, ret };
-        }
-    }
 }
 
 impl Algorithm for Drcorl {
@@ -482,30 +445,11 @@ impl Algorithm for Drcorl {
     }
 
     fn critic_estimates(&mut self, policy: &FrozenPolicy, context: &mut Context<'_>) -> Option<CriticEstimates> {
-        let mut on = |set: GateStates| {
-            let rows = self.states(set, REPORT_ROWS, context);
-            let observation = context.data.gather(&rows).observation().contiguous();
-            let action = policy.act(&observation);
-            self.critic_estimate(&action, &observation, self.config.gate_k, context.data)
-        };
-        Some(CriticEstimates { dataset: on(GateStates::Dataset), initial: on(GateStates::Initial), safe: on(GateStates::Safe) })
+        Some(self.estimates_on_all_sets(policy, context))
     }
 
     fn diagnostics(&mut self, policy: &FrozenPolicy, context: &mut Context<'_>) -> Map<String, Value> {
-        let fell_back = self.config.gate != Gate::CriticUcb && !context.judge.valid();
-        let used = if fell_back { Gate::CriticUcb } else { self.config.gate };
-        let reason = fell_back.then(|| {
-            let reasons = context.judge.validity().map(|validity| validity.reasons.join("; ")).unwrap_or_default();
-            format!("the dynamics models failed their test on held-out episodes: {reasons}")
-        });
-        let selected = self.selected.found.then(|| json!({ "step": self.selected.step, "estimated_return": self.selected.ret }));
-        let body = json!({
-            "gate": { "requested": self.config.gate, "used": used, "fallback_reason": reason },
-            "branches": self.branches,
-            "policy_distance": self.distance(policy, context),
-            "selected": selected,
-        });
-        body.as_object().cloned().unwrap_or_default()
+        self.report(policy, context)
     }
 
     fn persist(&mut self, state: &mut State) -> Result<()> {
@@ -526,29 +470,6 @@ impl Algorithm for Drcorl {
         state.value("selected_return", &mut ret)?;
         self.selected.ret = if self.selected.found { ret } else { f64::NEG_INFINITY };
         state.group("selected", |state| self.selected.policy.persist(state))
-    }
-}
-
-impl Drcorl {
-    /// How far the policy is from the logged actions: plainly, and by the score residual in units of its pull kappa.
-    fn distance(&mut self, policy: &FrozenPolicy, context: &mut Context<'_>) -> Value {
-        const DRAWS: i64 = 32;
-        const ROWS: usize = 256;
-        let batch = context.data.sample(REPORT_ROWS, context.rng);
-        let action = policy.act(&batch.observation());
-        let action_mse = (&action - batch.action()).square().mean(Kind::Double).double_value(&[]);
-        let batch = context.data.sample(ROWS, context.rng);
-        let observation = batch.observation().repeat_interleave_self_int(DRAWS, 0i64, None);
-        let action = policy.act(&observation);
-        let rows = observation.size()[0];
-        let noise = context.rng.normal(&[rows, context.data.actions()], context.data.device());
-        let unit = context.rng.uniform(&[rows], context.data.device());
-        let diffused = crate::diffusion::diffuse(&action, &unit, &noise, crate::diffusion::POLICY_TIME);
-        let residual = self.behavior.predict(&diffused.noisy, &observation, &diffused.time) - noise;
-        let pull = residual * self.config.score_weight.at(&diffused.alpha, &diffused.sigma);
-        let mean_pull = pull.view([-1, DRAWS, context.data.actions()]).mean_dim(1i64, false, Kind::Float);
-        let score_distance = mean_pull.square().mean(Kind::Double).double_value(&[]).sqrt() / self.config.score_weight.kappa(0.25);
-        json!({ "action_mse": action_mse, "score_distance": score_distance })
     }
 }
 

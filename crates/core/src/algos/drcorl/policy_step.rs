@@ -1,6 +1,6 @@
 //! One score-regularised policy step (spec 1.5): `loss = mean_b[ w(t) <e, a> - beta <G, a> ]`, everything but `a` constant.
 
-use super::config::GuidanceScale;
+use super::options::GuidanceScale;
 use crate::checkpoint::State;
 use crate::diffusion::{diffuse, BehaviorModel, Diffused, ScoreWeight, POLICY_TIME};
 use crate::error::Result;
@@ -73,7 +73,9 @@ impl GuidanceScaler {
     pub fn scale(&mut self, guidance: &Tensor, scale: GuidanceScale) -> Tensor {
         match scale {
             GuidanceScale::Raw => guidance.shallow_clone(),
-            GuidanceScale::RowRms => guidance / guidance.square().mean_dim(1i64, true, Kind::Float).sqrt().clamp_min(1e-12),
+            GuidanceScale::RowRms => {
+                guidance / guidance.square().mean_dim(1i64, true, Kind::Float).sqrt().clamp_min(1e-12)
+            }
             GuidanceScale::BatchRms => {
                 let now = guidance.square().mean(Kind::Double).double_value(&[]);
                 self.mean_square = if self.started { KEEP * self.mean_square + (1.0 - KEEP) * now } else { now };

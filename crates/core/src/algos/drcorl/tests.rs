@@ -58,7 +58,8 @@ fn trainer(algorithm: &str, limit: f64, config: Value) -> Trainer {
 fn outcome(trainer: &mut Trainer) -> (f64, f64, Value) {
     let never = AtomicBool::new(false);
     while trainer.run(1000, &never).unwrap()["done"] != true {}
-    let folder = std::env::temp_dir().join(format!("drcorl-toy-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let folder =
+        std::env::temp_dir().join(format!("drcorl-toy-{}-{:?}", std::process::id(), std::thread::current().id()));
     std::fs::create_dir_all(&folder).unwrap();
     trainer.write_policies(&folder).unwrap();
     let actor = drcorl_actor::Actor::load(&folder.join("policy.safetensors")).unwrap();
@@ -95,7 +96,13 @@ fn the_toy_problem_is_solved_under_its_limit() {
 #[test]
 fn the_shipped_policy_is_the_running_average() {
     let keep = 0.9;
-    let mut run = trainer("drcorl", 2.0, small(json!({ "average_keep": keep, "adaptation_steps": 30, "candidate_interval": 1, "behavior_steps": 50, "warmup_steps": 50, "critic_steps": 20, "critic_init_steps": 20 })));
+    let mut run = trainer(
+        "drcorl",
+        2.0,
+        small(
+            json!({ "average_keep": keep, "adaptation_steps": 30, "candidate_interval": 1, "behavior_steps": 50, "warmup_steps": 50, "critic_steps": 20, "critic_init_steps": 20 }),
+        ),
+    );
     let never = AtomicBool::new(false);
     while run.status()["phase"] != "adaptation" {
         run.run(1000, &never).unwrap();
@@ -142,14 +149,23 @@ fn the_score_term_seeks_a_mode() {
     };
     let state = Tensor::zeros([128, 1], (Kind::Float, Device::Cpu));
     for step in 0..1500 {
-        let (action, unit, noise) = (sample(&mut rng), rng.uniform(&[128], Device::Cpu), rng.normal(&[128, 1], Device::Cpu));
+        let (action, unit, noise) =
+            (sample(&mut rng), rng.uniform(&[128], Device::Cpu), rng.normal(&[128, 1], Device::Cpu));
         behavior.step(&state, &action, &unit, &noise, vec![], cosine(3e-3, 1e-4, step, 1500));
     }
     let mut policy = Policy::new(1, 1, &[16], false, Device::Cpu, &mut rng);
     let mut cloned = Policy::new(1, 1, &[16], false, Device::Cpu, &mut rng);
     for step in 0..1500 {
         let (unit, noise) = (rng.uniform(&[128], Device::Cpu), rng.normal(&[128, 1], Device::Cpu));
-        let score = ScoreStep::new(&mut policy, &behavior, state.shallow_clone(), &unit, &noise, crate::diffusion::ScoreWeight::Score, true);
+        let score = ScoreStep::new(
+            &mut policy,
+            &behavior,
+            state.shallow_clone(),
+            &unit,
+            &noise,
+            crate::diffusion::ScoreWeight::Score,
+            true,
+        );
         let gradient = score.gradient(&mut policy, None).gradient;
         policy.apply(&gradient, cosine(1e-2, 1e-4, step, 1500), 0.0);
         crate::algos::bc::regress(&mut cloned, &state, &sample(&mut rng), cosine(1e-2, 1e-4, step, 1500));
@@ -169,7 +185,8 @@ fn opposite_critics_give_equal_gradients() {
     let mut policy = Policy::new(2, 2, &[16], false, Device::Cpu, &mut rng);
     let observation = rng.normal(&[8, 2], Device::Cpu);
     let (unit, noise) = (rng.uniform(&[8], Device::Cpu), rng.normal(&[8, 2], Device::Cpu));
-    let score = ScoreStep::new(&mut policy, &behavior, observation, &unit, &noise, crate::diffusion::ScoreWeight::Vds, true);
+    let score =
+        ScoreStep::new(&mut policy, &behavior, observation, &unit, &noise, crate::diffusion::ScoreWeight::Vds, true);
     let guidance = rng.normal(&[8, 2], Device::Cpu);
     let reward = score.gradient(&mut policy, Some(&(&guidance * 0.3))).gradient;
     let cost = score.gradient(&mut policy, Some(&(-&guidance * -0.3))).gradient;
@@ -199,7 +216,8 @@ fn a_band_step_is_one_optimiser_step() {
         let bytes = std::fs::read(&path).unwrap();
         let stored = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let view = stored.tensor("algorithm.policy.head.online.values").unwrap();
-        let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let values: Vec<f32> =
+            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         (values, text)
     };
@@ -223,7 +241,8 @@ fn the_pid_set_point_is_the_limit() {
         let run = RunConfig { cost_limit: 2.0, ..RunConfig::default() };
         let mut rng = Rng::new(0, 0);
         let mut judge = crate::offline::Judge::new(&data, &run, 1, &mut rng);
-        let mut built = Drcorl::build(config, &mut Context { data: &data, run: &run, judge: &mut judge, rng: &mut rng }).unwrap();
+        let mut built =
+            Drcorl::build(config, &mut Context { data: &data, run: &run, judge: &mut judge, rng: &mut rng }).unwrap();
         assert_eq!(built.pid.update(expected), 0.0);
         assert!(built.pid.update(expected + 0.1) > 0.0);
     }

@@ -1,0 +1,150 @@
+//! What DRCORL says about its policy offline: the gate's estimate, the selection of a candidate, its part of the certificate.
+
+use super::options::{Gate, GateStates};
+use super::{join, Drcorl, Selected};
+use crate::algorithm::Context;
+use crate::critics::upper_confidence;
+use crate::dataset::Dataset;
+use crate::diffusion::{diffuse, POLICY_TIME};
+use crate::lagrange::infinite_horizon_episode_cost;
+use crate::offline::certificate::CriticEstimate;
+use crate::offline::CriticEstimates;
+use crate::policy::FrozenPolicy;
+use serde_json::{json, Map, Value};
+use tch::{Kind, Tensor};
+
+/// Rows in the averages of the certificate.
+const REPORT_ROWS: usize = 4096;
+
+impl Drcorl {
+    /// Offline estimate of the live policy's episodic cost by the chosen gate.
+    pub(super) fn gate_estimate(&mut self, context: &mut Context<'_>) -> f64 {
+        let critics = |drcorl: &mut Self, context: &mut Context<'_>| {
+            let rows = drcorl.states(drcorl.config.gate_states, drcorl.config.gate_batch, context);
+            let observation = context.data.gather(&rows).observation().contiguous();
+            let action = drcorl.policy.act(&observation);
+            drcorl.critic_estimate(&action, &observation, drcorl.config.gate_k, context.data).ucb
+        };
+        if self.config.gate == Gate::CriticUcb || !context.judge.valid() {
+            return critics(self, context);
+        }
+        let policy = &mut self.policy;
+        let model =
+            context.judge.rollout(context.data, Some(self.config.gate_rollouts), |observation| policy.act(observation));
+        let upper = model.map_or(f64::MAX, |model| model.upper(context.run.certificate_k));
+        match self.config.gate {
+            Gate::Max => upper.max(critics(self, context)),
+            _ => upper,
+        }
+    }
+
+    /// Row numbers of `count` states of one set.
+    fn states(&self, set: GateStates, count: usize, context: &mut Context<'_>) -> Tensor {
+        let data = context.data;
+        let candidates = match (set, &self.safe_rows) {
+            (GateStates::Initial, _) => data.starts(),
+            (GateStates::Safe, Some(rows)) => rows.shallow_clone(),
+            _ => return context.rng.rows(count, data.len(), data.device()),
+        };
+        let picks = context.rng.rows(count, candidates.size()[0], data.device());
+        candidates.index_select(0, &picks)
+    }
+
+    /// Mean and upper confidence value over members, averaged over states, in cost an episode.
+    fn critic_estimate(&mut self, action: &Tensor, observation: &Tensor, k: f64, data: &Dataset) -> CriticEstimate {
+        let values = self.cost.values(&join(action, observation));
+        let episodic = |column: Tensor| {
+            let discounted = column.mean(Kind::Double).double_value(&[]) / self.config.unit();
+            infinite_horizon_episode_cost(discounted, self.config.gamma, data.episode_length)
+        };
+        CriticEstimate { mean: episodic(upper_confidence(&values, 0.0)), ucb: episodic(upper_confidence(&values, k)) }
+    }
+
+    /// Keeps the averaged policy if its estimate is within the margin and its estimated return is the best so far.
+    pub(super) fn consider(&mut self, step: u64, context: &mut Context<'_>) {
+        let averaged = self.policy.averaged();
+        let run = context.run;
+        let model = if context.judge.valid() {
+            context
+                .judge
+                .rollout(context.data, Some(self.config.gate_rollouts), |observation| averaged.act(observation))
+        } else {
+            None
+        };
+        let (cost, ret) = match model {
+            Some(model) => (model.upper(run.certificate_k), model.ret),
+            None => {
+                let rows = self.states(self.config.gate_states, self.config.gate_batch, context);
+                let observation = context.data.gather(&rows).observation().contiguous();
+                let action = averaged.act(&observation);
+                let value = self.reward.guidance(&join(&action, &observation), action.size()[1]).0;
+                let cost = self.critic_estimate(&action, &observation, self.config.gate_k, context.data).ucb;
+                let discounted = value.mean(Kind::Double).double_value(&[]) / self.reward_factor;
+                (cost, infinite_horizon_episode_cost(discounted, self.config.gamma, context.data.episode_length))
+            }
+        };
+        if cost <= run.certificate_margin * run.cost_limit && ret > self.selected.ret {
+            self.selected = Selected { policy: averaged, found: true, step: step + 1, ret };
+        }
+    }
+
+    /// The cost critics on all three sets of states.
+    pub(super) fn estimates_on_all_sets(
+        &mut self,
+        policy: &FrozenPolicy,
+        context: &mut Context<'_>,
+    ) -> CriticEstimates {
+        let mut on = |set: GateStates| {
+            let rows = self.states(set, REPORT_ROWS, context);
+            let observation = context.data.gather(&rows).observation().contiguous();
+            let action = policy.act(&observation);
+            self.critic_estimate(&action, &observation, self.config.gate_k, context.data)
+        };
+        CriticEstimates {
+            dataset: on(GateStates::Dataset),
+            initial: on(GateStates::Initial),
+            safe: on(GateStates::Safe),
+        }
+    }
+
+    /// What only the algorithm knows, for the certificate: gate, branches, distance to the data, the selected candidate.
+    pub(super) fn report(&mut self, policy: &FrozenPolicy, context: &mut Context<'_>) -> Map<String, Value> {
+        let fell_back = self.config.gate != Gate::CriticUcb && !context.judge.valid();
+        let used = if fell_back { Gate::CriticUcb } else { self.config.gate };
+        let reason = fell_back.then(|| {
+            let reasons = context.judge.validity().map(|validity| validity.reasons.join("; ")).unwrap_or_default();
+            format!("the dynamics models failed their test on held-out episodes: {reasons}")
+        });
+        let selected =
+            self.selected.found.then(|| json!({ "step": self.selected.step, "estimated_return": self.selected.ret }));
+        let body = json!({
+            "gate": { "requested": self.config.gate, "used": used, "fallback_reason": reason },
+            "branches": self.branches,
+            "policy_distance": self.distance(policy, context),
+            "selected": selected,
+        });
+        body.as_object().cloned().unwrap_or_default()
+    }
+
+    /// How far the policy is from the logged actions: plainly, and by the score residual in units of its pull kappa.
+    fn distance(&mut self, policy: &FrozenPolicy, context: &mut Context<'_>) -> Value {
+        const DRAWS: i64 = 32;
+        const ROWS: usize = 256;
+        let batch = context.data.sample(REPORT_ROWS, context.rng);
+        let action = policy.act(&batch.observation());
+        let action_mse = (&action - batch.action()).square().mean(Kind::Double).double_value(&[]);
+        let batch = context.data.sample(ROWS, context.rng);
+        let observation = batch.observation().repeat_interleave_self_int(DRAWS, 0i64, None);
+        let action = policy.act(&observation);
+        let rows = observation.size()[0];
+        let noise = context.rng.normal(&[rows, context.data.actions()], context.data.device());
+        let unit = context.rng.uniform(&[rows], context.data.device());
+        let diffused = diffuse(&action, &unit, &noise, POLICY_TIME);
+        let residual = self.behavior.predict(&diffused.noisy, &observation, &diffused.time) - noise;
+        let pull = residual * self.config.score_weight.at(&diffused.alpha, &diffused.sigma);
+        let mean_pull = pull.view([-1, DRAWS, context.data.actions()]).mean_dim(1i64, false, Kind::Float);
+        let score_distance =
+            mean_pull.square().mean(Kind::Double).double_value(&[]).sqrt() / self.config.score_weight.kappa(0.25);
+        json!({ "action_mse": action_mse, "score_distance": score_distance })
+    }
+}

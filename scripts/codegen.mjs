@@ -28,8 +28,6 @@ function describeCore() {
   const run = spawnSync('cargo', args, { cwd: ROOT, env, encoding: 'utf8', maxBuffer: 1 << 28 })
   if (run.status !== 0) throw new StepError(`cargo ${args.join(' ')} failed:\n${run.stderr ?? run.error?.message}`)
   const description = JSON.parse(run.stdout)
-  // The core gives the schema of `run` bare; the file has it in the form of the algorithms.
-  if (description.run.schema === undefined) description.run = { schema: description.run }
   return description
 }
 

@@ -72,13 +72,25 @@ function row({ algorithm, seed, evaluation, certificate, seconds }) {
 }
 
 function markdown(results) {
-  const head = ['algorithm', 'seed', 'verdict', 'offline upper cost', 'true cost', 'worst episode', 'within limit', 'offline return', 'true return', 'training s']
+  const head = [
+    'algorithm',
+    'seed',
+    'verdict',
+    'offline upper cost',
+    'true cost',
+    'worst episode',
+    'within limit',
+    'offline return',
+    'true return',
+    'training s',
+  ]
   const line = (cells) => `| ${cells.join(' | ')} |`
   const ours = results.filter(({ algorithm }) => algorithm === 'drcorl')
   const certified = ours.filter(({ certificate }) => certificate.verdict === 'certified')
   const safe = certified.filter(({ evaluation }) => evaluation.cost.mean <= Number(values.limit))
   const median = (numbers) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]?.toFixed(1)
-  const returns = (name) => median(results.filter(({ algorithm }) => algorithm === name).map(({ evaluation }) => evaluation.return.mean))
+  const returns = (name) =>
+    median(results.filter(({ algorithm }) => algorithm === name).map(({ evaluation }) => evaluation.return.mean))
   return `# ${values.env}, cost limit ${values.limit}, preset quick
 
 Made by \`node scripts/study.mjs --env ${values.env} --limit ${values.limit} --seeds ${values.seeds} --episodes ${values.episodes}\`;

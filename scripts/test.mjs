@@ -23,7 +23,8 @@ const COUNTS = {
     skipped: sum(output, /^\d+ passed, \d+ failed, (\d+) skipped/gm),
   }),
   ava: (output) => ({
-    passed: sum(output, /^ *(\d+) tests? passed/gm),
+    // Counted one by one: ava leaves the number of passed tests out when one has failed.
+    passed: [...output.matchAll(/^ *✔ /gm)].length,
     failed:
       sum(output, /^ *(\d+) tests? failed/gm) +
       sum(output, /^ *(\d+) uncaught exceptions?/gm) +

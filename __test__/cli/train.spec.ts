@@ -6,7 +6,7 @@ import { RUN_FILES } from '../../src/train/run-folder.js'
 import { dataFile } from '../data-files.js'
 import { type Finished, drcorl, inProcess, start, temporaryFolder } from './spawn.js'
 
-const TINY = ['--batch-size', '16', '--actor-hidden', '8,8', '--model-members', '0', '--fqe-steps', '0']
+const TINY = ['--batch-size', '16', '--actor-hidden', '8,8', '--audit-members', '0', '--fqe-steps', '0']
 const BC = ['train', '--dataset', 'env:point-circle?episodes=20', '--algorithm', 'bc', '--preset', 'none', ...TINY]
 /** Some seconds of training: long enough to be interrupted, short enough to be finished. */
 const LONG = [...BC, '--update-steps', '40000', '--checkpoint-seconds', '0.2']
@@ -77,7 +77,7 @@ test('text output tells run folder, verdict and the next command', async (t) => 
   const { status, stdout } = await inProcess(...BC, '--update-steps', '10', '--out', out)
   t.is(status, 0)
   t.true(stdout.includes(`run folder  ${out}\n`), stdout)
-  t.regex(stdout, /verdict +not certified; no dynamics model/)
+  t.regex(stdout, /verdict +not certified; no auditing dynamics model/)
   t.true(stdout.includes(`drcorl evaluate ${out}`))
   const evaluated = await inProcess('evaluate', out, '--episodes', '2')
   t.regex(evaluated.stdout, /policy\.safetensors .*\d+\/2/)
@@ -91,7 +91,7 @@ test('--require-certified: status 3 and the reason when the policy is not certif
   const { error, verdict } = json(stdout) as { error: { code: string; message: string }; verdict: string }
   t.is(verdict, 'not certified')
   t.is(error.code, 'NotCertified')
-  t.regex(error.message, /no dynamics model/)
+  t.regex(error.message, /no auditing dynamics model/)
   await access(join(out, RUN_FILES.policy))
 })
 

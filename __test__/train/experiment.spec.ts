@@ -20,7 +20,7 @@ const SMALL: TrainOptions = {
     update_steps: 40,
     batch_size: 16,
     actor_hidden: [8, 8],
-    model_members: 2,
+    audit_members: 2,
     model_steps: 20,
     model_hidden: [8],
     model_rollouts: 4,
@@ -80,9 +80,9 @@ test('a run tells its story in events and leaves a complete folder', async (t) =
   t.like(start, { run_dir: out, algorithm: 'bc', preset: null, resumed: false, step: 0 })
   t.deepEqual(
     start.phases.map(({ name }) => name),
-    ['model', 'cloning', 'certificate'],
+    ['cloning', 'audit', 'certificate'],
   )
-  t.is(start.steps, 20 + 40 + 11)
+  t.is(start.steps, 40 + 20 + 11)
   t.is(start.config['update_steps'], 40)
   t.is(start.run['seed'], 0, 'defaults are resolved')
 
@@ -90,7 +90,7 @@ test('a run tells its story in events and leaves a complete folder', async (t) =
   t.like(end, { status: 'done', code: null, run_dir: out, step: 71, environment_steps: 0 })
   t.regex(end.certificate?.verdict ?? '', /^(not )?certified$/)
   const checkpoints = events.filter((event) => event.type === 'checkpoint').map((event) => event.step)
-  t.deepEqual(checkpoints, [20, 60, 71], 'one at the end of each phase')
+  t.deepEqual(checkpoints, [40, 60, 71], 'one at the end of each phase')
   t.is(events.filter((event) => event.type === 'certificate').length, 1)
 
   const files = [RUN_FILES.config, RUN_FILES.metrics, RUN_FILES.checkpoint, RUN_FILES.policy, RUN_FILES.certificate]
@@ -119,7 +119,7 @@ test('metrics.csv has a row for each stretch of steps, whatever the speed', asyn
     rows.slice(1).map(([step]) => Number(step)),
     Array.from({ length: 71 }, (_, index) => index + 1),
   )
-  t.deepEqual(rows[25]?.slice(0, 3), ['25', 'cloning', '5'])
+  t.deepEqual(rows[25]?.slice(0, 3), ['25', 'cloning', '25'])
 })
 
 test('how steps are grouped into calls changes nothing: a checkpoint after every call, the same bits', async (t) => {
@@ -130,9 +130,9 @@ test('how steps are grouped into calls changes nothing: a checkpoint after every
 })
 
 for (const [phase, at] of [
-  ['model', 7],
   ['cloning', 1],
   ['cloning', 33],
+  ['audit', 7],
   ['certificate', 4],
 ] as const) {
   test(`aborted in ${phase} after step ${at} and resumed: bit-identical`, async (t) => {
@@ -162,7 +162,7 @@ for (const [phase, at] of [
 test('aborting while a call is under way ends it at once', async (t) => {
   const out = await temporaryFolder()
   const controller = new AbortController()
-  const config = { ...SMALL.config, update_steps: 1e9, model_members: 0 }
+  const config = { ...SMALL.config, update_steps: 1e9, audit_members: 0 }
   const events = await collect({ ...SMALL, config, out, signal: controller.signal }, (event) => {
     // The next call is already under way when a timer fires.
     if (event.type === 'progress' && event.step > 10) setTimeout(() => controller.abort(), 1)
@@ -260,10 +260,10 @@ test('an episode longer than the stated length is refused by name', async (t) =>
 
 test('divergence names loss and step and keeps the last good checkpoint', async (t) => {
   const out = await temporaryFolder()
-  const config = { ...SMALL.config, actor_lr: 1e38 }
+  const config = { ...SMALL.config, model_lr: 1e38 }
   const error = await t.throwsAsync(collect({ ...SMALL, config, out }), { instanceOf: DrcorlError })
   t.like(error, { code: 'Diverged', exitStatus: 1 })
-  t.regex(error?.message ?? '', /loss.*step \d+.*checkpoint of step 20/s)
+  t.regex(error?.message ?? '', /loss.*step \d+.*checkpoint of step 40/s)
   // It is resumable, and diverges again for the same reason.
   const again = await t.throwsAsync(collect({ out, resume: true }), { instanceOf: DrcorlError })
   t.like(again, { code: 'Diverged' })
@@ -284,7 +284,7 @@ test('columns train like a file of them, and the same data has the same hash', a
 test('the event loop goes on while steps are taken: a timer ends a run that would never end', async (t) => {
   const dataset = await loadDataset('env:point-circle?episodes=20')
   const config = { update_steps: 1e12, batch_size: 16, actor_hidden: [8, 8] }
-  const trainer = await Trainer.create(dataset.native, { algorithm: 'bc', run: { model_members: 0 }, config })
+  const trainer = await Trainer.create(dataset.native, { algorithm: 'bc', run: { audit_members: 0 }, config })
   let ticks = 0
   const timer = setInterval(() => {
     ticks += 1

@@ -130,10 +130,13 @@ multiversion! {
         let row = weight.len();
         let members = grad_out.len() * row / hidden.len();
         let width = row / members;
-        for ((h, g), d) in hidden.chunks_exact(row).zip(grad_out.chunks_exact(members)).zip(grad_hidden.chunks_exact_mut(row)) {
-            for (member, &scale) in g.iter().enumerate() {
-                for j in member * width..(member + 1) * width {
-                    d[j] = if h[j] > 0.0 { scale * weight[j] } else { 0.0 };
+        let rows = hidden.chunks_exact(row).zip(grad_out.chunks_exact(members)).zip(grad_hidden.chunks_exact_mut(row));
+        for ((h, g), d) in rows {
+            let parts = h.chunks_exact(width).zip(weight.chunks_exact(width)).zip(d.chunks_exact_mut(width));
+            for (((h, w), d), &scale) in parts.zip(g) {
+                // Slices of one length without an index: the loop vectorises.
+                for ((d, &h), &w) in d.iter_mut().zip(h).zip(w) {
+                    *d = if h > 0.0 { scale * w } else { 0.0 };
                 }
             }
         }

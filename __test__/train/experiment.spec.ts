@@ -82,21 +82,21 @@ test('a run tells its story in events and leaves a complete folder', async (t) =
     start.phases.map(({ name }) => name),
     ['cloning', 'audit', 'certificate'],
   )
-  t.is(start.steps, 40 + 20 + 11)
+  t.is(start.steps, 40 + 21 + 11)
   t.is(start.config['update_steps'], 40)
   t.is(start.run['seed'], 0, 'defaults are resolved')
 
   const end = endOf(events)
-  t.like(end, { status: 'done', code: null, run_dir: out, step: 71, environment_steps: 0 })
+  t.like(end, { status: 'done', code: null, run_dir: out, step: 72, environment_steps: 0 })
   t.regex(end.certificate?.verdict ?? '', /^(not )?certified$/)
   const checkpoints = events.filter((event) => event.type === 'checkpoint').map((event) => event.step)
-  t.deepEqual(checkpoints, [40, 60, 71], 'one at the end of each phase')
+  t.deepEqual(checkpoints, [40, 61, 72], 'one at the end of each phase')
   t.is(events.filter((event) => event.type === 'certificate').length, 1)
 
   const files = [RUN_FILES.config, RUN_FILES.metrics, RUN_FILES.checkpoint, RUN_FILES.policy, RUN_FILES.certificate]
   t.deepEqual((await readdir(out)).toSorted(), [...files, RUN_FILES.result, RUN_FILES.datasetEpisodes].toSorted())
   const result = JSON.parse(await readFile(join(out, RUN_FILES.result), 'utf8')) as Record<string, unknown>
-  t.like(result, { status: 'done', steps: 71, environment_steps: { training: 0 }, policies: [RUN_FILES.policy] })
+  t.like(result, { status: 'done', steps: 72, environment_steps: { training: 0 }, policies: [RUN_FILES.policy] })
   const record = await readRecord(out)
   t.like(record.dataset, {
     source: 'env:point-circle?episodes=20&seed=0',
@@ -117,7 +117,7 @@ test('metrics.csv has a row for each stretch of steps, whatever the speed', asyn
   t.true(rows[0]?.includes('actor_loss'))
   t.deepEqual(
     rows.slice(1).map(([step]) => Number(step)),
-    Array.from({ length: 71 }, (_, index) => index + 1),
+    Array.from({ length: 72 }, (_, index) => index + 1),
   )
   t.deepEqual(rows[25]?.slice(0, 3), ['25', 'cloning', '25'])
 })
@@ -153,7 +153,7 @@ for (const [phase, at] of [
     const steps = (await readFile(join(out, RUN_FILES.metrics), 'utf8')).trimEnd().split('\n').slice(1).map(parseFloat)
     t.deepEqual(
       steps,
-      Array.from({ length: 71 }, (_, index) => index + 1),
+      Array.from({ length: 72 }, (_, index) => index + 1),
       'no row is lost or written twice',
     )
   })
@@ -194,7 +194,7 @@ test('without a checkpoint resume starts at the first step; a finished run resum
   const out = await temporaryFolder()
   await collect({ ...SMALL, out })
   await writeFile(join(out, '.metrics.csv.1-x.tmp'), 'half a fi')
-  t.like((await collect({ out, resume: true }))[0], { step: 71 })
+  t.like((await collect({ out, resume: true }))[0], { step: 72 })
   t.false((await readdir(out)).some((name) => name.endsWith('.tmp')))
   await unlink(join(out, RUN_FILES.checkpoint))
   t.like((await collect({ out, resume: true }))[0], { step: 0 })

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use std::sync::atomic::AtomicBool;
 
 /// A named stretch of training with a fixed number of steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,9 @@ pub struct Context<'a> {
     pub run: &'a RunConfig,
     pub judge: &'a mut Judge,
     pub rng: &'a mut Rng,
+    /// Raised when the user wants to stop. Rollouts look at it and give up with `Cancelled`; whoever starts one has changed nothing
+    /// yet in that step, so that the step can be made again after a resume.
+    pub cancel: &'a AtomicBool,
 }
 
 /// A policy the run keeps, under its name.

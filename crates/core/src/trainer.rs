@@ -74,9 +74,26 @@ fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()))
             .unwrap_or_else(|| "unknown panic".into());
-        Err(Error::Torch(text.lines().next().unwrap_or_default().to_string()))
+        // libtorch appends its own stack after the first line; the panic message holds it with escaped line ends.
+        let first = text.split("\\n").next().and_then(|text| text.lines().next()).unwrap_or_default();
+        Err(Error::Torch(first.trim_start_matches("called `Result::unwrap()` on an `Err` value: ").to_string()))
     })
 }
+
+fn model_step(
+    judge: &mut Judge,
+    step: u64,
+    data: &Dataset,
+    run: &RunConfig,
+    rng: &mut Rng,
+    cancel: &AtomicBool,
+) -> Result<Metrics> {
+    let loss = judge.step(step, data, run, rng, cancel)?;
+    Ok(loss.map(|loss| ("model_loss", loss)).into_iter().collect())
+}
+
+/// For work that no one can cancel yet.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 impl Trainer {
     /// A fresh run on `columns`; `json` is a [`TrainerConfig`]. Errs on unknown keys and impossible values before any work.
@@ -96,8 +113,10 @@ impl Trainer {
         let mut judge = Judge::new(&data, &run, run.model_members, &mut rng);
         let auditor = Judge::new(&data, &run, run.audit_members, &mut rng);
         let fqe = Fqe::new(&data, &mut rng);
-        let algorithm =
-            entry.build(&resolved, &mut Context { data: &data, run: &run, judge: &mut judge, rng: &mut rng })?;
+        let algorithm = entry.build(
+            &resolved,
+            &mut Context { data: &data, run: &run, judge: &mut judge, rng: &mut rng, cancel: &NEVER },
+        )?;
         let model_steps = if algorithm.needs_model() { judge.steps(&run) } else { 0 };
         let mut phases = vec![Phase { name: MODEL_PHASE, steps: model_steps }];
         phases.extend(algorithm.phases());
@@ -159,7 +178,14 @@ impl Trainer {
                     cancelled = true;
                     break;
                 }
-                for (name, value) in self.advance()? {
+                let metrics = match self.advance(cancel) {
+                    Err(Error::Cancelled) => {
+                        cancelled = true;
+                        break;
+                    }
+                    other => other?,
+                };
+                for (name, value) in metrics {
                     let entry = sums.entry(name).or_default();
                     *entry = (entry.0 + value, entry.1 + 1);
                 }
@@ -170,20 +196,18 @@ impl Trainer {
         })
     }
 
-    fn advance(&mut self) -> Result<Metrics> {
+    fn advance(&mut self, cancel: &AtomicBool) -> Result<Metrics> {
         let Phase { name, steps } = self.phases[self.phase].clone();
         let metrics = match name {
-            MODEL_PHASE => {
-                vec![("model_loss", self.judge.step(self.phase_step, &self.data, &self.run, &mut self.rng)?)]
-            }
+            MODEL_PHASE => model_step(&mut self.judge, self.phase_step, &self.data, &self.run, &mut self.rng, cancel)?,
             AUDIT_PHASE => {
-                vec![("model_loss", self.auditor.step(self.phase_step, &self.data, &self.run, &mut self.rng)?)]
+                model_step(&mut self.auditor, self.phase_step, &self.data, &self.run, &mut self.rng, cancel)?
             }
-            CERTIFICATE_PHASE => self.certificate_step()?,
+            CERTIFICATE_PHASE => self.certificate_step(cancel)?,
             _ => {
                 let number = self.phases[..self.phase].iter().filter(|phase| phase.name != MODEL_PHASE).count();
                 let mut context =
-                    Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng };
+                    Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng, cancel };
                 self.algorithm.step(number, self.phase_step, &mut context)?
             }
         };
@@ -199,7 +223,7 @@ impl Trainer {
         Ok(metrics)
     }
 
-    fn certificate_step(&mut self) -> Result<Metrics> {
+    fn certificate_step(&mut self, cancel: &AtomicBool) -> Result<Metrics> {
         let mut policies = self.algorithm.policies();
         if policies.is_empty() {
             return Err(Error::Config("the algorithm keeps no policy".into()));
@@ -209,16 +233,22 @@ impl Trainer {
                 self.fqe.step(self.phase_step, self.run.fqe_steps, &policies[0].policy, &self.data, &mut self.rng);
             return Ok(vec![("fqe_loss", loss)]);
         }
+        // Rollouts first: they may be cancelled, and the critics' estimates draw from the generator.
+        let mut rollouts = Vec::new();
+        for named in &policies {
+            rollouts.push(self.auditor.estimate(&self.data, &named.policy, cancel)?);
+        }
         let mut evidence = Vec::new();
-        for (index, named) in policies.iter().enumerate() {
-            let mut context = Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng };
+        for ((index, named), model_rollout) in policies.iter().enumerate().zip(rollouts) {
+            let mut context =
+                Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng, cancel };
             let critic_ucb = self.algorithm.critic_estimates(&named.policy, &mut context);
-            let model_rollout = self.auditor.estimate(&self.data, &named.policy);
             let fqe = (index == 0 && self.run.fqe_steps > 0).then(|| self.fqe.estimate(&named.policy, &self.data));
             evidence.push((named.name, Evidence { model_rollout, critic_ucb, fqe }));
         }
         let shipped = policies.swap_remove(0).policy;
-        let mut context = Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng };
+        let mut context =
+            Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng, cancel };
         let diagnostics = self.algorithm.diagnostics(&shipped, &mut context);
         self.certificate = Some(certify(&evidence, &self.auditor, &self.data, &self.run, diagnostics));
         Ok(Vec::new())

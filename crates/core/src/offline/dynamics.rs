@@ -6,14 +6,15 @@
 
 use crate::checkpoint::State;
 use crate::dataset::Dataset;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::Head;
 use crate::optim::cosine;
 use crate::rng::Rng;
 use crate::run::RunConfig;
 use drcorl_data::Episode;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tch::{Device, Kind, Tensor};
 
 /// How far beyond the data's range, as a share of it, a predicted state may go before it is clipped.
 const RANGE_MARGIN: f64 = 0.05;
@@ -73,6 +74,13 @@ pub struct Validity {
     pub cost_correlation: f64,
     /// (predicted - logged) / logged mean cost of the held-out episodes.
     pub cost_bias: f64,
+}
+
+/// Undiscounted sums `[N*E,1]` of a simulation, and the share of predicted states that were clipped.
+struct Sums {
+    returns: Tensor,
+    costs: Tensor,
+    clipped: f64,
 }
 
 struct Outputs {
@@ -177,83 +185,87 @@ impl Dynamics {
         &mut self,
         data: &Dataset,
         starts: &Tensor,
+        cancel: &AtomicBool,
         mut act: impl FnMut(&Tensor) -> Tensor,
-    ) -> RolloutEstimate {
+    ) -> Result<RolloutEstimate> {
         let episodes = starts.size()[0];
         let initial = data.gather(starts).observation().contiguous();
-        let length = data.episode_length;
-        let (returns, costs, clipped) = self.simulate(&initial, length, |observation, _| act(observation));
+        let Sums { returns, costs, clipped } =
+            self.simulate(&initial, data.episode_length, cancel, |observation, _| (act(observation), None))?;
         let per_member = |total: &Tensor| total.view([episodes, self.members]).mean_dim(0i64, false, Kind::Double);
         let spread = |means: &Tensor| if self.members > 1 { means.std(true).double_value(&[]) } else { 0.0 };
         let (cost_means, return_means) = (per_member(&costs), per_member(&returns));
-        RolloutEstimate {
+        Ok(RolloutEstimate {
             cost: cost_means.mean(Kind::Double).double_value(&[]),
             cost_std: spread(&cost_means),
             ret: return_means.mean(Kind::Double).double_value(&[]),
             return_std: spread(&return_means),
             clipped,
-        }
+        })
     }
 
-    /// Undiscounted sums `[N*E,1]` over `length` steps from `initial [N,S]`, and the clipped share of predicted states. `act` sees `[N*E,S]` and the time.
+    /// Undiscounted sums over `length` steps from `initial [N,S]`. `act` sees `[N*E,S]` and the time and gives actions `[N*E,A]` and, where
+    /// ends are known and not predicted, which rows are still under way, `[N*E,1]`.
     fn simulate(
         &mut self,
         initial: &Tensor,
         length: usize,
-        mut act: impl FnMut(&Tensor, usize) -> Tensor,
-    ) -> (Tensor, Tensor, f64) {
+        cancel: &AtomicBool,
+        mut act: impl FnMut(&Tensor, usize) -> (Tensor, Option<Tensor>),
+    ) -> Result<Sums> {
         let mut observation = initial.repeat_interleave_self_int(self.members, 0i64, None);
         let rows = observation.size()[0];
         let mut alive = Tensor::ones([rows, 1], (Kind::Float, initial.device()));
         let (mut returns, mut costs) = (alive.zeros_like(), alive.zeros_like());
         let mut clipped = Tensor::zeros([1], (Kind::Float, initial.device()));
         for time in 0..length {
-            let action = act(&observation, time);
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            let (action, under_way) = act(&observation, time);
+            let known_ends = under_way.is_some();
+            alive = under_way.unwrap_or(alive);
             let predicted = self.predict(&observation, &action);
             returns += &predicted.reward * &alive;
             costs += &predicted.cost * &alive;
             clipped += predicted.clipped;
             observation = predicted.next;
-            if self.terminates {
+            if self.terminates && !known_ends {
                 alive *= 1.0 - predicted.terminal;
             }
         }
-        (returns, costs, clipped.double_value(&[0]) / length.max(1) as f64)
+        Ok(Sums { returns, costs, clipped: clipped.double_value(&[0]) / length.max(1) as f64 })
     }
 
     /// Replays the logged actions of held-out episodes and compares sums; see the module's first lines for why.
-    pub fn validate(&mut self, data: &Dataset, run: &RunConfig) -> Validity {
+    pub fn validate(&mut self, data: &Dataset, run: &RunConfig, cancel: &AtomicBool) -> Result<Validity> {
         let chosen: Vec<Episode> = self.holdout.iter().take(REPLAY_CAP).map(|&i| data.episodes[i]).collect();
-        let (predicted_returns, predicted_costs) = self.replay(data, &chosen);
+        let (predicted_returns, predicted_costs) = self.replay(data, &chosen, cancel)?;
         let logged = |f: fn(&Episode) -> f64| chosen.iter().map(f).collect::<Vec<_>>();
-        judge(&predicted_returns, &logged(|e| e.ret), &predicted_costs, &logged(|e| e.cost), run)
+        Ok(judge(&predicted_returns, &logged(|e| e.ret), &predicted_costs, &logged(|e| e.cost), run))
     }
 
     /// Predicted return and cost of each episode under its own actions, averaged over members.
-    fn replay(&mut self, data: &Dataset, episodes: &[Episode]) -> (Vec<f64>, Vec<f64>) {
-        let (mut returns, mut costs) = (vec![0.0; episodes.len()], vec![0.0; episodes.len()]);
-        let mut lengths: Vec<usize> = episodes.iter().map(Episode::len).collect();
-        lengths.sort_unstable();
-        lengths.dedup();
-        // Episodes of one length are simulated together; logged ends are known, so no termination is predicted.
-        let predicts_end = std::mem::replace(&mut self.terminates, false);
-        for length in lengths {
-            let group: Vec<usize> = (0..episodes.len()).filter(|&i| episodes[i].len() == length).collect();
-            let starts: Vec<i64> = group.iter().map(|&i| episodes[i].start as i64).collect();
-            let starts = Tensor::from_slice(&starts).to_device(data.device());
-            let initial = data.gather(&starts).observation().contiguous();
-            let members = self.members;
-            let (r, c, _) = self.simulate(&initial, length, |_, time| {
-                data.gather(&(&starts + time as i64)).action().repeat_interleave_self_int(members, 0i64, None)
-            });
-            let mean = |sums: &Tensor, i: i64| sums.view([-1, members]).get(i).mean(Kind::Double).double_value(&[]);
-            for (row, &i) in group.iter().enumerate() {
-                returns[i] = mean(&r, row as i64);
-                costs[i] = mean(&c, row as i64);
-            }
-        }
-        self.terminates = predicts_end;
-        (returns, costs)
+    fn replay(&mut self, data: &Dataset, episodes: &[Episode], cancel: &AtomicBool) -> Result<(Vec<f64>, Vec<f64>)> {
+        let longest = episodes.iter().map(Episode::len).max().unwrap_or(0);
+        let column = |f: &dyn Fn(&Episode) -> i64| {
+            Tensor::from_slice(&episodes.iter().map(f).collect::<Vec<_>>()).to_device(data.device())
+        };
+        let (starts, lengths) = (column(&|e| e.start as i64), column(&|e| e.len() as i64));
+        let initial = data.gather(&starts).observation().contiguous();
+        let members = self.members;
+        let spread = |rows: Tensor| rows.repeat_interleave_self_int(members, 0i64, None);
+        let sums = self.simulate(&initial, longest, cancel, |_, time| {
+            // Shorter episodes stay at their last action and no longer count.
+            let offset = (&lengths - 1).clamp_max(time as i64);
+            let under_way = lengths.gt(time as i64).to_kind(Kind::Float).unsqueeze(1);
+            (spread(data.gather(&(&starts + offset)).action()), Some(spread(under_way)))
+        })?;
+        let means = |total: &Tensor| -> Result<Vec<f64>> {
+            let means = total.view([-1, members]).mean_dim(1i64, false, Kind::Double).to_device(Device::Cpu);
+            Ok(Vec::<f64>::try_from(&means)?)
+        };
+        Ok((means(&sums.returns)?, means(&sums.costs)?))
     }
 
     /// Saves or restores the parameters; the split follows from the seed.

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::policy::FrozenPolicy;
 use crate::rng::Rng;
 use crate::run::RunConfig;
+use std::sync::atomic::AtomicBool;
 use tch::Tensor;
 
 /// A dynamics ensemble and what held-out episodes say about it.
@@ -36,23 +37,30 @@ impl Judge {
         Judge { dynamics, validity: None, starts: starts.index_select(0, &picks) }
     }
 
-    /// Steps its training takes.
+    /// Steps its training takes, the test on held-out episodes being the last.
     pub fn steps(&self, run: &RunConfig) -> u64 {
-        if self.dynamics.is_some() {
-            run.model_steps
+        if self.dynamics.is_some() && run.model_steps > 0 {
+            run.model_steps + 1
         } else {
             0
         }
     }
 
-    /// One training step; the last one also runs the validity test.
-    pub fn step(&mut self, step: u64, data: &Dataset, run: &RunConfig, rng: &mut Rng) -> Result<f64> {
-        let Some(dynamics) = &mut self.dynamics else { return Ok(0.0) };
-        let loss = dynamics.step(step, data, run, rng)?;
-        if step + 1 == run.model_steps {
-            self.validity = Some(dynamics.validate(data, run));
+    /// One training step, or after `model_steps` of them the validity test. Returns the loss, if there is one.
+    pub fn step(
+        &mut self,
+        step: u64,
+        data: &Dataset,
+        run: &RunConfig,
+        rng: &mut Rng,
+        cancel: &AtomicBool,
+    ) -> Result<Option<f64>> {
+        let Some(dynamics) = &mut self.dynamics else { return Ok(None) };
+        if step < run.model_steps {
+            return dynamics.step(step, data, run, rng).map(Some);
         }
-        Ok(loss)
+        self.validity = Some(dynamics.validate(data, run, cancel)?);
+        Ok(None)
     }
 
     /// The validity test's result; None before the model phase has ended or without a model.
@@ -70,16 +78,22 @@ impl Judge {
         &mut self,
         data: &Dataset,
         count: Option<usize>,
+        cancel: &AtomicBool,
         act: impl FnMut(&Tensor) -> Tensor,
-    ) -> Option<RolloutEstimate> {
+    ) -> Result<Option<RolloutEstimate>> {
         let total = self.starts.size()[0];
         let starts = self.starts.narrow(0, 0, count.map_or(total, |n| (n as i64).min(total)));
-        self.dynamics.as_mut().map(|dynamics| dynamics.rollout(data, &starts, act))
+        self.dynamics.as_mut().map(|dynamics| dynamics.rollout(data, &starts, cancel, act)).transpose()
     }
 
     /// [`Judge::rollout`] of a frozen policy from all initial states.
-    pub fn estimate(&mut self, data: &Dataset, policy: &FrozenPolicy) -> Option<RolloutEstimate> {
-        self.rollout(data, None, |observation| policy.act(observation))
+    pub fn estimate(
+        &mut self,
+        data: &Dataset,
+        policy: &FrozenPolicy,
+        cancel: &AtomicBool,
+    ) -> Result<Option<RolloutEstimate>> {
+        self.rollout(data, None, cancel, |observation| policy.act(observation))
     }
 
     /// Saves or restores everything.

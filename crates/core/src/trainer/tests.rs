@@ -140,6 +140,38 @@ fn cancelling_stops_before_the_next_step() {
     assert_eq!((report["cancelled"].clone(), report["step"].clone()), (json!(true), json!(0)));
 }
 
+/// A cancellation that arrives inside a step, during a rollout, gives the step up; made again, it ends with the same bits.
+#[test]
+fn cancelling_inside_a_step_changes_nothing() {
+    let folder = folder("inside");
+    let mut config: Value = serde_json::from_str(&brief("drcorl", 0)).unwrap();
+    config["config"]["gate"] = json!("model_rollout");
+    // Thresholds no model can miss, so that the gate does roll out.
+    for (key, value) in [("holdout_fraction", 0.5), ("valid_return_correlation", -1.0), ("valid_return_bias", 1e9)] {
+        config["run"][key] = json!(value);
+    }
+    config["run"]["valid_cost_shortfall"] = json!(1e9);
+    let config = config.to_string();
+    let mut whole = Trainer::new(columns(), &config).unwrap();
+    finish(&mut whole);
+    let expected = bytes(&mut whole, &folder);
+    let mut trainer = Trainer::new(columns(), &config).unwrap();
+    let (now, never) = (AtomicBool::new(true), AtomicBool::new(false));
+    let mut given_up = 0;
+    while trainer.status()["done"] != true {
+        let _no_grad = tch::no_grad_guard();
+        if let Err(error) = trainer.advance(&now) {
+            assert_eq!(error.code(), "Cancelled");
+            given_up += 1;
+            trainer.run(1, &never).unwrap();
+        }
+    }
+    // The tests of both ensembles on held-out episodes, the gate, and the certificate.
+    assert!(given_up >= 4, "{given_up}");
+    assert_eq!(bytes(&mut trainer, &folder), expected);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 #[test]
 fn divergence_names_loss_and_step_and_leaves_the_checkpoint() {
     let folder = folder("diverged");

@@ -6,6 +6,7 @@ use crate::algorithm::Context;
 use crate::critics::upper_confidence;
 use crate::dataset::Dataset;
 use crate::diffusion::{diffuse, POLICY_TIME};
+use crate::error::Result;
 use crate::lagrange::infinite_horizon_episode_cost;
 use crate::offline::certificate::CriticEstimate;
 use crate::offline::CriticEstimates;
@@ -18,7 +19,7 @@ const REPORT_ROWS: usize = 4096;
 
 impl Drcorl {
     /// Offline estimate of the live policy's episodic cost by the chosen gate.
-    pub(super) fn gate_estimate(&mut self, context: &mut Context<'_>) -> f64 {
+    pub(super) fn gate_estimate(&mut self, context: &mut Context<'_>) -> Result<f64> {
         let critics = |drcorl: &mut Self, context: &mut Context<'_>| {
             let rows = drcorl.states(drcorl.config.gate_states, drcorl.config.gate_batch, context);
             let observation = context.data.gather(&rows).observation().contiguous();
@@ -26,16 +27,17 @@ impl Drcorl {
             drcorl.critic_estimate(&action, &observation, drcorl.config.gate_k, context.data).ucb
         };
         if self.config.gate == Gate::CriticUcb || !context.judge.valid() {
-            return critics(self, context);
+            return Ok(critics(self, context));
         }
         let policy = &mut self.policy;
+        let count = Some(self.config.gate_rollouts);
         let model =
-            context.judge.rollout(context.data, Some(self.config.gate_rollouts), |observation| policy.act(observation));
+            context.judge.rollout(context.data, count, context.cancel, |observation| policy.act(observation))?;
         let upper = model.map_or(f64::MAX, |model| model.upper(context.run.certificate_k));
-        match self.config.gate {
+        Ok(match self.config.gate {
             Gate::Max => upper.max(critics(self, context)),
             _ => upper,
-        }
+        })
     }
 
     /// Row numbers of `count` states of one set.
@@ -60,14 +62,13 @@ impl Drcorl {
         CriticEstimate { mean: episodic(upper_confidence(&values, 0.0)), ucb: episodic(upper_confidence(&values, k)) }
     }
 
-    /// Keeps the averaged policy if its estimate is within the margin and its estimated return is the best so far.
-    pub(super) fn consider(&mut self, step: u64, context: &mut Context<'_>) {
+    /// Keeps the averaged policy after `step` steps if its estimate is within the margin and its estimated return is the best so far.
+    pub(super) fn consider(&mut self, step: u64, context: &mut Context<'_>) -> Result<()> {
         let averaged = self.policy.averaged();
         let run = context.run;
         let model = if context.judge.valid() {
-            context
-                .judge
-                .rollout(context.data, Some(self.config.gate_rollouts), |observation| averaged.act(observation))
+            let count = Some(self.config.gate_rollouts);
+            context.judge.rollout(context.data, count, context.cancel, |observation| averaged.act(observation))?
         } else {
             None
         };
@@ -84,8 +85,9 @@ impl Drcorl {
             }
         };
         if cost <= run.certificate_margin * run.cost_limit && ret > self.selected.ret {
-            self.selected = Selected { policy: averaged, found: true, step: step + 1, ret };
+            self.selected = Selected { policy: averaged, found: true, step, ret };
         }
+        Ok(())
     }
 
     /// The cost critics on all three sets of states.

@@ -312,6 +312,13 @@ impl Drcorl {
             self.policy.restart_average();
             self.cost.config.target_rate = self.config.adaptation_target_rate;
         }
+        // Estimates first: they may be cancelled, and nothing that cannot be repeated has happened yet.
+        if step > 0 && step.is_multiple_of(self.config.candidate_interval) {
+            self.consider(step, context)?;
+        }
+        if step.is_multiple_of(self.config.gate_interval) {
+            self.estimate = self.gate_estimate(context)?;
+        }
         for _ in 0..self.config.reward_updates_per_step {
             let batch = context.data.sample(self.config.critic_batch, context.rng);
             self.reward_update(&batch)?;
@@ -321,13 +328,7 @@ impl Drcorl {
             let batch = context.data.sample(self.config.critic_batch, context.rng);
             cost_loss += self.cost_update(&batch)? / self.config.cost_updates_per_step as f64;
         }
-        if step.is_multiple_of(self.config.gate_interval) {
-            self.estimate = self.gate_estimate(context);
-        }
         let policy_loss = self.policy_step(step, context);
-        if (step + 1).is_multiple_of(self.config.candidate_interval) || step + 1 == self.config.adaptation_steps {
-            self.consider(step, context);
-        }
         let run = context.run;
         Ok(vec![
             ("policy_loss", policy_loss),

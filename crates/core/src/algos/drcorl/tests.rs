@@ -241,8 +241,11 @@ fn the_pid_set_point_is_the_limit() {
         let run = RunConfig { cost_limit: 2.0, ..RunConfig::default() };
         let mut rng = Rng::new(0, 0);
         let mut judge = crate::offline::Judge::new(&data, &run, 1, &mut rng);
-        let mut built =
-            Drcorl::build(config, &mut Context { data: &data, run: &run, judge: &mut judge, rng: &mut rng }).unwrap();
+        let mut built = Drcorl::build(
+            config,
+            &mut Context { data: &data, run: &run, judge: &mut judge, rng: &mut rng, cancel: &AtomicBool::new(false) },
+        )
+        .unwrap();
         assert_eq!(built.pid.update(expected), 0.0);
         assert!(built.pid.update(expected + 0.1) > 0.0);
     }

@@ -57,7 +57,6 @@ export class Progress {
     }
     this.phase = event.phase
   }
-
 }
 
 /** `critics     3,200/9,500  34 %  412 steps/s  ETA 1m 20s  q_loss 0.12  cost 8.2 (limit 10)` */

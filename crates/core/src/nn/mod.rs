@@ -6,8 +6,6 @@
 
 pub mod arena;
 pub mod ensemble;
-#[cfg(target_arch = "x86_64")]
-mod gemm;
 pub mod head;
 pub mod kernels;
 mod linear;

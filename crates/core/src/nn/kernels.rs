@@ -104,6 +104,65 @@ pub fn mish(x: &mut Tensor, out: &Tensor) {
 }
 
 multiversion! {
+    fn bias_mish_cpu(x: &mut [f32], bias: &[f32], out: &mut [f32]) {
+        for (x, out) in x.chunks_exact_mut(bias.len()).zip(out.chunks_exact_mut(bias.len())) {
+            for ((x, &b), y) in x.iter_mut().zip(bias).zip(out) {
+                let v = *x + b;
+                let (t, s) = mish_parts(v);
+                *y = v * t;
+                *x = t + v * (1.0 - t * t) * s;
+            }
+        }
+    }
+}
+
+/// [`mish`] of `x [B,n] + bias [n]`.
+pub fn bias_mish(x: &mut Tensor, bias: &Tensor, out: &Tensor) {
+    if host(x) {
+        bias_mish_cpu(elements_mut(x), elements(bias), elements_mut(out));
+    } else {
+        *x += bias;
+        mish(x, out);
+    }
+}
+
+multiversion! {
+    fn bias_relu_cpu(x: &mut [f32], bias: &[f32]) {
+        for row in x.chunks_exact_mut(bias.len()) {
+            for (x, &b) in row.iter_mut().zip(bias) {
+                *x = (*x + b).max(0.0);
+            }
+        }
+    }
+}
+
+/// `x = relu(x + bias)` for `x [B,n]`, `bias` of n elements.
+pub fn bias_relu(x: &Tensor, bias: &Tensor) {
+    if host(x) {
+        bias_relu_cpu(elements_mut(x), elements(bias));
+    } else {
+        let _ = x.shallow_clone().g_add_(&bias.view([-1])).relu_();
+    }
+}
+
+multiversion! {
+    fn relu_backward_cpu(grad: &mut [f32], active: &[f32]) {
+        for (g, &a) in grad.iter_mut().zip(active) {
+            *g = if a > 0.0 { *g } else { 0.0 };
+        }
+    }
+}
+
+/// `grad` becomes 0 where the ReLU's output `active` (same shape) is 0.
+pub fn relu_backward(grad: &Tensor, active: &Tensor) {
+    if host(grad) {
+        relu_backward_cpu(elements_mut(grad), elements(active));
+    } else {
+        grad.shallow_clone().copy_(&active.threshold_backward(grad, 0.0));
+    }
+}
+
+multiversion! {
     fn scalar_head_cpu(hidden: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
         let (members, width) = (bias.len(), weight.len() / bias.len());
         for (row, out) in hidden.chunks_exact(members * width).zip(out.chunks_exact_mut(members)) {
@@ -294,6 +353,23 @@ mod tests {
         let tanh = exact.softplus().tanh();
         let derivative = &tanh + &exact * (1.0 - tanh.square()) * exact.sigmoid();
         assert!(close(&x, &derivative, 4e-6));
+    }
+
+    #[test]
+    fn passes_with_a_bias_agree_with_libtorch() {
+        let random = |size: &[i64]| Tensor::randn(size, (Kind::Float, Device::Cpu));
+        let (x, bias, grad) = (random(&[7, 37]), random(&[37]), random(&[7, 37]));
+        let active = x.copy();
+        bias_relu(&active, &bias);
+        assert!(close(&active, &(&x + &bias).relu(), 0.0));
+        let masked = grad.copy();
+        relu_backward(&masked, &active);
+        assert!(close(&masked, &active.threshold_backward(&grad, 0.0), 0.0));
+        let (mut derivative, out) = (x.copy(), x.empty_like());
+        bias_mish(&mut derivative, &bias, &out);
+        let (mut expected, value) = (&x + &bias, x.empty_like());
+        mish(&mut expected, &value);
+        assert!(close(&out, &value, 0.0) && close(&derivative, &expected, 0.0));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod ensemble;
 pub mod head;
 pub mod kernels;
 mod linear;
+mod matmul;
 pub mod score_net;
 
 pub use arena::{Arena, ArenaBuilder, Slot};

@@ -226,9 +226,8 @@ impl ScoreNet {
         );
         let (rows, wide) = (input.size()[0], self.shape.expansion * self.shape.hidden);
         let [mut derivative, active] = [(); 2].map(|()| self.pool.take(rows, wide, input.device()));
-        let (weight, bias) = (arena.value(block.inner.0), arena.value(block.inner.1));
-        linear::forward(&derivative, &normalised, weight, bias, 1, Activation::Identity);
-        kernels::mish(&mut derivative, &active);
+        linear::product(&derivative, &normalised, arena.value(block.inner.0), 1);
+        kernels::bias_mish(&mut derivative, arena.value(block.inner.1), &active);
         let mut out = linear(arena, &block.outer, &active);
         let _ = out.g_add_(&input);
         let pool = self.pool.clone();

@@ -7,6 +7,7 @@ import { loadSchema } from '../config/schema.js'
 import { DrcorlError, codeOf, messageOf, toDrcorlError } from '../errors.js'
 import { VERSION } from '../version.js'
 import type { Arguments, Command, Output, Stream } from './command.js'
+import { benchmarkCommand } from './commands/benchmark.js'
 import { dataCommand } from './commands/data.js'
 import { demoCommand } from './commands/demo.js'
 import { evaluateCommand } from './commands/evaluate.js'
@@ -24,6 +25,7 @@ const COMMANDS: readonly Command[] = [
   infoCommand,
   reportCommand,
   demoCommand,
+  benchmarkCommand,
 ]
 
 interface Selection {

@@ -91,7 +91,8 @@ function groupMarks(group: ScatterGroup, index: number, x: Scale, y: Scale): str
   return [...episodes, ...cross, marker(shape, x(cost), y(ret), 8, `${css} mean`, title)]
 }
 
-const shapeOf = (index: number): (typeof MARKERS)[number] => MARKERS[index % MARKERS.length]!
+/** Beyond four groups the colours come again with other shapes. */
+const shapeOf = (index: number): (typeof MARKERS)[number] => MARKERS[(index + Math.floor(index / 4)) % MARKERS.length]!
 
 function legend(episodes: number, groups: readonly ScatterGroup[], limit: number | null): string {
   const key = (content: string, label: string): string =>

@@ -309,6 +309,7 @@ class Run {
       status: 'done',
       algorithm: record.algorithm,
       steps: status.step,
+      phases: status.phases,
       wall_seconds: this.seconds(),
       environment_steps: { training: this.environmentSteps() },
       verdict: certificate?.verdict ?? null,

@@ -53,6 +53,7 @@ export interface RunResult {
   status: 'done'
   algorithm: string
   steps: number
+  phases: { name: string; steps: number }[]
   wall_seconds: number
   /** Interactions with an environment, by purpose, as counted; offline training makes none. */
   environment_steps: { training: number }

@@ -1,0 +1,114 @@
+/** The command from its own process: worker processes, tables, repetition, refusals, Ctrl-C. */
+import { readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import test from 'ava'
+import { RUN_FILES } from '../../src/train/run-folder.js'
+import { drcorl, start, temporaryFolder } from '../cli/spawn.js'
+import { dataFile } from '../data-files.js'
+
+const TINY = ['--set', 'update_steps=20', 'model_steps=20', '--set', 'fqe_steps=5', '--episodes', '3', '--json']
+const benchmark = (out: string, ...more: string[]): string[] => [
+  'benchmark',
+  '--tasks',
+  'point-circle',
+  '--cost-limits',
+  '40',
+  '--seeds',
+  '0',
+  '--jobs',
+  '2',
+  '--out',
+  out,
+  ...TINY,
+  ...more,
+]
+
+test('trains and judges side by side, keeps what is done, refuses a folder of other parameters', async (t) => {
+  const out = await temporaryFolder()
+  const first = await drcorl(...benchmark(out, '--algorithms', 'bc,bc_safe'))
+  t.is(first.status, 0, first.stderr)
+  const result = JSON.parse(first.stdout)
+  t.is(result.done, 2)
+  t.deepEqual(
+    result.scores.map(({ algorithm, judge, runs, update_steps }: Record<string, unknown>) => [
+      algorithm,
+      judge,
+      runs,
+      update_steps,
+    ]),
+    [
+      ['bc', 'environment', 1, 20],
+      ['bc_safe', 'environment', 1, 20],
+    ],
+  )
+  t.true(result.measurements.every((one: Record<string, unknown>) => one['training_environment_steps'] === 0))
+  for (const path of Object.values<string>(result.files)) t.true((await stat(path)).size > 0)
+  t.regex(await readFile(result.files.report, 'utf8'), /Cost limit 40/)
+
+  const policy = join(out, 'point-circle', 'bc', 'l40-s0', RUN_FILES.policy)
+  const before = (await stat(policy)).mtimeMs
+  const again = await drcorl(...benchmark(out, '--algorithms', 'bc,bc_safe'))
+  t.is(again.status, 0)
+  t.regex(again.stderr, /bc limit 40 seed 0: kept/)
+  t.is((await stat(policy)).mtimeMs, before)
+  t.deepEqual(JSON.parse(again.stdout).scores, result.scores)
+
+  const other = await drcorl(...benchmark(out, '--algorithms', 'bc', '--set', 'batch_size=7'))
+  t.is(other.status, 2)
+  t.regex(JSON.parse(other.stdout).failures[0].message, /batch_size = 7 differs from the run in/)
+})
+
+test('a cell that fails leaves the others', async (t) => {
+  const out = await temporaryFolder()
+  const finished = await drcorl(...benchmark(out, '--algorithms', 'bc,bc_safe', '--set', 'bc_safe.update_steps=0'))
+  const result = JSON.parse(finished.stdout)
+  t.is(finished.status, 1)
+  t.is(result.done, 1)
+  t.is(result.failures[0].code, 'Config')
+  t.regex(result.failures[0].message, /update_steps/)
+  t.is(result.error.message, '1 of 2 runs failed')
+})
+
+const ballCircle = dataFile('SafetyBallCircle-v0-80-800.hdf5')
+const withData = ballCircle === undefined ? test.skip : test
+
+withData('a dataset alone is judged by model rollouts, and the table says so', async (t) => {
+  const out = await temporaryFolder()
+  const words = ['--dataset', ballCircle!, '--cost-limits', '10', '--seeds', '0', '--algorithms', 'bc', '--out', out]
+  const finished = await drcorl('benchmark', ...words, ...TINY)
+  t.is(finished.status, 0, finished.stderr)
+  const { scores, measurements, files } = JSON.parse(finished.stdout)
+  t.is(scores[0].judge, 'model')
+  t.is(measurements[0].episodes, null)
+  t.true(Number.isFinite(measurements[0].fqe_cost))
+  t.regex(await readFile(files.markdown, 'utf8'), /no environment was used/)
+})
+
+test('Ctrl-C checkpoints the running cells; the same command goes on', async (t) => {
+  const out = await temporaryFolder()
+  const words = benchmark(out, '--algorithms', 'bc', '--set', 'update_steps=200000')
+  const run = start(words)
+  await run.waitFor(/cloning/)
+  run.child.kill('SIGINT')
+  const stopped = await run.finished
+  t.is(stopped.status, 130, stopped.stderr)
+  t.is(JSON.parse(stopped.stdout).error.code, 'Cancelled')
+  await stat(join(out, 'point-circle', 'bc', 'l40-s0', RUN_FILES.checkpoint))
+  t.regex(stopped.stderr, /bc limit 40 seed 0: stopped/)
+})
+
+test('refused without starting anything', async (t) => {
+  const out = await temporaryFolder()
+  for (const [words, message] of [
+    [['benchmark'], /needs --tasks or --dataset/],
+    [['benchmark', '--dataset', 'x.hdf5'], /give --cost-limits/],
+    [['benchmark', '--tasks', 'point-circle', '--seeds', '0,x'], /"x" is not a number/],
+    [['benchmark', '--tasks', 'point-circle', '--jobs', '0'], /--jobs 0 must be/],
+    [['benchmark', '--tasks', 'point-circle,'], /an entry is empty/],
+  ] as const) {
+    const finished = await drcorl(...words, '--out', join(out, 'none'))
+    t.is(finished.status, 2)
+    t.regex(finished.stderr, message)
+    await t.throwsAsync(stat(join(out, 'none')))
+  }
+})

@@ -1,0 +1,92 @@
+import test from 'ava'
+import type { Measurement } from '../../src/benchmark/summary.js'
+import { score } from '../../src/benchmark/summary.js'
+import { csv, gridOf, latex, markdown, terminalTables } from '../../src/benchmark/tables.js'
+
+const one = (over: Partial<Measurement>): Measurement => ({
+  target: 'A',
+  algorithm: 'x',
+  label: 'X',
+  policy: 'used',
+  cost_limit: 10,
+  seed: 0,
+  judge: 'environment',
+  return: 100,
+  cost: 5,
+  model_return: 90,
+  model_cost: 6,
+  model_cost_upper: 7,
+  fqe_return: null,
+  fqe_cost: null,
+  normalized_reward: 0.5,
+  normalized_cost: 0.5,
+  within_limit: 20,
+  episodes: 20,
+  verdict: 'certified',
+  update_steps: 100,
+  training_seconds: 2,
+  training_environment_steps: 0,
+  ...over,
+})
+
+const MEASURED = [
+  one({ normalized_cost: 0.5 }),
+  one({ normalized_cost: 1.1, cost_limit: 20, normalized_reward: 0.7 }),
+  one({ algorithm: 'y_&', label: 'Y & Z', normalized_reward: 0.9, normalized_cost: 1.2, verdict: 'not certified' }),
+  one({ algorithm: 'z', label: 'Z', normalized_reward: 0.2, normalized_cost: 0 }),
+  one({ algorithm: 'z', label: 'Z', policy: 'selected', normalized_reward: 0.95, normalized_cost: 0 }),
+  one({ target: 'B', normalized_reward: 0.1, normalized_cost: 0.9 }),
+  one({ target: 'B', algorithm: 'z', label: 'Z', normalized_reward: 0.3, normalized_cost: 0.2 }),
+]
+
+test('runs are normalised by their own limit first, then averaged over limits and seeds', (t) => {
+  const x = score(MEASURED).find((found) => found.target === 'A' && found.algorithm === 'x')!
+  t.is(x.runs, 2)
+  t.true(Math.abs(x.reward! - 0.6) < 1e-12)
+  t.true(Math.abs(x.cost - 0.8) < 1e-12)
+  t.true(x.safe, 'one run over its limit does not decide, the mean does')
+  t.is(x.certified, 2)
+  t.is(x.certified_safe, 2)
+})
+
+test('best is the highest reward among the safe policies to use, never an unsafe one and never a candidate', (t) => {
+  const best = score(MEASURED).filter((found) => found.best)
+  t.deepEqual(
+    best.map(({ target, algorithm, policy }) => [target, algorithm, policy]),
+    [
+      ['A', 'x', 'used'],
+      ['B', 'z', 'used'],
+    ],
+  )
+})
+
+test('the average exists only for an algorithm with a result on every target', (t) => {
+  const grid = gridOf(score(MEASURED))
+  t.deepEqual(grid.targets, ['A', 'B'])
+  t.is(grid.average('y_&'), undefined)
+  t.true(Math.abs(grid.average('z')!.reward! - 0.25) < 1e-12)
+})
+
+test('Markdown and LaTeX: bold safe, best marked, missing cells, names escaped', (t) => {
+  const scores = score(MEASURED)
+  const md = markdown(scores, MEASURED, '# T').split('\n')
+  t.true(md.includes('| A | **0.60*** | **0.80** | 0.90 | 1.20 | **0.20** | **0.00** |'))
+  t.true(md.includes('| B | **0.10** | **0.90** | – | – | **0.30*** | **0.20** |'))
+  t.true(md.includes('| Average | **0.35** | **0.85** | – | – | **0.25** | **0.10** |'))
+  t.true(md.includes('| A | X | 10 | 0 | certified | 6.00 (7.00) | 5.00 | 20/20 | 90.0 | 100.0 | 2 s |'))
+  const tex = latex(scores)
+  t.true(tex.includes('\\multicolumn{2}{c}{Y \\& Z}'))
+  t.true(tex.includes('A & \\underline{\\textbf{0.60}} & \\textbf{0.80} & 0.90 & 1.20'))
+})
+
+test('the CSV holds one line a run and policy', (t) => {
+  const lines = csv(MEASURED).trimEnd().split('\n')
+  t.is(lines.length, MEASURED.length + 1)
+  t.is(lines[1], 'A,x,used,10,0,environment,100,5,90,6,7,,,0.5,0.5,20,20,certified,100,2,0')
+})
+
+test('a table judged by models says so', (t) => {
+  const judged = score([one({ judge: 'model', normalized_reward: null })])
+  t.regex(terminalTables(judged), /no environment was used/)
+  t.is(judged[0]!.reward, null)
+})

@@ -1,0 +1,69 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { DrcorlError, describeFsError } from '../errors.js'
+import { writeAtomic } from '../files.js'
+import { writeReport } from '../report/report.js'
+import { type BenchmarkOptions, planCells } from './plan.js'
+import { type CellOutcome, type PoolEvent, runCells } from './pool.js'
+import { benchmarkPage } from './report.js'
+import { type Measurement, type Score, measure, readCells, score } from './summary.js'
+import { csv, latex, markdown } from './tables.js'
+import type { Judging } from './worker.js'
+
+export const BENCHMARK_FILES = {
+  csv: 'results.csv',
+  markdown: 'results.md',
+  latex: 'results.tex',
+  report: 'report.html',
+} as const
+
+export interface RunBenchmarkOptions extends BenchmarkOptions {
+  judging: Judging
+  /** Processes side by side. */
+  jobs: number
+  signal: AbortSignal
+  report: (event: PoolEvent) => void
+  /** Command line that repeats the benchmark, for the head of the tables. */
+  command: string
+}
+
+export interface BenchmarkResult {
+  outcomes: CellOutcome[]
+  /** Cells planned. */
+  cells: number
+  measurements: Measurement[]
+  scores: Score[]
+  /** Absent where no cell was finished. */
+  files: Record<keyof typeof BENCHMARK_FILES, string> | null
+}
+
+/**
+ * Trains and judges every cell and writes the tables of all that are done. Cells whose folders hold their result are not
+ * repeated, half-trained ones go on from their checkpoint.
+ *
+ * @throws DrcorlError `Usage` or `Io` before anything is trained; a cell that fails is in `outcomes` instead.
+ */
+export async function runBenchmark(options: RunBenchmarkOptions): Promise<BenchmarkResult> {
+  const cells = planCells(options)
+  await mkdir(options.out, { recursive: true }).catch((error: unknown) => {
+    throw new DrcorlError('Io', `cannot make the folder ${options.out}: ${describeFsError(error)}`, {
+      cause: error,
+      exitStatus: 2,
+    })
+  })
+  const { judging, jobs, signal, report, out, command } = options
+  const outcomes = await runCells({ cells, judging, jobs, signal, report })
+  const finished = await readCells(outcomes.filter(({ status }) => status === 'done').map(({ cell }) => cell))
+  const measurements = finished.flatMap(measure)
+  const scores = score(measurements)
+  if (finished.length === 0) return { outcomes, cells: cells.length, measurements, scores, files: null }
+  await Promise.all(finished.map(({ cell }) => writeReport(cell.folder)))
+  const names = Object.entries(BENCHMARK_FILES).map(([kind, name]) => [kind, join(out, name)])
+  const files = Object.fromEntries(names) as Record<keyof typeof BENCHMARK_FILES, string>
+  const title = `Benchmark: ${[...new Set(cells.map(({ target }) => target.name))].join(', ')}`
+  await writeAtomic(files.csv, csv(measurements))
+  await writeAtomic(files.markdown, markdown(scores, measurements, `# ${title}\n\nMade by \`${command}\`.`))
+  await writeAtomic(files.latex, latex(scores))
+  await writeAtomic(files.report, benchmarkPage(title, finished, scores, files.report))
+  return { outcomes, cells: cells.length, measurements, scores, files }
+}

@@ -1,0 +1,108 @@
+/** What a benchmark consists of: every target, algorithm, limit and seed is one cell, trained and judged in a folder of its own. */
+import { join } from 'node:path'
+import { parseFlag } from '../config/load.js'
+import { type Schema, loadSchema, parametersFor } from '../config/schema.js'
+import { DrcorlError } from '../errors.js'
+
+/** A dataset, and the environment that judges what is learnt from it. */
+export interface Target {
+  /** Name in tables and folders. */
+  name: string
+  /** What `loadDataset` takes. */
+  dataset: string
+  /** What `evaluate` takes; null where policies are judged offline only. */
+  env: string | null
+  /** Limits of the task's protocol. */
+  cost_limits: readonly number[]
+}
+
+/** One run of a benchmark. */
+export interface Cell {
+  target: Target
+  algorithm: string
+  preset: string
+  cost_limit: number
+  seed: number
+  /** Parameters given by hand, the limit and the seed among them. */
+  config: Record<string, unknown>
+  folder: string
+}
+
+export interface BenchmarkOptions {
+  targets: readonly Target[]
+  /** Default every registered algorithm. */
+  algorithms?: readonly string[] | undefined
+  /** Preset of every algorithm that has it, the first of the others; default the first of each. */
+  preset?: string | undefined
+  /** Default the limits of each target. */
+  costLimits?: readonly number[] | undefined
+  seeds: readonly number[]
+  /** `name=value` for every algorithm that has the parameter, `algorithm.name=value` for one. */
+  set?: readonly string[] | undefined
+  out: string
+}
+
+/**
+ * All cells in the order of the table: targets, algorithms, limits, seeds.
+ *
+ * @throws DrcorlError `Usage` for an unknown algorithm, preset or parameter, and where nothing is left to run.
+ */
+export function planCells(options: BenchmarkOptions): Cell[] {
+  const schema = loadSchema()
+  const algorithms = options.algorithms ?? Object.keys(schema.algorithms)
+  for (const name of algorithms) requireAlgorithm(name, schema)
+  const presets = new Map(algorithms.map((name) => [name, choosePreset(name, options.preset, schema)]))
+  const overrides = parseOverrides(options.set ?? [], algorithms, schema)
+  const cells = options.targets.flatMap((target) =>
+    algorithms.flatMap((algorithm) =>
+      (options.costLimits ?? target.cost_limits).flatMap((cost_limit) =>
+        options.seeds.map((seed): Cell => {
+          const config = { ...overrides.get(algorithm), cost_limit, seed }
+          const folder = join(options.out, target.name, algorithm, `l${cost_limit}-s${seed}`)
+          return { target, algorithm, preset: presets.get(algorithm)!, cost_limit, seed, config, folder }
+        }),
+      ),
+    ),
+  )
+  if (cells.length === 0) throw new DrcorlError('Usage', 'the benchmark is empty: give targets, limits and seeds')
+  return cells
+}
+
+function requireAlgorithm(name: string, schema: Schema): void {
+  const known = Object.keys(schema.algorithms)
+  if (!known.includes(name)) {
+    throw new DrcorlError('Usage', `--algorithms: "${name}" is unknown; known: ${known.join(', ')}`)
+  }
+}
+
+function choosePreset(algorithm: string, asked: string | undefined, schema: Schema): string {
+  const known = Object.keys(schema.algorithms[algorithm]!.presets)
+  const everywhere = new Set(Object.values(schema.algorithms).flatMap(({ presets }) => Object.keys(presets)))
+  if (asked !== undefined && asked !== 'none' && !everywhere.has(asked)) {
+    throw new DrcorlError('Usage', `--preset: "${asked}" is unknown; known: ${[...everywhere, 'none'].join(', ')}`)
+  }
+  return asked !== undefined && (asked === 'none' || known.includes(asked)) ? asked : (known[0] ?? 'none')
+}
+
+/** Parameters by algorithm. */
+function parseOverrides(
+  texts: readonly string[],
+  algorithms: readonly string[],
+  schema: Schema,
+): Map<string, Record<string, unknown>> {
+  const overrides = new Map(algorithms.map((name) => [name, {} as Record<string, unknown>]))
+  for (const text of texts) {
+    const [, scope, name = '', value = ''] = /^(?:(\w+)\.)?(\w+)=(.*)$/s.exec(text) ?? []
+    const places = (scope === undefined ? algorithms : algorithms.filter((one) => one === scope)).flatMap((one) => {
+      const parameter = parametersFor(schema, one).find((candidate) => candidate.name === name)
+      return parameter === undefined ? [] : [{ one, parameter }]
+    })
+    if (places.length === 0 || name === 'cost_limit' || name === 'seed') {
+      throw new DrcorlError('Usage', `--set "${text}" names no parameter of ${scope ?? algorithms.join(', ')}`, {
+        hint: 'write NAME=VALUE or ALGORITHM.NAME=VALUE; limits and seeds have options of their own',
+      })
+    }
+    for (const { one, parameter } of places) overrides.get(one)![name] = parseFlag(value, parameter)
+  }
+  return overrides
+}

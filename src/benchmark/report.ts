@@ -1,0 +1,83 @@
+import { dirname, join, relative } from 'node:path'
+import { labelOf } from '../report/compare.js'
+import { htmlTable, page, section } from '../report/page.js'
+import { type ScatterGroup, type ScatterPoint, scatterChart } from '../report/scatter.js'
+import { pointsOf, policyGroups } from '../report/sections.js'
+import { escape } from '../report/svg.js'
+import { RUN_FILES } from '../train/run-folder.js'
+import { summarize } from '../evaluate/statistics.js'
+import { formatFixed } from '../report/format.js'
+import { type FinishedCell, type Score, measure } from './summary.js'
+import { DETAILS, LEGEND, detailRow, judgeWords } from './tables.js'
+
+/** The page of a benchmark: for every target the table, and for every limit data and policies in one plane. */
+export function benchmarkPage(
+  title: string,
+  finished: readonly FinishedCell[],
+  scores: readonly Score[],
+  out: string,
+): string {
+  const targets = [...new Set(finished.map(({ cell }) => cell.target.name))]
+  return page(`drcorl: ${title}`, [
+    `<header><h1>${escape(title)}</h1><p class="sub">${escape(judgeWords(scores))}</p></header>`,
+    ...targets.map((target) => {
+      const own = finished.filter(({ cell }) => cell.target.name === target)
+      const rows = scores.filter((one) => one.target === target).map(detailRow)
+      const limits = [...new Set(own.map(({ cell }) => cell.cost_limit))]
+      const charts = limits.map((limit) =>
+        chart(
+          own.filter(({ cell }) => cell.cost_limit === limit),
+          limit,
+        ),
+      )
+      return section(target, htmlTable(DETAILS, rows, 'numbers'), ...charts)
+    }),
+    `<p class="note">${escape(LEGEND)}</p>`,
+    section('Runs', htmlRuns(finished, out)),
+  ])
+}
+
+/** All algorithms at one limit, their seeds pooled. */
+function chart(finished: readonly FinishedCell[], limit: number): string {
+  const data = finished.map(({ run }) => pointsOf(run)).find((points) => points.length > 0) ?? []
+  const algorithms = [...new Set(finished.map(({ cell }) => cell.algorithm))]
+  const groups = algorithms.flatMap((algorithm) => {
+    const points = finished.filter(({ cell }) => cell.algorithm === algorithm).flatMap(playedOrEstimated)
+    return points.length === 0 ? [] : [group(labelOf(algorithm), points)]
+  })
+  if (data.length + groups.length === 0) return ''
+  return `<h3>Cost limit ${limit}</h3><figure class="card">${scatterChart(data, groups, limit)}</figure>`
+}
+
+/** Episodes where the environment played them, else one point a run: what the models expect. */
+function playedOrEstimated(one: FinishedCell): ScatterPoint[] {
+  if (one.cell.target.env !== null) return policyGroups(one.run, '').flatMap(({ points }) => points)
+  return measure(one).filter(({ policy }) => policy === 'used')
+}
+
+function group(name: string, points: readonly ScatterPoint[]): ScatterGroup {
+  const [cost, ret] = [summarize(points.map((point) => point.cost)), summarize(points.map((point) => point.return))]
+  return { name, points, mean: { cost: cost.mean, cost_std: cost.std, return: ret.mean, return_std: ret.std } }
+}
+
+function htmlRuns(finished: readonly FinishedCell[], out: string): string {
+  const header = ['target', 'algorithm', 'limit', 'seed', 'policy', 'return', 'cost', 'certificate', 'report']
+  const rows = finished.flatMap((one) =>
+    measure(one).map((measured) => {
+      const link = relative(dirname(out), join(one.cell.folder, RUN_FILES.report)).replaceAll('\\', '/')
+      const cells = [
+        measured.label,
+        String(measured.cost_limit),
+        String(measured.seed),
+        measured.policy,
+        formatFixed(measured.return, 1),
+        formatFixed(measured.cost, 2),
+        measured.verdict ?? 'none given',
+      ]
+      const text = cells.map((cell) => `<td>${escape(cell)}</td>`).join('')
+      return `<tr><th scope="row">${escape(measured.target)}</th>${text}<td><a href="${escape(encodeURI(link))}">open</a></td></tr>`
+    }),
+  )
+  const head = header.map((name) => `<th scope="col">${name}</th>`).join('')
+  return `<details><summary>${rows.length} policies</summary><div class="scroll"><table class="numbers"><thead><tr>${head}</tr></thead><tbody>${rows.join('\n')}</tbody></table></div></details>`
+}

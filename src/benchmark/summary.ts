@@ -1,0 +1,191 @@
+/** From the run folders of a benchmark to the numbers of its tables. Reads files only. */
+import { summarize } from '../evaluate/statistics.js'
+import { normalizeCost, normalizeReward } from '../evaluate/score.js'
+import { labelOf } from '../report/compare.js'
+import { type RunData, at, numberAt, readRun } from '../report/run-data.js'
+import type { Cell } from './plan.js'
+
+/** Who measured: episodes in the environment, or a model rollout of the certificate's ensemble. */
+export type Judge = 'environment' | 'model'
+
+/** One policy of one run. */
+export interface Measurement {
+  target: string
+  algorithm: string
+  label: string
+  /** `used` is the policy that ships, `selected` the candidate chosen by the offline estimate. */
+  policy: 'used' | 'selected'
+  cost_limit: number
+  seed: number
+  judge: Judge
+  return: number
+  cost: number
+  /** What the certificate had said before anything was played: means over the auditing models' rollouts. */
+  model_return: number | null
+  model_cost: number | null
+  /** Mean cost plus `certificate_k` standard deviations over the models. */
+  model_cost_upper: number | null
+  fqe_return: number | null
+  fqe_cost: number | null
+  normalized_reward: number | null
+  /** DSRL's convention, by the run's own limit. */
+  normalized_cost: number
+  within_limit: number | null
+  episodes: number | null
+  verdict: string | null
+  /** Gradient steps of the algorithm itself; those of models, audit and certificate are not counted. */
+  update_steps: number | null
+  training_seconds: number | null
+  training_environment_steps: number | null
+}
+
+/** A target and an algorithm over all limits and seeds. */
+export interface Score {
+  target: string
+  algorithm: string
+  label: string
+  policy: Measurement['policy']
+  judge: Judge
+  runs: number
+  /** Mean over runs, each normalised first; null where the target has no score range. */
+  reward: number | null
+  reward_std: number | null
+  cost: number
+  cost_std: number | null
+  return: number
+  /** Normalised cost at most 1. */
+  safe: boolean
+  /** Highest reward among the safe ones of its target. */
+  best: boolean
+  /** Runs with a certificate. */
+  certified: number
+  /** Those of them whose cost was at most the limit. */
+  certified_safe: number
+  update_steps: number | null
+  training_seconds: number | null
+}
+
+/** Phases every algorithm has, which are not its own updates. */
+const SHARED_PHASES = new Set(['model', 'audit', 'certificate'])
+
+/** A finished cell with what its folder says. */
+export interface FinishedCell {
+  cell: Cell
+  run: RunData
+}
+
+export const readCells = (cells: readonly Cell[]): Promise<FinishedCell[]> =>
+  Promise.all(cells.map(async (cell) => ({ cell, run: await readRun(cell.folder) })))
+
+/** The measurements of one cell: the policy to use and, where the run kept one, the selected candidate. */
+export function measure({ cell, run }: FinishedCell): Measurement[] {
+  const range = run.record.task
+  const measurements: Measurement[] = []
+  for (const policy of ['used', 'selected'] as const) {
+    const offline = estimates(run, policy)
+    const judged = cell.target.env === null ? byModel(offline) : byEnvironment(run, policy)
+    if (judged === null) continue
+    measurements.push({
+      target: cell.target.name,
+      algorithm: cell.algorithm,
+      label: labelOf(cell.algorithm),
+      policy,
+      cost_limit: cell.cost_limit,
+      seed: cell.seed,
+      ...judged,
+      ...offline,
+      normalized_reward: range === null ? null : normalizeReward(judged.return, range),
+      normalized_cost: normalizeCost(judged.cost, cell.cost_limit, 'dsrl'),
+      ...training(run),
+    })
+  }
+  return measurements
+}
+
+type Judged = Pick<Measurement, 'judge' | 'return' | 'cost' | 'within_limit' | 'episodes'>
+type Offline = Pick<Measurement, 'model_return' | 'model_cost' | 'model_cost_upper' | 'fqe_return' | 'fqe_cost'>
+
+function byEnvironment({ evaluation }: RunData, policy: Measurement['policy']): Judged | null {
+  const measured = policy === 'used' ? evaluation : (evaluation?.selected ?? null)
+  if (measured === null) return null
+  const { return: ret, cost, within_limit: within, episodes } = measured
+  return { judge: 'environment', return: ret.mean, cost: cost.mean, within_limit: within?.episodes ?? null, episodes }
+}
+
+function byModel({ model_return: ret, model_cost: cost }: Offline): Judged | null {
+  if (ret === null || cost === null) return null
+  return { judge: 'model', return: ret, cost, within_limit: null, episodes: null }
+}
+
+function estimates({ certificate }: RunData, policy: Measurement['policy']): Offline {
+  const own = policy === 'used' ? certificate?.['estimates'] : at(certificate, 'policies', 'selected')
+  return {
+    model_return: numberAt(own, 'model_rollout', 'return', 'mean'),
+    model_cost: numberAt(own, 'model_rollout', 'cost', 'mean'),
+    model_cost_upper: numberAt(own, 'model_rollout', 'cost', 'upper'),
+    fqe_return: numberAt(own, 'fqe', 'return', 'mean'),
+    fqe_cost: numberAt(own, 'fqe', 'cost', 'mean'),
+  }
+}
+
+function training({
+  certificate,
+  result,
+}: RunData): Pick<Measurement, 'verdict' | 'update_steps' | 'training_seconds' | 'training_environment_steps'> {
+  const verdict = certificate?.['verdict']
+  const own = result?.phases.filter(({ name }) => !SHARED_PHASES.has(name)) ?? null
+  return {
+    verdict: typeof verdict === 'string' ? verdict : null,
+    update_steps: own === null ? null : own.reduce((sum, { steps }) => sum + steps, 0),
+    training_seconds: result?.wall_seconds ?? null,
+    training_environment_steps: result?.environment_steps.training ?? null,
+  }
+}
+
+/** Table 1's protocol: normalise every run by its own limit, then average over limits and seeds. */
+export function score(measurements: readonly Measurement[]): Score[] {
+  const groups = new Map<string, Measurement[]>()
+  for (const measurement of measurements) {
+    const key = [measurement.target, measurement.algorithm, measurement.policy].join('/')
+    groups.set(key, [...(groups.get(key) ?? []), measurement])
+  }
+  const scores = [...groups.values()].map(scoreOf)
+  for (const target of new Set(scores.map((one) => one.target))) {
+    const used = scores.filter((one) => one.target === target && one.policy === 'used' && one.safe)
+    const best = used.reduce<Score | null>((top, one) => (top === null || merit(one) > merit(top) ? one : top), null)
+    if (best !== null) best.best = true
+  }
+  return scores
+}
+
+const merit = ({ reward, return: ret }: Score): number => reward ?? ret
+
+function scoreOf(group: Measurement[]): Score {
+  const first = group[0]!
+  const rewards = group.map((one) => one.normalized_reward).filter((value) => value !== null)
+  const reward = rewards.length === group.length ? summarize(rewards) : null
+  const cost = summarize(group.map((one) => one.normalized_cost))
+  // The verdict is on the policy to use.
+  const certified = group.filter((one) => one.verdict === 'certified' && one.policy === 'used')
+  const mean = (values: (number | null)[]): number | null =>
+    values.some((value) => value === null) ? null : summarize(values as number[]).mean
+  return {
+    target: first.target,
+    algorithm: first.algorithm,
+    label: first.label,
+    policy: first.policy,
+    judge: first.judge,
+    runs: group.length,
+    reward: reward?.mean ?? null,
+    reward_std: reward?.std ?? null,
+    cost: cost.mean,
+    cost_std: cost.std,
+    return: summarize(group.map((one) => one.return)).mean,
+    safe: cost.mean <= 1,
+    best: false,
+    certified: certified.length,
+    certified_safe: certified.filter((one) => one.cost <= one.cost_limit).length,
+    update_steps: mean(group.map((one) => one.update_steps)),
+    training_seconds: mean(group.map((one) => one.training_seconds)),
+  }
+}

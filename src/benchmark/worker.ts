@@ -1,0 +1,112 @@
+/**
+ * A process that trains and judges one cell of a benchmark after the other. Each message from the parent is a cell or a
+ * stop; each answer says how far the cell is, that it is done, or why it failed.
+ */
+import { join, resolve } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
+import { resolveConfig } from '../config/load.js'
+import { DrcorlError, toDrcorlError } from '../errors.js'
+import { type Evaluation, evaluate } from '../evaluate/evaluate.js'
+import { readJson } from '../files.js'
+import { train } from '../train/experiment.js'
+import { RUN_FILES, type RunRecord, exists, holdsRun, readRecord } from '../train/run-folder.js'
+import type { Cell } from './plan.js'
+
+/** How policies are judged in the environment. */
+export interface Judging {
+  episodes: number
+  seed: number
+}
+
+export type Request = { type: 'cell'; cell: Cell; judging: Judging } | { type: 'stop' }
+
+export type Answer =
+  | { type: 'progress'; phase: string; share: number; eta_seconds: number | null }
+  | { type: 'done'; trained: boolean; evaluated: boolean }
+  | { type: 'stopped' }
+  | { type: 'failed'; code: string; message: string; status: number }
+
+const controller = new AbortController()
+
+function answer(message: Answer): void {
+  process.send?.(message)
+}
+
+/** Does what is missing in the cell's folder; what is there and agrees with the cell is kept. */
+async function work(cell: Cell, judging: Judging): Promise<Answer> {
+  const trained = await trainCell(cell)
+  if (controller.signal.aborted) return { type: 'stopped' }
+  const evaluated = cell.target.env !== null && (await evaluateCell(cell, cell.target.env, judging))
+  return { type: 'done', trained, evaluated }
+}
+
+async function trainCell(cell: Cell): Promise<boolean> {
+  const { algorithm, preset, config, folder, target } = cell
+  const resume = await holdsRun(folder)
+  if (resume) requireSame(cell, await readRecord(folder))
+  if (resume && (await exists(join(folder, RUN_FILES.result)))) return false
+  // The folder's own record says the rest of a run that goes on.
+  const parameters = resume ? {} : { algorithm, preset, config }
+  const options = { dataset: target.dataset, out: folder, resume, signal: controller.signal, ...parameters }
+  for await (const event of train(options)) {
+    if (event.type !== 'progress') continue
+    const { phase, step, steps, eta_seconds } = event
+    answer({ type: 'progress', phase, share: step / steps, eta_seconds })
+  }
+  return true
+}
+
+/**
+ * A folder whose run had other parameters belongs to another benchmark: its numbers must not enter this one's table.
+ *
+ * @throws DrcorlError `Usage` naming the first difference.
+ */
+function requireSame({ algorithm, preset, config, folder, target }: Cell, record: RunRecord): void {
+  const wanted = resolveConfig({ algorithm, preset, flags: config })
+  const asked: Record<string, unknown> = { ...wanted.run, ...wanted.config }
+  const stored: Record<string, unknown> = { ...record.run, ...record.config }
+  const file = record.dataset.kind === 'file'
+  const pairs: [name: string, asked: unknown, stored: unknown][] = [
+    ['algorithm', algorithm, record.algorithm],
+    ...(file ? [['dataset', resolve(target.dataset), record.dataset.source] as [string, unknown, unknown]] : []),
+    ...Object.keys({ ...asked, ...stored }).map((key): [string, unknown, unknown] => [key, asked[key], stored[key]]),
+  ]
+  for (const [name, value, has] of pairs) {
+    if (isDeepStrictEqual(value, has)) continue
+    throw new DrcorlError(
+      'Usage',
+      `${name} = ${JSON.stringify(value)} differs from the run in ${folder}, which has ${JSON.stringify(has)}`,
+      { hint: 'name another folder with --out' },
+    )
+  }
+}
+
+async function evaluateCell(cell: Cell, env: string, { episodes, seed }: Judging): Promise<boolean> {
+  const path = join(cell.folder, RUN_FILES.evaluation)
+  if (await exists(path)) {
+    const { episodes: played, seed: first, env: where } = (await readJson(path)) as Evaluation
+    if (isDeepStrictEqual([played, first, where], [episodes, seed, env])) return false
+  }
+  answer({ type: 'progress', phase: 'evaluation', share: 1, eta_seconds: null })
+  await evaluate({ run: cell.folder, env, episodes, seed, signal: controller.signal })
+  return true
+}
+
+async function handle(request: Request): Promise<void> {
+  if (request.type === 'stop') {
+    controller.abort()
+    return
+  }
+  try {
+    answer(await work(request.cell, request.judging))
+  } catch (error) {
+    const { code, message, exitStatus } = toDrcorlError(error)
+    answer(controller.signal.aborted ? { type: 'stopped' } : { type: 'failed', code, message, status: exitStatus })
+  }
+}
+
+// The terminal sends Ctrl-C to the whole group; the parent decides what it means.
+process.on('SIGINT', () => {})
+process.on('message', (request: Request) => void handle(request))
+// A parent that died must not leave training behind.
+process.on('disconnect', () => controller.abort())

@@ -17,7 +17,7 @@ export declare class NativeDataset {
   columns(): NativeColumns
 }
 
-/** A policy read from `policy.safetensors`. */
+/** A policy read from `policy.safetensors`, and what it remembers of the episodes it plays. */
 export declare class NativePolicy {
   /** Throws with code `Io`, `Data` or `Shape`, naming file and field. */
   static load(path: string): NativePolicy
@@ -27,10 +27,19 @@ export declare class NativePolicy {
   get actDim(): number
   /** What the file says about its origin, as JSON. */
   get metadata(): string
-  /** `n*S` observations to `n*A` actions. Throws with code `Shape` or `Data`. */
-  act(observations: Float32Array): Float32Array
+  /** What `set` can change, with the current values, as JSON: targets or limits the policy is conditioned on. */
+  get settings(): string
+  /** Changes a setting and forgets all episodes. Throws with code `Data` if the policy has no such setting. */
+  set(name: string, value: number): void
+  /** Forgets the episodes of these rows; called before their first action of an episode. */
+  reset(rows: Array<number>): void
+  /**
+   * `n*S` observations to `n*A` actions. `rewards` and `costs`, each `n` or none, answer the previous actions; policies without memory
+   * ignore them. Throws with code `Shape` or `Data`.
+   */
+  act(observations: Float32Array, rewards?: Float32Array | undefined | null, costs?: Float32Array | undefined | null): Float32Array
   /** As `act`, into an array of the caller; nothing is allocated. */
-  actInto(observations: Float32Array, actions: Float32Array): void
+  actInto(observations: Float32Array, actions: Float32Array, rewards?: Float32Array | undefined | null, costs?: Float32Array | undefined | null): void
 }
 
 /** A training run. One call at a time; `cancel` alone may come at any moment. */

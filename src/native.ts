@@ -67,10 +67,17 @@ export async function datasetFromColumns(columns: NativeColumns): Promise<Native
   return guard(() => Native.fromColumns(columns), { exitStatus: 2 })
 }
 
-/** Reads `policy.safetensors` for inference without torch. */
-export async function loadNativePolicy(path: string): Promise<NativePolicy> {
+/** Reads `policy.safetensors` for inference without torch, and sets what it is conditioned on. */
+export async function loadNativePolicy(path: string, settings: Record<string, number> = {}): Promise<NativePolicy> {
   const { NativePolicy: Native } = await loadAddon()
-  return guard(() => Native.load(path), { exitStatus: 2 })
+  return guard(
+    () => {
+      const policy = Native.load(path)
+      for (const [name, value] of Object.entries(settings)) policy.set(name, value)
+      return policy
+    },
+    { exitStatus: 2 },
+  )
 }
 
 /** libtorch version, devices, threads and CPU features, as the core sees them. */

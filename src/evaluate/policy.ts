@@ -1,9 +1,9 @@
 import { basename } from 'node:path'
-import type { Policy } from '../envs/env.js'
+import type { Feedback, Policy } from '../envs/env.js'
 import { type NativePolicy, loadNativePolicy } from '../native.js'
 
-/** An MLP actor from a policy file: deterministic and without memory, so `reset` has nothing to forget. */
-class ActorPolicy implements Policy {
+/** A policy file of any kind at play; what it remembers of its episodes lives in the addon. */
+class FilePolicy implements Policy {
   constructor(
     readonly name: string,
     private readonly native: NativePolicy,
@@ -17,12 +17,12 @@ class ActorPolicy implements Policy {
     return this.native.actDim
   }
 
-  reset(): void {
-    // Nothing is remembered between steps.
+  reset(rows: readonly number[]): void {
+    this.native.reset([...rows])
   }
 
-  act(observations: Float32Array): Float32Array {
-    return this.native.act(observations)
+  act(observations: Float32Array, { rewards, costs }: Feedback): Float32Array {
+    return this.native.act(observations, rewards, costs)
   }
 }
 
@@ -30,8 +30,10 @@ class ActorPolicy implements Policy {
  * Loads a policy for inference; it needs the addon, but no libtorch computation.
  *
  * @param path a `policy.safetensors` file.
- * @throws DrcorlError `Io`, `Data` or `Shape` (exit status 2) for a file that is missing, foreign or damaged.
+ * @param settings values for what the policy is conditioned on, a target or a limit; default those of the file.
+ * @throws DrcorlError `Io`, `Data` or `Shape` (exit status 2) for a file that is missing, foreign or damaged, and for a
+ *   setting the policy does not have.
  */
-export async function loadPolicy(path: string): Promise<Policy> {
-  return new ActorPolicy(basename(path), await loadNativePolicy(path))
+export async function loadPolicy(path: string, settings: Record<string, number> = {}): Promise<Policy> {
+  return new FilePolicy(basename(path), await loadNativePolicy(path, settings))
 }

@@ -4,14 +4,14 @@
 
 use std::time::Instant;
 
-use drcorl_actor::{Actor, LayerParts, Parts};
+use drcorl_actor::{Actor, PolicyFile, Turn};
 
 const DIMS: [usize; 4] = [17, 256, 256, 6];
 const ROUNDS: usize = 30;
 
 fn main() -> Result<(), drcorl_actor::Error> {
     let json = std::env::args().any(|arg| arg == "--json");
-    let actor = Actor::new(parts())?;
+    let actor = Actor::new(&file())?;
     let single = nanoseconds(&actor, 1, 2000)?;
     let batch = nanoseconds(&actor, 1000, 2)?;
     if json {
@@ -31,12 +31,12 @@ fn nanoseconds(actor: &Actor, n: usize, repeats: usize) -> Result<f64, drcorl_ac
     let mut noise = Noise(1);
     let observations: Vec<f32> = (0..n * actor.obs_dim()).map(|_| noise.next()).collect();
     let mut actions = vec![0.0; n * actor.act_dim()];
-    let mut scratch = actor.scratch();
+    let mut player = actor.play();
     let mut best = f64::INFINITY;
     for _ in 0..ROUNDS {
         let start = Instant::now();
         for _ in 0..repeats {
-            actor.act(std::hint::black_box(&observations), &mut actions, &mut scratch)?;
+            player.act(Turn::first(std::hint::black_box(&observations)), &mut actions)?;
             std::hint::black_box(&actions);
         }
         best = best.min(start.elapsed().as_secs_f64());
@@ -44,19 +44,24 @@ fn nanoseconds(actor: &Actor, n: usize, repeats: usize) -> Result<f64, drcorl_ac
     Ok(best * 1e9 / (repeats * n) as f64)
 }
 
-fn parts() -> Parts {
+fn file() -> PolicyFile {
     let mut noise = Noise(2);
-    let layers = DIMS.windows(2).map(|d| LayerParts {
-        weight: (0..d[0] * d[1]).map(|_| noise.next() * 0.1).collect(),
-        bias: (0..d[1]).map(|_| noise.next() * 0.1).collect(),
-    });
-    Parts {
-        layers: layers.collect(),
-        observation_mean: vec![0.1; DIMS[0]],
-        observation_std: vec![0.9; DIMS[0]],
-        action_low: vec![-1.0; DIMS[3]],
-        action_high: vec![1.0; DIMS[3]],
+    let mut file = PolicyFile::new("mlp");
+    file.set("hidden_activation", "relu");
+    file.set("output_activation", "tanh");
+    for (index, d) in DIMS.windows(2).enumerate() {
+        let weight = (0..d[0] * d[1]).map(|_| noise.next() * 0.1).collect();
+        file.insert_layer("actor", index, weight, (0..d[1]).map(|_| noise.next() * 0.1).collect());
     }
+    for (name, size, value) in [
+        ("observation.mean", DIMS[0], 0.1),
+        ("observation.std", DIMS[0], 0.9),
+        ("action.low", DIMS[3], -1.0),
+        ("action.high", DIMS[3], 1.0),
+    ] {
+        file.insert(name, &[size], vec![value; size]);
+    }
+    file
 }
 
 /// Uniform numbers in [-1, 1) (xorshift64*).

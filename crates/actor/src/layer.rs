@@ -19,21 +19,10 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
-    /// Packs a row-major `[outputs, inputs]` weight. `index` is for error messages.
-    pub fn pack(index: usize, inputs: usize, weight: &[f32], bias: &[f32]) -> Result<Self> {
+    /// Packs a row-major `[outputs, inputs]` weight.
+    pub fn pack(inputs: usize, weight: &[f32], bias: &[f32]) -> Self {
         let outputs = bias.len();
-        let weight_name = format!("actor.{index}.weight");
-        let bias_name = format!("actor.{index}.bias");
-        if outputs == 0 {
-            return Err(Error::shape(&bias_name, "has no entries; give at least one"));
-        }
-        if outputs.checked_mul(inputs) != Some(weight.len()) {
-            let found = weight.len();
-            let text = format!("has {found} values, expected [{outputs}, {inputs}] from its bias and the layer before");
-            return Err(Error::shape(&weight_name, &text));
-        }
-        check_finite(&weight_name, weight)?;
-        check_finite(&bias_name, bias)?;
+        debug_assert_eq!(weight.len(), outputs * inputs);
         let panels = outputs.div_ceil(LANES);
         let mut layer = Layer { inputs, outputs, panels: vec![[0.0; LANES]; panels * (1 + inputs)] };
         for (output, row) in weight.chunks_exact(inputs).enumerate() {
@@ -43,7 +32,7 @@ impl Layer {
                 lanes[lane] = value;
             }
         }
-        Ok(layer)
+        layer
     }
 
     /// Number of panels.
@@ -62,21 +51,6 @@ impl Layer {
     /// Floats per row of this layer's result: its outputs, filled up to whole panels.
     pub fn width(&self) -> usize {
         self.panels() * LANES
-    }
-
-    /// Row-major `[outputs, inputs]` weight.
-    pub fn unpack_weight(&self) -> Vec<f32> {
-        let row = |output: usize| {
-            let (_, weight) = self.panel(output / LANES);
-            weight.iter().map(move |lanes| lanes[output % LANES])
-        };
-        (0..self.outputs).flat_map(row).collect()
-    }
-
-    /// `[outputs]` bias.
-    pub fn unpack_bias(&self) -> Vec<f32> {
-        let bias = (0..self.panels()).flat_map(|panel| self.panel(panel).0);
-        bias.take(self.outputs).copied().collect()
     }
 }
 

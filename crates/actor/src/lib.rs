@@ -1,32 +1,38 @@
-//! Feed-forward policies on `f32` slices, without a tensor library.
+//! Policies on `f32` slices, without a tensor library.
 //!
-//! An [`Actor`] is read from the `policy.safetensors` file that training writes and maps observations to actions:
+//! An [`Actor`] is read from the `policy.safetensors` file that training writes; its metadata key `kind` says how observations become
+//! actions in [-1, 1], which are then mapped to the box of the logged actions. With `s = (obs - mean) / std`:
 //!
-//! ```text
-//! action = low + (tanh(mlp((obs - mean) / std)) + 1) / 2 * (high - low), clamped to [low, high]
-//! ```
+//! - `mlp`: `tanh` or a clamp of `mlp(s)`, with ReLU between the layers. The kind of a file that names none.
+//! - `latent`: `b = tanh(decoder([z, s]))` for a drawn `z`, then `b + phi tanh(perturbation([b, s]))` clamped; of several such actions
+//!   the one critics in the file like best. The draws repeat: see [`Draws`].
 //!
-//! with ReLU between the layers of the mlp. It is immutable and `Send + Sync`; whatever a call writes to is in the
-//! caller's [`Scratch`], so [`Actor::act`] allocates nothing.
+//! An actor is immutable and `Send + Sync`. Whatever a call writes to is in a [`Player`]: working memory, so that acting does not
+//! allocate, and what a policy remembers of each row's episode.
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use drcorl_actor::Actor;
+//! use drcorl_actor::{Actor, Turn};
 //!
 //! let actor = Actor::load(Path::new("policy.safetensors"))?;
-//! let mut scratch = actor.scratch();
+//! let mut player = actor.play();
 //! let observation = vec![0.0; actor.obs_dim()];
 //! let mut action = vec![0.0; actor.act_dim()];
-//! actor.act(&observation, &mut action, &mut scratch)?;
+//! player.act(Turn::first(&observation), &mut action)?;
 //! # Ok::<(), drcorl_actor::Error>(())
 //! ```
 
 mod actor;
+mod draws;
 mod error;
 mod file;
 mod kernel;
+mod latent;
 mod layer;
+mod mlp;
+mod network;
 
-pub use actor::{Actor, LayerParts, Parts, Scratch};
+pub use actor::{Actor, Player, Turn};
+pub use draws::Draws;
 pub use error::{Error, ErrorKind, Result};
-pub use file::FORMAT;
+pub use file::{Array, PolicyFile, FORMAT};

@@ -1,9 +1,9 @@
-//! `Actor::act` must not allocate. The count is per thread: the test harness allocates on its own.
+//! `Player::act` must not allocate. The count is per thread: the test harness allocates on its own.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use drcorl_actor::{Actor, LayerParts, Parts};
+use drcorl_actor::{Actor, PolicyFile, Turn};
 
 struct Counting;
 
@@ -36,32 +36,65 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+fn frame(file: &mut PolicyFile) {
+    file.insert("observation.mean", &[17], vec![0.0; 17]);
+    file.insert("observation.std", &[17], vec![1.0; 17]);
+    file.insert("action.low", &[6], vec![-1.0; 6]);
+    file.insert("action.high", &[6], vec![1.0; 6]);
+}
+
+fn network(file: &mut PolicyFile, name: &str, widths: &[usize]) {
+    for (index, pair) in widths.windows(2).enumerate() {
+        file.insert_layer(name, index, vec![0.01; pair[0] * pair[1]], vec![0.1; pair[1]]);
+    }
+}
+
+fn mlp() -> PolicyFile {
+    let mut file = PolicyFile::new("mlp");
+    file.set("hidden_activation", "relu");
+    file.set("output_activation", "tanh");
+    frame(&mut file);
+    network(&mut file, "actor", &[17, 256, 256, 6]);
+    file
+}
+
+fn latent() -> PolicyFile {
+    let mut file = PolicyFile::new("latent");
+    let metadata = [
+        ("latents", 12.0),
+        ("candidates", 10.0),
+        ("latent_bound", 0.5),
+        ("phi", 0.05),
+        ("multiplier", 1.0),
+        ("seed", 0.0),
+    ];
+    metadata.iter().for_each(|(key, value)| file.set(key, value));
+    file.set("perturbation_activation", "tanh");
+    frame(&mut file);
+    network(&mut file, "decoder", &[29, 40, 6]);
+    for (name, outputs) in [("perturbation", 6), ("reward_critic.0", 1), ("cost_critic.0", 1)] {
+        network(&mut file, name, &[23, 32, outputs]);
+    }
+    file
+}
+
 #[test]
 fn act_does_not_allocate() {
-    let layer =
-        |outputs: usize, inputs: usize| LayerParts { weight: vec![0.01; outputs * inputs], bias: vec![0.1; outputs] };
-    let actor = Actor::new(Parts {
-        layers: vec![layer(256, 17), layer(256, 256), layer(6, 256)],
-        observation_mean: vec![0.0; 17],
-        observation_std: vec![1.0; 17],
-        action_low: vec![-1.0; 6],
-        action_high: vec![1.0; 6],
-    })
-    .unwrap();
-    let mut scratch = actor.scratch();
     let observations = vec![0.5; 1000 * 17];
     let mut actions = vec![0.0; 1000 * 6];
-
-    let before = ALLOCATIONS.get();
-    for n in [1, 3, 100, 1000] {
-        let observations = &observations[..n * 17];
-        let result = actor.act(observations, &mut actions[..n * 6], &mut scratch);
-        assert!(result.is_ok());
+    for file in [mlp(), latent()] {
+        let mut player = Actor::new(&file).unwrap().play();
+        // The first call may make room for the rows it meets.
+        player.act(Turn::first(&observations), &mut actions).unwrap();
+        let before = ALLOCATIONS.get();
+        for n in [1, 3, 100, 1000] {
+            player.reset(&[0, 1, 999]);
+            let result = player.act(Turn::first(&observations[..n * 17]), &mut actions[..n * 6]);
+            assert!(result.is_ok());
+        }
+        assert_eq!(ALLOCATIONS.get() - before, 0);
+        // The counter works.
+        drop(vec![0u8; 1]);
+        assert_eq!(ALLOCATIONS.get() - before, 1);
     }
-    assert_eq!(ALLOCATIONS.get() - before, 0);
-
-    // The counter works: a scratch without memory must grow.
-    let result = actor.act(&observations[..17], &mut actions[..6], &mut Default::default());
-    assert!(result.is_ok());
-    assert_eq!(ALLOCATIONS.get() - before, 2);
 }

@@ -36,9 +36,16 @@ pub struct Context<'a> {
 
 /// A policy the run keeps, under its name.
 pub struct NamedPolicy {
-    /// `averaged` (the one to use) or `selected` (best by the offline estimate).
+    /// `averaged` or `last` (the one to use), `selected` (best by the offline estimate).
     pub name: &'static str,
-    pub policy: FrozenPolicy,
+    pub policy: Box<dyn FrozenPolicy>,
+}
+
+impl NamedPolicy {
+    /// A policy under its name.
+    pub fn new(name: &'static str, policy: impl FrozenPolicy + 'static) -> Self {
+        NamedPolicy { name, policy: Box::new(policy) }
+    }
 }
 
 /// One learning system. A trainer drives it phase by phase; every step is one call.
@@ -58,12 +65,12 @@ pub trait Algorithm: Send {
     fn policies(&self) -> Vec<NamedPolicy>;
 
     /// What the algorithm's own critics say about a policy, if it has any.
-    fn critic_estimates(&mut self, _policy: &FrozenPolicy, _context: &mut Context<'_>) -> Option<CriticEstimates> {
+    fn critic_estimates(&mut self, _policy: &dyn FrozenPolicy, _context: &mut Context<'_>) -> Option<CriticEstimates> {
         None
     }
 
     /// Facts for the certificate that only the algorithm knows: gate, branch counts, distance to the data.
-    fn diagnostics(&mut self, _policy: &FrozenPolicy, _context: &mut Context<'_>) -> Map<String, Value> {
+    fn diagnostics(&mut self, _policy: &dyn FrozenPolicy, _context: &mut Context<'_>) -> Map<String, Value> {
         Map::new()
     }
 

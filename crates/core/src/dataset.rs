@@ -3,6 +3,7 @@
 use crate::checkpoint::State;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
+use drcorl_actor::PolicyFile;
 use drcorl_data::{Columns, Episode};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -64,6 +65,18 @@ impl Normalizer {
             .enumerate()
             .map(|(i, x)| (x - self.observation_mean[i % width]) / self.observation_std[i % width])
             .collect()
+    }
+
+    /// Adds the normaliser and the action box to a policy file.
+    pub fn describe(&self, file: &mut PolicyFile) {
+        for (name, values) in [
+            ("observation.mean", &self.observation_mean),
+            ("observation.std", &self.observation_std),
+            ("action.low", &self.action_low),
+            ("action.high", &self.action_high),
+        ] {
+            file.insert(name, &[values.len()], values.clone());
+        }
     }
 
     /// The action box mapped to [-1,1], row-major; a degenerate dimension maps to 0.

@@ -1,13 +1,59 @@
-//! The deterministic policy every actor-only algorithm here trains: `a = tanh(MLP(s))` in the normalised box.
+//! What a policy is to the rest of the house ([`FrozenPolicy`]), and the commonest one: `a = tanh(MLP(s))` in the normalised box.
+//!
+//! A policy lives twice: as tensors here, where training and the offline judges need it in batches on the device, and as a file for
+//! the crate `drcorl-actor`, which needs no tensor library. Both compute the same function.
 
 use crate::checkpoint::State;
-use crate::dataset::Normalizer;
-use crate::error::{Error, Result};
-use crate::nn::{Arena, Head};
+use crate::error::Result;
+use crate::nn::{Arena, Ensemble, Head};
 use crate::optim::soft_update;
 use crate::rng::Rng;
-use drcorl_actor::{Actor, LayerParts, Parts};
+use drcorl_actor::PolicyFile;
 use tch::{Device, Kind, Tensor};
+
+/// What the environment, or a model of it, shows `B` rows.
+pub struct Turn<'a> {
+    /// `[B,S]`, normalised.
+    pub observation: &'a Tensor,
+    /// `[B,1]`, raw reward of the previous step; 0 at an episode's first.
+    pub reward: &'a Tensor,
+    /// `[B,1]`, raw cost of the previous step, likewise.
+    pub cost: &'a Tensor,
+}
+
+/// A policy during `B` episodes side by side.
+pub trait Player {
+    /// Actions `[B,A]` in [-1,1] for the next step.
+    fn act(&mut self, turn: &Turn<'_>) -> Tensor;
+}
+
+/// A policy without memory is a function of the observation.
+impl<F: FnMut(&Tensor) -> Tensor> Player for F {
+    fn act(&mut self, turn: &Turn<'_>) -> Tensor {
+        self(turn.observation)
+    }
+}
+
+/// A policy at one moment of training: what is judged and what ships.
+pub trait FrozenPolicy: Send {
+    /// The policy at the start of `rows` episodes.
+    fn start(&self, rows: i64) -> Box<dyn Player + '_>;
+
+    /// True if an action depends on more than the observation and chance. Estimators that look at single transitions then do not apply.
+    fn remembers(&self) -> bool {
+        false
+    }
+
+    /// Actions `[B,A]` for normalised observations `[B,S]` at the first step of an episode, which for a policy without memory is any.
+    fn act(&self, observation: &Tensor) -> Tensor {
+        let rows = observation.size()[0];
+        let zero = Tensor::zeros([rows, 1], (Kind::Float, observation.device()));
+        self.start(rows).act(&Turn { observation, reward: &zero, cost: &zero })
+    }
+
+    /// The policy as a file, without what the trainer adds: normaliser, action box, origin.
+    fn file(&self) -> Result<PolicyFile>;
+}
 
 /// A tanh policy with its optimiser and, if wanted, a running average of its weights.
 pub struct Policy {
@@ -68,8 +114,9 @@ impl Policy {
     }
 
     /// A frozen copy of the averaged weights (the live ones where no average is kept).
-    pub fn averaged(&self) -> FrozenPolicy {
-        FrozenPolicy::copy(&self.head, self.average.as_ref().unwrap_or(self.head.online()))
+    pub fn averaged(&self) -> FrozenMlp {
+        let arena = self.average.as_ref().unwrap_or(self.head.online());
+        FrozenMlp::copy(self.head.net(), arena, Squash::Tanh)
     }
 
     /// Saves or restores everything.
@@ -82,52 +129,85 @@ impl Policy {
     }
 }
 
-/// Weights of a policy at one moment: `(weight [out,in], bias [out])` a layer.
-pub struct FrozenPolicy {
-    layers: Vec<(Tensor, Tensor)>,
+/// A `[..]` tensor as host numbers, row-major.
+pub fn host(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(Vec::<f32>::try_from(&tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]))?)
 }
 
-impl FrozenPolicy {
-    fn copy(head: &Head, arena: &Arena) -> Self {
-        let layers = head.net().layers(arena).map(|(w, b)| (w.select(0, 0).copy(), b.select(0, 0).copy())).collect();
-        FrozenPolicy { layers }
+/// `(weight [out,in], bias [out])` of every layer of one member of an ensemble, copied.
+pub fn copy_layers(net: &Ensemble, arena: &Arena, member: i64) -> Vec<(Tensor, Tensor)> {
+    net.layers(arena).map(|(w, b)| (w.select(0, member).copy(), b.select(0, member).copy())).collect()
+}
+
+/// Adds the layers of a network to a policy file under `name`.
+pub fn insert_layers(file: &mut PolicyFile, name: &str, layers: &[(Tensor, Tensor)]) -> Result<()> {
+    for (index, (weight, bias)) in layers.iter().enumerate() {
+        file.insert_layer(name, index, host(weight)?, host(bias)?);
+    }
+    Ok(())
+}
+
+/// What follows the last layer of a [`FrozenMlp`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Squash {
+    Tanh,
+    Clamp,
+}
+
+/// An input of a [`FrozenMlp`] that is no observation: a number the user may change before the policy plays.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    /// Name of the setting.
+    pub name: &'static str,
+    pub value: f64,
+    /// The network reads `(value - mean) / std` after the observation.
+    pub mean: f64,
+    pub std: f64,
+}
+
+/// A ReLU network of the observation at one moment.
+pub struct FrozenMlp {
+    layers: Vec<(Tensor, Tensor)>,
+    squash: Squash,
+    condition: Option<Condition>,
+}
+
+impl FrozenMlp {
+    /// A copy of member 0 of `net`.
+    pub fn copy(net: &Ensemble, arena: &Arena, squash: Squash) -> Self {
+        FrozenMlp { layers: copy_layers(net, arena, 0), squash, condition: None }
+    }
+
+    /// The same network with its last input taken by a condition.
+    pub fn conditioned(self, condition: Condition) -> Self {
+        FrozenMlp { condition: Some(condition), ..self }
     }
 
     /// An independent copy.
-    pub fn duplicate(&self) -> FrozenPolicy {
-        FrozenPolicy { layers: self.layers.iter().map(|(weight, bias)| (weight.copy(), bias.copy())).collect() }
+    pub fn duplicate(&self) -> FrozenMlp {
+        let layers = self.layers.iter().map(|(weight, bias)| (weight.copy(), bias.copy())).collect();
+        FrozenMlp { layers, squash: self.squash, condition: self.condition.clone() }
     }
 
-    /// Actions `[B,A]` for normalised observations `[B,S]`.
-    pub fn act(&self, observation: &Tensor) -> Tensor {
+    fn actions(&self, observation: &Tensor) -> Tensor {
+        let mut x = match &self.condition {
+            None => observation.shallow_clone(),
+            Some(Condition { value, mean, std, .. }) => {
+                let scaled = observation.narrow(1, 0, 1).full_like((value - mean) / std);
+                Tensor::cat(&[observation, &scaled], 1)
+            }
+        };
         let last = self.layers.len() - 1;
-        let mut x = observation.shallow_clone();
         for (i, (weight, bias)) in self.layers.iter().enumerate() {
             x = bias.addmm(&x, &weight.tr());
-            x = if i < last { x.relu() } else { x.tanh() };
+            if i < last {
+                x = x.relu();
+            }
         }
-        x
-    }
-
-    /// The actor file's content: weights, normaliser and action box.
-    pub fn actor(&self, normalizer: &Normalizer) -> Result<Actor> {
-        let flat = |tensor: &Tensor| -> Result<Vec<f32>> {
-            let host = tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
-            Ok(Vec::<f32>::try_from(&host)?)
-        };
-        let layers = self
-            .layers
-            .iter()
-            .map(|(weight, bias)| Ok(LayerParts { weight: flat(weight)?, bias: flat(bias)? }))
-            .collect::<Result<_>>()?;
-        Actor::new(Parts {
-            layers,
-            observation_mean: normalizer.observation_mean.clone(),
-            observation_std: normalizer.observation_std.clone(),
-            action_low: normalizer.action_low.clone(),
-            action_high: normalizer.action_high.clone(),
-        })
-        .map_err(|error| Error::Data(error.to_string()))
+        match self.squash {
+            Squash::Tanh => x.tanh(),
+            Squash::Clamp => x.clamp(-1.0, 1.0),
+        }
     }
 
     /// Saves or restores a frozen policy of known shape.
@@ -137,5 +217,24 @@ impl FrozenPolicy {
             state.tensor(&format!("{i}.bias"), bias)?;
         }
         Ok(())
+    }
+}
+
+impl FrozenPolicy for FrozenMlp {
+    fn start(&self, _rows: i64) -> Box<dyn Player + '_> {
+        Box::new(|observation: &Tensor| self.actions(observation))
+    }
+
+    fn file(&self) -> Result<PolicyFile> {
+        let mut file = PolicyFile::new("mlp");
+        file.set("hidden_activation", "relu");
+        file.set("output_activation", if self.squash == Squash::Tanh { "tanh" } else { "clamp" });
+        if let Some(condition) = &self.condition {
+            file.set("condition", condition.name);
+            file.set_setting(condition.name, condition.value);
+            file.insert("condition.scale", &[2], vec![condition.mean as f32, condition.std as f32]);
+        }
+        insert_layers(&mut file, "actor", &self.layers)?;
+        Ok(file)
     }
 }

@@ -51,6 +51,8 @@ pub struct Trainer {
     /// Behind the certificate; training never reads it.
     auditor: Judge,
     fqe: Fqe,
+    /// None for a policy that remembers: its action is no function of a transition.
+    fqe_steps: u64,
     rng: Rng,
     phases: Vec<Phase>,
     phase: usize,
@@ -122,7 +124,9 @@ impl Trainer {
         phases.extend(algorithm.phases());
         phases.push(Phase { name: AUDIT_PHASE, steps: auditor.steps(&run) });
         // One step more than fitted Q evaluation: the last one writes the certificate.
-        phases.push(Phase { name: CERTIFICATE_PHASE, steps: run.fqe_steps + 1 });
+        let remembers = algorithm.policies().first().is_some_and(|named| named.policy.remembers());
+        let fqe_steps = if remembers { 0 } else { run.fqe_steps };
+        phases.push(Phase { name: CERTIFICATE_PHASE, steps: fqe_steps + 1 });
         phases.retain(|phase| phase.steps > 0);
         let resolved = json!({ "algorithm": config.algorithm, "run": to_value(&run)?, "config": resolved });
         Ok(Trainer {
@@ -133,6 +137,7 @@ impl Trainer {
             judge,
             auditor,
             fqe,
+            fqe_steps,
             rng,
             phases,
             phase: 0,
@@ -228,29 +233,31 @@ impl Trainer {
         if policies.is_empty() {
             return Err(Error::Config("the algorithm keeps no policy".into()));
         }
-        if self.phase_step < self.run.fqe_steps {
-            let loss =
-                self.fqe.step(self.phase_step, self.run.fqe_steps, &policies[0].policy, &self.data, &mut self.rng);
+        if self.phase_step < self.fqe_steps {
+            let policy = policies[0].policy.as_ref();
+            let loss = self.fqe.step(self.phase_step, self.fqe_steps, policy, &self.data, &mut self.rng);
             return Ok(vec![("fqe_loss", loss)]);
         }
         // Rollouts first: they may be cancelled, and the critics' estimates draw from the generator.
         let mut rollouts = Vec::new();
         for named in &policies {
-            rollouts.push(self.auditor.estimate(&self.data, &named.policy, cancel)?);
+            rollouts.push(self.auditor.estimate(&self.data, named.policy.as_ref(), cancel)?);
         }
         let mut evidence = Vec::new();
         for ((index, named), model_rollout) in policies.iter().enumerate().zip(rollouts) {
             let mut context =
                 Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng, cancel };
-            let critic_ucb = self.algorithm.critic_estimates(&named.policy, &mut context);
-            let fqe = (index == 0 && self.run.fqe_steps > 0).then(|| self.fqe.estimate(&named.policy, &self.data));
+            let policy = named.policy.as_ref();
+            let critic_ucb = self.algorithm.critic_estimates(policy, &mut context);
+            let fqe = (index == 0 && self.fqe_steps > 0).then(|| self.fqe.estimate(policy, &self.data));
             evidence.push((named.name, Evidence { model_rollout, critic_ucb, fqe }));
         }
         let shipped = policies.swap_remove(0).policy;
         let mut context =
             Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng, cancel };
-        let diagnostics = self.algorithm.diagnostics(&shipped, &mut context);
-        self.certificate = Some(certify(&evidence, &self.auditor, &self.data, &self.run, diagnostics));
+        let diagnostics = self.algorithm.diagnostics(shipped.as_ref(), &mut context);
+        let remembers = shipped.remembers();
+        self.certificate = Some(certify(&evidence, remembers, &self.auditor, &self.data, &self.run, diagnostics));
         Ok(Vec::new())
     }
 
@@ -303,13 +310,14 @@ impl Trainer {
                 } else {
                     format!("policy.{}.safetensors", named.name)
                 };
-                let metadata = BTreeMap::from([
-                    ("algorithm".to_string(), algorithm.to_string()),
-                    ("name".to_string(), named.name.to_string()),
-                    ("created_by".to_string(), format!("drcorl {}", env!("CARGO_PKG_VERSION"))),
-                ]);
-                let bytes = named.policy.actor(&self.data.normalizer)?.to_bytes(&metadata);
-                write_atomically(&folder.join(&name), &bytes)?;
+                let mut file = named.policy.file()?;
+                self.data.normalizer.describe(&mut file);
+                file.set("algorithm", algorithm);
+                file.set("name", named.name);
+                file.set("created_by", format!("drcorl {}", env!("CARGO_PKG_VERSION")));
+                // What cannot be read back must not be written.
+                drcorl_actor::Actor::new(&file).map_err(|error| Error::Data(error.to_string()))?;
+                write_atomically(&folder.join(&name), &file.to_bytes())?;
                 names.push(name);
             }
             Ok(names)

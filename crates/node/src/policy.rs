@@ -1,19 +1,19 @@
-//! `NativePolicy`: actions of a trained policy, without torch.
+//! `NativePolicy`: actions of a trained policy of any kind, without torch.
 
 use std::path::Path;
 
-use drcorl_actor::{Actor, Scratch};
+use drcorl_actor::{Actor, Player, Turn};
 use napi::bindgen_prelude::Float32ArraySlice;
 use napi::Env;
 use napi_derive::napi;
 
 use crate::error::{guard, Failure, Result};
 
-/// A policy read from `policy.safetensors`.
+/// A policy read from `policy.safetensors`, and what it remembers of the episodes it plays.
 #[napi]
 pub struct NativePolicy {
     actor: Actor,
-    scratch: Scratch,
+    player: Player,
     /// Result of `act`, kept so that a call allocates in JavaScript only.
     actions: Vec<f32>,
 }
@@ -24,8 +24,8 @@ impl NativePolicy {
     #[napi]
     pub fn load(path: String) -> Result<NativePolicy> {
         let actor = guard(|| Ok(Actor::load(Path::new(&path))?))?;
-        let scratch = actor.scratch();
-        Ok(NativePolicy { actor, scratch, actions: Vec::new() })
+        let player = actor.play();
+        Ok(NativePolicy { actor, player, actions: Vec::new() })
     }
 
     /// Entries `S` of an observation.
@@ -43,29 +43,77 @@ impl NativePolicy {
     /// What the file says about its origin, as JSON.
     #[napi(getter)]
     pub fn metadata(&self) -> Result<String> {
-        let text = serde_json::to_string(self.actor.metadata());
-        Ok(text.map_err(|error| Failure::new("Data", format!("metadata of the policy: {error}")))?)
+        json("metadata", serde_json::to_string(self.actor.metadata()))
     }
 
-    /// `n*S` observations to `n*A` actions. Throws with code `Shape` or `Data`.
+    /// What `set` can change, with the current values, as JSON: targets or limits the policy is conditioned on.
+    #[napi(getter)]
+    pub fn settings(&self) -> Result<String> {
+        json("settings", serde_json::to_string(self.actor.settings()))
+    }
+
+    /// Changes a setting and forgets all episodes. Throws with code `Data` if the policy has no such setting.
     #[napi]
-    pub fn act<'env>(&mut self, env: &'env Env, observations: Float32ArraySlice) -> Result<Float32ArraySlice<'env>> {
+    pub fn set(&mut self, name: String, value: f64) -> Result<()> {
+        guard(|| Ok(self.actor.set(&name, value)?))?;
+        self.player = self.actor.play();
+        Ok(())
+    }
+
+    /// Forgets the episodes of these rows; called before their first action of an episode.
+    #[napi]
+    pub fn reset(&mut self, rows: Vec<u32>) {
+        let rows: Vec<usize> = rows.into_iter().map(|row| row as usize).collect();
+        self.player.reset(&rows);
+    }
+
+    /// `n*S` observations to `n*A` actions. `rewards` and `costs`, each `n` or none, answer the previous actions; policies without memory
+    /// ignore them. Throws with code `Shape` or `Data`.
+    #[napi]
+    pub fn act<'env>(
+        &mut self,
+        env: &'env Env,
+        observations: Float32ArraySlice,
+        rewards: Option<Float32ArraySlice>,
+        costs: Option<Float32ArraySlice>,
+    ) -> Result<Float32ArraySlice<'env>> {
         let rows = observations.len() / self.actor.obs_dim();
         self.actions.resize(rows * self.actor.act_dim(), 0.0);
-        guard(|| Ok(self.actor.act(&observations, &mut self.actions, &mut self.scratch)?))?;
+        let turn = turn(&observations, rewards.as_deref(), costs.as_deref());
+        guard(|| Ok(self.player.act(turn, &mut self.actions)?))?;
         let actions = Float32ArraySlice::copy_from(env, &self.actions);
         Ok(actions.map_err(|error| Failure::new("Shape", error.reason))?)
     }
 
     /// As `act`, into an array of the caller; nothing is allocated.
     #[napi]
-    pub fn act_into(&mut self, observations: Float32ArraySlice, mut actions: Float32ArraySlice) -> Result<()> {
-        let (input, output) = (observations.as_ptr_range(), actions.as_ptr_range());
-        if !actions.is_empty() && input.start < output.end && output.start < input.end {
-            return Err(Failure::new("Shape", "actions: shares memory with observations; give another array").into());
+    pub fn act_into(
+        &mut self,
+        observations: Float32ArraySlice,
+        mut actions: Float32ArraySlice,
+        rewards: Option<Float32ArraySlice>,
+        costs: Option<Float32ArraySlice>,
+    ) -> Result<()> {
+        let output = actions.as_ptr_range();
+        let inputs = [Some(&observations), rewards.as_ref(), costs.as_ref()];
+        for (name, input) in ["observations", "rewards", "costs"].iter().zip(inputs) {
+            let Some(input) = input.map(|array| array.as_ptr_range()) else { continue };
+            if input.start < output.end && output.start < input.end {
+                let text = format!("actions: shares memory with {name}; give another array");
+                return Err(Failure::new("Shape", text).into());
+            }
         }
         // SAFETY: JavaScript waits for this call, and the check above leaves no second view of these bytes in it.
         let actions = unsafe { actions.as_mut() };
-        Ok(guard(|| Ok(self.actor.act(&observations, actions, &mut self.scratch)?))?)
+        let turn = turn(&observations, rewards.as_deref(), costs.as_deref());
+        Ok(guard(|| Ok(self.player.act(turn, actions)?))?)
     }
+}
+
+fn turn<'a>(observations: &'a [f32], rewards: Option<&'a [f32]>, costs: Option<&'a [f32]>) -> Turn<'a> {
+    Turn { observations, rewards: rewards.unwrap_or_default(), costs: costs.unwrap_or_default() }
+}
+
+fn json(what: &str, text: serde_json::Result<String>) -> Result<String> {
+    Ok(text.map_err(|error| Failure::new("Data", format!("{what} of the policy: {error}")))?)
 }

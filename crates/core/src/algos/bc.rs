@@ -70,7 +70,7 @@ impl Cloning {
     }
 
     fn policies(&self) -> Vec<NamedPolicy> {
-        vec![NamedPolicy { name: "last", policy: self.policy.averaged() }]
+        vec![NamedPolicy::new("last", self.policy.averaged())]
     }
 }
 

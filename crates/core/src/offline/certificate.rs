@@ -37,9 +37,10 @@ pub struct Evidence {
     pub fqe: Option<FqeEstimate>,
 }
 
-/// Writes the certificate. `policies` holds the shipped policy first; `diagnostics` comes from the algorithm.
+/// Writes the certificate. `policies` holds the shipped policy first, which `remembers` or not; `diagnostics` comes from the algorithm.
 pub fn certify(
     policies: &[(&'static str, Evidence)],
+    remembers: bool,
     auditor: &Judge,
     data: &Dataset,
     run: &RunConfig,
@@ -60,7 +61,7 @@ pub fn certify(
     let mut certificate = json!({
         "verdict": if certified { "certified" } else { "not certified" },
         "reasons": reasons,
-        "notes": notes(shipped, data, run),
+        "notes": notes(shipped, remembers, data, run),
         "cost_limit": run.cost_limit,
         "margin": run.certificate_margin,
         "estimates": evidence(shipped, run),
@@ -106,19 +107,23 @@ fn refusals(shipped: &Evidence, auditor: &Judge, run: &RunConfig) -> Vec<String>
 }
 
 /// Things a user should know that do not decide.
-fn notes(shipped: &Evidence, data: &Dataset, run: &RunConfig) -> Vec<String> {
+fn notes(shipped: &Evidence, remembers: bool, data: &Dataset, run: &RunConfig) -> Vec<String> {
+    let mut notes = Vec::new();
+    if remembers && run.fqe_steps > 0 {
+        notes.push("no fitted Q evaluation: the policy's actions depend on the course of the episode".into());
+    }
     let safe: Vec<f64> =
         data.episodes.iter().filter(|e| e.complete && e.cost <= run.cost_limit).map(|e| e.ret).collect();
-    let Some(model) = &shipped.model_rollout else { return Vec::new() };
+    let Some(model) = &shipped.model_rollout else { return notes };
     if safe.is_empty() {
-        return vec!["no logged episode is within the limit".into()];
+        notes.push("no logged episode is within the limit".into());
+        return notes;
     }
     let mean = safe.iter().sum::<f64>() / safe.len() as f64;
     if model.ret < mean && model.upper(run.certificate_k) <= run.cost_limit {
-        vec![format!("safe but of little use? estimated return {:.1} is below the mean {mean:.1} of the logged episodes within the limit", model.ret)]
-    } else {
-        Vec::new()
+        notes.push(format!("safe but of little use? estimated return {:.1} is below the mean {mean:.1} of the logged episodes within the limit", model.ret));
     }
+    notes
 }
 
 fn evidence(found: &Evidence, run: &RunConfig) -> Value {

@@ -9,6 +9,7 @@ use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::Head;
 use crate::optim::cosine;
+use crate::policy::{Player, Turn};
 use crate::rng::Rng;
 use crate::run::RunConfig;
 use drcorl_data::Episode;
@@ -180,18 +181,23 @@ impl Dynamics {
         }
     }
 
-    /// Episodes of full length from the states in rows `starts [N]` under `act`, in every member.
+    /// Number of members E.
+    pub fn members(&self) -> i64 {
+        self.members
+    }
+
+    /// Episodes of full length from the states in rows `starts [N]` under a policy, in every member.
     pub fn rollout(
         &mut self,
         data: &Dataset,
         starts: &Tensor,
         cancel: &AtomicBool,
-        mut act: impl FnMut(&Tensor) -> Tensor,
+        player: &mut dyn Player,
     ) -> Result<RolloutEstimate> {
         let episodes = starts.size()[0];
         let initial = data.gather(starts).observation().contiguous();
         let Sums { returns, costs, clipped } =
-            self.simulate(&initial, data.episode_length, cancel, |observation, _| (act(observation), None))?;
+            self.simulate(&initial, data.episode_length, cancel, |turn, _| (player.act(turn), None))?;
         let per_member = |total: &Tensor| total.view([episodes, self.members]).mean_dim(0i64, false, Kind::Double);
         let spread = |means: &Tensor| if self.members > 1 { means.std(true).double_value(&[]) } else { 0.0 };
         let (cost_means, return_means) = (per_member(&costs), per_member(&returns));
@@ -204,32 +210,34 @@ impl Dynamics {
         })
     }
 
-    /// Undiscounted sums over `length` steps from `initial [N,S]`. `act` sees `[N*E,S]` and the time and gives actions `[N*E,A]` and, where
+    /// Undiscounted sums over `length` steps from `initial [N,S]`. `act` sees a turn of N*E rows and the time and gives actions `[N*E,A]` and, where
     /// ends are known and not predicted, which rows are still under way, `[N*E,1]`.
     fn simulate(
         &mut self,
         initial: &Tensor,
         length: usize,
         cancel: &AtomicBool,
-        mut act: impl FnMut(&Tensor, usize) -> (Tensor, Option<Tensor>),
+        mut act: impl FnMut(&Turn<'_>, usize) -> (Tensor, Option<Tensor>),
     ) -> Result<Sums> {
         let mut observation = initial.repeat_interleave_self_int(self.members, 0i64, None);
         let rows = observation.size()[0];
         let mut alive = Tensor::ones([rows, 1], (Kind::Float, initial.device()));
         let (mut returns, mut costs) = (alive.zeros_like(), alive.zeros_like());
+        let (mut reward, mut cost) = (alive.zeros_like(), alive.zeros_like());
         let mut clipped = Tensor::zeros([1], (Kind::Float, initial.device()));
         for time in 0..length {
             if cancel.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
-            let (action, under_way) = act(&observation, time);
+            let turn = Turn { observation: &observation, reward: &reward, cost: &cost };
+            let (action, under_way) = act(&turn, time);
             let known_ends = under_way.is_some();
             alive = under_way.unwrap_or(alive);
             let predicted = self.predict(&observation, &action);
             returns += &predicted.reward * &alive;
             costs += &predicted.cost * &alive;
             clipped += predicted.clipped;
-            observation = predicted.next;
+            (observation, reward, cost) = (predicted.next, predicted.reward, predicted.cost);
             if self.terminates && !known_ends {
                 alive *= 1.0 - predicted.terminal;
             }

@@ -57,7 +57,7 @@ impl Fqe {
     }
 
     /// Step `step` of `steps`. Returns the loss.
-    pub fn step(&mut self, step: u64, steps: u64, policy: &FrozenPolicy, data: &Dataset, rng: &mut Rng) -> f64 {
+    pub fn step(&mut self, step: u64, steps: u64, policy: &dyn FrozenPolicy, data: &Dataset, rng: &mut Rng) -> f64 {
         let batch = data.sample(BATCH, rng);
         let rows = batch.len();
         let warm = (step as f64) < WARM_SHARE * steps as f64;
@@ -81,7 +81,7 @@ impl Fqe {
     }
 
     /// Mean over initial states, in units of an episode.
-    pub fn estimate(&mut self, policy: &FrozenPolicy, data: &Dataset) -> FqeEstimate {
+    pub fn estimate(&mut self, policy: &dyn FrozenPolicy, data: &Dataset) -> FqeEstimate {
         let observation = data.gather(&data.starts()).observation();
         let values = self.head.evaluate_target(&Tensor::cat(&[policy.act(&observation), observation], 1));
         let members =

@@ -11,7 +11,7 @@ pub use fqe::{Fqe, FqeEstimate};
 use crate::checkpoint::State;
 use crate::dataset::Dataset;
 use crate::error::Result;
-use crate::policy::FrozenPolicy;
+use crate::policy::{FrozenPolicy, Player};
 use crate::rng::Rng;
 use crate::run::RunConfig;
 use std::sync::atomic::AtomicBool;
@@ -73,27 +73,30 @@ impl Judge {
         self.validity.as_ref().is_some_and(|validity| validity.valid)
     }
 
-    /// Rolls `act: [B,S] -> [B,A]` out from `count` of the run's initial states (all of them if `None`).
+    /// Rolls a policy out from `count` of the run's initial states (all of them if `None`). The policy plays in every
+    /// member of the ensemble: row b*E+e is start b in member e.
     pub fn rollout(
         &mut self,
         data: &Dataset,
         count: Option<usize>,
         cancel: &AtomicBool,
-        act: impl FnMut(&Tensor) -> Tensor,
+        player: &mut dyn Player,
     ) -> Result<Option<RolloutEstimate>> {
         let total = self.starts.size()[0];
         let starts = self.starts.narrow(0, 0, count.map_or(total, |n| (n as i64).min(total)));
-        self.dynamics.as_mut().map(|dynamics| dynamics.rollout(data, &starts, cancel, act)).transpose()
+        self.dynamics.as_mut().map(|dynamics| dynamics.rollout(data, &starts, cancel, player)).transpose()
     }
 
     /// [`Judge::rollout`] of a frozen policy from all initial states.
     pub fn estimate(
         &mut self,
         data: &Dataset,
-        policy: &FrozenPolicy,
+        policy: &dyn FrozenPolicy,
         cancel: &AtomicBool,
     ) -> Result<Option<RolloutEstimate>> {
-        self.rollout(data, None, cancel, |observation| policy.act(observation))
+        let members = self.dynamics.as_ref().map_or(0, Dynamics::members);
+        let mut player = policy.start(self.starts.size()[0] * members);
+        self.rollout(data, None, cancel, player.as_mut())
     }
 
     /// Saves or restores everything.

@@ -99,38 +99,48 @@ fn runs_repeat_and_resume_bit_by_bit() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// U28: the policy file holds the policy that was judged: writing it twice, and after a reload, gives the same bytes.
+/// U28: for every algorithm, the policy file holds the policy that was judged: it is the same after a reload, and the actor, which knows
+/// no tensor library, acts as the judged tensors do, alone and in a batch, and stays in the logged box.
 #[test]
 fn the_stored_policy_is_the_judged_one() {
     let folder = folder("policy");
-    let mut trainer = Trainer::new(columns(), &brief("drcorl", 0)).unwrap();
-    finish(&mut trainer);
-    trainer.write_policies(&folder).unwrap();
-    let first = std::fs::read(folder.join("policy.safetensors")).unwrap();
-    let path = folder.join("c.safetensors");
-    trainer.save(&path).unwrap();
-    let resumed = Trainer::resume(columns(), &path).unwrap();
-    assert_eq!(resumed.certificate(), trainer.certificate());
-    resumed.write_policies(&folder).unwrap();
-    assert_eq!(first, std::fs::read(folder.join("policy.safetensors")).unwrap());
-    // The actor, which knows no tensor library, acts as the judged tensors do and stays in the logged box.
-    let actor = drcorl_actor::Actor::from_bytes(&first).unwrap();
-    let data = columns();
-    let mut actions = vec![0f32; data.len() * 2];
-    actor.act(&data.observations, &mut actions, &mut actor.scratch()).unwrap();
-    let dataset = &resumed.data;
-    let _no_grad = tch::no_grad_guard();
-    let rows = tch::Tensor::arange(dataset.len(), (tch::Kind::Int64, tch::Device::Cpu));
-    let judged = resumed.algorithm.policies()[0].policy.act(&dataset.gather(&rows).observation());
-    let (low, high) = (&dataset.normalizer.action_low, &dataset.normalizer.action_high);
-    for (i, &action) in actions.iter().enumerate() {
-        let (row, column) = (i / 2, i % 2);
-        let unit = judged.double_value(&[row as i64, column as i64]);
-        let expected = f64::from(low[column]) + (unit + 1.0) / 2.0 * f64::from(high[column] - low[column]);
-        assert!((f64::from(action) - expected).abs() < 1e-5);
-        assert!((low[column]..=high[column]).contains(&action));
+    for entry in REGISTRY {
+        let mut trainer = Trainer::new(columns(), &brief(entry.name, 0)).unwrap();
+        finish(&mut trainer);
+        trainer.write_policies(&folder).unwrap();
+        let first = std::fs::read(folder.join("policy.safetensors")).unwrap();
+        let path = folder.join("c.safetensors");
+        trainer.save(&path).unwrap();
+        let resumed = Trainer::resume(columns(), &path).unwrap();
+        assert_eq!(resumed.certificate(), trainer.certificate());
+        resumed.write_policies(&folder).unwrap();
+        assert_eq!(first, std::fs::read(folder.join("policy.safetensors")).unwrap(), "{}", entry.name);
+        stored_equals_judged(&first, &resumed, entry.name);
     }
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+fn stored_equals_judged(file: &[u8], trainer: &Trainer, name: &str) {
+    let actor = drcorl_actor::Actor::from_bytes(file).unwrap();
+    let observations = columns().observations.clone();
+    let mut actions = vec![0f32; observations.len() / 3 * 2];
+    actor.play().act(drcorl_actor::Turn::first(&observations), &mut actions).unwrap();
+    let mut alone = vec![0f32; 2];
+    for (observation, action) in observations.chunks(3).zip(actions.chunks(2)) {
+        actor.play().act(drcorl_actor::Turn::first(observation), &mut alone).unwrap();
+        assert_eq!(action, alone, "{name}");
+    }
+    let _no_grad = tch::no_grad_guard();
+    let dataset = &trainer.data;
+    let rows = tch::Tensor::arange(dataset.len(), (tch::Kind::Int64, tch::Device::Cpu));
+    let judged = trainer.algorithm.policies()[0].policy.act(&dataset.gather(&rows).observation());
+    let judged = Vec::<f32>::try_from(judged.contiguous().view([-1])).unwrap();
+    let (low, high) = (&dataset.normalizer.action_low, &dataset.normalizer.action_high);
+    for (i, (&action, unit)) in actions.iter().zip(judged).enumerate() {
+        let (low, high) = (low[i % 2], high[i % 2]);
+        assert!((action - (low + (unit + 1.0) / 2.0 * (high - low))).abs() < 1e-5, "{name}");
+        assert!((low..=high).contains(&action), "{name}");
+    }
 }
 
 #[test]

@@ -31,8 +31,9 @@ impl Drcorl {
         }
         let policy = &mut self.policy;
         let count = Some(self.config.gate_rollouts);
-        let model =
-            context.judge.rollout(context.data, count, context.cancel, |observation| policy.act(observation))?;
+        let model = context
+            .judge
+            .rollout(context.data, count, context.cancel, &mut |observation: &Tensor| policy.act(observation))?;
         let upper = model.map_or(f64::MAX, |model| model.upper(context.run.certificate_k));
         Ok(match self.config.gate {
             Gate::Max => upper.max(critics(self, context)),
@@ -68,7 +69,9 @@ impl Drcorl {
         let run = context.run;
         let model = if context.judge.valid() {
             let count = Some(self.config.gate_rollouts);
-            context.judge.rollout(context.data, count, context.cancel, |observation| averaged.act(observation))?
+            context
+                .judge
+                .rollout(context.data, count, context.cancel, &mut |observation: &Tensor| averaged.act(observation))?
         } else {
             None
         };
@@ -93,7 +96,7 @@ impl Drcorl {
     /// The cost critics on all three sets of states.
     pub(super) fn estimates_on_all_sets(
         &mut self,
-        policy: &FrozenPolicy,
+        policy: &dyn FrozenPolicy,
         context: &mut Context<'_>,
     ) -> CriticEstimates {
         let mut on = |set: GateStates| {
@@ -110,7 +113,7 @@ impl Drcorl {
     }
 
     /// What only the algorithm knows, for the certificate: gate, branches, distance to the data, the selected candidate.
-    pub(super) fn report(&mut self, policy: &FrozenPolicy, context: &mut Context<'_>) -> Map<String, Value> {
+    pub(super) fn report(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Map<String, Value> {
         let fell_back = self.config.gate != Gate::CriticUcb && !context.judge.valid();
         let used = if fell_back { Gate::CriticUcb } else { self.config.gate };
         let reason = fell_back.then(|| {
@@ -129,7 +132,7 @@ impl Drcorl {
     }
 
     /// How far the policy is from the logged actions: plainly, and by the score residual in units of its pull kappa.
-    fn distance(&mut self, policy: &FrozenPolicy, context: &mut Context<'_>) -> Value {
+    fn distance(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Value {
         const DRAWS: i64 = 32;
         const ROWS: usize = 256;
         let batch = context.data.sample(REPORT_ROWS, context.rng);

@@ -31,7 +31,7 @@ use crate::lagrange::{infinite_horizon_threshold, Pid, PidConfig};
 use crate::nn::score_net::ScoreNetShape;
 use crate::offline::CriticEstimates;
 use crate::optim::cosine;
-use crate::policy::{FrozenPolicy, Policy};
+use crate::policy::{FrozenMlp, FrozenPolicy, Policy};
 use crate::run::RunConfig;
 use config::DrcorlConfig;
 use options::{Adaptation, BehaviorData, CostStep, Gate, RewardScaling};
@@ -77,7 +77,7 @@ struct BranchCounts {
 
 /// The best averaged policy so far by the offline estimate.
 struct Selected {
-    policy: FrozenPolicy,
+    policy: FrozenMlp,
     found: bool,
     step: u64,
     ret: f64,
@@ -438,18 +438,18 @@ impl Algorithm for Drcorl {
     }
 
     fn policies(&self) -> Vec<NamedPolicy> {
-        let mut policies = vec![NamedPolicy { name: "averaged", policy: self.policy.averaged() }];
+        let mut policies = vec![NamedPolicy::new("averaged", self.policy.averaged())];
         if self.selected.found {
-            policies.push(NamedPolicy { name: "selected", policy: self.selected.policy.duplicate() });
+            policies.push(NamedPolicy::new("selected", self.selected.policy.duplicate()));
         }
         policies
     }
 
-    fn critic_estimates(&mut self, policy: &FrozenPolicy, context: &mut Context<'_>) -> Option<CriticEstimates> {
+    fn critic_estimates(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Option<CriticEstimates> {
         Some(self.estimates_on_all_sets(policy, context))
     }
 
-    fn diagnostics(&mut self, policy: &FrozenPolicy, context: &mut Context<'_>) -> Map<String, Value> {
+    fn diagnostics(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Map<String, Value> {
         self.report(policy, context)
     }
 

@@ -67,7 +67,7 @@ fn outcome(trainer: &mut Trainer) -> (f64, f64, Value) {
     let mut rng = Rng::new(99, 0);
     let observations: Vec<f32> = (0..4000).map(|_| rng.unit()).collect();
     let mut actions = vec![0f32; 2000];
-    actor.act(&observations, &mut actions, &mut actor.scratch()).unwrap();
+    actor.play().act(drcorl_actor::Turn::first(&observations), &mut actions).unwrap();
     let mean = |f: fn(f64) -> f64| actions.iter().map(|&a| f(f64::from(a))).sum::<f64>() / 2000.0 * LENGTH as f64;
     (mean(|a| 1.0 + a), mean(|a| a.max(0.0)), trainer.certificate().unwrap())
 }
@@ -130,10 +130,9 @@ fn the_shipped_policy_is_the_running_average() {
     assert!(shipped.iter().zip(&expected).all(|(s, e)| (f64::from(*s) - e).abs() < 1e-5));
     while run.run(1000, &never).unwrap()["done"] != true {}
     run.write_policies(&folder).unwrap();
-    let actor = drcorl_actor::Actor::load(&folder.join("policy.safetensors")).unwrap();
-    assert_eq!(actor.metadata().get("name").map(String::as_str), Some("averaged"));
-    let first_row: Vec<f32> = actor.parts().layers[0].weight.iter().take(8).copied().collect();
-    assert_eq!(first_row, shipped[..8]);
+    let file = drcorl_actor::PolicyFile::load(&folder.join("policy.safetensors")).unwrap();
+    assert_eq!(file.metadata.get("name").map(String::as_str), Some("averaged"));
+    assert_eq!(file.tensors["actor.0.weight"].values[..8], shipped[..8]);
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -104,6 +104,7 @@ export class PythonEnv implements VecEnv {
     this.seeds = [...seeds]
     this.steps = 0
     await this.all(REQUEST.reset, Float64Array.from(seeds), (group, body) => {
+      requireLength(body, group.count * this.obsDim * 4)
       new Uint8Array(this.result.observations.buffer).set(body, group.first * this.obsDim * 4)
     })
     return this.result.observations
@@ -167,6 +168,7 @@ export class PythonEnv implements VecEnv {
     const { result, obsDim } = this
     const observations = count * obsDim * 4
     const floats = observations + count * 8
+    requireLength(body, floats + count)
     new Uint8Array(result.observations.buffer).set(body.subarray(0, observations), first * obsDim * 4)
     new Uint8Array(result.rewards.buffer).set(body.subarray(observations, observations + count * 4), first * 4)
     new Uint8Array(result.costs.buffer).set(body.subarray(observations + count * 4, floats), first * 4)
@@ -259,6 +261,11 @@ function environmentError(failure: WorkerFailure, where: string): DrcorlError {
     cause: failure,
     ...(trace.length === 0 ? {} : { hint: trace.join('\n  ') }),
   })
+}
+
+function requireLength(body: Buffer, bytes: number): void {
+  if (body.length === bytes) return
+  throw new WorkerFailure('protocol', `its process sent ${body.length} bytes where ${bytes} were due`)
 }
 
 function requireExpected({ name, id, expected }: PythonEnvSource, found: Specification): void {

@@ -129,7 +129,7 @@ export class Worker {
   /**
    * Sends a request. Calls must not overlap.
    *
-   * @returns the body of the reply; its memory may be reused by the next one.
+   * @returns the body of the reply.
    */
   call(kind: number, body: Uint8Array): Promise<Buffer> {
     if (this.failure !== undefined) return Promise.reject(this.failure)
@@ -187,6 +187,10 @@ export class Worker {
     if (frame.length < HEADER_BYTES + length) {
       this.received = [frame]
       return
+    }
+    // One reply a request: whatever follows it was not written by the server, or the server miscounted.
+    if (frame.length > HEADER_BYTES + length || this.pending === undefined) {
+      return this.stop(new WorkerFailure('protocol', `the process wrote ${frame.length} bytes, a reply has ${length}`))
     }
     this.received = []
     this.receivedBytes = 0

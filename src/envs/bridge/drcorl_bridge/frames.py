@@ -37,7 +37,9 @@ class Pipes:
         return None if body is None else (kind, body)
 
     def write(self, body, kind=OK):
-        self.write_frame(HEADER.pack(len(body), kind) + bytes(body))
+        """:param body: bytes, or an array, whose bytes are meant."""
+        content = bytes(body)
+        self.write_frame(HEADER.pack(len(content), kind) + content)
 
     def write_json(self, value, kind=OK):
         self.write(json.dumps(value).encode(), kind)

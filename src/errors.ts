@@ -10,6 +10,7 @@ export type ErrorCode =
   | 'Io'
   | 'Panic'
   | 'Addon'
+  | 'Environment'
   | 'Usage'
   | 'NotCertified'
   | 'Interrupted'

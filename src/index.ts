@@ -13,8 +13,11 @@ export {
   type LoadDatasetOptions,
   loadDataset,
 } from './data/dataset.js'
+export { type Environment, type OpenOptions, findEnvironment, openTask } from './data/environments.js'
 export { type Task, TASKS, recogniseTask } from './data/tasks.js'
 export type { EnvFactory, Feedback, Policy, StepResult, VecEnv } from './envs/env.js'
+export { type InstallOptions, type InstallResult, installEnvironments } from './envs/install.js'
+export { type PythonEnv, type PythonEnvOptions } from './envs/python.js'
 export { EMBEDDED_ENVS } from './envs/registry.js'
 export { type DatasetOptions, makeDataset } from './envs/scripted.js'
 export { DrcorlError, type ErrorCode } from './errors.js'

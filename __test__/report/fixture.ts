@@ -187,7 +187,9 @@ async function writeEvaluation(folder: string, options: FixtureOptions): Promise
   const measure = { costLimit: 10, scoreRange: score_range }
   const files = algorithm === 'drcorl' ? ['policy.safetensors', 'policy.selected.safetensors'] : ['policy.safetensors']
   const played = files.map((policy, index) => ({ policy, episodes: episodes(returns, costs, index) }))
-  const [main, selected] = played.map((one) => describe(one.policy, 'a'.repeat(64), one.episodes, 4000, measure))
+  const [main, selected] = played.map((one) =>
+    describe(one.policy, 'a'.repeat(64), one.episodes, { steps: 4000, seconds: 0.1 }, measure),
+  )
   const evaluation: Evaluation = {
     format: 'drcorl-evaluation/1',
     created: '2026-01-01T00:04:00.000Z',

@@ -10,6 +10,7 @@ import type { Arguments, Command, Output, Stream } from './command.js'
 import { benchmarkCommand } from './commands/benchmark.js'
 import { dataCommand } from './commands/data.js'
 import { demoCommand } from './commands/demo.js'
+import { envsCommand } from './commands/envs.js'
 import { evaluateCommand } from './commands/evaluate.js'
 import { infoCommand } from './commands/info.js'
 import { listCommand } from './commands/list.js'
@@ -20,6 +21,7 @@ import { normaliseFlags } from './parameters.js'
 const COMMANDS: readonly Command[] = [
   trainCommand,
   evaluateCommand,
+  envsCommand,
   dataCommand,
   listCommand,
   infoCommand,

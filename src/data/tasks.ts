@@ -7,6 +7,8 @@ export interface Task {
   suite: string
   /** Name of the official dataset file. */
   dataset_file: string
+  /** Id of the real environment in Gymnasium's registry, once its suite is imported; MetaDrive's is DSRL's own. */
+  simulator_id: string
   obs_dim: number
   act_dim: number
   /** Steps after which an episode is truncated. */
@@ -64,6 +66,9 @@ const TABLE = `
   harddense OfflineMetadrive-harddense-v0 metadrive SafeMetaDrive-harddense-v0-85-1000.hdf5 261 2 1000 15.386894226074219 486.63616943359375 0 84.76679229736328 10,20,40
 `
 
+/** `<environment>-<largest cost>-<trajectories>.hdf5`, DSRL's file names. */
+const FILE_NAME = /^(.+-v\d+)-\d+-\d+\.(?:hdf5|h5)$/
+
 export const TASKS: readonly Task[] = TABLE.trim().split('\n').map(readRow)
 
 function readRow(row: string): Task {
@@ -72,11 +77,10 @@ function readRow(row: string): Task {
   const [min_return = 0, max_return = 0, min_cost = 0, max_cost = 0] = rest.slice(3, 7).map(Number)
   const cost_limits = (rest[7] ?? '').split(',').map(Number)
   const range = { min_return, max_return, min_cost, max_cost }
-  return { task, env_id, suite, dataset_file, obs_dim, act_dim, episode_length, ...range, cost_limits }
+  // The files are named after the environments they were recorded in.
+  const simulator_id = FILE_NAME.exec(dataset_file)?.[1] ?? ''
+  return { task, env_id, suite, dataset_file, simulator_id, obs_dim, act_dim, episode_length, ...range, cost_limits }
 }
-
-/** `<environment>-<largest cost>-<trajectories>.hdf5`, DSRL's file names. */
-const FILE_NAME = /^(.+-v\d+)-\d+-\d+\.(?:hdf5|h5)$/
 
 /**
  * The task a DSRL file name speaks of, or undefined. The two numbers in the name may differ from the official file's:
@@ -84,5 +88,5 @@ const FILE_NAME = /^(.+-v\d+)-\d+-\d+\.(?:hdf5|h5)$/
  */
 export function recogniseTask(path: string): Task | undefined {
   const environment = FILE_NAME.exec(basename(path))?.[1]
-  return TASKS.find((task) => FILE_NAME.exec(task.dataset_file)?.[1] === environment)
+  return TASKS.find((task) => task.simulator_id === environment)
 }

@@ -19,21 +19,23 @@ export interface StepResult {
   terminated: Uint8Array
   /** [N], 1 where the episode was cut at its step limit. */
   truncated: Uint8Array
+  /** Rows that were really stepped, where rows that have ended rest; left out where all N were. */
+  stepped?: number
 }
 
 /**
  * N environments of one task.
  *
- * A row that has ended (terminated or truncated) may be reset by the environment or may go on; its later values mean
+ * A row that has ended (terminated or truncated) may be reset by the environment, go on or rest; its later values mean
  * nothing until the next `reset`. The arrays a call returns belong to the environment and may be overwritten by the
  * next call: copy what must be kept.
  */
 export interface VecEnv {
-  /** Name in the registry, for example `point-circle`. */
+  /** Name in messages and results, for example `point-circle` or `BallCircle`. */
   readonly id: string
   /** S, length of one observation. */
   readonly obsDim: number
-  /** A, length of one action; every action component lies in [-1, 1] and is clamped there by the environment. */
+  /** A, length of one action, in the environment's own units, [-1, 1] in every task here; it clips to its box itself. */
   readonly actDim: number
   /** Steps after which an episode is truncated. */
   readonly maxEpisodeSteps: number
@@ -82,5 +84,5 @@ export interface Policy {
   act(observations: Float32Array, feedback: Feedback): MaybePromise<Float32Array>
 }
 
-/** Makes an environment of `numEnvs` rows. */
-export type EnvFactory = (numEnvs: number) => VecEnv
+/** Makes an environment of `numEnvs` rows. Aborting the signal ends one that runs in other processes, also inside a call. */
+export type EnvFactory = (numEnvs: number, signal?: AbortSignal) => MaybePromise<VecEnv>

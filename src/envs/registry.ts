@@ -1,5 +1,5 @@
 import { type DrawGuidance, drawCircleGuidance, drawRunGuidance } from './controllers.js'
-import type { EnvFactory } from './env.js'
+import type { VecEnv } from './env.js'
 import { pointCircle, pointCircleTask } from './point-circle.js'
 import type { PointTask } from './point-mass.js'
 import { pointRun, pointRunTask } from './point-run.js'
@@ -16,7 +16,7 @@ export interface ScoreRange {
 export interface EmbeddedEnv {
   id: string
   summary: string
-  make: EnvFactory
+  make: (numEnvs: number) => VecEnv
   task: PointTask
   guidance: DrawGuidance
   /** Scripted episodes with a higher cost or a negative return are left out, as in DSRL's files. */

@@ -1,11 +1,12 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../errors.js'
-import type { EnvFactory, Policy } from '../envs/env.js'
-import { EMBEDDED_ENVS, type ScoreRange, findEnv } from '../envs/registry.js'
+import { type Environment, type OpenOptions, findEnvironment, findTask, suiteOf } from '../data/environments.js'
+import type { EnvFactory, Policy, VecEnv } from '../envs/env.js'
+import { EMBEDDED_ENVS, type ScoreRange } from '../envs/registry.js'
 import { sha256File, writeAtomic, writeJson } from '../files.js'
-import { RUN_FILES, exists, readRecord } from '../train/run-folder.js'
+import { RUN_FILES, type RunRecord, exists, readRecord } from '../train/run-folder.js'
 import { loadPolicy } from './policy.js'
-import { type EpisodeResult, rollout } from './rollout.js'
+import { type EpisodeResult, type RolloutProgress, rollout } from './rollout.js'
 import { COST_CONVENTIONS, type CostConvention, normalizeCost, normalizeReward } from './score.js'
 import { type Statistics, summarize } from './statistics.js'
 
@@ -31,6 +32,8 @@ export interface PolicyEvaluation {
   /** Mean cost <= limit; null without a limit. */
   safe: boolean | null
   environment_steps: number
+  /** Environment steps a second while playing, the policy's time included and the opening of the environment not. */
+  steps_per_second: number
 }
 
 /** `evaluation.json`. */
@@ -47,12 +50,12 @@ export interface Evaluation extends PolicyEvaluation {
   wall_seconds: number
 }
 
-export interface EvaluateOptions {
+export interface EvaluateOptions extends OpenOptions {
   /** Run folder: its policies, environment and cost limit are used, and the result is written into it. */
   run?: string | undefined
   /** A policy, or the path of a policy file; without `run`. */
   policy?: Policy | string | undefined
-  /** Name of an embedded environment, or a factory; default the one the run's data came from. */
+  /** Embedded environment, DSRL task, `module:Id`, or a factory; default that of the run's data. */
   env?: string | EnvFactory | undefined
   /** Default 20. */
   episodes?: number | undefined
@@ -61,6 +64,15 @@ export interface EvaluateOptions {
   /** Default the run's. */
   costLimit?: number | undefined
   signal?: AbortSignal | undefined
+  onProgress?: ((progress: EvaluationProgress) => void) | undefined
+}
+
+export interface EvaluationProgress extends RolloutProgress {
+  policy: string
+  /** Episodes to play with this policy. */
+  of: number
+  steps_per_second: number
+  eta_seconds: number
 }
 
 export interface EvaluationResult {
@@ -74,25 +86,26 @@ const DEFAULT_EPISODES = 20
 const MOST_ROWS = 64
 
 /**
- * Plays episodes and measures return and cost. With `run`, evaluation.json and episodes.csv are written into the folder.
+ * Plays episodes and measures return and cost. With `run`, evaluation.json and the list of episodes, as CSV
+ * and JSON, are written into the folder.
  *
- * @throws DrcorlError `Usage`, `Config`, `Io`, `Data` or `Shape` (exit status 2) for bad input, `Cancelled` after the signal.
+ * @throws DrcorlError `Usage`, `Config`, `Io`, `Data` or `Shape` (exit status 2) for bad input, `Environment` where a real
+ *   environment is missing or fails, `Cancelled` after the signal.
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluationResult> {
   const started = performance.now()
   const plan = await makePlan(options)
-  const measured: { result: PolicyEvaluation; episodes: EpisodeResult[] }[] = []
-  for (const policy of plan.policies) measured.push(await measure(policy, plan, options.signal))
+  const { env, measured } = await playAll(plan, options)
   const [main, selected] = measured
   if (main === undefined) throw new DrcorlError('Usage', 'there is no policy to evaluate')
   const evaluation: Evaluation = {
     format: EVALUATION_FORMAT,
     created: new Date().toISOString(),
     ...main.result,
-    env: plan.envName,
+    env,
     seed: plan.seed,
     cost_limit: plan.costLimit,
-    score_range: plan.scoreRange,
+    score_range: scoreRange(plan.environment.score_range),
     selected: selected?.result ?? null,
     wall_seconds: (performance.now() - started) / 1000,
   }
@@ -100,6 +113,7 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationResu
   if (options.run !== undefined) {
     await writeJson(join(options.run, RUN_FILES.evaluation), evaluation)
     await writeAtomic(join(options.run, RUN_FILES.episodes), episodesCsv(episodes))
+    await writeJson(join(options.run, RUN_FILES.episodesJson), episodes)
   }
   return { evaluation, episodes }
 }
@@ -112,12 +126,15 @@ interface NamedPolicy {
 
 interface Plan {
   policies: NamedPolicy[]
-  make: EnvFactory
-  envName: string
+  environment: Pick<Environment, 'make' | 'score_range'>
   episodes: number
   seed: number
   costLimit: number | null
-  scoreRange: ScoreRange | null
+}
+
+interface Measured {
+  result: PolicyEvaluation
+  episodes: EpisodeResult[]
 }
 
 async function makePlan(options: EvaluateOptions): Promise<Plan> {
@@ -125,40 +142,65 @@ async function makePlan(options: EvaluateOptions): Promise<Plan> {
     throw new DrcorlError('Usage', 'evaluate needs a run folder or a policy, one of the two')
   }
   const record = options.run === undefined ? null : await readRecord(options.run)
-  const asked = options.env ?? record?.task?.env
-  if (asked === undefined || asked === null) throw noEnvironment(record?.dataset.source)
-  const embedded = typeof asked === 'string' ? findEnv(asked) : undefined
-  if (typeof asked === 'string' && embedded === undefined) throw unknownEnvironment(asked)
-  const make = typeof asked === 'string' ? embedded!.make : asked
+  const asked = options.env ?? (record === null ? undefined : environmentOf(record))
+  if (asked === undefined) throw noEnvironment(record?.dataset.source)
+  const environment =
+    typeof asked === 'string' ? findEnvironment(asked, options) : { make: asked, score_range: scoreRange(record?.task) }
   const recorded = record?.run['cost_limit']
   const limit = options.costLimit ?? (typeof recorded === 'number' ? recorded : null)
   return {
     policies: options.run === undefined ? [await namePolicy(options.policy!)] : await runPolicies(options.run),
-    make,
-    envName: embedded?.id ?? make(1).id,
+    environment,
     episodes: requireWhole('episodes', options.episodes ?? DEFAULT_EPISODES, 1),
     seed: requireWhole('seed', options.seed ?? 0, 0),
     costLimit: limit === null ? null : requireLimit(limit),
-    scoreRange: embedded?.score_range ?? record?.task ?? null,
+  }
+}
+
+/** The environment a run's data came from, where this version can play it. */
+export function environmentOf({ task }: RunRecord): string | undefined {
+  if (task === null) return undefined
+  if (task.env !== null) return task.env
+  const dsrl = findTask(task.task)
+  return dsrl === undefined || suiteOf(dsrl) === undefined ? undefined : dsrl.task
+}
+
+/** Plays every policy in the same environments: opening them takes longer than many an episode. */
+async function playAll(plan: Plan, options: EvaluateOptions): Promise<{ env: string; measured: Measured[] }> {
+  const env = await plan.environment.make(Math.min(plan.episodes, MOST_ROWS), options.signal)
+  try {
+    const measured: Measured[] = []
+    for (const policy of plan.policies) measured.push(await measure(policy, env, plan, options))
+    return { env: env.id, measured }
+  } finally {
+    await env.close?.()
   }
 }
 
 async function measure(
   { policy, name, sha256 }: NamedPolicy,
-  plan: Plan,
-  signal: AbortSignal | undefined,
-): Promise<{ result: PolicyEvaluation; episodes: EpisodeResult[] }> {
-  const env = plan.make(Math.min(plan.episodes, MOST_ROWS))
-  try {
-    const { episodes, seed } = plan
-    const played = await rollout(policy, env, { episodes, seed, signal })
-    return {
-      result: describe(name, sha256, played.episodes, played.environment_steps, plan),
-      episodes: played.episodes,
-    }
-  } finally {
-    await env.close?.()
+  env: VecEnv,
+  { episodes, seed, costLimit, environment }: Plan,
+  { signal, onProgress }: EvaluateOptions,
+): Promise<Measured> {
+  const start = performance.now()
+  const seconds = (): number => (performance.now() - start) / 1000
+  const tell = (progress: RolloutProgress): void => {
+    const steps_per_second = progress.environment_steps / seconds()
+    const eta_seconds = (seconds() * (1 - progress.share)) / progress.share
+    onProgress?.({ ...progress, policy: name, of: episodes, steps_per_second, eta_seconds })
   }
+  const played = await rollout(policy, env, { episodes, seed, signal, onProgress: tell })
+  const cost = { steps: played.environment_steps, seconds: seconds() }
+  const judged = { costLimit, scoreRange: scoreRange(environment.score_range) }
+  return { result: describe(name, sha256, played.episodes, cost, judged), episodes: played.episodes }
+}
+
+/** Those four numbers alone, of whatever holds them. */
+function scoreRange(task: ScoreRange | null | undefined): ScoreRange | null {
+  if (task === null || task === undefined) return null
+  const { min_return, max_return, min_cost, max_cost } = task
+  return { min_return, max_return, min_cost, max_cost }
 }
 
 /** Turns episodes into the numbers that are reported. */
@@ -166,7 +208,7 @@ export function describe(
   policy: string,
   sha256: string | null,
   episodes: readonly EpisodeResult[],
-  environmentSteps: number,
+  spent: { steps: number; seconds: number },
   { costLimit, scoreRange }: { costLimit: number | null; scoreRange: ScoreRange | null },
 ): PolicyEvaluation {
   const ret = summarize(episodes.map((episode) => episode.return))
@@ -184,7 +226,8 @@ export function describe(
     normalized_cost: costLimit === null ? null : normalizedCosts(cost.mean, costLimit),
     within_limit: within === null ? null : { episodes: within, share: within / episodes.length },
     safe: costLimit === null ? null : cost.mean <= costLimit,
-    environment_steps: environmentSteps,
+    environment_steps: spent.steps,
+    steps_per_second: spent.steps / spent.seconds,
   }
 }
 
@@ -225,12 +268,9 @@ async function namePolicy(policy: Policy | string): Promise<NamedPolicy> {
 function noEnvironment(source: string | undefined): DrcorlError {
   const known = EMBEDDED_ENVS.map((env) => env.id).join(', ')
   const which = source === undefined ? 'no environment is named' : `no environment is known for the data ${source}`
-  return new DrcorlError('Usage', `${which}; embedded environments: ${known}`, { hint: 'name one with --env' })
-}
-
-function unknownEnvironment(name: string): DrcorlError {
-  const known = EMBEDDED_ENVS.map((env) => env.id).join(', ')
-  return new DrcorlError('Usage', `unknown environment "${name}"; known: ${known}`)
+  return new DrcorlError('Usage', `${which}; embedded environments: ${known}`, {
+    hint: 'name a task with --task, or an environment with --env (see: npx drcorl envs list)',
+  })
 }
 
 function requireWhole(name: string, value: number, least: number): number {

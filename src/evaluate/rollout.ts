@@ -17,8 +17,17 @@ export interface EpisodeResult {
 
 export interface Rollout {
   episodes: EpisodeResult[]
-  /** Rows stepped, those that had already ended included: what the environment really executed. */
+  /** What the environment really executed: rows that have ended are included where it goes on stepping them. */
   environment_steps: number
+}
+
+/** Where a rollout stands, told after every step of the N rows. */
+export interface RolloutProgress {
+  /** Episodes that have ended. */
+  episodes: number
+  environment_steps: number
+  /** Share of the longest possible course, 0 to 1: episodes that end early make it jump. */
+  share: number
 }
 
 export interface RolloutOptions {
@@ -27,6 +36,7 @@ export interface RolloutOptions {
   /** Episode i is reset with seed + i; default 0. */
   seed?: number
   signal?: AbortSignal | undefined
+  onProgress?: ((progress: RolloutProgress) => void) | undefined
 }
 
 /**
@@ -37,13 +47,20 @@ export interface RolloutOptions {
  *   answers with something that is no number, `Cancelled` after the signal.
  */
 export async function rollout(policy: Policy, env: VecEnv, options: RolloutOptions = {}): Promise<Rollout> {
-  const { episodes = env.numEnvs, seed = 0, signal } = options
+  const { episodes = env.numEnvs, seed = 0, signal, onProgress } = options
   requireFit(policy, env)
   const played: Rollout = { episodes: [], environment_steps: 0 }
   while (played.episodes.length < episodes) {
     const first = played.episodes.length
-    const round = await playRound(policy, env, seed + first, signal)
-    played.environment_steps += round.steps * env.numEnvs
+    const rows = Math.min(env.numEnvs, episodes - first)
+    const tell = (step: number, ended: number, stepped: number): void =>
+      onProgress?.({
+        episodes: first + Math.min(ended, rows),
+        environment_steps: played.environment_steps + stepped,
+        share: (first + rows * (ended === env.numEnvs ? 1 : step / env.maxEpisodeSteps)) / episodes,
+      })
+    const round = await playRound(policy, env, seed + first, { signal, tell })
+    played.environment_steps += round.stepped
     for (const episode of round.episodes.slice(0, episodes - first)) {
       played.episodes.push({ ...episode, episode: played.episodes.length })
     }
@@ -58,8 +75,8 @@ async function playRound(
   policy: Policy,
   env: VecEnv,
   seed: number,
-  signal: AbortSignal | undefined,
-): Promise<{ episodes: EpisodeResult[]; steps: number }> {
+  { signal, tell }: { signal: AbortSignal | undefined; tell: (step: number, ended: number, stepped: number) => void },
+): Promise<{ episodes: EpisodeResult[]; stepped: number }> {
   const n = env.numEnvs
   const rows = Array.from({ length: n }, (_, row) => row)
   const episodes = rows.map((row) => emptyEpisode(row, seed + row))
@@ -67,6 +84,7 @@ async function playRound(
   let observations = await env.reset(episodes.map((episode) => episode.seed))
   let feedback: Feedback = { rewards: new Float32Array(n), costs: new Float32Array(n) }
   policy.reset(rows)
+  let stepped = 0
   let steps = 0
   for (; running.size > 0; steps += 1) {
     if (signal?.aborted) throw new DrcorlError('Cancelled', 'evaluation was cancelled')
@@ -76,6 +94,7 @@ async function playRound(
     const actions = await policy.act(observations, feedback)
     requireActions(actions, policy, env)
     const result = await env.step(actions)
+    stepped += result.stepped ?? n
     for (const row of running) {
       const episode = episodes[row]!
       episode.return += requireFinite(result.rewards[row], env, 'reward')
@@ -86,8 +105,9 @@ async function playRound(
     }
     observations = result.observations
     feedback = { rewards: result.rewards, costs: result.costs }
+    tell(steps + 1, n - running.size, stepped)
   }
-  return { episodes, steps }
+  return { episodes, stepped }
 }
 
 function emptyEpisode(episode: number, seed: number): EpisodeResult {

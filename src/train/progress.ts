@@ -1,27 +1,17 @@
+import { LiveLine, type ProgressStream } from '../live-line.js'
 import type { EndEvent, ProgressEvent, StartEvent, TrainEvent } from './experiment.js'
 
-/** Where progress goes: stderr, or anything that can stand in for it. */
-export interface ProgressStream {
-  write(text: string): unknown
-  isTTY?: boolean
-  columns?: number
-}
-
 const BAR_WIDTH = 20
-/** Between plain lines when the stream is no terminal. */
-const LINE_SECONDS = 5
 const MOST_LOSSES = 4
 
 /** Shows training events: one line rewritten in place on a terminal, a line every few seconds elsewhere. */
 export class Progress {
+  private readonly line: LiveLine
   private phase = ''
-  private lastLine = Number.NEGATIVE_INFINITY
-  private openLine = false
 
-  constructor(
-    private readonly stream: ProgressStream,
-    private readonly now: () => number = () => performance.now() / 1000,
-  ) {}
+  constructor(stream: ProgressStream, now?: () => number) {
+    this.line = new LiveLine(stream, now)
+  }
 
   show(event: TrainEvent): void {
     if (event.type === 'start') this.note(startLine(event))
@@ -31,30 +21,19 @@ export class Progress {
 
   /** A line of its own, which the live one makes room for. */
   note(text: string): void {
-    this.close()
-    this.stream.write(`${text}\n`)
+    this.line.note(text)
   }
 
   /** Ends a line left open, so that what is printed next starts on its own. */
   close(): void {
-    if (this.openLine) this.stream.write('\n')
-    this.openLine = false
+    this.line.close()
   }
 
   private progress(event: ProgressEvent): void {
-    if (this.stream.isTTY) {
-      const width = (this.stream.columns ?? 80) - 1
-      if (event.phase !== this.phase && this.openLine) this.stream.write('\n')
-      this.stream.write(`\r\u001b[2K${progressLine(event, true).slice(0, width)}`)
-      this.openLine = true
-    } else {
-      // The last line of a phase is always shown: it holds the losses the phase ended with.
-      const due = this.now() - this.lastLine >= LINE_SECONDS
-      if (due || event.phase !== this.phase || event.phase_step >= event.phase_steps) {
-        this.stream.write(`${progressLine(event, false)}\n`)
-        this.lastLine = this.now()
-      }
-    }
+    const first = event.phase !== this.phase
+    if (first) this.line.close()
+    // The last line of a phase is always shown: it holds the losses the phase ended with.
+    this.line.update(progressLine(event, this.line.isTerminal), first || event.phase_step >= event.phase_steps)
     this.phase = event.phase
   }
 }

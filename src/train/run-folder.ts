@@ -19,6 +19,7 @@ export const RUN_FILES = {
   result: 'result.json',
   evaluation: 'evaluation.json',
   episodes: 'episodes.csv',
+  episodesJson: 'episodes.json',
   report: 'report.html',
 } as const
 

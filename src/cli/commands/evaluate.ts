@@ -1,10 +1,27 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../../errors.js'
-import { type Evaluation, type PolicyEvaluation, evaluate } from '../../evaluate/evaluate.js'
+import {
+  type Evaluation,
+  type EvaluationProgress,
+  type PolicyEvaluation,
+  environmentOf,
+  evaluate,
+} from '../../evaluate/evaluate.js'
+import type { CostConvention } from '../../evaluate/score.js'
+import type { Statistics } from '../../evaluate/statistics.js'
+import { LiveLine } from '../../live-line.js'
 import { writeReport } from '../../report/report.js'
+import { formatSeconds } from '../../train/progress.js'
 import { RUN_FILES, exists, readRecord } from '../../train/run-folder.js'
 import { type Arguments, type Command, optionalNumber, optionalString } from '../command.js'
+import { PYTHON_OPTIONS, openOptions } from '../python-options.js'
 import { table } from '../table.js'
+
+/** Normalised costs that can be shown, as stored and as written under the table. DRCORL's own tables are in multiples of 1 / 10.1. */
+const CONVENTIONS: Record<string, { stored: CostConvention; formula: string }> = {
+  dsrl: { stored: 'dsrl', formula: '(cost + e) / (limit + e), e = 1 only at limit 0' },
+  drcorl: { stored: 'release', formula: 'cost / (limit + 0.1)' },
+}
 
 export const evaluateCommand: Command = {
   command: 'evaluate <run>',
@@ -12,76 +29,116 @@ export const evaluateCommand: Command = {
   interruptible: true,
   builder: (yargs) =>
     yargs
-      .usage('$0 evaluate RUN [--episodes 20] [--seed 0]')
+      .usage('$0 evaluate RUN [--task BallCircle] [--episodes 20] [--seed 0]')
       .positional('run', { type: 'string', describe: 'Run folder' })
-      .option('env', { requiresArg: true, describe: "Embedded environment (default that of the run's data)" })
+      .option('task', { requiresArg: true, describe: "DSRL task to play (default that of the run's data)" })
+      .option('env', { requiresArg: true, describe: 'Embedded environment, or module:Id of any in Gymnasium' })
+      .conflicts('task', 'env')
       .option('episodes', { requiresArg: true, describe: 'Episodes to play (default 20)' })
       .option('seed', { requiresArg: true, describe: 'Episode i is reset with seed + i (default 0)' })
       .option('policy', {
         choices: ['averaged', 'selected'],
         describe: 'Only this policy: the weight-averaged one to use, or the candidate selected offline (default both)',
-      }),
+      })
+      .option('convention', {
+        choices: Object.keys(CONVENTIONS),
+        describe: 'Which normalised cost is shown (default dsrl)',
+      })
+      .options(PYTHON_OPTIONS),
 
   async run(args, context) {
     const folder = String(args['run'])
+    const convention = optionalString(args, 'convention') ?? 'dsrl'
+    const line = new LiveLine(context.stderr)
     const options = {
       env: await environment(args, folder),
       episodes: optionalNumber(args, 'episodes'),
       seed: optionalNumber(args, 'seed'),
+      ...openOptions(args),
       signal: context.signal,
+      onProgress: (progress: EvaluationProgress) => line.update(progressLine(progress)),
     }
-    if (args['policy'] !== 'selected') {
-      const { evaluation } = await evaluate({ run: folder, ...options })
-      const both = evaluation.selected !== null && args['policy'] === undefined
-      const report = await writeReport(folder)
-      const text = `${describe(evaluation, both ? [evaluation.selected!] : [])}\n\nreport  ${report}`
-      return { json: { run_dir: folder, ...evaluation, report }, text }
+    try {
+      if (args['policy'] !== 'selected') {
+        const { evaluation } = await evaluate({ run: folder, ...options })
+        const both = evaluation.selected !== null && args['policy'] === undefined
+        const report = await writeReport(folder)
+        const text = `${describe(evaluation, both ? [evaluation.selected!] : [], convention)}\n\nreport  ${report}`
+        return { json: { run_dir: folder, ...evaluation, report }, text }
+      }
+      const policy = join(folder, RUN_FILES.selected)
+      if (!(await exists(policy))) throw new DrcorlError('Usage', `${folder} holds no ${RUN_FILES.selected}`)
+      const limit = (await readRecord(folder)).run['cost_limit']
+      const costLimit = typeof limit === 'number' ? limit : undefined
+      const { evaluation } = await evaluate({ policy, costLimit, ...options })
+      return { json: { run_dir: folder, ...evaluation }, text: describe(evaluation, [], convention) }
+    } finally {
+      line.close()
     }
-    const policy = join(folder, RUN_FILES.selected)
-    if (!(await exists(policy))) throw new DrcorlError('Usage', `${folder} holds no ${RUN_FILES.selected}`)
-    const limit = (await readRecord(folder)).run['cost_limit']
-    const { evaluation } = await evaluate({
-      policy,
-      costLimit: typeof limit === 'number' ? limit : undefined,
-      ...options,
-    })
-    return { json: { run_dir: folder, ...evaluation }, text: describe(evaluation, []) }
   },
 }
 
 /** The environment asked for, or the one the run's data came from. */
 async function environment(args: Arguments, folder: string): Promise<string> {
-  const asked = optionalString(args, 'env')
+  const asked = optionalString(args, 'task') ?? optionalString(args, 'env')
   if (asked !== undefined) return asked
-  const { task, dataset } = await readRecord(folder)
-  if (task?.env) return task.env
-  const what = task === null ? '' : ` (task ${task.task})`
+  const record = await readRecord(folder)
+  const own = environmentOf(record)
+  if (own !== undefined) return own
+  const what = record.task === null ? '' : ` (task ${record.task.task})`
   throw new DrcorlError(
     'Usage',
-    `${folder} was trained on ${dataset.source}${what}, which no embedded environment made`,
+    `${folder} was trained on ${record.dataset.source}${what}, which has no known environment`,
     {
-      hint: 'real environments are not in this version; for an embedded one name it with --env (see: drcorl list environments)',
+      hint: 'name one with --task or --env (see: npx drcorl envs list)',
     },
   )
 }
 
-function describe(evaluation: Evaluation, others: readonly PolicyEvaluation[]): string {
+/** `policy.safetensors  12/20 episodes  61 %  3120 steps/s  ETA 2s` */
+function progressLine({ policy, episodes, of, share, steps_per_second, eta_seconds }: EvaluationProgress): string {
+  const rate = `${steps_per_second.toFixed(0)} steps/s`
+  return [
+    policy,
+    `${episodes}/${of} episodes`,
+    `${Math.floor(share * 100)} %`,
+    rate,
+    `ETA ${formatSeconds(eta_seconds)}`,
+  ].join('  ')
+}
+
+function describe(evaluation: Evaluation, others: readonly PolicyEvaluation[], convention: string): string {
   const { env, seed, episodes, cost_limit: limit } = evaluation
+  const { stored, formula } = CONVENTIONS[convention]!
   const rows = [evaluation, ...others].map((policy) => [
     policy.policy,
     spread(policy.return, 1),
+    interval(policy.return, 1),
     spread(policy.cost, 2),
+    interval(policy.cost, 2),
     policy.normalized_reward?.toFixed(3) ?? '-',
-    policy.normalized_cost?.dsrl.toFixed(3) ?? '-',
-    policy.within_limit === null ? '-' : `${policy.within_limit.episodes}/${policy.episodes}`,
+    policy.normalized_cost?.[stored].toFixed(3) ?? '-',
+    withinLimit(policy),
+    policy.steps_per_second.toFixed(0),
   ])
-  const header = ['policy', 'return', 'cost', 'norm. reward', 'norm. cost', 'within limit']
+  const normalized = `norm. cost (${convention})`
+  const header = ['policy', 'return', '95 %', 'cost', '95 %', 'norm. reward', normalized, 'within limit', 'steps/s']
   const title = `${env}, ${episodes} episodes from seed ${seed}, cost limit ${limit ?? 'none'}`
-  const formulas =
-    'norm. reward = (return - min) / (max - min); norm. cost = (cost + e) / (limit + e), e = 1 only at limit 0'
-  return [title, table(header, rows), formulas].join('\n\n')
+  const notes = [
+    'return, cost: mean +- standard deviation over the episodes; 95 %: interval of the mean',
+    `norm. reward = (return - min) / (max - min) of the task; norm. cost (${convention}) = ${formula}`,
+  ]
+  return [title, table(header, rows), notes.join('\n')].join('\n\n')
 }
 
-function spread({ mean, std }: { mean: number; std: number | null }, digits: number): string {
+function withinLimit({ within_limit: within, episodes }: PolicyEvaluation): string {
+  return within === null ? '-' : `${within.episodes}/${episodes} (${Math.round(100 * within.share)} %)`
+}
+
+function spread({ mean, std }: Statistics, digits: number): string {
   return std === null ? mean.toFixed(digits) : `${mean.toFixed(digits)} +- ${std.toFixed(digits)}`
+}
+
+function interval({ ci95 }: Statistics, digits: number): string {
+  return ci95 === null ? '-' : `${ci95[0].toFixed(digits)} to ${ci95[1].toFixed(digits)}`
 }

@@ -1,0 +1,111 @@
+/** Which environment a name speaks of: an embedded one, a DSRL task, or one of the user's own. */
+import type { EnvFactory } from '../envs/env.js'
+import { envsFolder, hasSuite, readInstallation, requireSuite, venvPython } from '../envs/installed.js'
+import { type PythonEnv, type PythonEnvOptions, type PythonEnvSource, openPythonEnv } from '../envs/python.js'
+import type { SuiteName } from '../envs/recipe.js'
+import { EMBEDDED_ENVS, type ScoreRange, findEnv } from '../envs/registry.js'
+import { DrcorlError } from '../errors.js'
+import { TASKS, type Task } from './tasks.js'
+
+/** How environments in Python are opened, whichever they are. */
+export interface OpenOptions extends Omit<PythonEnvOptions, 'numEnvs' | 'signal'> {
+  /** Folder of `drcorl envs install`: see `envsFolder`. */
+  dir?: string | undefined
+  /** Interpreter to use instead of the installed one. */
+  python?: string | undefined
+  /** Key of the cost in `info`, default `cost`. */
+  costKey?: string | undefined
+}
+
+export interface Environment {
+  /** As in results: `point-circle`, `BallCircle`, `module:Id`. */
+  name: string
+  make: EnvFactory
+  /** Normalises scores; null where none is known. */
+  score_range: ScoreRange | null
+  /** The DSRL task, null for others. */
+  task: Task | null
+}
+
+/** The suite whose environment a task plays, by the task's own suite; MetaDrive's cannot be installed. */
+const SUITE_OF: Record<string, SuiteName> = {
+  bullet_safety_gym: 'bullet_safety_gym',
+  safety_gymnasium_navigation: 'safety_gymnasium',
+  safety_gymnasium_velocity: 'safety_gymnasium',
+}
+
+/** The suite to install for a task; undefined where this version has none. */
+export const suiteOf = (task: Task): SuiteName | undefined => SUITE_OF[task.suite]
+
+/** The DSRL task of that name, or undefined. */
+export const findTask = (name: string): Task | undefined => TASKS.find(({ task }) => task === name)
+
+/**
+ * Opens N real environments of a DSRL task.
+ *
+ * @throws DrcorlError `Usage` for an unknown task, `Environment` where it is not installed or does not open.
+ */
+export async function openTask(task: string, options: OpenOptions & PythonEnvOptions): Promise<PythonEnv> {
+  const found = findTask(task)
+  if (found === undefined) throw unknown(task)
+  return openPythonEnv(await taskSource(found, options), options)
+}
+
+/**
+ * Finds an environment by name, without opening it.
+ *
+ * @param name embedded environment, DSRL task, or `module:Id` of any Gymnasium environment.
+ * @throws DrcorlError `Usage` with what is known.
+ */
+export function findEnvironment(name: string, options: OpenOptions = {}): Environment {
+  const embedded = findEnv(name)
+  if (embedded !== undefined) return { name, make: embedded.make, score_range: embedded.score_range, task: null }
+  const task = findTask(name)
+  if (task !== undefined) {
+    const make: EnvFactory = (numEnvs, signal) => openTask(name, { ...options, numEnvs, signal })
+    return { name, make, score_range: task, task }
+  }
+  if (!name.includes(':')) throw unknown(name)
+  const make: EnvFactory = async (numEnvs, signal) =>
+    openPythonEnv(await userSource(name, options), { ...options, numEnvs, signal })
+  return { name, make, score_range: null, task: null }
+}
+
+async function taskSource(task: Task, { dir, python, costKey }: OpenOptions): Promise<PythonEnvSource> {
+  const suite = suiteOf(task)
+  if (suite === undefined) {
+    throw new DrcorlError('Environment', `${task.task}: ${task.suite} cannot be installed by this version of drcorl`, {
+      exitStatus: 2,
+      hint: 'its data can be trained on; to play it, wrap it yourself and name it with --env module:Id',
+    })
+  }
+  const interpreter = python ?? (await requireSuite(suite, envsFolder(dir), task.task))
+  return { name: task.task, suite, id: task.simulator_id, python: interpreter, costKey, expected: task }
+}
+
+/** The user's own runs in the Python named, in the installed environment, or in the one of the shell. */
+async function userSource(name: string, { dir, python, costKey }: OpenOptions): Promise<PythonEnvSource> {
+  const folder = envsFolder(dir)
+  const installed = (await readInstallation(folder)) !== undefined ? venvPython(folder) : 'python3'
+  return { name, suite: 'user', id: name, python: python ?? installed, costKey }
+}
+
+function unknown(name: string): DrcorlError {
+  const embedded = EMBEDDED_ENVS.map(({ id }) => id).join(', ')
+  return new DrcorlError(
+    'Usage',
+    `unknown environment "${name}"; there are ${embedded}, the DSRL tasks, and module:Id`,
+    {
+      hint: 'see: npx drcorl envs list',
+    },
+  )
+}
+
+/** True for the tasks that can be played now. */
+export async function installedTasks(dir?: string): Promise<(task: Task) => boolean> {
+  const installation = await readInstallation(envsFolder(dir))
+  return (task) => {
+    const suite = suiteOf(task)
+    return suite !== undefined && hasSuite(installation, suite)
+  }
+}

@@ -1,0 +1,13 @@
+"""N Gymnasium environments in one process, stepped in lockstep for drcorl.
+
+server.py   the loop: one request, one reply
+frames.py   binary frames over pipes
+status.py   what the process is doing, readable from outside while it is doing it
+rows.py     the N environments and their episodes
+streams.py  random numbers of their own for each row
+suites.py   how an environment is made, suite by suite
+
+Nothing beyond the standard library, numpy and what the environment itself needs.
+"""
+
+PROTOCOL = 1

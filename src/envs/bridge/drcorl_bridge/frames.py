@@ -1,0 +1,63 @@
+"""Frames: `u32 length | u32 kind | body of length bytes`, little-endian.
+
+Requests, by kind, and the body of their reply:
+
+OPEN   JSON {protocol, suite, id, rows, cost_key}  ->  JSON, the specification (see rows.py)
+RESET  f64 seeds[N]                                ->  f32 observations[N, S]
+STEP   f32 actions[N, A]                           ->  f32 observations[N, S], rewards[N], costs[N]; u8 flags[N]
+CLOSE  empty                                       ->  empty, then the process ends
+
+Before the first request the server sends one reply of its own accord, JSON {protocol, python}.
+"""
+
+import json
+import os
+import struct
+
+OPEN, RESET, STEP, CLOSE = 1, 2, 3, 4
+OK, FAILED = 0, 1
+
+HEADER = struct.Struct("<II")
+
+
+class Pipes:
+    """Both directions of the conversation."""
+
+    def __init__(self, requests, replies):
+        self._requests = requests
+        self._replies = replies
+
+    def read(self):
+        """The next request, (kind, body); None at the end of input."""
+        header = self._exactly(HEADER.size)
+        if header is None:
+            return None
+        length, kind = HEADER.unpack(header)
+        body = self._exactly(length)
+        return None if body is None else (kind, body)
+
+    def write(self, body, kind=OK):
+        """:param body: bytes, or an array, whose bytes are meant."""
+        content = bytes(body)
+        self.write_frame(HEADER.pack(len(content), kind) + content)
+
+    def write_json(self, value, kind=OK):
+        self.write(json.dumps(value).encode(), kind)
+
+    def write_frame(self, frame):
+        """Writes a frame whose header is already in it."""
+        left = memoryview(frame)
+        while len(left) > 0:
+            left = left[os.write(self._replies, left) :]
+
+    def _exactly(self, length):
+        chunk = os.read(self._requests, length) if length > 0 else b""
+        if len(chunk) == length:
+            return chunk
+        parts = bytearray(chunk)
+        while len(parts) < length:
+            chunk = os.read(self._requests, length - len(parts))
+            if not chunk:
+                return None
+            parts += chunk
+        return bytes(parts)

@@ -1,0 +1,186 @@
+"""N environments side by side. Row i plays the episode it was reset for until it ends, and then rests until the next reset."""
+
+import numpy as np
+
+from . import status as doing
+from .frames import HEADER, OK
+from .streams import Stream, Streams
+
+TERMINATED, TRUNCATED, STEPPED = 1, 2, 4
+
+
+class BadAnswer(Exception):
+    """The environment answered with something that is no observation, reward or cost.
+
+    `kind` is `shape` for a wrong size and `value` for a wrong content.
+    """
+
+    def __init__(self, kind, message):
+        super().__init__(message)
+        self.kind = kind
+
+
+class Rows:
+    """
+    :param make: makes one environment.
+    :param count: N.
+    :param made_anew: true where a row needs a new environment for its second and later episodes.
+    :param cost_key: key of the cost in `info`.
+    :param status: told which row is at work.
+    """
+
+    def __init__(self, make, count, made_anew, cost_key, status):
+        self._make = make
+        self._made_anew = made_anew
+        self._cost_key = cost_key
+        self._status = status
+        self._streams = Streams()
+        self._row_streams = [Stream() for _ in range(count)]
+        self._played = [False] * count
+        self._running = [False] * count
+        #: Steps of the current episode, for messages.
+        self.steps = [0] * count
+        #: The row at work, for messages; None between rows.
+        self.row = None
+        self._envs = [None] * count
+        for row in range(count):
+            self._enter(doing.MAKING, row)
+            self._envs[row] = self._new_env(row)
+        self._leave()
+        self._observation_shape = box(self._envs[0].observation_space, "observation").shape
+        self._actions = box(self._envs[0].action_space, "action")
+        self._allocate(count, self._observation_shape[0])
+
+    def specification(self):
+        """What the other side has to know: sizes, the box of the actions, and the stated length of an episode."""
+        spec = self._envs[0].spec
+        steps = None if spec is None else spec.max_episode_steps
+        if steps is None:
+            raise BadAnswer(
+                "value", "it states no length of an episode: register it with max_episode_steps, or wrap it in TimeLimit"
+            )
+        return {
+            "obs_dim": self._observation_shape[0],
+            "act_dim": self._actions.shape[0],
+            "action_low": self._actions.low.tolist(),
+            "action_high": self._actions.high.tolist(),
+            "max_episode_steps": int(steps),
+        }
+
+    def reset(self, seeds):
+        """
+        Starts the episode of seed i in row i.
+
+        :param seeds: [N] whole numbers.
+        :return: [N, S] float32, overwritten by the next call.
+        """
+        for row, seed in enumerate(seeds):
+            self._enter(doing.RESETTING, row)
+            self.steps[row] = 0
+            if self._played[row] and self._made_anew:
+                self._envs[row].close()
+                self._row_streams[row].seed(0)
+                self._envs[row] = self._new_env(row)
+            self._row_streams[row].seed(int(seed))
+            observation, _ = self._envs[row].reset(seed=int(seed))
+            self._played[row] = self._running[row] = True
+            self._take(row, observation)
+        self._leave()
+        self._require_finite()
+        return self._observations
+
+    def step(self, actions):
+        """
+        :param actions: [N, A] float32; clipped to the box of the environment.
+        :return: a reply frame, overwritten by the next call; a row at rest repeats its last observation, with reward and cost 0.
+        """
+        rewards, costs, flags = self._rewards, self._costs, self._flags
+        rewards[:] = 0
+        costs[:] = 0
+        flags[:] = 0
+        clipped = np.clip(actions, self._actions.low, self._actions.high).astype(self._actions.dtype, copy=False)
+        for row, env in enumerate(self._envs):
+            if not self._running[row]:
+                continue
+            self._enter(doing.STEPPING, row)
+            self.steps[row] += 1
+            observation, reward, terminated, truncated, info = env.step(clipped[row])
+            self._take(row, observation)
+            rewards[row] = number(reward, "reward")
+            costs[row] = number(self._cost(info), "cost")
+            flags[row] = STEPPED | (TERMINATED if terminated else 0) | (TRUNCATED if truncated else 0)
+            if terminated or truncated:
+                self._running[row] = False
+        self._leave()
+        self._require_finite()
+        return self._frame
+
+    def close(self):
+        for env in self._envs:
+            if env is not None:
+                env.close()
+
+    def _new_env(self, row):
+        self._streams.use(self._row_streams[row])
+        return self._make()
+
+    def _allocate(self, count, size):
+        """One frame holds the reply to every step; the arrays are views of it."""
+        floats = count * (size + 2)
+        self._frame = bytearray(HEADER.size + 4 * floats + count)
+        HEADER.pack_into(self._frame, 0, len(self._frame) - HEADER.size, OK)
+        values = np.frombuffer(self._frame, np.float32, floats, HEADER.size)
+        self._observations = values[: count * size].reshape(count, size)
+        self._rewards = values[count * size : count * (size + 1)]
+        self._costs = values[count * (size + 1) :]
+        self._flags = np.frombuffer(self._frame, np.uint8, count, HEADER.size + 4 * floats)
+
+    def _enter(self, activity, row):
+        self.row = row
+        self._status.enter(activity, row)
+        self._streams.use(self._row_streams[row])
+
+    def _leave(self):
+        self.row = None
+        self._status.enter(doing.IDLE)
+
+    def _take(self, row, observation):
+        expected = self._observation_shape
+        if getattr(observation, "shape", None) != expected and np.shape(observation) != expected:
+            shape = list(np.shape(observation))
+            raise BadAnswer("shape", f"an observation of shape {shape}, where its observation_space says {list(expected)}")
+        self._observations[row] = observation
+
+    def _cost(self, info):
+        try:
+            return info[self._cost_key]
+        except KeyError:
+            keys = ", ".join(sorted(map(str, info))) or "nothing"
+            raise BadAnswer("value", f'no cost: info has no key "{self._cost_key}"; it holds {keys}') from None
+
+    def _require_finite(self):
+        """One test of the whole reply; only where it fails is the row looked for."""
+        if np.isfinite(self._observations).all() and np.isfinite(self._rewards).all() and np.isfinite(self._costs).all():
+            return
+        for name, values in (("observation", self._observations), ("reward", self._rewards), ("cost", self._costs)):
+            bad = np.argwhere(~np.isfinite(values))
+            if len(bad) > 0:
+                self.row = int(bad[0][0])
+                component = f" (component {bad[0][1]})" if name == "observation" else ""
+                raise BadAnswer("value", f"{name} {values[tuple(bad[0])]}{component}, which is no finite number")
+
+
+def number(value, name):
+    """A reward or cost as a float."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise BadAnswer("value", f"the {name} {value!r}, which is no number") from None
+
+
+def box(space, name):
+    """Refuses spaces other than vectors of real numbers."""
+    shape = getattr(space, "shape", None)
+    if type(space).__name__ == "Box" and shape is not None and len(shape) == 1:
+        return space
+    raise BadAnswer("shape", f"the {name} space {space}; only one-dimensional Box spaces are supported: flatten it with a wrapper")

@@ -1,0 +1,234 @@
+/** `drcorl envs install`: an isolated Python environment with pinned packages, verified by stepping what is in it. */
+import { spawn } from 'node:child_process'
+import { mkdir, open, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { DrcorlError, codeOf, describeFsError } from '../errors.js'
+import { envsFolder, hasSuite, readInstallation, venvFolder, venvPython, writeInstallation } from './installed.js'
+import { type Interpreter, findPython } from './interpreter.js'
+import { openPythonEnv } from './python.js'
+import { SUITES, SUITE_NAMES, type SuiteName } from './recipe.js'
+
+export interface InstallOptions {
+  /** Default all. */
+  suites?: readonly SuiteName[] | undefined
+  /** Default `$DRCORL_ENVS`, else `drcorl/envs` in the user's cache folder. */
+  dir?: string | undefined
+  /** Interpreter to build on: see `findPython`. */
+  python?: string | undefined
+  /** Told what is being done; `detail` lines may replace each other. */
+  onProgress?: ((event: { text: string; detail: boolean }) => void) | undefined
+  signal?: AbortSignal | undefined
+}
+
+export interface InstallResult {
+  folder: string
+  /** Interpreter of the environment. */
+  python: string
+  python_version: string
+  /** Suites that are now installed and were stepped, with what had to be done. */
+  suites: { suite: SuiteName; action: 'installed' | 'up to date' }[]
+  seconds: number
+}
+
+const TAIL_LINES = 15
+const PROBE_STEPS = 20
+
+/**
+ * Installs the suites that are missing or of other versions, and steps every one of them. Run again, it only steps.
+ * An installation that was interrupted or is damaged is made anew.
+ *
+ * @throws DrcorlError `Environment` with the last lines of pip or Python, `Usage`, `Io`, `Busy`, `Cancelled`.
+ */
+export async function installEnvironments(options: InstallOptions = {}): Promise<InstallResult> {
+  const started = performance.now()
+  const folder = envsFolder(options.dir)
+  await makeFolder(folder)
+  const release = await lock(folder)
+  try {
+    const install = new Install(folder, options)
+    const suites = await install.run()
+    const python_version = (await readInstallation(folder))?.python ?? ''
+    return { folder, python: venvPython(folder), python_version, suites, seconds: (performance.now() - started) / 1000 }
+  } finally {
+    await release()
+  }
+}
+
+class Install {
+  private readonly python: string
+
+  constructor(
+    private readonly folder: string,
+    private readonly options: InstallOptions,
+  ) {
+    this.python = venvPython(folder)
+  }
+
+  async run(): Promise<InstallResult['suites']> {
+    const wanted = this.options.suites ?? SUITE_NAMES
+    let found = await readInstallation(this.folder)
+    if (found === undefined || (await this.isOtherPython(found.python))) {
+      found = { format: 'drcorl-envs/1', python: (await this.makeVenv()).version, suites: {} }
+    }
+    const results: InstallResult['suites'] = []
+    for (const suite of wanted) {
+      const present = hasSuite(found, suite) && (await this.works(suite))
+      if (!present) {
+        await this.pip(suite)
+        await this.verify(suite)
+      }
+      found.suites[suite] = { packages: SUITES[suite].packages, verified: new Date().toISOString() }
+      await writeInstallation(this.folder, found)
+      results.push({ suite, action: present ? 'up to date' : 'installed' })
+    }
+    return results
+  }
+
+  /** True where the user asked for a Python of another version than the one there. */
+  private async isOtherPython(version: string): Promise<boolean> {
+    if (this.options.python === undefined) return false
+    return (await findPython(this.options.python)).version !== version
+  }
+
+  private async makeVenv(): Promise<Interpreter> {
+    const interpreter = await findPython(this.options.python)
+    const { command, version } = interpreter
+    this.say(`Python ${version} (${command}), environment in ${this.folder}`)
+    // Whatever is there was not finished, or is to be replaced.
+    await rm(join(this.folder, 'drcorl-envs.json'), { force: true })
+    await rm(venvFolder(this.folder), { recursive: true, force: true })
+    const hint = 'on Debian and Ubuntu the module is a package of its own: sudo apt install python3-venv'
+    await this.execute('making a virtual environment', command, ['-m', 'venv', venvFolder(this.folder)], { hint })
+    return interpreter
+  }
+
+  private async pip(suite: SuiteName): Promise<void> {
+    const { label, packages } = SUITES[suite]
+    this.say(`${label}: installing ${packages.length} packages`)
+    // Wheels only: a compiler that runs for minutes, or is not there, is no installation.
+    const options = [
+      '--no-deps',
+      '--only-binary=:all:',
+      '--no-input',
+      '--disable-pip-version-check',
+      '--progress-bar=off',
+    ]
+    let collected = 0
+    await this.execute(`installing ${label}`, this.python, ['-m', 'pip', 'install', ...options, ...packages], {
+      hint: 'nothing else was changed; the command can be run again',
+      onLine: (line) => {
+        if (/^(Collecting|Requirement already)/.test(line)) collected += 1
+        this.say(`${collected}/${packages.length}  ${line.trim()}`, true)
+      },
+    })
+  }
+
+  private async works(suite: SuiteName): Promise<boolean> {
+    return this.verify(suite).then(
+      () => true,
+      (error: unknown) => {
+        if (this.options.signal?.aborted) throw error
+        this.say(`${SUITES[suite].label} is damaged and is installed again`)
+        return false
+      },
+    )
+  }
+
+  /** Steps the probes of a suite. */
+  private async verify(suite: SuiteName): Promise<void> {
+    for (const id of SUITES[suite].probes) {
+      const source = { name: id, suite, id, python: this.python }
+      const env = await openPythonEnv(source, { numEnvs: 1, workers: 1, signal: this.options.signal })
+      try {
+        const start = performance.now()
+        await env.reset([0])
+        const actions = new Float32Array(env.actDim).fill(0.5)
+        for (let step = 0; step < PROBE_STEPS; step += 1) await env.step(actions)
+        const rate = (1000 * PROBE_STEPS) / (performance.now() - start)
+        this.say(`${SUITES[suite].label}: ${id} works, ${env.obsDim} observations, ${rate.toFixed(0)} steps/s`)
+      } finally {
+        await env.close()
+      }
+    }
+  }
+
+  private say(text: string, detail = false): void {
+    this.options.onProgress?.({ text, detail })
+  }
+
+  /** Runs a program; its last lines are the hint of the error. */
+  private execute(
+    what: string,
+    command: string,
+    args: readonly string[],
+    { hint, onLine }: { hint: string; onLine?: (line: string) => void },
+  ): Promise<void> {
+    const { signal } = this.options
+    const env = { ...process.env }
+    // They would lead pip to packages outside the environment.
+    for (const name of ['PYTHONPATH', 'PYTHONHOME', 'PIP_USER', 'PIP_TARGET', 'PIP_PREFIX']) delete env[name]
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env, signal })
+    const tail: string[] = []
+    const keep = (line: string): void => {
+      if (line.trim() === '') return
+      tail.push(line)
+      tail.splice(0, tail.length - TAIL_LINES)
+      onLine?.(line)
+    }
+    createInterface(child.stdout).on('line', keep)
+    createInterface(child.stderr).on('line', keep)
+    return new Promise((resolve, reject) => {
+      child.on('error', (error) => {
+        if (signal?.aborted) reject(new DrcorlError('Cancelled', `${what} was cancelled`))
+        else reject(new DrcorlError('Environment', `${what}: cannot start ${command}: ${describeFsError(error)}`))
+      })
+      child.on('close', (code, killed) => {
+        if (code === 0) return resolve()
+        const lines = [...tail, hint].join('\n  ')
+        reject(new DrcorlError('Environment', `${what} failed (${killed ?? `status ${code}`})`, { hint: lines }))
+      })
+    })
+  }
+}
+
+async function makeFolder(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+    const reason = codeOf(error) === 'EEXIST' ? 'it is a file' : describeFsError(error)
+    throw new DrcorlError('Io', `cannot make ${folder}: ${reason}`, { cause: error, exitStatus: 2 })
+  })
+}
+
+/** One installation at a time in a folder; a lock whose process is gone is taken over. */
+async function lock(folder: string): Promise<() => Promise<void>> {
+  const path = join(folder, 'install.lock')
+  for (;;) {
+    try {
+      const handle = await open(path, 'wx')
+      await handle.writeFile(String(process.pid))
+      await handle.close()
+      return () => rm(path, { force: true })
+    } catch (error) {
+      if (codeOf(error) !== 'EEXIST') {
+        throw new DrcorlError('Io', `cannot write ${path}: ${describeFsError(error)}`, { cause: error, exitStatus: 2 })
+      }
+      const owner = Number(await readFile(path, 'utf8').catch(() => ''))
+      if (isAlive(owner)) {
+        throw new DrcorlError('Busy', `another installation in ${folder} is running, process ${owner}`, {
+          hint: `wait for it; if there is none, remove ${path}`,
+        })
+      }
+      await rm(path, { force: true })
+    }
+  }
+}
+
+function isAlive(pid: number): boolean {
+  if (!Number.isSafeInteger(pid) || pid < 1) return false
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return codeOf(error) === 'EPERM'
+  }
+}

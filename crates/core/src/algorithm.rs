@@ -3,6 +3,7 @@
 use crate::checkpoint::State;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::hybrid::Visit;
 use crate::offline::{CriticEstimates, Judge};
 use crate::policy::FrozenPolicy;
 use crate::rng::Rng;
@@ -29,6 +30,8 @@ pub struct Context<'a> {
     pub run: &'a RunConfig,
     pub judge: &'a mut Judge,
     pub rng: &'a mut Rng,
+    /// The last visit of the environment; None in mode offline.
+    pub visit: Option<&'a Visit>,
     /// Raised when the user wants to stop. Rollouts look at it and give up with `Cancelled`; whoever starts one has changed nothing
     /// yet in that step, so that the step can be made again after a resume.
     pub cancel: &'a AtomicBool,
@@ -56,6 +59,12 @@ pub trait Algorithm: Send {
     /// True if steps read `context.judge`; its ensemble is then trained before the first phase.
     fn needs_model(&self) -> bool {
         false
+    }
+
+    /// The policy that meets the environment before a step of phase `phase` in the hybrid modes; None where none does. An algorithm
+    /// without such a phase trains offline only.
+    fn visitor(&self, _phase: usize) -> Option<Box<dyn FrozenPolicy>> {
+        None
     }
 
     /// Performs step `step` (from 0) of phase number `phase`.

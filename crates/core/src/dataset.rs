@@ -106,6 +106,8 @@ pub struct Dataset {
     /// Steps of a full episode L: the longest episode seen, unless the run names one.
     pub episode_length: usize,
     table: Tensor,
+    /// Transitions met during training `[M, A+2S+3]`, as the table's rows; no statistics and no estimate read them.
+    collected: Option<Tensor>,
     device: Device,
 }
 
@@ -195,7 +197,7 @@ impl Dataset {
         let normalizer = Normalizer::fit(&columns);
         let table = table(&columns, &normalizer, device);
         let episode_length = episode_length.unwrap_or(longest);
-        Ok(Dataset { columns, episodes, normalizer, episode_length, table, device })
+        Ok(Dataset { columns, episodes, normalizer, episode_length, table, collected: None, device })
     }
 
     /// Number of transitions N.
@@ -244,6 +246,42 @@ impl Dataset {
         self.gather(&candidates.index_select(0, &picks))
     }
 
+    /// Keeps transitions that were met during training, for [`Dataset::sample_mixed`]. They are normalised as the logged ones.
+    pub fn collect(&mut self, columns: &Columns) -> Result<()> {
+        if (columns.obs_dim, columns.act_dim) != (self.columns.obs_dim, self.columns.act_dim) {
+            return Err(Error::Shape(format!(
+                "{}: {} observations and {} actions, the dataset has {} and {}",
+                columns.source, columns.obs_dim, columns.act_dim, self.columns.obs_dim, self.columns.act_dim
+            )));
+        }
+        let new = table(columns, &self.normalizer, self.device);
+        self.collected = Some(match self.collected.take() {
+            Some(earlier) => Tensor::cat(&[earlier, new], 0),
+            None => new,
+        });
+        Ok(())
+    }
+
+    /// Number of collected transitions M.
+    pub fn collected(&self) -> i64 {
+        self.collected.as_ref().map_or(0, |table| table.size()[0])
+    }
+
+    /// As [`Dataset::sample`], with the share `share` of the rows drawn from the collected transitions, where there are any. Collected row
+    /// i has number N + i.
+    pub fn sample_mixed(&self, size: usize, share: f64, rng: &mut Rng) -> Batch {
+        let fresh = (size as f64 * share).round() as usize;
+        let Some(collected) = self.collected.as_ref().filter(|_| fresh > 0) else { return self.sample(size, rng) };
+        let logged = self.sample(size - fresh, rng);
+        let picks = rng.rows(fresh, self.collected(), self.device);
+        Batch {
+            rows: Tensor::cat(&[&logged.rows, &(&picks + self.len())], 0),
+            table: Tensor::cat(&[&logged.table, &collected.index_select(0, &picks)], 0),
+            actions: self.actions(),
+            observations: self.observations(),
+        }
+    }
+
     /// Numbers of all rows of the episodes that pass `keep`, `[M] int64`.
     pub fn rows_where(&self, keep: impl Fn(&Episode) -> bool) -> Tensor {
         let rows: Vec<i64> = self
@@ -261,12 +299,13 @@ impl Dataset {
         Tensor::from_slice(&rows).to_device(self.device)
     }
 
-    /// Saves the normaliser, or checks that the stored one is this dataset's.
-    pub fn persist(&self, state: &mut State) -> Result<()> {
+    /// Saves the normaliser, or checks that the stored one is this dataset's; saves or restores what was collected.
+    pub fn persist(&mut self, state: &mut State) -> Result<()> {
         let mut normalizer = self.normalizer.clone();
         let mut rows = self.len();
         state.value("normalizer", &mut normalizer)?;
         state.value("rows", &mut rows)?;
+        state.optional_tensor("collected", &mut self.collected, self.device)?;
         if normalizer != self.normalizer || rows != self.len() {
             return Err(Error::Data(format!(
                 "{}: not the dataset this checkpoint was trained on ({rows} transitions there, {} here, or other values); resume with the original file",
@@ -347,6 +386,22 @@ mod tests {
         assert_eq!((batch.action().double_value(&[0, 0]), batch.action().double_value(&[1, 0])), (1.0, -1.0));
         let all = data.gather(&Tensor::arange(12, (tch::Kind::Int64, Device::Cpu))).observation();
         assert!(all.mean_dim(0i64, false, tch::Kind::Float).abs().max().double_value(&[]) < 1e-5);
+    }
+
+    #[test]
+    fn collected_transitions_have_their_share_of_a_mixed_batch() {
+        let mut data = Dataset::new(Arc::new(columns(12, |i| (i == 3, i == 7))), None, Device::Cpu).unwrap();
+        let mut rng = Rng::new(1, 0);
+        assert!(data.sample_mixed(8, 0.25, &mut rng).rows.max().int64_value(&[]) < 12, "nothing was collected yet");
+        let fresh = Columns { rewards: vec![100.0; 5], ..columns(5, |i| (false, i == 4)) };
+        data.collect(&fresh).unwrap();
+        data.collect(&fresh).unwrap();
+        assert_eq!((data.collected(), data.len(), data.episodes.len()), (10, 12, 3));
+        let batch = data.sample_mixed(8, 0.25, &mut rng);
+        assert_eq!(batch.reward().eq(100.0).sum(tch::Kind::Int64).int64_value(&[]), 2);
+        assert_eq!(batch.rows.ge(12).sum(tch::Kind::Int64).int64_value(&[]), 2);
+        let other = Columns { obs_dim: 1, ..columns(4, |_| (false, false)) };
+        assert_eq!(data.collect(&other).unwrap_err().code(), "Shape");
     }
 
     #[test]

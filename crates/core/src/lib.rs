@@ -11,6 +11,7 @@ pub mod dataset;
 pub mod diffusion;
 pub mod error;
 pub mod gradient;
+pub mod hybrid;
 pub mod lagrange;
 pub mod nn;
 pub mod offline;

@@ -113,6 +113,11 @@ impl Policy {
         }
     }
 
+    /// A frozen copy of the live weights.
+    pub fn live(&self) -> FrozenMlp {
+        FrozenMlp::copy(self.head.net(), self.head.online(), Squash::Tanh)
+    }
+
     /// A frozen copy of the averaged weights (the live ones where no average is kept).
     pub fn averaged(&self) -> FrozenMlp {
         let arena = self.average.as_ref().unwrap_or(self.head.online());

@@ -1,6 +1,7 @@
 //! Parameters of a run that do not belong to an algorithm: the limit, the seed, the machine, the judge.
 
 use crate::error::{Error, Result};
+use crate::hybrid::Mode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device};
@@ -22,6 +23,17 @@ pub struct RunConfig {
     /// Threads inside one tensor operation. One is fastest for these network sizes, and the only choice that repeats bit by bit.
     #[schemars(range(min = 1, max = 256))]
     pub threads: i32,
+    /// How much of the environment training may use: offline takes no step in it.
+    pub mode: Mode,
+    /// Steps of the last phase between two visits of the environment (hybrid modes).
+    #[schemars(range(min = 1))]
+    pub hybrid_interval: u64,
+    /// Episodes of each visit.
+    #[schemars(range(min = 1))]
+    pub hybrid_episodes: usize,
+    /// Share of a critic batch drawn from collected transitions (mode hybrid-data).
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub hybrid_share: f64,
     /// Members of the dynamics ensemble behind gate and selection; only algorithms with a model gate train it.
     #[schemars(range(min = 0, max = 16))]
     pub model_members: usize,
@@ -67,6 +79,10 @@ impl Default for RunConfig {
             seed: 0,
             device: "auto".into(),
             threads: 1,
+            mode: Mode::Offline,
+            hybrid_interval: 250,
+            hybrid_episodes: 5,
+            hybrid_share: 0.25,
             model_members: 3,
             audit_members: 5,
             model_hidden: vec![128, 128],
@@ -111,6 +127,14 @@ impl RunConfig {
             "give a positive number of steps or leave it out",
         )?;
         require(self.threads >= 1, "threads", self.threads, "give at least 1")?;
+        require(self.hybrid_interval >= 1, "hybrid_interval", self.hybrid_interval, "give at least 1")?;
+        require(self.hybrid_episodes >= 1, "hybrid_episodes", self.hybrid_episodes, "give at least 1")?;
+        require(
+            (0.0..=1.0).contains(&self.hybrid_share),
+            "hybrid_share",
+            self.hybrid_share,
+            "give a number from 0 to 1",
+        )?;
         require(finite_positive(self.model_lr), "model_lr", self.model_lr, "give a positive number")?;
         require(self.model_batch >= 1, "model_batch", self.model_batch, "give at least 1")?;
         require(self.model_rollouts >= 1, "model_rollouts", self.model_rollouts, "give at least 1")?;

@@ -8,9 +8,11 @@ use crate::algos;
 use crate::checkpoint::{write_atomically, State};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::hybrid::{Mode, Played, Visit, Visits};
 use crate::offline::{certify, Evidence, Fqe, Judge};
+use crate::policy::FrozenPolicy;
 use crate::rng::Rng;
-use crate::run::RunConfig;
+use crate::run::{require, RunConfig};
 use drcorl_data::Columns;
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Map, Value};
@@ -58,6 +60,7 @@ pub struct Trainer {
     phase: usize,
     phase_step: u64,
     step: u64,
+    visits: Visits,
     certificate: Option<Value>,
 }
 
@@ -94,6 +97,10 @@ fn model_step(
     Ok(loss.map(|loss| ("model_loss", loss)).into_iter().collect())
 }
 
+fn no_visit() -> Error {
+    Error::Config("no visit of the environment is due".into())
+}
+
 /// For work that no one can cancel yet.
 static NEVER: AtomicBool = AtomicBool::new(false);
 
@@ -117,7 +124,14 @@ impl Trainer {
         let fqe = Fqe::new(&data, &mut rng);
         let algorithm = entry.build(
             &resolved,
-            &mut Context { data: &data, run: &run, judge: &mut judge, rng: &mut rng, cancel: &NEVER },
+            &mut Context { data: &data, run: &run, judge: &mut judge, rng: &mut rng, visit: None, cancel: &NEVER },
+        )?;
+        let meets = (0..algorithm.phases().len()).any(|phase| algorithm.visitor(phase).is_some());
+        require(
+            run.mode == Mode::Offline || meets,
+            "mode",
+            to_value(&run.mode)?,
+            &format!("{} has no use for an environment; give offline", config.algorithm),
         )?;
         let model_steps = if algorithm.needs_model() { judge.steps(&run) } else { 0 };
         let mut phases = vec![Phase { name: MODEL_PHASE, steps: model_steps }];
@@ -143,6 +157,7 @@ impl Trainer {
             phase: 0,
             phase_step: 0,
             step: 0,
+            visits: Visits::default(),
             certificate: None,
         })
     }
@@ -179,6 +194,9 @@ impl Trainer {
                 if self.phase != phase || self.phase >= self.phases.len() {
                     break;
                 }
+                if self.visit_due() {
+                    break;
+                }
                 if cancel.load(Ordering::Relaxed) {
                     cancelled = true;
                     break;
@@ -201,6 +219,46 @@ impl Trainer {
         })
     }
 
+    /// Number of the algorithm's phase under way, counted without the trainer's own before it.
+    fn own_phase(&self) -> usize {
+        self.phases[..self.phase].iter().filter(|phase| phase.name != MODEL_PHASE).count()
+    }
+
+    fn visit_due(&self) -> bool {
+        self.run.mode != Mode::Offline
+            && self.phase < self.phases.len()
+            && self.visits.due(self.phase_step, self.run.hybrid_interval)
+            && self.algorithm.visitor(self.own_phase()).is_some()
+    }
+
+    /// Writes the policy that meets the environment now. Errs with `Config` where no visit is due.
+    pub fn write_visitor(&self, path: &Path) -> Result<()> {
+        guarded(|| {
+            let policy = self.visit_due().then(|| self.algorithm.visitor(self.own_phase())).flatten();
+            let policy = policy.ok_or_else(no_visit)?;
+            self.write_policy(path, "live", policy.as_ref())
+        })
+    }
+
+    /// Hands in the episodes of the visit that is due and, in mode hybrid-data, their transitions. Training then goes on.
+    pub fn visited(&mut self, played: &[Played], collected: Option<&Columns>) -> Result<()> {
+        guarded(|| {
+            if !self.visit_due() {
+                return Err(no_visit());
+            }
+            let visit = Visit::new(self.phase_step, played)?;
+            match (self.run.mode, collected) {
+                (Mode::HybridData, Some(columns)) => self.data.collect(columns)?,
+                (Mode::HybridData, None) => {
+                    return Err(Error::Data("visit: mode hybrid-data needs the transitions of its episodes".into()))
+                }
+                _ => {}
+            }
+            self.visits.enter(visit);
+            Ok(())
+        })
+    }
+
     fn advance(&mut self, cancel: &AtomicBool) -> Result<Metrics> {
         let Phase { name, steps } = self.phases[self.phase].clone();
         let metrics = match name {
@@ -210,9 +268,15 @@ impl Trainer {
             }
             CERTIFICATE_PHASE => self.certificate_step(cancel)?,
             _ => {
-                let number = self.phases[..self.phase].iter().filter(|phase| phase.name != MODEL_PHASE).count();
-                let mut context =
-                    Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng, cancel };
+                let number = self.own_phase();
+                let mut context = Context {
+                    data: &self.data,
+                    run: &self.run,
+                    judge: &mut self.judge,
+                    rng: &mut self.rng,
+                    visit: self.visits.last(),
+                    cancel,
+                };
                 self.algorithm.step(number, self.phase_step, &mut context)?
             }
         };
@@ -245,19 +309,34 @@ impl Trainer {
         }
         let mut evidence = Vec::new();
         for ((index, named), model_rollout) in policies.iter().enumerate().zip(rollouts) {
-            let mut context =
-                Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng, cancel };
+            let mut context = Context {
+                data: &self.data,
+                run: &self.run,
+                judge: &mut self.judge,
+                rng: &mut self.rng,
+                visit: self.visits.last(),
+                cancel,
+            };
             let policy = named.policy.as_ref();
             let critic_ucb = self.algorithm.critic_estimates(policy, &mut context);
             let fqe = (index == 0 && self.fqe_steps > 0).then(|| self.fqe.estimate(policy, &self.data));
             evidence.push((named.name, Evidence { model_rollout, critic_ucb, fqe }));
         }
         let shipped = policies.swap_remove(0).policy;
-        let mut context =
-            Context { data: &self.data, run: &self.run, judge: &mut self.judge, rng: &mut self.rng, cancel };
+        let mut context = Context {
+            data: &self.data,
+            run: &self.run,
+            judge: &mut self.judge,
+            rng: &mut self.rng,
+            visit: self.visits.last(),
+            cancel,
+        };
         let diagnostics = self.algorithm.diagnostics(shipped.as_ref(), &mut context);
         let remembers = shipped.remembers();
-        self.certificate = Some(certify(&evidence, remembers, &self.auditor, &self.data, &self.run, diagnostics));
+        let mut certificate = certify(&evidence, remembers, &self.auditor, &self.data, &self.run, diagnostics);
+        certificate["environment_steps"] = json!(self.visits.environment_steps());
+        certificate["visits"] = to_value(&self.visits.made())?;
+        self.certificate = Some(certificate);
         Ok(Vec::new())
     }
 
@@ -276,6 +355,12 @@ impl Trainer {
             "phases": self.phases.iter().map(|phase| json!({ "name": phase.name, "steps": phase.steps })).collect::<Vec<_>>(),
             "done": done,
             "cancelled": cancelled,
+            "visit": self.visit_due().then(|| json!({
+                "number": self.visits.made().len(),
+                "episodes": self.run.hybrid_episodes,
+                "transitions": self.run.mode == Mode::HybridData,
+            })),
+            "environment_steps": self.visits.environment_steps(),
             "metrics": metrics,
         })
     }
@@ -302,7 +387,6 @@ impl Trainer {
     /// Writes `policy.safetensors` (the policy to use) and `policy.<name>.safetensors` for every other; returns the file names.
     pub fn write_policies(&self, folder: &Path) -> Result<Vec<String>> {
         guarded(|| {
-            let algorithm = self.resolved["algorithm"].as_str().unwrap_or_default();
             let mut names = Vec::new();
             for (index, named) in self.algorithm.policies().iter().enumerate() {
                 let name = if index == 0 {
@@ -310,18 +394,22 @@ impl Trainer {
                 } else {
                     format!("policy.{}.safetensors", named.name)
                 };
-                let mut file = named.policy.file()?;
-                self.data.normalizer.describe(&mut file);
-                file.set("algorithm", algorithm);
-                file.set("name", named.name);
-                file.set("created_by", format!("drcorl {}", env!("CARGO_PKG_VERSION")));
-                // What cannot be read back must not be written.
-                drcorl_actor::Actor::new(&file).map_err(|error| Error::Data(error.to_string()))?;
-                write_atomically(&folder.join(&name), &file.to_bytes())?;
+                self.write_policy(&folder.join(&name), named.name, named.policy.as_ref())?;
                 names.push(name);
             }
             Ok(names)
         })
+    }
+
+    fn write_policy(&self, path: &Path, name: &str, policy: &dyn FrozenPolicy) -> Result<()> {
+        let mut file = policy.file()?;
+        self.data.normalizer.describe(&mut file);
+        file.set("algorithm", self.resolved["algorithm"].as_str().unwrap_or_default());
+        file.set("name", name);
+        file.set("created_by", format!("drcorl {}", env!("CARGO_PKG_VERSION")));
+        // What cannot be read back must not be written.
+        drcorl_actor::Actor::new(&file).map_err(|error| Error::Data(error.to_string()))?;
+        write_atomically(path, &file.to_bytes())
     }
 
     fn persist(&mut self, state: &mut State) -> Result<()> {
@@ -329,6 +417,7 @@ impl Trainer {
         state.value("phase_step", &mut self.phase_step)?;
         state.value("step", &mut self.step)?;
         state.value("rng", &mut self.rng)?;
+        state.group("visits", |state| self.visits.persist(state))?;
         state.value("certificate", &mut self.certificate)?;
         state.group("data", |state| self.data.persist(state))?;
         state.group("judge", |state| self.judge.persist(state))?;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use drcorl_core::hybrid::Played;
 use drcorl_core::Trainer;
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
@@ -138,6 +139,23 @@ impl NativeTrainer {
     #[napi(ts_return_type = "Promise<Array<string>>")]
     pub fn write_policies(&self, dir: String) -> AsyncTask<Job<Vec<String>>> {
         self.later(move |trainer, _| Ok(trainer.write_policies(Path::new(&dir))?))
+    }
+
+    /// Writes the policy that meets the environment at the visit that is due.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn write_visitor(&self, path: String) -> AsyncTask<Job<()>> {
+        self.later(move |trainer, _| Ok(trainer.write_visitor(Path::new(&path))?))
+    }
+
+    /// Hands in a visit: `episodes` is JSON, `[{"return", "cost", "length"}]`; `collected` their transitions, which mode hybrid-data needs.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn visited(&self, episodes: String, collected: Option<&NativeDataset>) -> AsyncTask<Job<()>> {
+        let columns = collected.map(NativeDataset::columns_arc);
+        self.later(move |trainer, _| {
+            let played: Vec<Played> =
+                serde_json::from_str(&episodes).map_err(|error| Failure::new("Data", format!("visit: {error}")))?;
+            Ok(trainer.visited(&played, columns.as_deref())?)
+        })
     }
 
     /// The verdict on the policy as JSON; null before the end of a run.

@@ -67,7 +67,6 @@ pub fn certify(
         "estimates": evidence(shipped, run),
         "validity": auditor.validity(),
         "policies": policies.iter().map(|(name, found)| (name.to_string(), evidence(found, run))).collect::<Map<_, _>>(),
-        "environment_steps": 0,
     });
     if let Some(object) = certificate.as_object_mut() {
         object.extend(diagnostics);

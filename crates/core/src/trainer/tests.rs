@@ -19,13 +19,16 @@ fn columns() -> Arc<Columns> {
     Arc::new(columns)
 }
 
-/// A configuration of a few steps a phase for any registered algorithm: every parameter whose name ends in `_steps` is made small.
+/// A configuration of a few steps a phase for any registered algorithm: every parameter whose name ends in `_steps` or `_hidden` is made small.
 fn brief(algorithm: &str, seed: u64) -> String {
     let description = crate::describe();
     let shrink = |schema: &Value, out: &mut Map<String, Value>| {
         for (key, property) in schema["properties"].as_object().unwrap() {
             if key.ends_with("_steps") && property["default"].as_u64().is_some_and(|steps| steps > 0) {
                 out.insert(key.clone(), json!(6));
+            }
+            if key.ends_with("_hidden") {
+                out.insert(key.clone(), if property["default"].is_array() { json!([8, 8]) } else { json!(8) });
             }
         }
     };
@@ -228,4 +231,88 @@ fn resuming_on_other_data_is_refused() {
     assert_eq!(error.code(), "Data");
     assert!(error.to_string().contains("not the dataset"), "{error}");
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A configuration of DRCORL that visits the environment before steps 0, 2 and 4 of its last phase.
+fn hybrid(mode: &str) -> String {
+    let mut config: Value = serde_json::from_str(&brief("drcorl", 0)).unwrap();
+    for (key, value) in [("mode", json!(mode)), ("hybrid_interval", json!(2)), ("hybrid_share", json!(0.5))] {
+        config["run"][key] = value;
+    }
+    config.to_string()
+}
+
+/// Runs to the end and answers every visit with one episode of the given cost; returns the metrics of each call and the visits.
+fn finish_with_visits(trainer: &mut Trainer, cost: f64) -> (Vec<Value>, u64) {
+    let (never, mut calls, mut visits) = (AtomicBool::new(false), Vec::new(), 0);
+    loop {
+        let report = trainer.run(1, &never).unwrap();
+        if report["visit"].is_object() && report["metrics"].as_object().unwrap().is_empty() {
+            let transitions = report["visit"]["transitions"] == true;
+            let fresh = transitions.then(columns);
+            trainer.visited(&[Played { ret: 1.0, cost, length: 400 }], fresh.as_deref()).unwrap();
+            visits += 1;
+            continue;
+        }
+        calls.push(report["metrics"].clone());
+        if report["done"] == true {
+            return (calls, visits);
+        }
+    }
+}
+
+/// B.3: visits are asked for at their steps and nowhere else; what they find reaches gate, metrics and certificate.
+#[test]
+fn hybrid_runs_stop_for_their_visits_and_resume_exactly() {
+    let folder = folder("hybrid");
+    for mode in ["hybrid-eval", "hybrid-data"] {
+        let mut whole = Trainer::new(columns(), &hybrid(mode)).unwrap();
+        let (calls, visits) = finish_with_visits(&mut whole, 50.0);
+        assert_eq!(visits, 3, "{mode}");
+        let certificate = whole.certificate().unwrap();
+        assert_eq!(certificate["environment_steps"], 1200);
+        assert_eq!(certificate["visits"][2]["step"], 4);
+        assert_eq!(calls.iter().filter(|metrics| metrics["cost_measured"] == 50.0).count(), 6, "{mode}");
+        let branches = &certificate["branches"];
+        if mode == "hybrid-eval" {
+            assert_eq!(branches["cost"], 6, "a measured cost far above the limit opens the cost branch only");
+        }
+        let expected = bytes(&mut whole, &folder);
+
+        // Interrupted where a visit is due, and between two.
+        for stop in [calls.len() - 12, calls.len() - 9] {
+            let mut first = Trainer::new(columns(), &hybrid(mode)).unwrap();
+            let never = AtomicBool::new(false);
+            let mut done = 0;
+            while done < stop {
+                let report = first.run(1, &never).unwrap();
+                if report["visit"].is_object() && report["metrics"].as_object().unwrap().is_empty() {
+                    let fresh = (report["visit"]["transitions"] == true).then(columns);
+                    first.visited(&[Played { ret: 1.0, cost: 50.0, length: 400 }], fresh.as_deref()).unwrap();
+                } else {
+                    done += 1;
+                }
+            }
+            let path = folder.join("c.safetensors");
+            first.save(&path).unwrap();
+            let mut second = Trainer::resume(columns(), &path).unwrap();
+            finish_with_visits(&mut second, 50.0);
+            assert_eq!(bytes(&mut second, &folder), expected, "{mode}: resumed after call {stop}");
+        }
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn visits_are_refused_where_none_is_due_and_modes_where_none_can_be() {
+    let mut trainer = Trainer::new(columns(), &brief("drcorl", 0)).unwrap();
+    let error = trainer.visited(&[Played { ret: 0.0, cost: 0.0, length: 1 }], None).unwrap_err();
+    assert_eq!(error.code(), "Config");
+    assert_eq!(trainer.write_visitor(Path::new("/nowhere")).unwrap_err().code(), "Config");
+    finish(&mut trainer);
+    assert_eq!(trainer.certificate().unwrap()["environment_steps"], 0);
+
+    let config = r#"{"algorithm":"bc","run":{"mode":"hybrid-eval"}}"#;
+    let error = Trainer::new(columns(), config).err().unwrap();
+    assert!(error.code() == "Config" && error.to_string().contains("bc has no use for an environment"), "{error}");
 }

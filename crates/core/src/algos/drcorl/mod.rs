@@ -27,6 +27,7 @@ use crate::dataset::{discounted_returns, Batch, Dataset};
 use crate::diffusion::BehaviorModel;
 use crate::error::Result;
 use crate::gradient::{branch, branch_without_band, manipulate, slack, Branch};
+use crate::hybrid::Mode;
 use crate::lagrange::{infinite_horizon_threshold, Pid, PidConfig};
 use crate::nn::score_net::ScoreNetShape;
 use crate::offline::CriticEstimates;
@@ -42,6 +43,7 @@ use tch::{Kind, Tensor};
 const BEHAVIOR: usize = 0;
 const WARMUP: usize = 1;
 const CRITICS: usize = 2;
+const ADAPTATION: usize = 3;
 /// Smallest limit the estimate is divided by, so that a limit of 0 asks for a cost below this.
 const LIMIT_FLOOR: f64 = 0.1;
 
@@ -320,29 +322,39 @@ impl Drcorl {
             self.estimate = self.gate_estimate(context)?;
         }
         for _ in 0..self.config.reward_updates_per_step {
-            let batch = context.data.sample(self.config.critic_batch, context.rng);
+            let batch = context.data.sample_mixed(self.config.critic_batch, context.run.hybrid_share, context.rng);
             self.reward_update(&batch)?;
         }
         let mut cost_loss = 0.0;
         for _ in 0..self.config.cost_updates_per_step {
-            let batch = context.data.sample(self.config.critic_batch, context.rng);
+            let batch = context.data.sample_mixed(self.config.critic_batch, context.run.hybrid_share, context.rng);
             cost_loss += self.cost_update(&batch)? / self.config.cost_updates_per_step as f64;
         }
         let policy_loss = self.policy_step(step, context);
         let run = context.run;
-        Ok(vec![
+        let mut metrics = vec![
             ("policy_loss", policy_loss),
             ("cost_critic_loss", cost_loss),
             ("cost_estimate", self.estimate),
             ("cost_limit", run.cost_limit),
             ("beta", self.config.beta(step)),
-        ])
+        ];
+        metrics.extend(context.visit.map(|visit| ("cost_measured", visit.cost)));
+        Ok(metrics)
+    }
+
+    /// The cost the branches go by: the offline estimate, or what the environment said where it is asked.
+    fn gated_cost(&self, context: &Context<'_>) -> f64 {
+        match (context.run.mode, context.visit) {
+            (Mode::HybridEval, Some(visit)) => visit.cost,
+            _ => self.estimate,
+        }
     }
 
     /// Algorithm 2: picks the branch, forms the gradient, makes one optimiser step.
     fn policy_step(&mut self, step: u64, context: &mut Context<'_>) -> f64 {
         let total = self.config.adaptation_steps;
-        let normalised = self.estimate / (self.config.gate_margin * context.run.cost_limit).max(LIMIT_FLOOR);
+        let normalised = self.gated_cost(context) / (self.config.gate_margin * context.run.cost_limit).max(LIMIT_FLOOR);
         let above = slack(self.config.slack_above, step, total);
         let chosen = match self.config.adaptation {
             Adaptation::Band => branch(normalised, slack(self.config.slack_below, step, total), above),
@@ -426,6 +438,10 @@ impl Algorithm for Drcorl {
 
     fn needs_model(&self) -> bool {
         self.config.gate != Gate::CriticUcb
+    }
+
+    fn visitor(&self, phase: usize) -> Option<Box<dyn FrozenPolicy>> {
+        (phase == ADAPTATION).then(|| Box::new(self.policy.live()) as Box<dyn FrozenPolicy>)
     }
 
     fn step(&mut self, phase: usize, step: u64, context: &mut Context<'_>) -> Result<Metrics> {

@@ -242,7 +242,14 @@ fn the_pid_set_point_is_the_limit() {
         let mut judge = crate::offline::Judge::new(&data, &run, 1, &mut rng);
         let mut built = Drcorl::build(
             config,
-            &mut Context { data: &data, run: &run, judge: &mut judge, rng: &mut rng, cancel: &AtomicBool::new(false) },
+            &mut Context {
+                data: &data,
+                run: &run,
+                judge: &mut judge,
+                rng: &mut rng,
+                visit: None,
+                cancel: &AtomicBool::new(false),
+            },
         )
         .unwrap();
         assert_eq!(built.pid.update(expected), 0.0);

@@ -61,6 +61,10 @@ export declare class NativeTrainer {
   save(path: string): Promise<void>
   /** Writes the policies into a folder. Resolves with their file names, the one to use first. */
   writePolicies(dir: string): Promise<Array<string>>
+  /** Writes the policy that meets the environment at the visit that is due. */
+  writeVisitor(path: string): Promise<void>
+  /** Hands in a visit: `episodes` is JSON, `[{"return", "cost", "length"}]`; `collected` their transitions, which mode hybrid-data needs. */
+  visited(episodes: string, collected?: NativeDataset | undefined | null): Promise<void>
   /** The verdict on the policy as JSON; null before the end of a run. */
   certificate(): string | null
   /** Frees the native memory now instead of at garbage collection. */

@@ -22,8 +22,8 @@ export { EMBEDDED_ENVS } from './envs/registry.js'
 export { type DatasetOptions, makeDataset } from './envs/scripted.js'
 export { DrcorlError, type ErrorCode } from './errors.js'
 export { type EvaluateOptions, type Evaluation, type EvaluationResult, evaluate } from './evaluate/evaluate.js'
-export { loadPolicy } from './evaluate/policy.js'
-export { type EpisodeResult, rollout } from './evaluate/rollout.js'
+export { loadPolicy } from './envs/policy-file.js'
+export { type EpisodeResult, rollout } from './envs/rollout.js'
 export { normalizeCost, normalizeReward } from './evaluate/score.js'
 export type { Certificate, NativeColumns } from './native.js'
 export {
@@ -35,6 +35,7 @@ export {
   type StartEvent,
   type TrainEvent,
   type TrainOptions,
+  type VisitEvent,
   train,
 } from './train/experiment.js'
 export { type RunRecord, type RunResult, readRecord } from './train/run-folder.js'

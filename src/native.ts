@@ -97,8 +97,19 @@ export interface TrainerStatus {
   phases: { name: string; steps: number }[]
   done: boolean
   cancelled: boolean
+  /** The environment is awaited: play the visitor, then hand in the visit. Null in mode offline. */
+  visit: { number: number; episodes: number; transitions: boolean } | null
+  /** Of all visits so far. */
+  environment_steps: number
   /** A value that is not finite arrives as null. */
   metrics: Record<string, number | null>
+}
+
+/** One episode of a visit, undiscounted sums. */
+export interface PlayedEpisode {
+  return: number
+  cost: number
+  length: number
 }
 
 /** Names the algorithm and its two groups of parameters, all resolved. */
@@ -145,6 +156,16 @@ export class Trainer {
   /** @returns names of the policy files written, the one to use first. */
   writePolicies(folder: string): Promise<string[]> {
     return guard(() => this.native.writePolicies(folder))
+  }
+
+  /** Writes the policy that meets the environment at the visit that is due. */
+  writeVisitor(path: string): Promise<void> {
+    return guard(() => this.native.writeVisitor(path))
+  }
+
+  /** Hands in the visit that is due. */
+  visited(episodes: readonly PlayedEpisode[], collected?: NativeDataset): Promise<void> {
+    return guard(() => this.native.visited(JSON.stringify(episodes), collected))
   }
 
   certificate(): Promise<Certificate | null> {

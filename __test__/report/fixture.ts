@@ -5,7 +5,7 @@ import { Random } from '../../src/envs/random.js'
 import { findEnv } from '../../src/envs/registry.js'
 import { makeDataset } from '../../src/envs/scripted.js'
 import { type Evaluation, describe, episodesCsv } from '../../src/evaluate/evaluate.js'
-import type { EpisodeResult } from '../../src/evaluate/rollout.js'
+import type { EpisodeResult } from '../../src/envs/rollout.js'
 
 /** What a made-up run is about. */
 export interface FixtureOptions {

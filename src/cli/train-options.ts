@@ -11,6 +11,7 @@ import { collectParameters, declareParameters } from './parameters.js'
 const OPTIONS = [
   'dataset',
   'env',
+  'environment',
   'algorithm',
   'preset',
   'config',
@@ -29,6 +30,10 @@ export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv 
     .usage('$0 train --dataset FILE.hdf5 --cost-limit 10 [--preset quick]')
     .option('dataset', { requiresArg: true, describe: 'Dataset, HDF5 in DSRL format' })
     .option('env', { requiresArg: true, describe: 'Train on the scripted data of this embedded environment' })
+    .option('environment', {
+      requiresArg: true,
+      describe: 'Environment of the hybrid modes (default that of the data); see: drcorl envs list',
+    })
     .option('algorithm', {
       requiresArg: true,
       describe: `One of ${Object.keys(schema.algorithms).join(', ')} (default ${defaultAlgorithm(schema)})`,
@@ -63,6 +68,7 @@ export async function readTrainOptions(args: Arguments, signal: AbortSignal): Pr
   const env = optionalString(args, 'env')
   return {
     dataset: env === undefined ? optionalString(args, 'dataset') : `env:${env}`,
+    environment: optionalString(args, 'environment'),
     algorithm,
     preset: optionalString(args, 'preset'),
     configFile,

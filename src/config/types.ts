@@ -33,6 +33,22 @@ export interface RunConfig {
    */
   threads?: number
   /**
+   * How much of the environment training may use: offline takes no step in it.
+   */
+  mode?: 'offline' | 'hybrid-eval' | 'hybrid-data'
+  /**
+   * Steps of the last phase between two visits of the environment (hybrid modes).
+   */
+  hybrid_interval?: number
+  /**
+   * Episodes of each visit.
+   */
+  hybrid_episodes?: number
+  /**
+   * Share of a critic batch drawn from collected transitions (mode hybrid-data).
+   */
+  hybrid_share?: number
+  /**
    * Members of the dynamics ensemble behind gate and selection; only algorithms with a model gate train it.
    */
   model_members?: number

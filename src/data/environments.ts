@@ -5,6 +5,7 @@ import { type PythonEnv, type PythonEnvOptions, type PythonEnvSource, openPython
 import type { SuiteName } from '../envs/recipe.js'
 import { EMBEDDED_ENVS, type ScoreRange, findEnv } from '../envs/registry.js'
 import { DrcorlError } from '../errors.js'
+import type { KnownTask } from './dataset.js'
 import { TASKS, type Task } from './tasks.js'
 
 /** How environments in Python are opened, whichever they are. */
@@ -69,6 +70,39 @@ export function findEnvironment(name: string, options: OpenOptions = {}): Enviro
   const make: EnvFactory = async (numEnvs, signal) =>
     openPythonEnv(await userSource(name, options), { ...options, numEnvs, signal })
   return { name, make, score_range: null, task: null }
+}
+
+/** The environment data of that task came from, where this version can play it. */
+export function playable(task: Pick<KnownTask, 'task' | 'env'> | null): string | undefined {
+  if (task === null || task.env !== null) return task?.env ?? undefined
+  const dsrl = findTask(task.task)
+  return dsrl === undefined || suiteOf(dsrl) === undefined ? undefined : dsrl.task
+}
+
+/**
+ * What the policy meets during training in a hybrid mode; null in mode offline.
+ *
+ * @param asked a name, a factory, or undefined for the environment the data came from.
+ * @throws DrcorlError `Usage` where a hybrid mode has no environment, or an offline run was given one.
+ */
+export function environmentOfVisits(
+  asked: string | EnvFactory | undefined,
+  run: Record<string, unknown>,
+  task: KnownTask | null,
+): { name: string | null; make: EnvFactory } | null {
+  const mode = String(run['mode'] ?? 'offline')
+  if (mode === 'offline') {
+    if (asked === undefined) return null
+    throw new DrcorlError('Usage', 'an environment is given, but mode offline never opens one', {
+      hint: 'leave it out, or choose --mode hybrid-eval or --mode hybrid-data',
+    })
+  }
+  if (typeof asked === 'function') return { name: null, make: asked }
+  const name = asked ?? playable(task)
+  if (name !== undefined) return { name, make: findEnvironment(name).make }
+  throw new DrcorlError('Usage', `mode ${mode} needs an environment, and none is known for these data`, {
+    hint: 'name one with --environment (see: npx drcorl envs list)',
+  })
 }
 
 async function taskSource(task: Task, { dir, python, costKey }: OpenOptions): Promise<PythonEnvSource> {

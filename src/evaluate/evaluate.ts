@@ -1,12 +1,12 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../errors.js'
-import { type Environment, type OpenOptions, findEnvironment, findTask, suiteOf } from '../data/environments.js'
+import { type Environment, type OpenOptions, findEnvironment, playable } from '../data/environments.js'
 import type { EnvFactory, Policy, VecEnv } from '../envs/env.js'
 import { EMBEDDED_ENVS, type ScoreRange } from '../envs/registry.js'
 import { sha256File, writeAtomic, writeJson } from '../files.js'
 import { RUN_FILES, type RunRecord, exists, readRecord } from '../train/run-folder.js'
-import { loadPolicy } from './policy.js'
-import { type EpisodeResult, type RolloutProgress, rollout } from './rollout.js'
+import { loadPolicy } from '../envs/policy-file.js'
+import { type EpisodeResult, type RolloutProgress, rollout } from '../envs/rollout.js'
 import { COST_CONVENTIONS, type CostConvention, normalizeCost, normalizeReward } from './score.js'
 import { type Statistics, summarize } from './statistics.js'
 
@@ -158,12 +158,7 @@ async function makePlan(options: EvaluateOptions): Promise<Plan> {
 }
 
 /** The environment a run's data came from, where this version can play it. */
-export function environmentOf({ task }: RunRecord): string | undefined {
-  if (task === null) return undefined
-  if (task.env !== null) return task.env
-  const dsrl = findTask(task.task)
-  return dsrl === undefined || suiteOf(dsrl) === undefined ? undefined : dsrl.task
-}
+export const environmentOf = ({ task }: RunRecord): string | undefined => playable(task)
 
 /** Plays every policy in the same environments: opening them takes longer than many an episode. */
 async function playAll(plan: Plan, options: EvaluateOptions): Promise<{ env: string; measured: Measured[] }> {

@@ -13,6 +13,7 @@ import {
   limitOf,
   scatterSection,
   trainingSection,
+  visitsSection,
 } from './sections.js'
 import { escape } from './svg.js'
 
@@ -37,6 +38,7 @@ export function reportPage(run: RunData): string {
     scatterSection(run),
     evaluationSection(run),
     trainingSection(run),
+    visitsSection(run),
     ledgerSection(run),
     configSection(run),
     `<footer>Made by drcorl ${escape(record.versions.drcorl)} from the files of the run folder.</footer>`,

@@ -174,12 +174,48 @@ export function evaluationSection(run: RunData): string {
   )
 }
 
+/** Hybrid modes: what the environment said at each visit, beside the offline estimate that was logged next. */
+export function visitsSection(run: RunData): string {
+  const visits = run.certificate?.['visits']
+  if (!Array.isArray(visits) || visits.length === 0) return ''
+  const estimates = estimatesAfter(run)
+  const rows = visits.map((visit: unknown) => {
+    const step = numberAt(visit, 'step') ?? 0
+    return [
+      formatNumber(step),
+      formatFixed(numberAt(visit, 'cost'), 2),
+      formatFixed(estimates(step), 2),
+      formatFixed(numberAt(visit, 'return'), 1),
+      formatNumber(numberAt(visit, 'episodes')),
+      formatNumber(numberAt(visit, 'environment_steps')),
+    ]
+  })
+  const header = ['step', 'measured cost', 'offline estimate', 'measured return', 'episodes', 'environment steps']
+  return section('Visits of the environment', htmlTable(header, rows, 'numbers'))
+}
+
+/** The first offline estimate logged at or after a step of the phase that visits. */
+function estimatesAfter({ metrics }: RunData): (step: number) => number | null {
+  if (metrics === null || !metrics.names.includes('cost_measured')) return () => null
+  const [steps, measured] = [metrics.numbers('phase_step'), metrics.numbers('cost_measured')]
+  const estimates = metrics.numbers(ESTIMATE)
+  return (step) => {
+    const row = steps.findIndex((at, index) => at > step && Number.isFinite(measured[index]!))
+    return row < 0 ? null : (estimates[row] ?? null)
+  }
+}
+
 /** Interactions with an environment, by purpose. */
 export function ledgerSection(run: RunData): string {
   const { evaluation, result } = run
   const rows: [string, string, string][] = []
   const training = result?.environment_steps.training ?? numberAt(run.certificate, 'environment_steps')
-  if (typeof training === 'number') rows.push(['training and selection', String(training), 'data only'])
+  if (typeof training === 'number')
+    rows.push([
+      'training and selection',
+      formatNumber(training),
+      training === 0 ? 'data only' : `visits, mode ${String(run.record.run['mode'])}`,
+    ])
   if (evaluation !== null) {
     const total = evaluation.environment_steps + (evaluation.selected?.environment_steps ?? 0)
     rows.push(['evaluation, after training', formatNumber(total), 'measures; nothing is chosen by it'])

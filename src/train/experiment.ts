@@ -9,6 +9,8 @@ import { join } from 'node:path'
 import { readConfigFile, resolveConfig } from '../config/load.js'
 import type { AlgorithmName, Parameters, RunConfig } from '../config/types.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
+import { environmentOfVisits } from '../data/environments.js'
+import type { EnvFactory } from '../envs/env.js'
 import { environmentSteps } from '../envs/ledger.js'
 import { DrcorlError } from '../errors.js'
 import { writeJson } from '../files.js'
@@ -27,6 +29,7 @@ import {
   writeDatasetEpisodes,
   writeRecord,
 } from './run-folder.js'
+import { type VisitResult, Visitor } from './visits.js'
 
 /** Parameters of every run and of one algorithm, by their snake_case names. */
 export type ParameterValues = {
@@ -43,6 +46,11 @@ export interface TrainOptions {
   preset?: string | undefined
   /** Path of a YAML or JSON file of parameters. */
   configFile?: string | undefined
+  /**
+   * Environment of the hybrid modes: a name (embedded, DSRL task, `module:Id`) or a factory; default that of the data. Mode offline
+   * opens none.
+   */
+  environment?: string | EnvFactory | undefined
   /** Parameters by their names, e.g. `{ cost_limit: 10, seed: 0 }`; they win over file and preset. */
   config?: ParameterValues | undefined
   /** Run folder; default `runs/<algorithm>-<dataset>-l<limit>-s<seed>-<time>`. */
@@ -92,6 +100,13 @@ export interface CheckpointEvent {
   step: number
 }
 
+/** The policy under training has met the environment (hybrid modes). */
+export interface VisitEvent extends VisitResult {
+  type: 'visit'
+  /** Step of the run before which it was made. */
+  step: number
+}
+
 export interface CertificateEvent {
   type: 'certificate'
   certificate: Certificate
@@ -106,12 +121,12 @@ export interface EndEvent {
   step: number
   steps: number
   certificate: Certificate | null
-  /** Environment steps this process took between the first step and the last, by the counter of `envs/ledger.ts`. */
+  /** Environment steps from the first step to the last, by the counter of `envs/ledger.ts`; 0 in mode offline. */
   environment_steps: number
   wall_seconds: number
 }
 
-export type TrainEvent = StartEvent | ProgressEvent | CheckpointEvent | CertificateEvent | EndEvent
+export type TrainEvent = StartEvent | ProgressEvent | VisitEvent | CheckpointEvent | CertificateEvent | EndEvent
 
 /** An open run: its folder, its trainer and where its log stands. */
 export interface Session {
@@ -120,6 +135,8 @@ export interface Session {
   trainer: Trainer
   log: MetricsLog
   resumed: boolean
+  /** Null in mode offline. */
+  visits: EnvFactory | null
 }
 
 const CHECKPOINT_SECONDS = 30
@@ -159,17 +176,18 @@ async function startSession(options: TrainOptions): Promise<Session> {
     flagOrigin: options.configOrigin ?? ((key) => `config.${key}`),
   })
   const dataset = await loadDataset(options.dataset, { episodeLength: statedEpisodeLength(resolved.run) })
+  const visits = environmentOfVisits(options.environment, resolved.run, dataset.task)
   const trainer = await Trainer.create(dataset.native, resolved).catch((error: unknown) => {
     throw withOrigin(error, resolved.origins)
   })
   try {
     const folder = options.out ?? defaultRunFolder(resolved, dataset)
     await createRunFolder(folder, options.overwrite ?? false)
-    const record = makeRecord(resolved, dataset)
+    const record = makeRecord(resolved, dataset, visits?.name ?? null)
     await writeRecord(folder, record)
     await writeDatasetEpisodes(folder, dataset)
     const log = new MetricsLog(join(folder, RUN_FILES.metrics))
-    return { folder, record, trainer, log, resumed: false }
+    return { folder, record, trainer, log, resumed: false, visits: visits?.make ?? null }
   } catch (error) {
     trainer.dispose()
     throw error
@@ -188,7 +206,9 @@ class Run {
   private readonly mean = new MetricsMean()
   private readonly started = performance.now()
   private readonly stepsBefore = environmentSteps()
+  private readonly visitor: Visitor | undefined
   private readonly earlierSeconds: number
+  private earlierEnvironmentSteps = 0
   private readonly checkpointSeconds: number
   private readonly signal: AbortSignal | undefined
   private lastSave = performance.now()
@@ -203,17 +223,26 @@ class Run {
     this.earlierSeconds = session.log.seconds
     this.checkpointSeconds = options.checkpointSeconds ?? CHECKPOINT_SECONDS
     this.signal = options.signal
+    if (session.visits !== null) this.visitor = new Visitor(session.visits, session.folder, options.signal)
   }
 
   async *events(): AsyncGenerator<TrainEvent, void, void> {
     const { record, folder, trainer, resumed } = this.session
     let status = await trainer.status()
     if (resumed) this.savedStep = status.step
+    this.earlierEnvironmentSteps = status.environment_steps
     const { algorithm, preset, run, config, dataset } = record
     const { step, steps, phases } = status
     yield { type: 'start', run_dir: folder, algorithm, preset, run, config, dataset, resumed, step, steps, phases }
 
     while (!status.done && !this.signal?.aborted) {
+      if (status.visit !== null) {
+        const visited = await this.visit(status)
+        if (visited === undefined) break
+        yield visited
+        status = await trainer.status()
+        continue
+      }
       const before = status
       status = await this.call(before)
       yield this.progress(status)
@@ -231,6 +260,19 @@ class Run {
       }
     } finally {
       this.session.trainer.dispose()
+      await this.visitor?.close()
+    }
+  }
+
+  /** The visit that is due; undefined when the signal cut it short, and it is still due then. */
+  private async visit(status: TrainerStatus): Promise<VisitEvent | undefined> {
+    if (this.visitor === undefined) throw new DrcorlError('Internal', 'a visit is due, but no environment is known')
+    try {
+      const result = await this.visitor.visit(this.session.trainer, status.visit!)
+      return { type: 'visit', step: status.step, ...result }
+    } catch (error) {
+      if (this.signal?.aborted) return undefined
+      throw error
     }
   }
 
@@ -340,7 +382,10 @@ class Run {
   }
 
   private environmentSteps(): number {
-    return environmentSteps() - this.stepsBefore
+    // The ledger counts for the whole process, which is what "none" has to mean; visits are counted each for itself.
+    return this.visitor === undefined
+      ? environmentSteps() - this.stepsBefore
+      : this.earlierEnvironmentSteps + this.visitor.environmentSteps
   }
 
   /** Seconds of training so far, those before a resume included. */

@@ -1,5 +1,5 @@
 import { LiveLine, type ProgressStream } from '../live-line.js'
-import type { EndEvent, ProgressEvent, StartEvent, TrainEvent } from './experiment.js'
+import type { EndEvent, ProgressEvent, StartEvent, TrainEvent, VisitEvent } from './experiment.js'
 
 const BAR_WIDTH = 20
 const MOST_LOSSES = 4
@@ -16,6 +16,7 @@ export class Progress {
   show(event: TrainEvent): void {
     if (event.type === 'start') this.note(startLine(event))
     else if (event.type === 'progress') this.progress(event)
+    else if (event.type === 'visit') this.note(visitLine(event))
     else if (event.type === 'end') this.note(endLine(event))
   }
 
@@ -83,6 +84,11 @@ function startLine(event: StartEvent): string {
   ]
   if (event.resumed) parts.push(`resumed at step ${event.step}`)
   return parts.join('\n  ')
+}
+
+function visitLine({ number, episodes, step, ...found }: VisitEvent): string {
+  const means = `cost ${formatNumber(found.cost)}, return ${formatNumber(found.return)}`
+  return `visit ${number} before step ${step}: ${means} over ${episodes} episodes, ${found.environment_steps} environment steps`
 }
 
 function endLine(event: EndEvent): string {

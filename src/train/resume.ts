@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { join } from 'node:path'
 import { readConfigFile } from '../config/load.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
+import { environmentOfVisits } from '../data/environments.js'
 import { DrcorlError } from '../errors.js'
 import { Trainer } from '../native.js'
 import type { Session, TrainOptions } from './experiment.js'
@@ -22,18 +23,20 @@ export async function resumeSession(options: TrainOptions): Promise<Session> {
   await refuseChanges(options, record, folder)
   const dataset = await sameDataset(options, record, folder)
   await removeTemporaries(folder)
+  const known = environmentOfVisits(options.environment ?? record.environment ?? undefined, record.run, record.task)
+  const visits = known?.make ?? null
 
   const checkpoint = join(folder, RUN_FILES.checkpoint)
   const metrics = join(folder, RUN_FILES.metrics)
   if (!(await exists(checkpoint))) {
     const trainer = await Trainer.create(dataset.native, record)
-    return { folder, record, trainer, log: new MetricsLog(metrics), resumed: true }
+    return { folder, record, trainer, log: new MetricsLog(metrics), resumed: true, visits }
   }
   const trainer = await Trainer.resume(dataset.native, checkpoint)
   try {
     const { step } = await trainer.status()
     const log = (await exists(metrics)) ? await MetricsLog.resume(metrics, step) : new MetricsLog(metrics)
-    return { folder, record, trainer, log, resumed: true }
+    return { folder, record, trainer, log, resumed: true, visits }
   } catch (error) {
     trainer.dispose()
     throw error

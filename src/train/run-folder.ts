@@ -47,6 +47,8 @@ export interface RunRecord {
     act_dim: number
   }
   task: KnownTask | null
+  /** Environment of the hybrid modes; null in mode offline, and for one that was given as code. */
+  environment: string | null
 }
 
 /** `result.json`, written last: where it stands, the run is complete. */
@@ -64,7 +66,7 @@ export interface RunResult {
   finished: string
 }
 
-export function makeRecord(resolved: ResolvedConfig, dataset: Dataset): RunRecord {
+export function makeRecord(resolved: ResolvedConfig, dataset: Dataset, environment: string | null): RunRecord {
   const { transitions, episodes, obs_dim, act_dim } = dataset.summary
   const source = dataset.kind === 'file' ? resolve(dataset.source) : dataset.source
   return {
@@ -74,6 +76,7 @@ export function makeRecord(resolved: ResolvedConfig, dataset: Dataset): RunRecor
     ...resolved,
     dataset: { source, kind: dataset.kind, sha256: dataset.sha256, transitions, episodes, obs_dim, act_dim },
     task: dataset.task,
+    environment,
   }
 }
 
@@ -170,6 +173,9 @@ export async function exists(path: string): Promise<boolean> {
     () => false,
   )
 }
+
+/** A name that the next run in the folder recognises as left behind. */
+export const temporaryFile = (name: string): string => `.${name}.${process.pid}.tmp`
 
 function isTemporary(name: string): boolean {
   return name.startsWith('.') && name.endsWith('.tmp')

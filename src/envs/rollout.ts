@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { DrcorlError } from '../errors.js'
-import type { Feedback, Policy, VecEnv } from '../envs/env.js'
+import type { Feedback, Policy, StepResult, VecEnv } from './env.js'
 
 /** One evaluated episode: undiscounted sums over its steps. */
 export interface EpisodeResult {
@@ -30,6 +30,22 @@ export interface RolloutProgress {
   share: number
 }
 
+/** One step of a running row; the arrays are copies. */
+export interface Transition {
+  /** Row of the environments, which is the number of the episode while these are no more than rows. */
+  row: number
+  /** [S]. */
+  observation: Float32Array
+  /** [A]. */
+  action: Float32Array
+  reward: number
+  cost: number
+  /** [S], the true successor also at the end of an episode. */
+  nextObservation: Float32Array
+  terminated: boolean
+  truncated: boolean
+}
+
 export interface RolloutOptions {
   /** Number of episodes, default one for each row. */
   episodes?: number
@@ -37,6 +53,8 @@ export interface RolloutOptions {
   seed?: number
   signal?: AbortSignal | undefined
   onProgress?: ((progress: RolloutProgress) => void) | undefined
+  /** Told every step of every row up to its end. */
+  onTransition?: ((transition: Transition) => void) | undefined
 }
 
 /**
@@ -47,7 +65,7 @@ export interface RolloutOptions {
  *   answers with something that is no number, `Cancelled` after the signal.
  */
 export async function rollout(policy: Policy, env: VecEnv, options: RolloutOptions = {}): Promise<Rollout> {
-  const { episodes = env.numEnvs, seed = 0, signal, onProgress } = options
+  const { episodes = env.numEnvs, seed = 0, signal, onProgress, onTransition } = options
   requireFit(policy, env)
   const played: Rollout = { episodes: [], environment_steps: 0 }
   while (played.episodes.length < episodes) {
@@ -59,7 +77,7 @@ export async function rollout(policy: Policy, env: VecEnv, options: RolloutOptio
         environment_steps: played.environment_steps + stepped,
         share: (first + rows * (ended === env.numEnvs ? 1 : step / env.maxEpisodeSteps)) / episodes,
       })
-    const round = await playRound(policy, env, seed + first, { signal, tell })
+    const round = await playRound(policy, env, seed + first, { signal, tell, onTransition })
     played.environment_steps += round.stepped
     for (const episode of round.episodes.slice(0, episodes - first)) {
       played.episodes.push({ ...episode, episode: played.episodes.length })
@@ -70,12 +88,16 @@ export async function rollout(policy: Policy, env: VecEnv, options: RolloutOptio
   return played
 }
 
+interface RoundOptions extends Pick<RolloutOptions, 'signal' | 'onTransition'> {
+  tell: (step: number, ended: number, stepped: number) => void
+}
+
 /** One reset of all rows, stepped until every row has ended once. */
 async function playRound(
   policy: Policy,
   env: VecEnv,
   seed: number,
-  { signal, tell }: { signal: AbortSignal | undefined; tell: (step: number, ended: number, stepped: number) => void },
+  { signal, tell, onTransition }: RoundOptions,
 ): Promise<{ episodes: EpisodeResult[]; stepped: number }> {
   const n = env.numEnvs
   const rows = Array.from({ length: n }, (_, row) => row)
@@ -93,6 +115,8 @@ async function playRound(
     }
     const actions = await policy.act(observations, feedback)
     requireActions(actions, policy, env)
+    // The environment may write its next answer into the same array.
+    const before = onTransition === undefined ? observations : observations.slice()
     const result = await env.step(actions)
     stepped += result.stepped ?? n
     for (const row of running) {
@@ -101,6 +125,7 @@ async function playRound(
       episode.cost += requireFinite(result.costs[row], env, 'cost')
       episode.length += 1
       episode.terminated = result.terminated[row] === 1
+      onTransition?.(transitionOf(row, before, actions, result, env))
       if (episode.terminated || result.truncated[row] === 1) running.delete(row)
     }
     observations = result.observations
@@ -108,6 +133,25 @@ async function playRound(
     tell(steps + 1, n - running.size, stepped)
   }
   return { episodes, stepped }
+}
+
+function transitionOf(
+  row: number,
+  observations: Float32Array,
+  actions: Float32Array,
+  result: StepResult,
+  { obsDim, actDim }: VecEnv,
+): Transition {
+  return {
+    row,
+    observation: observations.slice(row * obsDim, (row + 1) * obsDim),
+    action: actions.slice(row * actDim, (row + 1) * actDim),
+    reward: result.rewards[row]!,
+    cost: result.costs[row]!,
+    nextObservation: result.observations.slice(row * obsDim, (row + 1) * obsDim),
+    terminated: result.terminated[row] === 1,
+    truncated: result.truncated[row] === 1,
+  }
 }
 
 function emptyEpisode(episode: number, seed: number): EpisodeResult {

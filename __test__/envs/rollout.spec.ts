@@ -3,7 +3,7 @@ import type { Feedback, Policy, StepResult, VecEnv } from '../../src/envs/env.js
 import { environmentSteps } from '../../src/envs/ledger.js'
 import { pointCircle } from '../../src/envs/point-circle.js'
 import { evaluate, episodesCsv } from '../../src/evaluate/evaluate.js'
-import { rollout } from '../../src/evaluate/rollout.js'
+import { rollout } from '../../src/envs/rollout.js'
 
 /** Row i pays reward 1 and cost i each step and ends after `lengths[i]` steps; then it restarts and pays 1000. */
 class Countdown implements VecEnv {

@@ -1,5 +1,5 @@
 import { basename } from 'node:path'
-import type { Feedback, Policy } from '../envs/env.js'
+import type { Feedback, Policy } from './env.js'
 import { type NativePolicy, loadNativePolicy } from '../native.js'
 
 /** A policy file of any kind at play; what it remembers of its episodes lives in the addon. */

@@ -1,0 +1,105 @@
+/** Hybrid modes: who meets the environment, when, and that it is counted. */
+import { mkdtemp, readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import { type Parameter, loadSchema, parametersFor } from '../../src/config/schema.js'
+import { sha256File } from '../../src/files.js'
+import { readRun } from '../../src/report/run-data.js'
+import { reportPage } from '../../src/report/report.js'
+import {
+  type EndEvent,
+  type TrainEvent,
+  type TrainOptions,
+  type VisitEvent,
+  train,
+} from '../../src/train/experiment.js'
+import { RUN_FILES } from '../../src/train/run-folder.js'
+
+/** Steps and widths small by name; visits before steps 0 and 4 of the 8 of adaptation. */
+function tiny({ name, types }: Parameter): [name: string, value: unknown][] {
+  if (name.endsWith('_steps')) return [[name, 8]]
+  if (name.endsWith('_hidden')) return [[name, types.has('array') ? [8, 8] : 8]]
+  return /(^|_)(batch|batch_size|rollouts)$/.test(name) ? [[name, 8]] : []
+}
+
+const TINY = Object.fromEntries(parametersFor(loadSchema(), 'drcorl').flatMap(tiny))
+const STEPS_A_VISIT = 2 * 200
+
+const options = (out: string, mode: string): TrainOptions => ({
+  dataset: 'env:point-circle?episodes=10',
+  out,
+  config: { ...TINY, cost_limit: 40, mode, hybrid_interval: 4, hybrid_episodes: 2 } as TrainOptions['config'],
+})
+
+const newRun = async (): Promise<string> => join(await mkdtemp(join(tmpdir(), 'drcorl-hybrid-')), 'run')
+
+async function collect(asked: TrainOptions, see?: (event: TrainEvent) => void): Promise<TrainEvent[]> {
+  const events: TrainEvent[] = []
+  for await (const event of train(asked)) {
+    events.push(event)
+    see?.(event)
+  }
+  return events
+}
+
+const visitsOf = (events: readonly TrainEvent[]): VisitEvent[] => events.filter((event) => event.type === 'visit')
+const endOf = (events: readonly TrainEvent[]): EndEvent => events.at(-1) as EndEvent
+
+for (const mode of ['hybrid-eval', 'hybrid-data']) {
+  test.serial(`${mode}: visits at their steps, counted, shown, and repeated exactly after an interruption`, async (t) => {
+    const out = await newRun()
+    const events = await collect(options(out, mode))
+    const visits = visitsOf(events)
+    t.deepEqual(
+      visits.map(({ number, episodes, environment_steps }) => [number, episodes, environment_steps]),
+      [
+        [0, 2, STEPS_A_VISIT],
+        [1, 2, STEPS_A_VISIT],
+      ],
+    )
+    t.is(endOf(events).environment_steps, 2 * STEPS_A_VISIT)
+    const certificate = JSON.parse(await readFile(join(out, RUN_FILES.certificate), 'utf8'))
+    t.is(certificate.environment_steps, 2 * STEPS_A_VISIT)
+    t.is(certificate.visits[1].cost, visits[1]!.cost)
+    const run = await readRun(out)
+    t.is(run.result?.environment_steps.training, 2 * STEPS_A_VISIT)
+    t.true(run.metrics!.numbers('cost_measured').some(Number.isFinite))
+    t.regex(reportPage(run), /Visits of the environment/)
+
+    // Stopped in the middle of training after the first visit, and, by a signal, right at the second.
+    const interrupted = await newRun()
+    const controller = new AbortController()
+    const first = await collect({ ...options(interrupted, mode), signal: controller.signal }, (event) => {
+      if (event.type === 'progress' && event.phase === 'adaptation' && event.phase_step >= 2) controller.abort()
+    })
+    t.is(endOf(first).status, 'interrupted')
+    const second = await collect({ out: interrupted, resume: true })
+    t.is(visitsOf(first).length + visitsOf(second).length, 2)
+    t.is(endOf(second).environment_steps, 2 * STEPS_A_VISIT)
+    t.is(await sha256File(join(interrupted, RUN_FILES.policy)), await sha256File(join(out, RUN_FILES.policy)))
+  })
+}
+
+test.serial('mode offline opens no environment and takes no step', async (t) => {
+  const events = await collect(options(await newRun(), 'offline'))
+  t.is(visitsOf(events).length, 0)
+  t.is(endOf(events).environment_steps, 0)
+})
+
+test.serial('refused before anything is written', async (t) => {
+  const out = await newRun()
+  const refused = (asked: TrainOptions): Promise<unknown> => t.throwsAsync(collect(asked), { instanceOf: Error })
+  t.regex(
+    String(await refused({ ...options(out, 'offline'), environment: 'point-circle' })),
+    /mode offline never opens one/,
+  )
+  t.regex(String(await refused({ ...options(out, 'hybrid-eval'), environment: 'nope' })), /unknown environment "nope"/)
+  t.regex(
+    String(
+      await refused({ dataset: 'env:point-circle?episodes=10', algorithm: 'bc', out, config: { mode: 'hybrid-eval' } }),
+    ),
+    /bc has no use for an environment/,
+  )
+  await t.throwsAsync(readFile(join(out, RUN_FILES.config)))
+})

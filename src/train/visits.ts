@@ -1,0 +1,93 @@
+/** Hybrid modes: the policy under training plays in the environment, and what it met goes back to the trainer. */
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { EnvFactory, VecEnv } from '../envs/env.js'
+import { loadPolicy } from '../envs/policy-file.js'
+import { type Transition, rollout } from '../envs/rollout.js'
+import { type NativeColumns, type Trainer, datasetFromColumns } from '../native.js'
+import type { TrainerStatus } from '../native.js'
+import { temporaryFile } from './run-folder.js'
+
+/** Seeds of visits start here, far from those of evaluation: nothing is tuned on the episodes that measure. */
+const FIRST_SEED = 2 ** 30
+/** Seeds kept free for the episodes of one visit. */
+const SEEDS_A_VISIT = 1000
+
+/** What one visit found, for the log. */
+export interface VisitResult {
+  number: number
+  episodes: number
+  /** Means over the episodes. */
+  return: number
+  cost: number
+  /** As the environment executed them. */
+  environment_steps: number
+}
+
+/** Plays the visits of one run; the environment is opened at the first and stays open. */
+export class Visitor {
+  /** Of all visits of this process. */
+  environmentSteps = 0
+  private env: VecEnv | undefined
+
+  constructor(
+    private readonly make: EnvFactory,
+    private readonly folder: string,
+    private readonly signal: AbortSignal | undefined,
+  ) {}
+
+  /**
+   * Plays the visit that is due and hands it in. The same visit of the same run plays the same episodes, also after a resume.
+   *
+   * @throws DrcorlError what the environment throws, `Cancelled` after the signal; the visit is then still due.
+   */
+  async visit(trainer: Trainer, due: NonNullable<TrainerStatus['visit']>): Promise<VisitResult> {
+    const { number, episodes, transitions } = due
+    const env = (this.env ??= await this.make(episodes, this.signal))
+    const path = join(this.folder, temporaryFile('visitor.safetensors'))
+    await trainer.writeVisitor(path)
+    const policy = await loadPolicy(path).finally(() => rm(path, { force: true }))
+    const met: Transition[] = []
+    const played = await rollout(policy, env, {
+      episodes,
+      seed: FIRST_SEED + number * SEEDS_A_VISIT,
+      signal: this.signal,
+      ...(transitions ? { onTransition: (transition: Transition) => met.push(transition) } : {}),
+    })
+    await trainer.visited(
+      played.episodes.map(({ return: ret, cost, length }) => ({ return: ret, cost, length })),
+      transitions ? await datasetFromColumns(columnsOf(met, env, `visit ${number} of ${this.folder}`)) : undefined,
+    )
+    const mean = (of: 'return' | 'cost'): number =>
+      played.episodes.reduce((sum, episode) => sum + episode[of], 0) / played.episodes.length
+    this.environmentSteps += played.environment_steps
+    return { number, episodes, return: mean('return'), cost: mean('cost'), environment_steps: played.environment_steps }
+  }
+
+  async close(): Promise<void> {
+    await this.env?.close?.()
+    this.env = undefined
+  }
+}
+
+/** Transitions as a dataset: episode after episode, although they were met side by side. */
+export function columnsOf(met: readonly Transition[], { obsDim, actDim }: VecEnv, source: string): NativeColumns {
+  const ordered = met.toSorted((a, b) => a.row - b.row)
+  const flat = (width: number, of: (transition: Transition) => Float32Array): Float32Array => {
+    const column = new Float32Array(ordered.length * width)
+    ordered.forEach((transition, index) => column.set(of(transition), index * width))
+    return column
+  }
+  return {
+    obsDim,
+    actDim,
+    observations: flat(obsDim, (one) => one.observation),
+    nextObservations: flat(obsDim, (one) => one.nextObservation),
+    actions: flat(actDim, (one) => one.action),
+    rewards: Float32Array.from(ordered, (one) => one.reward),
+    costs: Float32Array.from(ordered, (one) => one.cost),
+    terminals: Uint8Array.from(ordered, (one) => Number(one.terminated)),
+    timeouts: Uint8Array.from(ordered, (one) => Number(one.truncated)),
+    source,
+  }
+}

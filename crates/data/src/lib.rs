@@ -20,8 +20,12 @@ mod error;
 mod hdf5;
 mod number;
 mod summary;
+mod watch;
+mod write;
 
 pub use columns::{Columns, Episode};
 pub use error::{Error, ErrorKind, Result};
 pub use hdf5::{read_dsrl, read_dsrl_with, ReadOptions};
 pub use summary::{BestReturn, LengthRange, Summary};
+pub use watch::Watch;
+pub use write::write_dsrl;

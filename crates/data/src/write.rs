@@ -115,6 +115,11 @@ impl DsrlWriter {
         Ok(())
     }
 
+    /// Entries of an observation and of an action.
+    pub fn dims(&self) -> (usize, usize) {
+        (self.columns[3].dim.unwrap_or(1), self.columns[0].dim.unwrap_or(1))
+    }
+
     /// Number of rows so far.
     pub fn rows(&self) -> u64 {
         self.rows

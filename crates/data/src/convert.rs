@@ -16,6 +16,7 @@ mod npz;
 mod parquet;
 
 use std::collections::BTreeMap;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -68,23 +69,29 @@ pub fn convert(input: &Path, output: &Path, options: &ConvertOptions, watch: &Wa
     let bytes = crate::hdf5::check_file(input, &name)?;
     let mapping = Mapping::new(options, &name)?;
     let mut assembler = Assembler::new(output, &name, options.shift, watch);
-    let extension = input.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
     watch.expect(bytes);
-    let format = match extension.as_str() {
-        "csv" => csv::read(input, &name, b',', &mapping, &mut assembler)?,
-        "tsv" => csv::read(input, &name, b'\t', &mapping, &mut assembler)?,
-        "parquet" | "pq" => parquet::read(input, &name, &mapping, &mut assembler)?,
-        "npz" => npz::read(input, &name, &mapping, &mut assembler)?,
-        "hdf5" | "h5" => hdf5::read(input, &name, bytes, &mapping, &mut assembler)?,
-        _ => {
-            let problem = format!("has the extension \"{extension}\", which names no known format");
-            let remedy = "give a file ending in .csv, .tsv, .parquet, .npz, .hdf5 or .h5";
-            return Err(Error::data(&name, None, &problem, remedy));
-        }
-    };
+    // As in the reader of DSRL files: no bytes may end the host program, whatever a decoder makes of them.
+    let read = catch_unwind(AssertUnwindSafe(|| read(input, &name, bytes, &mapping, &mut assembler)));
+    let format = read.unwrap_or_else(|_| {
+        Err(Error::data(&name, None, "the decoder failed on these bytes", "fetch or write the file again"))
+    })?;
     let provenance = serde_json::json!({ "converted_from": input.file_name().map(|n| n.to_string_lossy()) });
     assembler.finish(format, mapping.describe(), &provenance.to_string())
 }
 
-#[cfg(test)]
-mod tests;
+/// Reads by the file's extension; the name of the format.
+fn read(input: &Path, name: &str, bytes: u64, mapping: &Mapping, out: &mut Assembler) -> Result<&'static str> {
+    let extension = input.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    match extension.as_str() {
+        "csv" => csv::read(input, name, b',', mapping, out),
+        "tsv" => csv::read(input, name, b'\t', mapping, out),
+        "parquet" | "pq" => parquet::read(input, name, mapping, out),
+        "npz" => npz::read(input, name, bytes, mapping, out),
+        "hdf5" | "h5" => hdf5::read(input, name, bytes, mapping, out),
+        _ => {
+            let problem = format!("has the extension \"{extension}\", which names no known format");
+            let remedy = "give a file ending in .csv, .tsv, .parquet, .npz, .hdf5 or .h5";
+            Err(Error::data(name, None, &problem, remedy))
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::mapping::{Field, FIELDS};
-use super::ConvertReport;
+use super::{ConvertReport, BLOCK_ROWS};
 use crate::columns::{place, Columns};
 use crate::error::{Error, Result};
 use crate::watch::Watch;
@@ -159,7 +159,6 @@ impl<'a> Assembler<'a> {
     }
 
     fn write(&mut self, columns: &Columns) -> Result<()> {
-        self.watch.check(self.source)?;
         if columns.is_empty() {
             return Ok(());
         }
@@ -184,7 +183,11 @@ impl<'a> Assembler<'a> {
             );
             return Err(Error::data(self.source, Some("observations"), &problem, "give all rows the same shape"));
         }
-        writer.append(columns, 0..columns.len())
+        for start in (0..columns.len()).step_by(BLOCK_ROWS) {
+            self.watch.check(self.source)?;
+            writer.append(columns, start..(start + BLOCK_ROWS).min(columns.len()))?;
+        }
+        Ok(())
     }
 
     fn same_dims(&self, a: &Columns, b: &Columns) -> Result<()> {

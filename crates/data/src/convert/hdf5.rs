@@ -1,6 +1,5 @@
 //! HDF5 of other layouts: Minari's groups of episodes, and flat files with other names.
 
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 
 use hdf5_reader::group::Group;
@@ -9,7 +8,7 @@ use hdf5_reader::{Hdf5File, OpenOptions};
 use super::assemble::{Assembler, Block};
 use super::mapping::{Field, Mapping, FIELDS};
 use crate::error::{Error, Result};
-use crate::hdf5::{h5_error, Column, DAMAGED};
+use crate::hdf5::{h5_error, Column};
 
 pub(super) fn read(
     path: &Path,
@@ -18,34 +17,30 @@ pub(super) fn read(
     mapping: &Mapping,
     out: &mut Assembler,
 ) -> Result<&'static str> {
-    // As in the reader of DSRL files: no bytes may end the host program.
-    let read = catch_unwind(AssertUnwindSafe(|| {
-        let options = OpenOptions::default().with_chunk_cache_bytes(0);
-        let file = Hdf5File::open_with_options(path, options).map_err(|e| h5_error(name, None, &e))?;
-        let root = file.root_group().map_err(|e| h5_error(name, None, &e))?;
-        let (groups, _) = root.member_names().map_err(|e| h5_error(name, None, &e))?;
-        let number = |group: &str| group.strip_prefix("episode_")?.parse::<u64>().ok();
-        let mut episodes: Vec<(u64, &String)> = groups.iter().filter_map(|g| Some((number(g)?, g))).collect();
-        episodes.sort_unstable();
-        if episodes.is_empty() {
-            let source = Source { name, prefix: "", group: &root, bytes };
-            out.push(source.flat(mapping)?)?;
-            return Ok("hdf5");
+    let options = OpenOptions::default().with_chunk_cache_bytes(0);
+    let file = Hdf5File::open_with_options(path, options).map_err(|e| h5_error(name, None, &e))?;
+    let root = file.root_group().map_err(|e| h5_error(name, None, &e))?;
+    let (groups, _) = root.member_names().map_err(|e| h5_error(name, None, &e))?;
+    let number = |group: &str| group.strip_prefix("episode_")?.parse::<u64>().ok();
+    let mut episodes: Vec<(u64, &String)> = groups.iter().filter_map(|g| Some((number(g)?, g))).collect();
+    episodes.sort_unstable();
+    if episodes.is_empty() {
+        let source = Source { name, prefix: "", group: &root, bytes };
+        out.push(source.flat(mapping)?)?;
+        return Ok("hdf5");
+    }
+    let count = episodes.len() as u64;
+    for (done, (_, key)) in (1..).zip(episodes) {
+        let group = root.group(key).map_err(|e| h5_error(name, Some(key), &e))?;
+        let source = Source { name, prefix: key, group: &group, bytes };
+        let (block, ended) = source.episode(mapping)?;
+        if ended {
+            out.count_ended();
         }
-        let count = episodes.len() as u64;
-        for (done, (_, key)) in (1..).zip(episodes) {
-            let group = root.group(key).map_err(|e| h5_error(name, Some(key), &e))?;
-            let source = Source { name, prefix: key, group: &group, bytes };
-            let (block, ended) = source.episode(mapping)?;
-            if ended {
-                out.count_ended();
-            }
-            out.push(block)?;
-            out.progress(bytes * done / count)?;
-        }
-        Ok("minari")
-    }));
-    read.unwrap_or_else(|_| Err(Error::data(name, None, "the HDF5 decoder failed on these bytes", DAMAGED)))
+        out.push(block)?;
+        out.progress(bytes * done / count)?;
+    }
+    Ok("minari")
 }
 
 /// A group that holds an array per field, perhaps in groups of its own (`infos/cost`).

@@ -13,7 +13,13 @@ use crate::error::{Error, Result};
 
 type Archive = ZipArchive<BufReader<File>>;
 
-pub(super) fn read(path: &Path, name: &str, mapping: &Mapping, out: &mut Assembler) -> Result<&'static str> {
+pub(super) fn read(
+    path: &Path,
+    name: &str,
+    bytes: u64,
+    mapping: &Mapping,
+    out: &mut Assembler,
+) -> Result<&'static str> {
     let file = File::open(path).map_err(|e| crate::hdf5::io_error(name, None, &e))?;
     let damaged = |e: zip::result::ZipError| {
         let problem = format!("is not an .npz file: {e}");
@@ -31,7 +37,7 @@ pub(super) fn read(path: &Path, name: &str, mapping: &Mapping, out: &mut Assembl
             continue;
         }
         if let Some(value) = mapping.constant(field, exists) {
-            // As long as the rewards, which come first among the scalars unless they are constant too.
+            // As many as there are actions, which come before all scalars.
             let rows = block.values[Field::Actions as usize].len() / block.dims[Field::Actions as usize].max(1);
             block.set(field, 1, vec![value; rows]);
             continue;
@@ -39,7 +45,7 @@ pub(super) fn read(path: &Path, name: &str, mapping: &Mapping, out: &mut Assembl
         let key = mapping.array(field, exists, &found)?;
         let (dim, values) = array(&mut archive, name, &key)?;
         block.set(field, if field.is_vector() { dim } else { scalar(name, &key, dim)? }, values);
-        out.progress(done)?;
+        out.progress(bytes * done / FIELDS.len() as u64)?;
     }
     out.push(block)?;
     Ok("npz")

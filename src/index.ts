@@ -13,7 +13,17 @@ export {
   type LoadDatasetOptions,
   loadDataset,
 } from './data/dataset.js'
-export { type Task, TASKS, recogniseTask } from './data/tasks.js'
+export { type FetchOptions, type FetchResult, fetchDataset } from './data/fetch.js'
+export { locateDataset } from './data/locate.js'
+export {
+  type ConvertOptions,
+  type ConvertReport,
+  type FilterOptions,
+  type FilterReport,
+  convertDataset,
+  filterDataset,
+} from './data/operations.js'
+export { type DensityGrid, type Task, TASKS, recogniseTask } from './data/tasks.js'
 export type { EnvFactory, Feedback, Policy, StepResult, VecEnv } from './envs/env.js'
 export { EMBEDDED_ENVS } from './envs/registry.js'
 export { type DatasetOptions, makeDataset } from './envs/scripted.js'

@@ -24,8 +24,13 @@ async function world(t: ExecutionContext, handler: Handler): Promise<World> {
   t.teardown(() => server.stop())
   const folder = await mkdtemp(join(tmpdir(), 'drcorl-download-'))
   const target = join(folder, 'data.hdf5')
-  const fetch = (options: DownloadOptions = {}): Promise<Downloaded> =>
-    download(server.url, target, { waitMs: 1, ...options })
+  const fetch = (options: DownloadOptions = {}): Promise<Downloaded> => {
+    const onProgress: DownloadOptions['onProgress'] = (bytes, total) => {
+      server.clientHas(bytes)
+      options.onProgress?.(bytes, total)
+    }
+    return download(server.url, target, { waitMs: 1, ...options, onProgress })
+  }
   const refused = async (options?: DownloadOptions): Promise<DrcorlError> => {
     const error = await fetch(options).then(
       () => t.fail('the download succeeded'),
@@ -149,9 +154,13 @@ test('a server that states more bytes than it has is given up on, and the part i
     const head = { etag: '"v1"', 'content-length': 400_000 - start }
     if (start > 0) Object.assign(head, { 'content-range': `bytes ${start}-399999/400000` })
     response.writeHead(start > 0 ? 206 : 200, head)
-    if (start >= BYTES.length) response.flushHeaders()
-    else response.write(BYTES.subarray(start))
-    setTimeout(() => response.destroy(), 20)
+    if (start >= BYTES.length) {
+      response.flushHeaders()
+      setTimeout(() => response.destroy(), 20)
+    } else {
+      response.write(BYTES.subarray(start))
+      setTimeout(() => response.destroy(), 2000)
+    }
   })
   const error = await refused({ attempts: 3 })
   t.like(error, { code: 'Io', exitStatus: 1 })

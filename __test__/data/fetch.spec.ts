@@ -1,6 +1,7 @@
-import { mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, readdir, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { type FetchOptions, type FetchResult, fetchDataset } from '../../src/data/fetch.js'
 import { convertDataset } from '../../src/data/operations.js'
@@ -114,7 +115,9 @@ test('Ctrl-C keeps what is there: status 130, and the same command goes on', asy
   const dir = await mkdtemp(join(FOLDER, 'interrupt-'))
   const words = ['data', 'fetch', 'BallCircle', '--dir', dir, '--from', slow.url, '--json']
   const { child, finished, waitFor } = start(words)
-  await waitFor(/50\.0 kB of/)
+  await waitFor(/BallCircle/)
+  const part = join(dir, 'SafetyBallCircle-v0-80-886.hdf5.part')
+  while ((await stat(part).catch(() => ({ size: 0 }))).size < 50_000) await delay(20)
   child.kill('SIGINT')
   const { status, stdout } = await finished
   t.is(status, 130)

@@ -13,8 +13,37 @@ export declare class NativeDataset {
   static fromColumns(columns: NativeColumns): NativeDataset
   /** Sizes and distributions of returns, costs and lengths, as JSON. */
   summary(): string
+  /** Return, cost and length of every episode. */
+  episodes(): NativeEpisodes
   /** A copy of all columns. */
   columns(): NativeColumns
+}
+
+/** One operation. Files are read and written in native memory; the output appears only when it is complete. */
+export declare class NativeOperation {
+  constructor()
+  /** Ends the operation soon: its promise rejects with code `Cancelled`, and no file is left. */
+  cancel(): void
+  /** Units done and units in all (0 while unknown): bytes of the input for `convert`, rows of the output for the rest. */
+  progress(): Array<number>
+  /**
+   * DSRL's pre-processing of a file into another. Options and report are JSON.
+   *
+   * Rejects with code `Io`, `Data`, `Config` or `Cancelled`.
+   */
+  filter(input: string, output: string, options: string): Promise<string>
+  /**
+   * A file of another format to a DSRL file. Options and report are JSON.
+   *
+   * Rejects with code `Io`, `Data`, `Config` or `Cancelled`.
+   */
+  convert(input: string, output: string, options: string): Promise<string>
+  /**
+   * A dataset to a DSRL file, with string attributes (at most 64 KB in all).
+   *
+   * Rejects with code `Io` or `Cancelled`.
+   */
+  write(dataset: NativeDataset, output: string, attributes: Record<string, string>): Promise<void>
 }
 
 /** A policy read from `policy.safetensors`, and what it remembers of the episodes it plays. */
@@ -99,6 +128,16 @@ export interface NativeColumns {
   timeouts: Uint8Array
   /** Where the data came from; messages name it. */
   source: string
+}
+
+/** Episodes of a dataset in their order; rows after the last end flag are one more. */
+export interface NativeEpisodes {
+  /** Undiscounted sum of rewards, one an episode. */
+  returns: Float64Array
+  /** Undiscounted sum of costs. */
+  costs: Float64Array
+  /** Transitions. */
+  lengths: Uint32Array
 }
 
 /**

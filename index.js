@@ -773,8 +773,9 @@ if (
   }
 }
 
-const { NativeDataset, NativePolicy, NativeTrainer, describe, environment, panicOnPurpose } = nativeBinding
+const { NativeDataset, NativeOperation, NativePolicy, NativeTrainer, describe, environment, panicOnPurpose } = nativeBinding
 export { NativeDataset }
+export { NativeOperation }
 export { NativePolicy }
 export { NativeTrainer }
 export { describe }

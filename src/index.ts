@@ -14,7 +14,17 @@ export {
   loadDataset,
 } from './data/dataset.js'
 export { type Environment, type OpenOptions, findEnvironment, openTask } from './data/environments.js'
-export { type Task, TASKS, recogniseTask } from './data/tasks.js'
+export { type FetchOptions, type FetchResult, fetchDataset } from './data/fetch.js'
+export { locateDataset } from './data/locate.js'
+export {
+  type ConvertOptions,
+  type ConvertReport,
+  type FilterOptions,
+  type FilterReport,
+  convertDataset,
+  filterDataset,
+} from './data/operations.js'
+export { type DensityGrid, type Task, TASKS, recogniseTask } from './data/tasks.js'
 export type { EnvFactory, Feedback, Policy, StepResult, VecEnv } from './envs/env.js'
 export { type InstallOptions, type InstallResult, installEnvironments } from './envs/install.js'
 export { type PythonEnv, type PythonEnvOptions } from './envs/python.js'

@@ -56,8 +56,11 @@ const MISTAKES: [args: string[], message: RegExp, hint?: RegExp][] = [
   [['evaluate'], /Not enough non-option arguments/],
   [['evaluate', '/nowhere'], /\/nowhere is not a run folder/],
   [['evaluate', '/nowhere', '--env', 'point-circle', '--episodes', 'many'], /--episodes "many" is not a number/],
-  [['data', 'info'], /Not enough non-option arguments/],
+  [['data'], /Not enough non-option arguments/],
+  [['data', 'info'], /no dataset is given/, /--task NAME/],
   [['data', 'pull', 'x'], /Given: "pull", Choices: "info"/],
+  [['train', '--dataset', 'a', '--task', 'BallCircle'], /mutually exclusive/],
+  [['train', '--task', 'BalCircle'], /unknown task "BalCircle"; did you mean BallCircle\?/],
   [['data', 'info', '/nowhere.hdf5'], /cannot read dataset \/nowhere\.hdf5/],
   [['list', 'things'], /Given: "things"/],
 ]

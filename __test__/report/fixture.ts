@@ -1,11 +1,12 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { datasetEpisodesCsv } from '../../src/data/episodes.js'
+import { datasetEpisodes, datasetEpisodesCsv } from '../../src/data/episodes.js'
 import { Random } from '../../src/envs/random.js'
 import { findEnv } from '../../src/envs/registry.js'
 import { makeDataset } from '../../src/envs/scripted.js'
 import { type Evaluation, describe, episodesCsv } from '../../src/evaluate/evaluate.js'
 import type { EpisodeResult } from '../../src/envs/rollout.js'
+import { datasetFromColumns } from '../../src/native.js'
 
 /** What a made-up run is about. */
 export interface FixtureOptions {
@@ -44,10 +45,8 @@ export async function writeRun(folder: string, options: FixtureOptions = {}): Pr
   const phases = PHASES[algorithm] ?? PHASES['bc']!
   await json('config.json', record(algorithm, options.run))
   await writeFile(join(folder, 'metrics.csv'), metrics(phases))
-  await writeFile(
-    join(folder, 'dataset_episodes.csv'),
-    datasetEpisodesCsv(makeDataset('point-circle', { episodes: 200 })),
-  )
+  const data = await datasetFromColumns(makeDataset('point-circle', { episodes: 200 }))
+  await writeFile(join(folder, 'dataset_episodes.csv'), datasetEpisodesCsv(datasetEpisodes(data)))
   await json('result.json', {
     status: 'done',
     algorithm,

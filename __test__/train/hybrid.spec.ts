@@ -47,38 +47,41 @@ const visitsOf = (events: readonly TrainEvent[]): VisitEvent[] => events.filter(
 const endOf = (events: readonly TrainEvent[]): EndEvent => events.at(-1) as EndEvent
 
 for (const mode of ['hybrid-eval', 'hybrid-data']) {
-  test.serial(`${mode}: visits at their steps, counted, shown, and repeated exactly after an interruption`, async (t) => {
-    const out = await newRun()
-    const events = await collect(options(out, mode))
-    const visits = visitsOf(events)
-    t.deepEqual(
-      visits.map(({ number, episodes, environment_steps }) => [number, episodes, environment_steps]),
-      [
-        [0, 2, STEPS_A_VISIT],
-        [1, 2, STEPS_A_VISIT],
-      ],
-    )
-    t.is(endOf(events).environment_steps, 2 * STEPS_A_VISIT)
-    const certificate = JSON.parse(await readFile(join(out, RUN_FILES.certificate), 'utf8'))
-    t.is(certificate.environment_steps, 2 * STEPS_A_VISIT)
-    t.is(certificate.visits[1].cost, visits[1]!.cost)
-    const run = await readRun(out)
-    t.is(run.result?.environment_steps.training, 2 * STEPS_A_VISIT)
-    t.true(run.metrics!.numbers('cost_measured').some(Number.isFinite))
-    t.regex(reportPage(run), /Visits of the environment/)
+  test.serial(
+    `${mode}: visits at their steps, counted, shown, and repeated exactly after an interruption`,
+    async (t) => {
+      const out = await newRun()
+      const events = await collect(options(out, mode))
+      const visits = visitsOf(events)
+      t.deepEqual(
+        visits.map(({ number, episodes, environment_steps }) => [number, episodes, environment_steps]),
+        [
+          [0, 2, STEPS_A_VISIT],
+          [1, 2, STEPS_A_VISIT],
+        ],
+      )
+      t.is(endOf(events).environment_steps, 2 * STEPS_A_VISIT)
+      const certificate = JSON.parse(await readFile(join(out, RUN_FILES.certificate), 'utf8'))
+      t.is(certificate.environment_steps, 2 * STEPS_A_VISIT)
+      t.is(certificate.visits[1].cost, visits[1]!.cost)
+      const run = await readRun(out)
+      t.is(run.result?.environment_steps.training, 2 * STEPS_A_VISIT)
+      t.true(run.metrics!.numbers('cost_measured').some(Number.isFinite))
+      t.regex(reportPage(run), /Visits of the environment/)
 
-    // Stopped in the middle of training after the first visit, and, by a signal, right at the second.
-    const interrupted = await newRun()
-    const controller = new AbortController()
-    const first = await collect({ ...options(interrupted, mode), signal: controller.signal }, (event) => {
-      if (event.type === 'progress' && event.phase === 'adaptation' && event.phase_step >= 2) controller.abort()
-    })
-    t.is(endOf(first).status, 'interrupted')
-    const second = await collect({ out: interrupted, resume: true })
-    t.is(visitsOf(first).length + visitsOf(second).length, 2)
-    t.is(endOf(second).environment_steps, 2 * STEPS_A_VISIT)
-    t.is(await sha256File(join(interrupted, RUN_FILES.policy)), await sha256File(join(out, RUN_FILES.policy)))
-  })
+      // Stopped in the middle of training after the first visit, and, by a signal, right at the second.
+      const interrupted = await newRun()
+      const controller = new AbortController()
+      const first = await collect({ ...options(interrupted, mode), signal: controller.signal }, (event) => {
+        if (event.type === 'progress' && event.phase === 'adaptation' && event.phase_step >= 2) controller.abort()
+      })
+      t.is(endOf(first).status, 'interrupted')
+      const second = await collect({ out: interrupted, resume: true })
+      t.is(visitsOf(first).length + visitsOf(second).length, 2)
+      t.is(endOf(second).environment_steps, 2 * STEPS_A_VISIT)
+      t.is(await sha256File(join(interrupted, RUN_FILES.policy)), await sha256File(join(out, RUN_FILES.policy)))
+    },
+  )
 }
 
 test.serial('mode offline opens no environment and takes no step', async (t) => {

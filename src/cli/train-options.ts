@@ -10,6 +10,7 @@ import { collectParameters, declareParameters } from './parameters.js'
 /** Options that are not parameters: they say what to train on and where to, not how. */
 const OPTIONS = [
   'dataset',
+  'task',
   'env',
   'environment',
   'algorithm',
@@ -29,6 +30,10 @@ export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv 
   yargs
     .usage('$0 train --dataset FILE.hdf5 --cost-limit 10 [--preset quick]')
     .option('dataset', { requiresArg: true, describe: 'Dataset, HDF5 in DSRL format' })
+    .option('task', {
+      requiresArg: true,
+      describe: 'Train on the data of this DSRL task, e.g. BallCircle; see: data fetch',
+    })
     .option('env', { requiresArg: true, describe: 'Train on the scripted data of this embedded environment' })
     .option('environment', {
       requiresArg: true,
@@ -49,7 +54,8 @@ export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv 
     .option('require-certified', { boolean: true, describe: 'Exit with status 3 unless the policy is certified' })
     .option('checkpoint-seconds', { requiresArg: true, describe: 'Seconds between checkpoints (default 30)' })
     .group(OPTIONS, 'Data, place and way of the run:')
-    .conflicts('dataset', 'env')
+    .conflicts('dataset', ['env', 'task'])
+    .conflicts('task', 'env')
     .conflicts('resume', 'overwrite')
     .epilogue(
       asked === undefined
@@ -65,9 +71,8 @@ export async function readTrainOptions(args: Arguments, signal: AbortSignal): Pr
   const configFile = optionalString(args, 'config')
   const algorithm = optionalString(args, 'algorithm')
   const fromFile = configFile === undefined ? undefined : (await readConfigFile(configFile)).algorithm
-  const env = optionalString(args, 'env')
   return {
-    dataset: env === undefined ? optionalString(args, 'dataset') : `env:${env}`,
+    dataset: datasetSource(args),
     environment: optionalString(args, 'environment'),
     algorithm,
     preset: optionalString(args, 'preset'),
@@ -84,6 +89,14 @@ export async function readTrainOptions(args: Arguments, signal: AbortSignal): Pr
     signal,
     checkpointSeconds: seconds(args),
   }
+}
+
+/** What to train on, as `loadDataset` takes it. */
+function datasetSource(args: Arguments): string | undefined {
+  const env = optionalString(args, 'env')
+  const task = optionalString(args, 'task')
+  if (env !== undefined) return `env:${env}`
+  return task === undefined ? optionalString(args, 'dataset') : `task:${task}`
 }
 
 /** Help has to know the algorithm before the options are parsed. */

@@ -6,6 +6,7 @@ import { makeDataset } from '../envs/scripted.js'
 import { DrcorlError, describeFsError, messageOf } from '../errors.js'
 import { sha256File } from '../files.js'
 import { type NativeColumns, type NativeDataset, datasetFromColumns, openDataset } from '../native.js'
+import { locateDataset } from './locate.js'
 import { recogniseTask } from './tasks.js'
 
 /** Statistics of a dataset, computed in Rust. Returns and costs are sums over whole episodes, undiscounted. */
@@ -67,8 +68,8 @@ export interface LoadDatasetOptions {
 /**
  * Loads and checks a dataset.
  *
- * @param source path of a DSRL HDF5 file, `env:NAME` for the scripted data of an embedded environment
- *   (`env:point-circle?episodes=200&seed=1`), or columns.
+ * @param source path of a DSRL HDF5 file, `task:NAME` for the file of a DSRL task on this machine (see `locateDataset`),
+ *   `env:NAME` for the scripted data of an embedded environment (`env:point-circle?episodes=200&seed=1`), or columns.
  * @throws DrcorlError `Data`, `Io` or `Config`, exit status 2, naming file, key and value.
  */
 export async function loadDataset(
@@ -77,7 +78,8 @@ export async function loadDataset(
 ): Promise<Dataset> {
   if (typeof source !== 'string') return 'native' in source ? source : fromColumns(source, 'columns', null)
   if (source.startsWith('env:')) return fromEnv(source)
-  return fromFile(source, options.episodeLength)
+  const path = source.startsWith('task:') ? await locateDataset(source.slice('task:'.length)) : source
+  return fromFile(path, options.episodeLength)
 }
 
 async function fromFile(path: string, episodeLength: number | undefined): Promise<Dataset> {

@@ -4,7 +4,7 @@ import { escape } from './svg.js'
  * Colours of the series are Okabe and Ito's, told apart by readers with any colour vision; in the dark they are lightened.
  * Everything is in this file: the page asks the network for nothing and runs no script.
  */
-const CSS = `
+export const CSS = `
 :root {
   color-scheme: light dark;
   --bg: #fbfbfa; --surface: #ffffff; --ink: #1c1e21; --muted: #5f666d; --hair: #e3e5e8; --rule: #b9bec4;

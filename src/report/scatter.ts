@@ -1,4 +1,5 @@
 import { formatNumber, formatSpread } from './format.js'
+import { CSS } from './page.js'
 import {
   type Frame,
   MARKERS,
@@ -6,6 +7,7 @@ import {
   axes,
   dots,
   escape,
+  extent,
   line,
   linearScale,
   marker,
@@ -38,21 +40,36 @@ export function scatterChart(
   groups: readonly ScatterGroup[],
   limit: number | null,
 ): string {
+  const label = `Return against cost of ${data.length} dataset episodes and ${groups.length} evaluated policies`
+  return svg(FRAME, label, marks(data, groups, limit)) + legend(data.length, groups, limit)
+}
+
+/** The episodes of a dataset as an SVG file of its own. */
+export function scatterFile(data: readonly ScatterPoint[], limit: number | null, title: string): string {
+  const { width, height } = FRAME
+  const body = [
+    `<style>${CSS}</style>`,
+    // A file of its own has no page behind it.
+    '<rect width="100%" height="100%" style="fill: var(--bg)"/>',
+    text(width - FRAME.right, FRAME.top - 10, title, 'axis-name', 'end'),
+    ...marks(data, [], limit),
+  ]
+  const drawing = svg(FRAME, `Return against cost of ${data.length} episodes: ${title}`, body)
+  return `${drawing.replace('<svg ', `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" `)}\n`
+}
+
+function marks(data: readonly ScatterPoint[], groups: readonly ScatterGroup[], limit: number | null): string[] {
   const all = [...data, ...groups.flatMap((group) => group.points)]
-  const costs = all.map((point) => point.cost)
-  const returns = all.map((point) => point.return)
-  const most = Math.max(...costs, limit ?? 0)
-  const spread = Math.max(...returns) - Math.min(...returns) || 1
+  const most = Math.max(extent(all.map((point) => point.cost))[1], limit ?? 0)
+  const [low, high] = extent(all.map((point) => point.return))
+  const spread = high - low || 1
   const x = linearScale([-0.012 * most, most * 1.02 || 1], [FRAME.left, FRAME.width - FRAME.right], 10)
-  const y = linearScale(
-    [Math.min(...returns) - 0.04 * spread, Math.max(...returns) + 0.05 * spread],
-    [FRAME.height - FRAME.bottom, FRAME.top],
-  )
+  const y = linearScale([low - 0.04 * spread, high + 0.05 * spread], [FRAME.height - FRAME.bottom, FRAME.top])
   const thin = Math.ceil(data.length / MOST_POINTS) || 1
   const place = (point: ScatterPoint): [number, number] => [x(point.cost), y(point.return)]
   const safe = (point: ScatterPoint): boolean => limit !== null && point.cost <= limit
   const drawn = data.filter((_, index) => index % thin === 0)
-  const body = [
+  return [
     ...(limit === null ? [] : safeZone(x(limit), limit)),
     ...axes(FRAME, x, y, (value) => formatNumber(value)),
     dots(drawn.filter((point) => !safe(point)).map(place), 'data'),
@@ -62,8 +79,6 @@ export function scatterChart(
     text((FRAME.left + FRAME.width - FRAME.right) / 2, FRAME.height - 8, 'episodic cost', 'axis-name', 'middle'),
     text(FRAME.left - 44, FRAME.top - 10, 'return', 'axis-name'),
   ]
-  const label = `Return against cost of ${data.length} dataset episodes and ${groups.length} evaluated policies`
-  return svg(FRAME, label, body) + legend(data.length, groups, limit)
 }
 
 function safeZone(x: number, limit: number): string[] {

@@ -31,6 +31,14 @@ export function niceTicks(low: number, high: number, count: number): number[] {
   return ticks
 }
 
+/** Smallest and largest of many values; spreading them into `Math.min` overflows the stack at some 100,000. */
+export function extent(values: readonly number[]): [number, number] {
+  return values.reduce<[number, number]>(
+    ([low, high], value) => [Math.min(low, value), Math.max(high, value)],
+    [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY],
+  )
+}
+
 export function linearScale(domain: [number, number], range: [number, number], count = 5): Scale {
   const [low, high] = domain[0] === domain[1] ? [domain[0] - 0.5, domain[1] + 0.5] : domain
   const map = (value: number): number => range[0] + ((value - low) / (high - low)) * (range[1] - range[0])

@@ -38,7 +38,7 @@ export type ParameterValues = {
 
 /** What to train on, with which parameters, and where to. */
 export interface TrainOptions {
-  /** HDF5 path, `env:NAME`, columns, or a loaded dataset. May be left out with `resume`: config.json names it. */
+  /** HDF5 path, `task:NAME`, `env:NAME`, columns, or a loaded dataset. May be left out with `resume`: config.json names it. */
   dataset?: string | NativeColumns | Dataset | undefined
   /** Default `drcorl`; any name is checked against the registry when training starts. */
   algorithm?: AlgorithmName | (string & {}) | undefined
@@ -165,7 +165,9 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent, 
 
 async function startSession(options: TrainOptions): Promise<Session> {
   if (options.dataset === undefined) {
-    throw new DrcorlError('Usage', 'no dataset is given', { hint: 'name one with --dataset FILE.hdf5 or --env NAME' })
+    throw new DrcorlError('Usage', 'no dataset is given', {
+      hint: 'name one with --dataset FILE.hdf5, --task NAME or --env NAME',
+    })
   }
   const file = options.configFile === undefined ? undefined : await readConfigFile(options.configFile)
   const resolved = resolveConfig({

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import type { ResolvedConfig } from '../config/load.js'
 import type { Dataset, KnownTask } from '../data/dataset.js'
 import { DrcorlError, codeOf, describeFsError } from '../errors.js'
-import { datasetEpisodesCsv } from '../data/episodes.js'
+import { datasetEpisodes, datasetEpisodesCsv } from '../data/episodes.js'
 import { readJson, writeAtomic, writeJson } from '../files.js'
 import { VERSION } from '../version.js'
 
@@ -151,14 +151,9 @@ export async function writeRecord(folder: string, record: RunRecord): Promise<vo
   await writeJson(join(folder, RUN_FILES.config), record)
 }
 
-/** Largest copy of a dataset made for a picture, bytes. */
-const LARGEST_COPY = 2 ** 28
-
-/** Return and cost of each logged episode, which the report draws beside the policy's; left out for very large data. */
-export async function writeDatasetEpisodes(folder: string, { native, summary }: Dataset): Promise<void> {
-  const floats = summary.transitions * (2 * summary.obs_dim + summary.act_dim + 2)
-  if (floats * Float32Array.BYTES_PER_ELEMENT > LARGEST_COPY) return
-  await writeAtomic(join(folder, RUN_FILES.datasetEpisodes), datasetEpisodesCsv(native.columns()))
+/** Return and cost of each logged episode, which the report draws beside the policy's. */
+export async function writeDatasetEpisodes(folder: string, { native }: Dataset): Promise<void> {
+  await writeAtomic(join(folder, RUN_FILES.datasetEpisodes), datasetEpisodesCsv(datasetEpisodes(native)))
 }
 
 /** Removes the half-written files that a killed process left. */

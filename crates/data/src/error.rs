@@ -9,6 +9,8 @@ pub enum ErrorKind {
     Data,
     /// The operating system refused: no such file, a directory, no permission, a read that failed.
     Io,
+    /// The caller asked for an end.
+    Cancelled,
 }
 
 /// A refusal of some input.
@@ -31,11 +33,12 @@ pub struct Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Stable code: `"Data"` or `"Io"`.
+    /// Stable code: `"Data"`, `"Io"` or `"Cancelled"`.
     pub fn code(&self) -> &'static str {
         match self.kind {
             ErrorKind::Data => "Data",
             ErrorKind::Io => "Io",
+            ErrorKind::Cancelled => "Cancelled",
         }
     }
 
@@ -47,6 +50,11 @@ impl Error {
     /// A refusal by the operating system.
     pub(crate) fn io(file: &str, problem: &str, remedy: &str) -> Self {
         Self::new(ErrorKind::Io, file, None, problem, remedy)
+    }
+
+    /// The end that [`crate::Watch::cancel`] asked for.
+    pub(crate) fn cancelled(file: &str) -> Self {
+        Self::new(ErrorKind::Cancelled, file, None, "was cancelled", "nothing was written")
     }
 
     pub(crate) fn new(kind: ErrorKind, file: &str, key: Option<&str>, problem: &str, remedy: &str) -> Self {

@@ -19,7 +19,7 @@ use crate::number::{type_name, Number};
 /// DEFLATE expands at most 1032-fold, so a file cannot hold more than this many bytes per byte of its own.
 const MAX_EXPANSION: u64 = 1032;
 
-const DAMAGED: &str = "fetch or write the file again";
+pub(crate) const DAMAGED: &str = "fetch or write the file again";
 
 /// Options of [`read_dsrl_with`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub fn read_dsrl_with(path: &Path, options: &ReadOptions) -> Result<Columns> {
 }
 
 /// Size of the file, if it is one.
-fn check_file(path: &Path, name: &str) -> Result<u64> {
+pub(crate) fn check_file(path: &Path, name: &str) -> Result<u64> {
     let metadata: Metadata = std::fs::metadata(path).map_err(|e| io_error(name, None, &e))?;
     if metadata.is_dir() {
         let remedy = "give the path of one .hdf5 file inside it";
@@ -84,7 +84,7 @@ fn check_file(path: &Path, name: &str) -> Result<u64> {
     Ok(metadata.len())
 }
 
-fn io_error(name: &str, key: Option<&str>, error: &std::io::Error) -> Error {
+pub(crate) fn io_error(name: &str, key: Option<&str>, error: &std::io::Error) -> Error {
     let (problem, remedy) = match error.kind() {
         std::io::ErrorKind::NotFound => ("no such file".to_owned(), "check the path"),
         std::io::ErrorKind::PermissionDenied => {
@@ -195,14 +195,14 @@ impl<'a> Table<'a> {
 }
 
 /// One dataset of the root group, with the names that its errors need.
-struct Column<'a> {
-    file: &'a str,
-    key: &'static str,
-    dataset: Dataset,
+pub(crate) struct Column<'a> {
+    pub file: &'a str,
+    pub key: &'a str,
+    pub dataset: Dataset,
 }
 
 impl<'a> Column<'a> {
-    fn open(h5: &Hdf5File, file: &'a str, key: &'static str) -> Result<Self> {
+    fn open(h5: &Hdf5File, file: &'a str, key: &'a str) -> Result<Self> {
         match h5.root_group().and_then(|root| root.dataset(key)) {
             Ok(dataset) => Ok(Column { file, key, dataset }),
             Err(error) => match cause(&error) {
@@ -212,7 +212,7 @@ impl<'a> Column<'a> {
         }
     }
 
-    fn error(&self, problem: &str, remedy: &str) -> Error {
+    pub fn error(&self, problem: &str, remedy: &str) -> Error {
         Error::data(self.file, Some(self.key), problem, remedy)
     }
 
@@ -238,6 +238,18 @@ impl<'a> Column<'a> {
         }
     }
 
+    /// `(N, dim)` of a dataset of shape `[N]` or `[N, dim]`.
+    pub fn rows_and_dim(&self) -> Result<(usize, usize)> {
+        match self.shape()?.as_slice() {
+            &[rows] => Ok((rows, 1)),
+            &[rows, dim] if dim > 0 => Ok((rows, dim)),
+            shape => {
+                let problem = format!("has shape {shape:?}, expected [N] or [N, entries]");
+                Err(self.error(&problem, "flatten each observation or action"))
+            }
+        }
+    }
+
     fn shape(&self) -> Result<Vec<usize>> {
         let dims = self.dataset.shape().iter();
         let sizes: std::result::Result<Vec<usize>, _> = dims.map(|&d| usize::try_from(d)).collect();
@@ -253,7 +265,7 @@ impl<'a> Column<'a> {
     }
 
     /// Refuses a shape that the file is too small to hold, before memory is asked for.
-    fn check_budget(&self, file_bytes: u64) -> Result<()> {
+    pub fn check_budget(&self, file_bytes: u64) -> Result<()> {
         let dims = self.dataset.shape();
         let elements = dims.iter().try_fold(1_u64, |n, &d| n.checked_mul(d));
         // Elements of one byte are possible, and take up to 8 here: the product below cannot overflow.
@@ -265,7 +277,7 @@ impl<'a> Column<'a> {
     }
 
     /// All values as `f32`, row-major.
-    fn floats(&self) -> Result<Vec<f32>> {
+    pub fn floats(&self) -> Result<Vec<f32>> {
         let number = self.number()?;
         if number.is_f32() {
             // Read in place: a second copy of the observations can be half a gigabyte.
@@ -367,7 +379,7 @@ fn listing(names: &[String]) -> String {
 }
 
 /// A failure of the decoder in this crate's terms.
-fn h5_error(file: &str, key: Option<&str>, error: &H5Error) -> Error {
+pub(crate) fn h5_error(file: &str, key: Option<&str>, error: &H5Error) -> Error {
     let error = cause(error);
     let (problem, remedy) = match error {
         H5Error::Io(e) => return io_error(file, key, e),

@@ -16,12 +16,21 @@
 
 mod chunks;
 mod columns;
+mod convert;
+mod draws;
 mod error;
+mod filter;
 mod hdf5;
 mod number;
 mod summary;
+mod watch;
+mod write;
 
 pub use columns::{Columns, Episode};
+pub use convert::{convert, ConvertOptions, ConvertReport};
 pub use error::{Error, ErrorKind, Result};
+pub use filter::{filter, FilterOptions, FilterReport, Grid, Rules, ScoreRange, StepReport};
 pub use hdf5::{read_dsrl, read_dsrl_with, ReadOptions};
 pub use summary::{BestReturn, LengthRange, Summary};
+pub use watch::Watch;
+pub use write::write_dsrl;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use drcorl_data::{read_dsrl_with, Columns, ReadOptions};
-use napi::bindgen_prelude::{AsyncTask, Float32Array, ObjectFinalize, Uint8Array};
+use napi::bindgen_prelude::{AsyncTask, Float32Array, Float64Array, ObjectFinalize, Uint32Array, Uint8Array};
 use napi::Env;
 use napi_derive::napi;
 
@@ -76,6 +76,17 @@ impl NativeColumns {
     }
 }
 
+/// Episodes of a dataset in their order; rows after the last end flag are one more.
+#[napi(object)]
+pub struct NativeEpisodes {
+    /// Undiscounted sum of rewards, one an episode.
+    pub returns: Float64Array,
+    /// Undiscounted sum of costs.
+    pub costs: Float64Array,
+    /// Transitions.
+    pub lengths: Uint32Array,
+}
+
 /// A checked dataset in native memory. Trainers share it without a copy.
 #[napi(custom_finalize)]
 pub struct NativeDataset {
@@ -134,6 +145,19 @@ impl NativeDataset {
             summary.map_err(|error| Failure::new("Data", format!("{}: {error}", self.columns.source)))
         })?;
         Ok(text)
+    }
+
+    /// Return, cost and length of every episode.
+    #[napi]
+    pub fn episodes(&self) -> Result<NativeEpisodes> {
+        Ok(guard(|| {
+            let episodes = self.columns.episodes();
+            Ok(NativeEpisodes {
+                returns: Float64Array::new(episodes.iter().map(|e| e.ret).collect()),
+                costs: Float64Array::new(episodes.iter().map(|e| e.cost).collect()),
+                lengths: Uint32Array::new(episodes.iter().map(|e| e.len() as u32).collect()),
+            })
+        })?)
     }
 
     /// A copy of all columns.

@@ -5,6 +5,7 @@
 
 mod dataset;
 mod error;
+mod operation;
 mod policy;
 mod trainer;
 

@@ -1,53 +1,82 @@
-import { type Dataset, loadDataset } from '../../data/dataset.js'
-import type { Command } from '../command.js'
-import { facts, table } from '../table.js'
+import type { Argv } from 'yargs'
+import { DrcorlError } from '../../errors.js'
+import type { Arguments, Command, Context, Output } from '../command.js'
+import { convertAction } from './data/convert.js'
+import { fetchAction } from './data/fetch.js'
+import { filterAction } from './data/filter.js'
+import { infoAction } from './data/info.js'
+
+/** One word after `data`. */
+export interface DataAction {
+  /** What its words are, for the usage line. */
+  usage: string
+  /** Names of its positional words: required ones first, the optional in brackets. */
+  words: readonly string[]
+  describe: string
+  options: Parameters<Argv['options']>[0]
+  run(args: Arguments, context: Context): Promise<Output>
+}
+
+const ACTIONS: Readonly<Record<string, DataAction>> = {
+  info: infoAction,
+  fetch: fetchAction,
+  filter: filterAction,
+  convert: convertAction,
+}
+
+/** Words after the action; which there may be, each action says. */
+const WORDS = ['source', 'output']
 
 export const dataCommand: Command = {
-  command: 'data <action> <source>',
-  describe: 'Check a dataset and show what is in it: drcorl data info FILE',
-  builder: (yargs) =>
-    yargs
-      .usage('$0 data info FILE')
-      .positional('action', { choices: ['info'], describe: 'What to do' })
-      .positional('source', { type: 'string', describe: 'HDF5 file in DSRL format, or env:NAME' }),
+  command: `data <action> [${WORDS.join('] [')}]`,
+  describe: 'Look at, fetch, filter and convert datasets',
+  interruptible: true,
 
-  async run(args) {
-    const dataset = await loadDataset(String(args['source']))
-    const { summary, sha256, task } = dataset
-    return { json: { ...summary, sha256, task }, text: describe(dataset) }
+  builder(yargs, argv) {
+    refuseRepeated(argv, 'map')
+    const asked = ACTIONS[argv[argv.indexOf('data') + 1] ?? '']
+    yargs.positional('action', { choices: Object.keys(ACTIONS), describe: 'What to do' })
+    for (const word of WORDS) yargs.positional(word, { type: 'string', describe: describeWord(word) })
+    // An action knows its own options only; the help of all shows the options of all.
+    const shown = asked === undefined ? Object.values(ACTIONS) : [asked]
+    const usage = shown.map(({ usage: line, describe }) => `$0 data ${line}\n    ${describe}`)
+    yargs.usage(usage.join('\n'))
+    for (const action of shown) yargs.options(action.options)
+    return yargs
+  },
+
+  async run(args, context) {
+    const action = ACTIONS[String(args['action'])]!
+    checkWords(action, args)
+    return action.run(args, context)
   },
 }
 
-function describe({ summary, sha256, task }: Dataset): string {
-  const { min, median, max } = summary.episode_length
-  const length = min === max ? `${min}` : `${min} to ${max}, median ${median}`
-  const parts: [string, string | number][] = [
-    ['source', summary.source],
-    ['sha256', sha256],
-    ['task', task === null ? 'not recognised by its name' : `${task.task} (episodes of ${task.episode_length} steps)`],
-    ['transitions', summary.transitions],
-    ['episodes', `${summary.episodes}, length ${length}`],
-    ['ends', `${summary.terminals} terminals, ${summary.timeouts} timeouts`],
-    ['observations', summary.obs_dim],
-    ['actions', `${summary.act_dim}, from [${rounded(summary.action_min)}] to [${rounded(summary.action_max)}]`],
-    ['correlation', `${summary.return_cost_correlation?.toFixed(2) ?? 'undefined'} (return and cost of an episode)`],
-  ]
-  if (summary.incomplete_episodes > 0) parts.push(['cut off', 'the last episode carries no end flag'])
-  const deciles = table(
-    ['decile', 'return', 'cost'],
-    summary.return_deciles.map((value, index) => [index * 10, round(value), round(summary.cost_deciles[index] ?? 0)]),
-  )
-  const best = table(
-    ['cost limit', 'episodes within', 'best return'],
-    summary.best_returns.map((row) => [row.cost_limit, row.episodes, round(row.best_return)]),
-  )
-  return [facts(parts), deciles, best].join('\n\n')
+/** Of a list option that is given twice, only the last would count. */
+function refuseRepeated(argv: readonly string[], name: string): void {
+  const given = argv.filter((word) => word === `--${name}` || word.startsWith(`--${name}=`))
+  if (given.length < 2) return
+  throw new DrcorlError('Usage', `--${name} is given ${given.length} times`, {
+    hint: `list all entries after one: --${name} rewards=rew costs=price`,
+  })
 }
 
-function round(value: number | null): number | string {
-  return value === null ? 'none' : Number(value.toFixed(2))
+function describeWord(word: string): string {
+  const of = Object.entries(ACTIONS).flatMap(([name, { words }]) =>
+    words.flatMap((text, index) => (WORDS[index] === word ? [`${name}: ${text}`] : [])),
+  )
+  return of.join('; ')
 }
 
-function rounded(values: readonly number[]): string {
-  return values.map(round).join(', ')
+function checkWords({ usage, words }: DataAction, args: Arguments): void {
+  const hint = `drcorl data ${usage}`
+  WORDS.forEach((word, index) => {
+    const wanted = words[index]
+    const given = args[word] !== undefined
+    if (given && wanted === undefined)
+      throw new DrcorlError('Usage', `unknown argument "${String(args[word])}"`, { hint })
+    if (!given && wanted !== undefined && !wanted.startsWith('[')) {
+      throw new DrcorlError('Usage', `no ${wanted} is given`, { hint })
+    }
+  })
 }

@@ -26,7 +26,7 @@ const LISTS: Record<string, { rows: () => Row[]; wide?: string[] }> = {
   },
   tasks: {
     rows: () => TASKS.map((task) => Object.fromEntries(Object.entries(task))),
-    wide: ['dataset_file', 'min_cost'],
+    wide: ['dataset_file', 'min_cost', 'dataset_url', 'density'],
   },
   environments: {
     rows: () =>

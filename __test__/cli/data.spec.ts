@@ -1,0 +1,174 @@
+import { readFile, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import test from 'ava'
+import { dataFile } from '../data-files.js'
+import { inProcess, start, temporaryFolder } from './spawn.js'
+
+/** The object that a command line prints with --json. */
+async function json(...words: string[]): Promise<Record<string, unknown>> {
+  const { status, stdout, stderr } = await inProcess(...words, '--json')
+  if (status !== 0) throw new Error(`${words.join(' ')}: ${status} ${stderr}${stdout}`)
+  return JSON.parse(stdout) as Record<string, unknown>
+}
+
+test('scripted data as a file: the same sha as from the environment’s columns, and info draws them', async (t) => {
+  const folder = await temporaryFolder()
+  const file = join(folder, 'circle.hdf5')
+  const svg = join(folder, 'circle.svg')
+  const converted = await json('data', 'convert', 'env:point-circle?episodes=30', file)
+  t.like(converted, { output: file, format: 'env', episodes: 30, transitions: 6000 })
+  const fromFile = await json('data', 'info', file, '--svg', svg, '--cost-limit', '10')
+  const fromEnv = await json('data', 'info', 'env:point-circle?episodes=30')
+  for (const key of ['transitions', 'return_deciles', 'cost_deciles', 'action_min', 'terminals', 'timeouts']) {
+    t.deepEqual(fromFile[key], fromEnv[key], key)
+  }
+  t.is(fromFile['svg'], svg)
+  const drawing = await readFile(svg, 'utf8')
+  t.regex(drawing, /^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" width="1000"/)
+  t.regex(drawing, /limit 10/)
+  const { stdout } = await inProcess('data', 'info', file, '--cost-limit', '10')
+  t.regex(stdout, /[\u2801-\u28ff]/)
+  t.regex(stdout, /cost \(\| limit 10\)/)
+})
+
+test('filter writes what it says, the same for the same seed', async (t) => {
+  const folder = await temporaryFolder()
+  const source = join(folder, 'source.hdf5')
+  await json('data', 'convert', 'env:point-circle?episodes=60', source)
+  const words = ['--density', '5x5:4:1', '--outliers', '0.1', '--epsilon', '5', '--noise', '0.1', '--cost-limit', '10']
+  const run = (name: string, seed: string): Promise<Record<string, unknown>> =>
+    json('data', 'filter', source, join(folder, name), ...words, '--seed', seed)
+  const report = await run('a.hdf5', '1')
+  const steps = (report['steps'] as { step: string }[]).map(({ step }) => step)
+  t.deepEqual(steps, ['density', 'outliers', 'epsilon', 'noise'])
+  const info = await json('data', 'info', join(folder, 'a.hdf5'))
+  t.like(info, { transitions: report['transitions'], episodes: report['episodes'] })
+  t.true(Number(report['episodes']) < 60)
+  await run('b.hdf5', '1')
+  await run('c.hdf5', '2')
+  t.deepEqual(await readFile(join(folder, 'b.hdf5')), await readFile(join(folder, 'a.hdf5')))
+  t.notDeepEqual(await readFile(join(folder, 'c.hdf5')), await readFile(join(folder, 'a.hdf5')))
+})
+
+test('presets and extremes are those of the task that the file name tells', async (t) => {
+  const source = dataFile('SafetyPointGoal1Gymnasium-v0-100-165.hdf5')
+  if (source === undefined) return t.pass()
+  const output = join(await temporaryFolder(), 'half.hdf5')
+  const report = await json('data', 'filter', source, output, '--density', '0.5')
+  t.like(report, { episodes_before: 165, score_range: { min_cost: 0, max_cost: 100, max_return: 30.071114857340543 } })
+  t.true(Number(report['episodes']) > 0 && Number(report['episodes']) < 165)
+})
+
+test('a table of the user’s own becomes a dataset that trains', async (t) => {
+  const folder = await temporaryFolder()
+  const csv = join(folder, 'log.csv')
+  const rows = Array.from({ length: 40 }, (_, i) =>
+    [i, -i, Math.sin(i), i % 5 === 0 ? 1 : 0, 1, i % 10 === 9 ? 1 : 0].join(','),
+  )
+  await writeFile(csv, ['x,y,push,price,rew,cut', ...rows].join('\n'))
+  const output = join(folder, 'log.hdf5')
+  const map = ['observations=x,y', 'actions=push', 'rewards=rew', 'costs=price', 'terminals=0', 'timeouts=cut']
+  const report = await json('data', 'convert', csv, output, '--shift', '--map', ...map)
+  t.like(report, { format: 'csv', episodes: 4, transitions: 36, dropped: 4 })
+  t.deepEqual(report['columns'], {
+    actions: 'push',
+    costs: 'price',
+    next_observations: 'observations of the next row',
+    observations: 'x,y',
+    rewards: 'rew',
+    terminals: '0',
+    timeouts: 'cut',
+  })
+  t.like(await json('data', 'info', output), { obs_dim: 2, act_dim: 1, timeouts: 4 })
+})
+
+test('--task finds the dataset for info and train', async (t) => {
+  const file = dataFile('SafetyBallCircle-v0-80-800.hdf5')
+  if (file === undefined) return t.pass()
+  const before = process.env['DRCORL_DATA']
+  process.env['DRCORL_DATA'] = join(file, '..')
+  t.teardown(() => {
+    if (before === undefined) delete process.env['DRCORL_DATA']
+    else process.env['DRCORL_DATA'] = before
+  })
+  t.like(await json('data', 'info', '--task', 'BallCircle'), { source: file, transitions: 160_000 })
+  t.regex((await inProcess('data', 'info', file)).stdout, /not DSRL's own file SafetyBallCircle-v0-80-886\.hdf5/)
+  const out = join(await temporaryFolder(), 'run')
+  const tiny = ['--batch-size', '16', '--actor-hidden', '8,8', '--audit-members', '0', '--fqe-steps', '0']
+  const words = ['--algorithm', 'bc', '--cost-limit', '10', '--update-steps', '10', ...tiny]
+  const run = await json('train', '--task', 'BallCircle', '--out', out, ...words)
+  t.is(run['status'], 'done')
+  const record = JSON.parse(await readFile(join(out, 'config.json'), 'utf8')) as { dataset: object; task: object }
+  t.like(record, { dataset: { source: file }, task: { task: 'BallCircle' } })
+})
+
+/** Command line after `data`, and what the one line of the error says. */
+const MISTAKES: [words: string[], message: RegExp][] = [
+  [['info', '--seed', '1', 'x'], /unknown option --seed/],
+  [['info', 'a', 'b'], /unknown argument "b"/],
+  [['info', 'a', '--task', 'BallCircle'], /both a and --task BallCircle name a dataset/],
+  [['info', '--task', 'BalCircle'], /unknown task "BalCircle"; did you mean BallCircle\?/],
+  [['fetch'], /no TASK is given/],
+  [['fetch', 'BallCircle', '--from', 'x'], /no http or https address/],
+  [['filter', 'SOURCE'], /no OUTPUT.hdf5 is given/],
+  [['filter', 'SOURCE', 'OUT.csv'], /no HDF5 file name/],
+  [['filter', 'SOURCE', 'SOURCE'], /the same file/],
+  [['filter', 'SOURCE', 'OLD'], /is there already/],
+  [['filter', '/nowhere.hdf5', 'OUT'], /\/nowhere.hdf5: no such file/],
+  [['filter', 'SOURCE', '/nowhere/o.hdf5'], /\/nowhere\/o.hdf5: cannot be written: no such folder/],
+  [['filter', 'SOURCE', 'OUT', '--density', '0.5'], /density 0.5 names a preset, and the file name tells no task/],
+  [['filter', 'SOURCE', 'OUT', '--density', '0.3', '--task', 'CarRun'], /no density preset 0.3; it has 0.5 and 0.75/],
+  [['filter', 'SOURCE', 'OUT', '--density', 'half'], /neither a preset nor a grid/],
+  [['filter', 'SOURCE', 'OUT', '--outliers', '0.1'], /outliers: .*no cost limit is given/],
+  [['filter', 'SOURCE', 'OUT', '--outliers', '2', '--cost-limit', '1'], /outliers: 2 is not allowed/],
+  [['filter', 'SOURCE', 'OUT', '--inpaint', '0,1,2'], /not four numbers/],
+  [['filter', 'SOURCE', 'OUT', '--inpaint', '0,1,0,2'], /inpaint: .* is not allowed/],
+  [['filter', 'SOURCE', 'OUT', '--noise', 'loud'], /--noise "loud" is not a number/],
+  [['filter', 'SOURCE', 'OUT', '--seed', '0.5'], /seed 0.5 is not a whole number/],
+  [['filter', 'SOURCE', 'OUT', '--inpaint', '0,1,0,1'], /no episode of 5 is left/],
+  [['convert', 'TEXT', 'OUT'], /has the extension "txt"/],
+  [['convert', 'SOURCE', 'OUT', '--map', 'rewards'], /"rewards" is not FIELD=NAME/],
+  [['convert', 'SOURCE', 'OUT', '--map', 'rewards=a', 'rewards=b'], /gives rewards twice/],
+  [['convert', 'SOURCE', 'OUT', '--map', 'rewards=rew'], /rewards: is mapped to "rew", which is not there/],
+  [['convert', 'SOURCE', 'OUT', '--map', 'rewards=a', '--map', 'costs=b'], /--map is given 2 times/],
+  [['convert', 'env:point-circle', 'OUT', '--shift'], /nothing is to be mapped/],
+]
+
+test('bad input is one line with a remedy, status 2, and no file', async (t) => {
+  const folder = await temporaryFolder()
+  const place: Record<string, string> = Object.fromEntries(
+    Object.entries({
+      SOURCE: 'source.hdf5',
+      OUT: 'out.hdf5',
+      OLD: 'old.hdf5',
+      TEXT: 'text.txt',
+      'OUT.csv': 'o.csv',
+    }).map(([word, name]) => [word, join(folder, name)]),
+  )
+  await json('data', 'convert', 'env:point-circle?episodes=5', place['SOURCE']!)
+  await writeFile(place['OLD']!, 'old')
+  await writeFile(place['TEXT']!, 'text')
+  for (const [words, message] of MISTAKES) {
+    const { status, stdout, stderr } = await inProcess('data', ...words.map((word) => place[word] ?? word))
+    t.is(status, 2, `${words.join(' ')}: ${stderr}`)
+    t.is(stdout, '')
+    t.regex(stderr.split('\n')[0] ?? '', message)
+    t.deepEqual((await readdir(folder)).toSorted(), ['old.hdf5', 'source.hdf5', 'text.txt'], words.join(' '))
+  }
+  t.is(await readFile(place['OLD']!, 'utf8'), 'old')
+})
+
+test('Ctrl-C while a file is written: status 130, and no file', async (t) => {
+  const folder = await temporaryFolder()
+  const { child, finished, waitFor } = start([
+    'data',
+    'convert',
+    'env:point-circle?episodes=4000',
+    join(folder, 'a.hdf5'),
+  ])
+  await waitFor(/rows written/)
+  child.kill('SIGINT')
+  const { status, stderr } = await finished
+  t.is(status, 130, stderr)
+  t.deepEqual(await readdir(folder), [])
+})

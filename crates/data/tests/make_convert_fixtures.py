@@ -1,0 +1,87 @@
+"""Writes tests/fixtures/convert/*: the columns of make_fixtures.py in other formats (needs h5py, numpy and pyarrow)."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from make_fixtures import columns
+
+FOLDER = Path(__file__).parent / "fixtures" / "convert"
+ENDS = [6, 12, 18, 24]
+
+
+def minari(path, cut=False):
+    """Episodes as groups. Their order in the file is not that of their numbers once there are more than ten."""
+    data = columns()
+    with h5py.File(path, "w") as file:
+        file.attrs["total_episodes"] = 4
+        for number, (start, end) in enumerate(zip([0, *ENDS], ENDS)):
+            group = file.create_group(f"episode_{number + 8}")
+            states = np.concatenate([data["observations"][start:end], data["next_observations"][end - 1 : end]])
+            group["observations"] = states
+            group["actions"] = data["actions"][start:end]
+            group["rewards"] = data["rewards"][start:end]
+            group["terminations"] = data["terminals"][start:end]
+            truncations = data["timeouts"][start:end].copy()
+            if cut and number == 2:
+                truncations[:] = False
+            group["truncations"] = truncations
+            # Minari keeps the info of the reset too.
+            group["infos/cost"] = np.concatenate([[99.0], data["costs"][start:end]])
+
+
+def dictionary(path):
+    with h5py.File(path, "w") as file:
+        group = file.create_group("episode_0")
+        group["observations/position"] = np.zeros((3, 2))
+        group["actions"] = np.zeros((2, 1))
+
+
+def d4rl(path):
+    data = columns()
+    with h5py.File(path, "w") as file:
+        for key in ["observations", "actions", "rewards", "terminals", "timeouts"]:
+            file[key] = data[key]
+        file["infos/cost"] = data["costs"]
+
+
+def npz():
+    data = columns()
+    kinds = {"rewards": "<f8", "costs": "<i8", "terminals": "?", "timeouts": "u1", "actions": ">f4"}
+    arrays = {key: values.astype(kinds.get(key, "<f4")) for key, values in data.items()}
+    np.savez_compressed(FOLDER / "all.npz", **arrays)
+    np.savez(FOLDER / "fortran.npz", **{**arrays, "observations": np.asfortranarray(arrays["observations"])})
+    np.savez(FOLDER / "strings.npz", **{**arrays, "costs": arrays["costs"].astype(str)})
+    np.savez(FOLDER / "images.npz", **{**arrays, "observations": np.zeros((24, 2, 2))})
+
+
+def parquet():
+    data = columns()
+    lists = {key: list(values) if values.ndim == 2 else values for key, values in data.items()}
+    pq.write_table(pa.table(lists), FOLDER / "lists.parquet", compression="snappy", row_group_size=10)
+    spread = {"r": data["rewards"], "done": data["terminals"], "cut": data["timeouts"], "c": data["costs"].astype("i4")}
+    for column in range(3):
+        # Out of their order, and with a number of two digits.
+        spread[f"s_{11 - column}"] = data["observations"][:, 2 - column].astype("f4")
+        spread[f"t{column}"] = data["next_observations"][:, column]
+    spread["left"], spread["right"] = data["actions"].T
+    table = pa.table(spread)
+    pq.write_table(table, FOLDER / "spread.parquet", compression="zstd", use_dictionary=False)
+    pq.write_table(table, FOLDER / "gzip.parquet", compression="gzip", data_page_version="2.0")
+    null = lists | {"rewards": [None, *data["rewards"][1:]]}
+    pq.write_table(pa.table(null), FOLDER / "null.parquet")
+    ragged = lists | {"actions": [[0.0], *list(data["actions"])[1:]]}
+    pq.write_table(pa.table(ragged), FOLDER / "ragged.parquet")
+    pq.write_table(pa.table(lists | {"rewards": ["a"] * 24}), FOLDER / "text.parquet")
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    minari(FOLDER / "minari.hdf5")
+    minari(FOLDER / "minari_cut.hdf5", cut=True)
+    dictionary(FOLDER / "dictionary.hdf5")
+    d4rl(FOLDER / "d4rl.hdf5")
+    npz()
+    parquet()

@@ -1,0 +1,94 @@
+//! `NativeOperation`: work on dataset files that JavaScript waits for, watches and may cancel.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use drcorl_data::{convert, filter, read_dsrl, write_dsrl, ConvertOptions, FilterOptions, Watch};
+use napi::bindgen_prelude::AsyncTask;
+use napi_derive::napi;
+use serde::de::DeserializeOwned;
+
+use crate::dataset::NativeDataset;
+use crate::error::{Failure, Job, Outcome};
+
+/// One operation. Files are read and written in native memory; the output appears only when it is complete.
+#[napi]
+pub struct NativeOperation {
+    watch: Arc<Watch>,
+}
+
+#[napi]
+impl NativeOperation {
+    #[napi(constructor)]
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        NativeOperation { watch: Arc::new(Watch::default()) }
+    }
+
+    /// Ends the operation soon: its promise rejects with code `Cancelled`, and no file is left.
+    #[napi]
+    pub fn cancel(&self) {
+        self.watch.cancel();
+    }
+
+    /// Units done and units in all (0 while unknown): bytes of the input for `convert`, rows of the output for the rest.
+    #[napi]
+    pub fn progress(&self) -> Vec<f64> {
+        let (done, total) = self.watch.progress();
+        vec![done as f64, total as f64]
+    }
+
+    /// DSRL's pre-processing of a file into another. Options and report are JSON.
+    ///
+    /// Rejects with code `Io`, `Data`, `Config` or `Cancelled`.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn filter(&self, input: String, output: String, options: String) -> AsyncTask<Job<String>> {
+        let watch = Arc::clone(&self.watch);
+        Job::spawn(move || {
+            let parsed: FilterOptions = parse(&options)?;
+            let columns = read_dsrl(Path::new(&input))?;
+            let (columns, report) = filter(columns, &parsed, &watch)?;
+            write_dsrl(Path::new(&output), &columns, &[("drcorl_filter", options)], &watch)?;
+            to_json(&report)
+        })
+    }
+
+    /// A file of another format to a DSRL file. Options and report are JSON.
+    ///
+    /// Rejects with code `Io`, `Data`, `Config` or `Cancelled`.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn convert(&self, input: String, output: String, options: String) -> AsyncTask<Job<String>> {
+        let watch = Arc::clone(&self.watch);
+        Job::spawn(move || {
+            let options: ConvertOptions = parse(&options)?;
+            to_json(&convert(Path::new(&input), Path::new(&output), &options, &watch)?)
+        })
+    }
+
+    /// A dataset to a DSRL file, with string attributes (at most 64 KB in all).
+    ///
+    /// Rejects with code `Io` or `Cancelled`.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn write(
+        &self,
+        dataset: &NativeDataset,
+        output: String,
+        attributes: BTreeMap<String, String>,
+    ) -> AsyncTask<Job<()>> {
+        let watch = Arc::clone(&self.watch);
+        let columns = dataset.columns_arc();
+        Job::spawn(move || {
+            let attributes: Vec<(&str, String)> = attributes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
+            Ok(write_dsrl(Path::new(&output), &columns, &attributes, &watch)?)
+        })
+    }
+}
+
+fn parse<T: DeserializeOwned>(options: &str) -> Outcome<T> {
+    serde_json::from_str(options).map_err(|error| Failure::new("Config", format!("options: {error}")))
+}
+
+fn to_json(report: &impl serde::Serialize) -> Outcome<String> {
+    serde_json::to_string(report).map_err(|error| Failure::new("Data", format!("report: {error}")))
+}

@@ -1,0 +1,90 @@
+import { type Dataset, loadDataset } from '../../../data/dataset.js'
+import { datasetEpisodes } from '../../../data/episodes.js'
+import { recogniseTask } from '../../../data/tasks.js'
+import { DrcorlError } from '../../../errors.js'
+import { writeAtomic } from '../../../files.js'
+import { type ScatterPoint, scatterFile } from '../../../report/scatter.js'
+import { terminalScatter } from '../../../report/terminal-scatter.js'
+import { optionalNumber, optionalString } from '../../command.js'
+import { facts, table } from '../../table.js'
+import type { DataAction } from '../data.js'
+
+export const infoAction: DataAction = {
+  usage: 'info FILE [--svg FILE.svg] [--cost-limit 10]',
+  words: ['[FILE]'],
+  describe: 'Check a dataset and show what is in it; FILE may be env:NAME, and --task NAME stands for one',
+  options: {
+    task: { requiresArg: true, describe: 'DSRL task of the data (default: what the file name tells)' },
+    svg: { requiresArg: true, describe: 'info: write return against cost of all episodes to this file' },
+    'cost-limit': { requiresArg: true, describe: 'Episodic cost up to which an episode is safe' },
+  },
+
+  async run(args) {
+    const dataset = await loadDataset(sourceOf(optionalString(args, 'source'), optionalString(args, 'task')))
+    const limit = optionalNumber(args, 'cost-limit')
+    const { summary, sha256, task } = dataset
+    const episodes = datasetEpisodes(dataset.native)
+    const svg = optionalString(args, 'svg')
+    if (svg !== undefined) await writeAtomic(svg, scatterFile(episodes, limit ?? null, dataset.stem))
+    const written = svg === undefined ? {} : { svg }
+    return { json: { ...summary, sha256, task, ...written }, text: describe(dataset, episodes, limit, svg) }
+  },
+}
+
+function sourceOf(source: string | undefined, task: string | undefined): string {
+  if (source !== undefined && task !== undefined) {
+    throw new DrcorlError('Usage', `both ${source} and --task ${task} name a dataset`)
+  }
+  if (source === undefined && task === undefined) {
+    throw new DrcorlError('Usage', 'no dataset is given', { hint: 'name one: data info FILE, or --task NAME' })
+  }
+  return source ?? `task:${task}`
+}
+
+function describe(
+  { summary, sha256, task, source }: Dataset,
+  episodes: readonly ScatterPoint[],
+  limit: number | undefined,
+  svg: string | undefined,
+): string {
+  const { min, median, max } = summary.episode_length
+  const length = min === max ? `${min}` : `${min} to ${max}, median ${median}`
+  const parts: [string, string | number][] = [
+    ['source', summary.source],
+    ['sha256', sha256],
+    ['task', describeTask(source, task)],
+    ['transitions', summary.transitions],
+    ['episodes', `${summary.episodes}, length ${length}`],
+    ['ends', `${summary.terminals} terminals, ${summary.timeouts} timeouts`],
+    ['observations', summary.obs_dim],
+    ['actions', `${summary.act_dim}, from [${rounded(summary.action_min)}] to [${rounded(summary.action_max)}]`],
+    ['correlation', `${summary.return_cost_correlation?.toFixed(2) ?? 'undefined'} (return and cost of an episode)`],
+  ]
+  if (summary.incomplete_episodes > 0) parts.push(['cut off', 'the last episode carries no end flag'])
+  const deciles = table(
+    ['decile', 'return', 'cost'],
+    summary.return_deciles.map((value, index) => [index * 10, round(value), round(summary.cost_deciles[index] ?? 0)]),
+  )
+  const best = table(
+    ['cost limit', 'episodes within', 'best return'],
+    summary.best_returns.map((row) => [row.cost_limit, row.episodes, round(row.best_return)]),
+  )
+  if (svg !== undefined) parts.push(['drawing', svg])
+  return [facts(parts), deciles, best, terminalScatter(episodes, limit)].join('\n\n')
+}
+
+/** A name tells the task; that the data are DSRL's it does not tell, if its numbers are others. */
+function describeTask(source: string, task: Dataset['task']): string {
+  if (task === null) return 'not recognised by its name'
+  const official = recogniseTask(source)?.dataset_file
+  const other = official !== undefined && !source.endsWith(official) ? `; not DSRL's own file ${official}` : ''
+  return `${task.task} (episodes of ${task.episode_length} steps${other})`
+}
+
+function round(value: number | null): number | string {
+  return value === null ? 'none' : Number(value.toFixed(2))
+}
+
+function rounded(values: readonly number[]): string {
+  return values.map(round).join(', ')
+}

@@ -1,0 +1,156 @@
+/** DSRL's dataset files from the network to this machine. */
+import { mkdir, open, readFile, rm, stat } from 'node:fs/promises'
+import { basename, join, resolve } from 'node:path'
+import { DrcorlError, codeOf, describeFsError } from '../errors.js'
+import { sha256File, writeJson } from '../files.js'
+import { openDataset } from '../native.js'
+import { VERSION } from '../version.js'
+import type { DatasetSummary } from './dataset.js'
+import { type DownloadOptions, type Downloaded, download } from './download.js'
+import { dataFolders } from './locate.js'
+import { type Task, recogniseTask, requireTask } from './tasks.js'
+
+export interface FetchOptions extends Omit<DownloadOptions, 'verify'> {
+  /** Default: the first of the folders that `locateDataset` searches. */
+  dir?: string | undefined
+  /** Another address than the catalogue's, http or https. */
+  from?: string | undefined
+  /** Fetch a file that is there already. */
+  overwrite?: boolean | undefined
+}
+
+export interface FetchResult {
+  task: string
+  path: string
+  /** `present`: the file was there, and is what its record says. */
+  status: 'fetched' | 'present'
+  bytes: number
+  sha256: string
+  /** What the bytes were compared with; every file is read and its dimensions compared with the task's besides. */
+  checked: Downloaded['checked'] | 'its record'
+  url: string
+}
+
+/** Beside a fetched file as `.json`: where it came from and what it is. */
+interface FetchRecord extends Downloaded {
+  task: string
+  fetched: string
+  drcorl: string
+}
+
+/**
+ * Fetches the dataset of a task, or checks the one that is there.
+ *
+ * @throws DrcorlError `Usage`, `Io`, `Data` or `Cancelled`, as `download` says.
+ */
+export async function fetchDataset(name: string, options: FetchOptions = {}): Promise<FetchResult> {
+  const task = requireTask(name)
+  const url = checkUrl(options.from ?? task.dataset_url)
+  checkSha256(options.sha256)
+  const folder = resolve(options.dir ?? dataFolders()[0]!.path)
+  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+    throw new DrcorlError('Io', `cannot make the folder ${folder}: ${describeFsError(error)}`, { exitStatus: 2 })
+  })
+  const path = join(folder, fileName(task, url))
+  const unlock = await lock(`${path}.lock`)
+  try {
+    if (!options.overwrite && (await exists(path))) return await present(task, path, url, options.sha256)
+    const downloaded = await download(url, path, { ...options, verify: (part) => verify(task, part) })
+    const { bytes, sha256, checked } = downloaded
+    const record: FetchRecord = { task: task.task, ...downloaded, fetched: new Date().toISOString(), drcorl: VERSION }
+    await writeJson(recordOf(path), record)
+    return { task: task.task, path, status: 'fetched', bytes, sha256, checked, url }
+  } finally {
+    await unlock()
+  }
+}
+
+const recordOf = (path: string): string => `${path}.json`
+
+/** A file of other data keeps its own name: only the official one may have the official name. */
+function fileName(task: Task, url: string): string {
+  const name = basename(decodeURIComponent(new URL(url).pathname))
+  return recogniseTask(name) === task ? name : task.dataset_file
+}
+
+/** The file must be readable as a whole, and of the task's dimensions. */
+async function verify(task: Task, path: string): Promise<void> {
+  const dataset = await openDataset(path, task.episode_length)
+  const { obs_dim, act_dim } = JSON.parse(dataset.summary()) as DatasetSummary
+  if (obs_dim === task.obs_dim && act_dim === task.act_dim) return
+  throw new DrcorlError(
+    'Data',
+    `${path} has observations of ${obs_dim} entries and actions of ${act_dim}, task ${task.task} ${task.obs_dim} and ${task.act_dim}`,
+    { hint: 'the file belongs to another task' },
+  )
+}
+
+async function present(task: Task, path: string, url: string, wanted: string | undefined): Promise<FetchResult> {
+  const record = await readFile(recordOf(path), 'utf8').then(
+    (text) => JSON.parse(text) as Partial<FetchRecord>,
+    () => undefined,
+  )
+  const sha256 = await sha256File(path)
+  const expected = wanted?.toLowerCase() ?? record?.sha256
+  if (expected !== undefined && expected !== sha256) {
+    throw new DrcorlError('Data', `${path} has sha256 ${sha256}, not ${expected}: it is damaged or another file`, {
+      hint: 'replace it: the same command with --overwrite',
+    })
+  }
+  await verify(task, path)
+  const { size } = await stat(path)
+  const checked = wanted !== undefined ? 'sha256 given' : record?.sha256 === undefined ? 'nothing' : 'its record'
+  return { task: task.task, path, status: 'present', bytes: size, sha256, checked, url: record?.url ?? url }
+}
+
+/** Two processes must not write the same part. A lock whose process is gone is taken over. */
+async function lock(path: string): Promise<() => Promise<void>> {
+  for (let attempt = 0; attempt < 2; attempt += 1) {
+    try {
+      const file = await open(path, 'wx')
+      await file.writeFile(String(process.pid))
+      await file.close()
+      return () => rm(path, { force: true })
+    } catch (error) {
+      if (codeOf(error) !== 'EEXIST') {
+        throw new DrcorlError('Io', `cannot write ${path}: ${describeFsError(error)}`, { cause: error, exitStatus: 2 })
+      }
+      const owner = Number(await readFile(path, 'utf8').catch(() => ''))
+      if (isAlive(owner)) {
+        throw new DrcorlError('Io', `process ${owner} is fetching this file already (${path})`, { exitStatus: 2 })
+      }
+      await rm(path, { force: true })
+    }
+  }
+  throw new DrcorlError('Io', `another process is fetching this file already (${path})`, { exitStatus: 2 })
+}
+
+function isAlive(pid: number): boolean {
+  if (!Number.isInteger(pid) || pid <= 0) return false
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return codeOf(error) === 'EPERM'
+  }
+}
+
+function checkUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (url?.protocol === 'http:' || url?.protocol === 'https:') return url.href
+  throw new DrcorlError('Usage', `--from "${text}" is no http or https address`, {
+    hint: 'a file on this machine needs no fetching: train --dataset FILE',
+  })
+}
+
+function checkSha256(text: string | undefined): void {
+  if (text === undefined || /^[0-9a-fA-F]{64}$/.test(text)) return
+  throw new DrcorlError('Usage', `--sha256 "${text}" is not 64 hexadecimal digits`)
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  )
+}

@@ -1,0 +1,149 @@
+/** Datasets to new dataset files: filtered as DSRL does it, or converted from other formats. The work is done in Rust. */
+import { stat } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { DrcorlError } from '../errors.js'
+import { type OperationOptions, convertFile, filterFile, writeDatasetFile } from '../native.js'
+import { type KnownTask, loadDataset } from './dataset.js'
+import { locateDataset } from './locate.js'
+import { type DensityGrid, type Task, recogniseTask, requireTask } from './tasks.js'
+
+interface OutputOptions extends OperationOptions {
+  /** Replace a file that is there. */
+  overwrite?: boolean | undefined
+}
+
+/** Steps of DSRL's pre-processing; those left out are not taken. docs/data.md says what each does. */
+export interface FilterOptions extends OutputOptions {
+  /** Default 0. */
+  seed?: number | undefined
+  /** `dsrl` keeps the faults of the published code; default `fixed`. */
+  rules?: 'fixed' | 'dsrl' | undefined
+  cost_limit?: number | undefined
+  /** A grid, or the share that one of the task's presets is named after. */
+  density?: number | DensityGrid | undefined
+  /** Fraction of episodes, above 0 and at most 1. */
+  outliers?: number | undefined
+  /** Windows as fractions: cost from, cost to, return from, return to. */
+  inpaint?: readonly (readonly [number, number, number, number])[] | undefined
+  epsilon?: number | undefined
+  /** In standard deviations of the observations. */
+  noise?: number | undefined
+  /** Whose presets and extremes are used; default the task that the file name tells, if it tells one. */
+  task?: string | undefined
+}
+
+export interface FilterReport {
+  episodes_before: number
+  episodes: number
+  transitions_before: number
+  transitions: number
+  score_range: Pick<KnownTask, 'min_cost' | 'max_cost' | 'min_return' | 'max_return'>
+  steps: { step: string; removed: number; changed: number; note: string }[]
+}
+
+/**
+ * Filters a dataset file into another.
+ *
+ * @param source path or `task:NAME`.
+ * @throws DrcorlError `Usage`, `Data`, `Io` or `Cancelled`; no file is left then.
+ */
+export async function filterDataset(
+  source: string,
+  output: string,
+  options: FilterOptions = {},
+): Promise<FilterReport> {
+  const { signal, onProgress, overwrite, task: name, density, seed = 0, rules = 'fixed', ...steps } = options
+  if (!Number.isSafeInteger(seed) || seed < 0) {
+    throw new DrcorlError('Usage', `seed ${seed} is not a whole number, 0 or more`)
+  }
+  const input = source.startsWith('task:') ? await locateDataset(source.slice('task:'.length)) : source
+  const task = name === undefined ? recogniseTask(input) : requireTask(name)
+  await checkOutput(input, output, overwrite)
+  const given = Object.entries({ ...steps, density: gridOf(density, task) }).filter(([, value]) => value !== undefined)
+  const native = { seed, rules, score_range: rangeOf(task), ...Object.fromEntries(given) }
+  return (await filterFile(input, output, native, { signal, onProgress })) as FilterReport
+}
+
+function rangeOf(task: Task | undefined): FilterReport['score_range'] | null {
+  if (task === undefined) return null
+  const { min_cost, max_cost, min_return, max_return } = task
+  return { min_cost, max_cost, min_return, max_return }
+}
+
+function gridOf(density: number | DensityGrid | undefined, task: Task | undefined): DensityGrid | undefined {
+  if (typeof density !== 'number') return density
+  if (task === undefined) {
+    throw new DrcorlError('Usage', `density ${density} names a preset, and the file name tells no task`, {
+      hint: 'name the task (--task NAME), or the grid itself (--density 10x20:5:2)',
+    })
+  }
+  const grid = task.density[String(density)]
+  if (grid !== undefined) return grid
+  const known = Object.keys(task.density)
+  throw new DrcorlError(
+    'Usage',
+    `task ${task.task} has no density preset ${density}; it has ${known.length === 0 ? 'none' : known.join(' and ')}`,
+    { hint: 'name the grid itself: --density 10x20:5:2 (cost bins x return bins : most : least)' },
+  )
+}
+
+export interface ConvertOptions extends OutputOptions {
+  /** Field of a DSRL file to its name in the input; see docs/data.md. */
+  map?: Readonly<Record<string, string>> | undefined
+  /** Take successors from the next row of the episode. */
+  shift?: boolean | undefined
+}
+
+export interface ConvertReport {
+  format: string
+  episodes: number
+  transitions: number
+  /** Rows without a successor, left out. */
+  dropped: number
+  /** Episodes without an end flag that were given a timeout. */
+  ended: number
+  /** Rows after the last end flag. */
+  tail: number
+  columns: Record<string, string>
+}
+
+/**
+ * Converts CSV, Parquet, npz, Minari or other HDF5 to a DSRL file; or writes the scripted data of an embedded environment.
+ *
+ * @param source path or `env:NAME`.
+ * @throws DrcorlError `Usage`, `Config`, `Data`, `Io` or `Cancelled`; no file is left then.
+ */
+export async function convertDataset(
+  source: string,
+  output: string,
+  options: ConvertOptions = {},
+): Promise<ConvertReport> {
+  const { signal, onProgress, overwrite, map = {}, shift = false } = options
+  await checkOutput(source, output, overwrite)
+  if (!source.startsWith('env:')) {
+    return (await convertFile(source, output, { map, shift }, { signal, onProgress })) as ConvertReport
+  }
+  if (shift || Object.keys(map).length > 0) {
+    throw new DrcorlError('Usage', `${source} has the fields of a DSRL file already: nothing is to be mapped`)
+  }
+  const { native, summary } = await loadDataset(source)
+  const provenance = JSON.stringify({ converted_from: summary.source })
+  await writeDatasetFile(native, output, { drcorl: provenance }, { signal, onProgress })
+  const { episodes, transitions, incomplete_episodes: tail } = summary
+  return { format: 'env', episodes, transitions, dropped: 0, ended: 0, tail, columns: {} }
+}
+
+async function checkOutput(input: string, output: string, overwrite = false): Promise<void> {
+  if (!/\.(hdf5|h5)$/i.test(output)) {
+    throw new DrcorlError('Usage', `output ${output} is no HDF5 file name`, { hint: 'let it end in .hdf5' })
+  }
+  if (resolve(input) === resolve(output)) {
+    throw new DrcorlError('Usage', `input and output are the same file, ${output}`, { hint: 'name another output' })
+  }
+  const found = await stat(output).catch(() => undefined)
+  if (found !== undefined && !overwrite) {
+    throw new DrcorlError('Usage', `output ${output} is there already`, {
+      hint: 'name another one, or add --overwrite',
+    })
+  }
+}

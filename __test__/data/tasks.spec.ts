@@ -18,6 +18,7 @@ test('the table holds the 38 tasks of DSRL, each number in its place', (t) => {
       env_id: 'OfflineBallCircle-v0',
       suite: 'bullet_safety_gym',
       dataset_file: 'SafetyBallCircle-v0-80-886.hdf5',
+      simulator_id: 'SafetyBallCircle-v0',
       obs_dim: 8,
       act_dim: 2,
       episode_length: 200,

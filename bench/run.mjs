@@ -1,4 +1,5 @@
-// `npm run bench [-- --json] [-- --device cuda:N]`: training steps in the core, then actions and data loading from JavaScript.
+// `npm run bench [-- --json] [-- --device cuda:N]`: training steps in the core, then actions and data loading from
+// JavaScript, then steps of real environments in Python, where they are installed.
 // One table on stdout; with --json one object there and nothing else. A missed target is said, never an error: a number
 // measured on a busy machine must not fail a build.
 import { spawnSync } from 'node:child_process'
@@ -9,6 +10,7 @@ import { parseArgs } from 'node:util'
 import { Bench } from 'tinybench'
 import { libtorchEnv } from '../scripts/lib/libtorch.mjs'
 import { fail, ROOT, StepError } from '../scripts/lib/run.mjs'
+import { bridge } from './bridge.mjs'
 import { writePolicy } from './policy-file.mjs'
 
 /** Targets of issue 3, on one core of an AVX-512 machine. */
@@ -95,7 +97,7 @@ function state(entry, target) {
   return `${entry.met ? 'met' : 'missed'} (${target})`
 }
 
-function print({ core, javascript }) {
+function print({ core, javascript, bridge }) {
   const { matmul } = core
   console.log(
     `best fp32 matmul through libtorch: ${Math.max(matmul.default_gflop_per_s, matmul.mkldnn_gflop_per_s).toFixed(0)} GFLOP/s ` +
@@ -121,6 +123,16 @@ function print({ core, javascript }) {
     const limit = entry.us < 1000 ? `<= ${entry.target_us} us` : `<= ${entry.target_us / 1e3} ms`
     row([entry.name, (entry.us / 1e3).toFixed(entry.us < 1000 ? 4 : 2), '', '', '', '', '', state(entry, limit)])
   }
+  if (bridge.length > 0)
+    console.log('\nenvironments in Python, one step of all: through the bridge, in plain Python, overhead')
+  for (const entry of bridge) {
+    const numbers = [
+      (entry.us / 1e3).toFixed(2),
+      (entry.plain_us / 1e3).toFixed(2),
+      `${(100 * entry.overhead).toFixed(0)} %`,
+    ]
+    row([entry.name, ...numbers, '', '', '', state(entry, `<= ${100 * entry.target_overhead} %`)])
+  }
 }
 
 async function main() {
@@ -136,7 +148,10 @@ async function main() {
     for (const widths of POLICIES) javascript.push(...(await actions(addon, folder, widths)))
     const { file, entry } = await load(addon)
     if (entry) javascript.push(entry)
-    const result = { core: core(values.device, file), javascript }
+    const drcorl = await import('../dist/index.js').catch((error) => {
+      throw new StepError(`dist cannot be loaded (${error.message}); run: npm run build:ts`)
+    })
+    const result = { core: core(values.device, file), javascript, bridge: await bridge(drcorl) }
     if (values.json) console.log(JSON.stringify(result))
     else print(result)
   } finally {

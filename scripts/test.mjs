@@ -5,6 +5,11 @@ import { libtorchEnv } from './lib/libtorch.mjs'
 import { duration, ROOT, runLoudly } from './lib/run.mjs'
 
 const NODE = process.execPath
+/**
+ * Where the tests find Bullet-Safety-Gym and Safety-Gymnasium. They are installed here, by the command a user has, and not by
+ * set-up: neither the demo nor training needs them. A second run only steps them.
+ */
+const ENVS = process.env.DRCORL_ENVS ?? join(ROOT, 'target/envs')
 const PARITY = join('..', 'shared', 'parity')
 
 const sum = (output, pattern) => [...output.matchAll(pattern)].reduce((total, match) => total + Number(match[1]), 0)
@@ -43,6 +48,7 @@ const STEPS = [
   ['type check', 'check', 'node_modules/.bin/tsc', ['--noEmit', '-p', 'tsconfig.json']],
   ['Rust tests', 'cargo', 'cargo', ['test', '--release', '--workspace', '--no-fail-fast']],
   ['parity', 'parity', 'cargo', ['run', '--release', '--quiet', '--bin', 'parity', '--', PARITY]],
+  ['environments', 'check', NODE, ['dist/cli/main.js', 'envs', 'install', '--dir', ENVS]],
   ['ava', 'ava', 'node_modules/.bin/ava', []],
 ]
 
@@ -51,7 +57,7 @@ async function runStep([name, kind, command, args]) {
     console.log(`SKIPPED: ${PARITY} is absent, so no number is compared with the reference implementations.`)
     return { name, status: 0, passed: 0, failed: 0, skipped: 1 }
   }
-  const { status, output } = await runLoudly(command, args, { env: libtorchEnv() })
+  const { status, output } = await runLoudly(command, args, { env: { ...libtorchEnv(), DRCORL_ENVS: ENVS } })
   const counts = COUNTS[kind](output, status)
   // A command that fails without a failed test (it did not compile, it crashed) is a failure all the same.
   if (status !== 0 && counts.failed === 0) counts.failed = 1

@@ -42,6 +42,7 @@ test('the table holds what DSRL publishes, to the last digit', (t) => {
       env_id: row.env_id,
       suite: row.suite,
       dataset_file: row.dataset_file,
+      simulator_id: row.dataset_file.replace(/-\d+-\d+\.hdf5$/, ''),
       obs_dim: row.state_dim,
       act_dim: row.action_dim,
       episode_length: row.max_episode_steps,

@@ -32,6 +32,8 @@ export interface InstallResult {
 }
 
 const TAIL_LINES = 15
+/** pip may list every version there is in one line. */
+const LONGEST_LINE = 300
 const PROBE_STEPS = 20
 
 /**
@@ -172,7 +174,7 @@ class Install {
     const tail: string[] = []
     const keep = (line: string): void => {
       if (line.trim() === '') return
-      tail.push(line)
+      tail.push(line.slice(0, LONGEST_LINE))
       tail.splice(0, tail.length - TAIL_LINES)
       onLine?.(line)
     }

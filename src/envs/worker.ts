@@ -99,7 +99,9 @@ export class Worker {
     // A pipe that breaks is a process that ended: its own event says how.
     this.input.on('error', () => undefined)
     this.output.on('data', (chunk: Buffer) => this.receive(chunk))
-    ;(this.child.stderr as Socket).on('data', (chunk: Buffer) => this.stderr.add(chunk))
+    const errors = this.child.stderr as Socket
+    errors.on('data', (chunk: Buffer) => this.stderr.add(chunk))
+    for (const pipe of [this.input, errors]) pipe.unref()
     this.watch = setInterval(() => this.look(), Math.min(1000, (options.timeout * 1000) / 4))
     this.watch.unref()
     this.hold(false)
@@ -275,9 +277,7 @@ export class Worker {
   private hold(busy: boolean): void {
     const change = busy ? 'ref' : 'unref'
     this.child[change]()
-    this.input[change]()
     this.output[change]()
-    ;(this.child.stderr as Socket)[change]()
   }
 }
 

@@ -112,6 +112,9 @@ async function check(args: Arguments, { signal }: Context): Promise<Output> {
     })
   }
   const numEnvs = optionalNumber(args, 'num-envs') ?? 1
+  if (!Number.isSafeInteger(numEnvs) || numEnvs < 1) {
+    throw new DrcorlError('Usage', `--num-envs ${numEnvs} must be a whole number, 1 or more`)
+  }
   const open: OpenOptions = openOptions(args)
   const environment = findEnvironment(name, open)
   const started = performance.now()

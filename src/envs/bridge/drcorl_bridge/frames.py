@@ -26,15 +26,19 @@ class Pipes:
     def __init__(self, requests, replies):
         self._requests = requests
         self._replies = replies
+        self._buffer = b""
 
     def read(self):
-        """The next request, (kind, body); None at the end of input."""
-        header = self._exactly(HEADER.size)
-        if header is None:
+        """The next request, (kind, body); None at the end of input. As a rule one system call: the other side writes once."""
+        if not self._fill(HEADER.size):
             return None
-        length, kind = HEADER.unpack(header)
-        body = self._exactly(length)
-        return None if body is None else (kind, body)
+        length, kind = HEADER.unpack_from(self._buffer)
+        end = HEADER.size + length
+        if not self._fill(end):
+            return None
+        body = self._buffer[HEADER.size : end]
+        self._buffer = self._buffer[end:]
+        return kind, body
 
     def write(self, body, kind=OK):
         """:param body: bytes, or an array, whose bytes are meant."""
@@ -50,14 +54,11 @@ class Pipes:
         while len(left) > 0:
             left = left[os.write(self._replies, left) :]
 
-    def _exactly(self, length):
-        chunk = os.read(self._requests, length) if length > 0 else b""
-        if len(chunk) == length:
-            return chunk
-        parts = bytearray(chunk)
-        while len(parts) < length:
-            chunk = os.read(self._requests, length - len(parts))
+    def _fill(self, length):
+        """Reads until the buffer holds so many bytes; False where the input ends before."""
+        while len(self._buffer) < length:
+            chunk = os.read(self._requests, max(65536, length - len(self._buffer)))
             if not chunk:
-                return None
-            parts += chunk
-        return bytes(parts)
+                return False
+            self._buffer += chunk
+        return True

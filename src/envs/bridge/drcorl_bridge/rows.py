@@ -84,7 +84,8 @@ class Rows:
             self._row_streams[row].seed(int(seed))
             observation, _ = self._envs[row].reset(seed=int(seed))
             self._played[row] = self._running[row] = True
-            self._take(row, observation)
+            self._require_shape(observation)
+            self._observations[row] = observation
         self._leave()
         self._require_finite()
         return self._observations
@@ -94,23 +95,34 @@ class Rows:
         :param actions: [N, A] float32; clipped to the box of the environment.
         :return: a reply frame, overwritten by the next call; a row at rest repeats its last observation, with reward and cost 0.
         """
-        rewards, costs, flags = self._rewards, self._costs, self._flags
+        observations, rewards, costs, flags = self._observations, self._rewards, self._costs, self._flags
         rewards[:] = 0
         costs[:] = 0
         flags[:] = 0
         clipped = np.clip(actions, self._actions.low, self._actions.high).astype(self._actions.dtype, copy=False)
+        shape, cost_key, running, steps = self._observation_shape, self._cost_key, self._running, self.steps
+        beat, streams, row_streams = self._status.beat, self._streams, self._row_streams
+        self._status.enter(doing.STEPPING)
+        # What follows is all that a step costs over plain Python: hence locals, and as few calls as can be.
         for row, env in enumerate(self._envs):
-            if not self._running[row]:
+            if not running[row]:
                 continue
-            self._enter(doing.STEPPING, row)
-            self.steps[row] += 1
+            self.row = row
+            steps[row] += 1
+            beat(row)
+            streams.current = row_streams[row]
             observation, reward, terminated, truncated, info = env.step(clipped[row])
-            self._take(row, observation)
-            rewards[row] = number(reward, "reward")
-            costs[row] = number(self._cost(info), "cost")
+            if getattr(observation, "shape", None) != shape:
+                self._require_shape(observation)
+            observations[row] = observation
+            try:
+                rewards[row] = reward
+                costs[row] = info[cost_key]
+            except (KeyError, TypeError, ValueError):
+                self._explain(reward, info)
             flags[row] = STEPPED | (TERMINATED if terminated else 0) | (TRUNCATED if truncated else 0)
             if terminated or truncated:
-                self._running[row] = False
+                running[row] = False
         self._leave()
         self._require_finite()
         return self._frame
@@ -121,7 +133,7 @@ class Rows:
                 env.close()
 
     def _new_env(self, row):
-        self._streams.use(self._row_streams[row])
+        self._streams.current = self._row_streams[row]
         return self._make()
 
     def _allocate(self, count, size):
@@ -138,25 +150,29 @@ class Rows:
     def _enter(self, activity, row):
         self.row = row
         self._status.enter(activity, row)
-        self._streams.use(self._row_streams[row])
+        self._streams.current = self._row_streams[row]
 
     def _leave(self):
         self.row = None
         self._status.enter(doing.IDLE)
 
-    def _take(self, row, observation):
-        expected = self._observation_shape
-        if getattr(observation, "shape", None) != expected and np.shape(observation) != expected:
-            shape = list(np.shape(observation))
-            raise BadAnswer("shape", f"an observation of shape {shape}, where its observation_space says {list(expected)}")
-        self._observations[row] = observation
+    def _require_shape(self, observation):
+        """Also lets sequences pass that are no arrays but have the right length."""
+        shape = np.shape(observation)
+        if shape != self._observation_shape:
+            expected = list(self._observation_shape)
+            raise BadAnswer("shape", f"an observation of shape {list(shape)}, where its observation_space says {expected}")
 
-    def _cost(self, info):
-        try:
-            return info[self._cost_key]
-        except KeyError:
+    def _explain(self, reward, info):
+        """Which of the two could not be taken, and why."""
+        if self._cost_key not in info:
             keys = ", ".join(sorted(map(str, info))) or "nothing"
             raise BadAnswer("value", f'no cost: info has no key "{self._cost_key}"; it holds {keys}') from None
+        for name, value in (("reward", reward), ("cost", info[self._cost_key])):
+            try:
+                float(value)
+            except (TypeError, ValueError):
+                raise BadAnswer("value", f"the {name} {value!r}, which is no number") from None
 
     def _require_finite(self):
         """One test of the whole reply; only where it fails is the row looked for."""
@@ -168,14 +184,6 @@ class Rows:
                 self.row = int(bad[0][0])
                 component = f" (component {bad[0][1]})" if name == "observation" else ""
                 raise BadAnswer("value", f"{name} {values[tuple(bad[0])]}{component}, which is no finite number")
-
-
-def number(value, name):
-    """A reward or cost as a float."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise BadAnswer("value", f"the {name} {value!r}, which is no number") from None
 
 
 def box(space, name):

@@ -17,7 +17,11 @@ class Status:
         self._words = memoryview(mmap.mmap(descriptor, 16)).cast("I")
 
     def enter(self, activity, row=0):
+        self._words[0] = activity
+        self.beat(row)
+
+    def beat(self, row):
+        """The same activity, in the next row."""
         words = self._words
-        words[0] = activity
         words[1] = row
         words[2] = (words[2] + 1) & 0xFFFFFFFF

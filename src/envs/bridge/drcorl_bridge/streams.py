@@ -32,7 +32,8 @@ class Streams:
     """Puts itself in place of the global functions when it is made, and draws from the stream in use."""
 
     def __init__(self):
-        self._current = Stream()
+        #: The stream of the row at work.
+        self.current = Stream()
         for name in np.random.__all__:
             method = ALIASES.get(name, name)
             if not isinstance(getattr(np.random, name), type) and hasattr(np.random.RandomState, method):
@@ -42,12 +43,9 @@ class Streams:
             if not name.startswith("_") and getattr(function, "__self__", None) is not None:
                 setattr(random, name, self._forward("python", name))
 
-    def use(self, stream):
-        self._current = stream
-
     def _forward(self, generator, method):
         def draw(*args, **kwargs):
-            return getattr(getattr(self._current, generator), method)(*args, **kwargs)
+            return getattr(getattr(self.current, generator), method)(*args, **kwargs)
 
         draw.__name__ = method
         return draw

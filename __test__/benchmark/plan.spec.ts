@@ -2,8 +2,10 @@ import test from 'ava'
 import { planCells } from '../../src/benchmark/plan.js'
 import { taskTargets } from '../../src/benchmark/targets.js'
 
+const TARGETS = await taskTargets(['point-circle'])
+
 const plan = (over: Partial<Parameters<typeof planCells>[0]>): ReturnType<typeof planCells> =>
-  planCells({ targets: taskTargets(['point-circle']), algorithms: ['bc', 'drcorl'], seeds: [0, 1], out: 'o', ...over })
+  planCells({ targets: TARGETS, algorithms: ['bc', 'drcorl'], seeds: [0, 1], out: 'o', ...over })
 
 test('every target, algorithm, limit and seed is a cell with a folder of its own', (t) => {
   const cells = plan({ costLimits: [10, 20] })
@@ -39,6 +41,6 @@ for (const [name, over, message] of [
   })
 }
 
-test('refused: an unknown task, with the known ones', (t) => {
-  t.throws(() => taskTargets(['Nope']), { message: /"Nope" is unknown; known: point-circle/ })
+test('refused: an unknown task', async (t) => {
+  await t.throwsAsync(taskTargets(['Nope']), { message: /unknown task "Nope"/ })
 })

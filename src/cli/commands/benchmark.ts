@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { type BenchmarkResult, runBenchmark } from '../../benchmark/benchmark.js'
 import { BenchmarkProgress } from '../../benchmark/progress.js'
+import type { Target } from '../../benchmark/plan.js'
 import { terminalTables } from '../../benchmark/tables.js'
 import { fileTarget, taskTargets } from '../../benchmark/targets.js'
 import { DrcorlError } from '../../errors.js'
@@ -16,6 +17,7 @@ export const benchmarkCommand: Command = {
       .usage('$0 benchmark --tasks point-circle [--algorithms drcorl,bc_safe] [--seeds 0,1,2] [--jobs 2]')
       .option('tasks', { requiresArg: true, describe: 'Tasks with an environment, separated by commas' })
       .option('dataset', { requiresArg: true, describe: 'A dataset alone: policies are judged by models, offline' })
+      .option('env', { requiresArg: true, describe: 'With --dataset: the environment that judges' })
       .option('algorithms', { requiresArg: true, describe: 'Default: all (see: drcorl list algorithms)' })
       .option('preset', { requiresArg: true, describe: 'For the algorithms that have it (default the first of each)' })
       .option('cost-limits', { requiresArg: true, describe: "Default the limits of each task's protocol" })
@@ -26,14 +28,14 @@ export const benchmarkCommand: Command = {
       .option('out', { requiresArg: true, describe: 'Folder of runs and tables (default runs/benchmark)' })
       // The parser keeps the last of repeated options; here all of them count.
       .coerce('set', () => repeated(argv, '--set'))
-      .conflicts('tasks', 'dataset'),
+      .conflicts('tasks', ['dataset', 'env']),
 
   async run(args, context) {
     const out = optionalString(args, 'out') ?? join('runs', 'benchmark')
     const progress = new BenchmarkProgress(context.stderr)
     try {
       const result = await runBenchmark({
-        targets: targets(args),
+        targets: await targets(args),
         algorithms: list(args, 'algorithms'),
         preset: optionalString(args, 'preset'),
         costLimits: costLimits(args),
@@ -103,10 +105,10 @@ function repeated(argv: readonly string[], option: string): string[] {
   })
 }
 
-function targets(args: Arguments): ReturnType<typeof taskTargets> {
+async function targets(args: Arguments): Promise<Target[]> {
   const dataset = optionalString(args, 'dataset')
   const tasks = list(args, 'tasks')
-  if (dataset !== undefined) return [fileTarget(dataset)]
+  if (dataset !== undefined) return [await fileTarget(dataset, optionalString(args, 'env'))]
   if (tasks !== undefined) return taskTargets(tasks)
   throw new DrcorlError('Usage', 'benchmark needs --tasks or --dataset')
 }
@@ -146,7 +148,7 @@ function whole(args: Arguments, name: string, otherwise: number): number {
 
 /** The command as the reader of a table would type it. */
 function commandLine(args: Arguments): string {
-  const names = ['tasks', 'dataset', 'algorithms', 'preset', 'cost-limits', 'seeds', 'set', 'episodes']
+  const names = ['tasks', 'dataset', 'env', 'algorithms', 'preset', 'cost-limits', 'seeds', 'set', 'episodes']
   const words = names.flatMap((name) => {
     const values = ([] as unknown[]).concat(args[name] ?? [])
     return values.map((value) => `--${name} ${String(value)}`)

@@ -6,6 +6,7 @@ export interface Parameters {
     drcorl: DrcorlConfig
     bc: BcConfig
     bc_safe: BcSafeConfig
+    bcq_lag: BcqLagConfig
   }
 }
 /**
@@ -379,6 +380,122 @@ export interface BcSafeConfig {
    */
   update_steps?: number
 }
+/**
+ * Parameters of BCQ-Lag.
+ */
+export interface BcqLagConfig {
+  /**
+   * Discount gamma of both values.
+   */
+  gamma?: number
+  /**
+   * What ends the value of rewards.
+   */
+  done?: 'terminals' | 'terminals_and_timeouts'
+  /**
+   * Whether the value of costs ends there too.
+   */
+  cost_done?: 'respected' | 'ignored'
+  /**
+   * Which member speaks for the cost critics.
+   */
+  cost_ensemble?: 'min' | 'max'
+  /**
+   * How the cost values of the candidates become one.
+   */
+  cost_action_reduce?: 'mean' | 'max'
+  /**
+   * The cost value that stands for the limit.
+   */
+  cost_threshold?: 'infinite_horizon' | 'finite_horizon'
+  /**
+   * Which candidate is taken when acting.
+   */
+  act?: 'argmax_n' | 'single'
+  /**
+   * Candidates the targets look at.
+   */
+  candidate_draws?: 'shared' | 'separate'
+  /**
+   * Activation between the layers of the perturbation network.
+   */
+  perturbation_activation?: 'relu' | 'tanh'
+  /**
+   * Candidates n drawn for a state, in targets and when acting.
+   */
+  candidates?: number
+  /**
+   * Largest change phi of a decoded action.
+   */
+  phi?: number
+  /**
+   * Weight lambda of the pessimistic one of two groups of critics.
+   */
+  lambda?: number
+  /**
+   * Gains KP, KI, KD of the multiplier.
+   *
+   * @minItems 3
+   * @maxItems 3
+   */
+  pid?: [number, number, number]
+  /**
+   * Upper bound of the multiplier and of its integral; null for none.
+   */
+  multiplier_cap?: number | null
+  /**
+   * Factor on rewards before the critics.
+   */
+  reward_scale?: number
+  /**
+   * Factor on costs, and on the limit, before the critics.
+   */
+  cost_scale?: number
+  /**
+   * Hidden layer widths of the perturbation network.
+   */
+  actor_hidden?: number[]
+  /**
+   * Hidden layer widths of the critics.
+   */
+  critic_hidden?: number[]
+  /**
+   * Critics in each of the two groups of a signal.
+   */
+  critics?: number
+  /**
+   * Width of the VAE's hidden layers.
+   */
+  vae_hidden?: number
+  /**
+   * Weight beta of the KL in the VAE's loss.
+   */
+  vae_beta?: number
+  /**
+   * Learning rate of the perturbation network.
+   */
+  actor_lr?: number
+  /**
+   * Learning rate of the critics.
+   */
+  critic_lr?: number
+  /**
+   * Learning rate of the VAE.
+   */
+  vae_lr?: number
+  /**
+   * Rate at which targets follow.
+   */
+  target_rate?: number
+  /**
+   * Rows in a batch.
+   */
+  batch_size?: number
+  /**
+   * Gradient steps.
+   */
+  update_steps?: number
+}
 
 /** Names of the registered algorithms. */
-export type AlgorithmName = 'drcorl' | 'bc' | 'bc_safe'
+export type AlgorithmName = 'drcorl' | 'bc' | 'bc_safe' | 'bcq_lag'

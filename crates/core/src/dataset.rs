@@ -97,7 +97,7 @@ impl Normalizer {
     }
 }
 
-/// Transitions on the device. One row of the table is [action | observation | next_observation | reward | cost | terminal], so that
+/// Transitions on the device. One row of the table is [action | observation | next_observation | reward | cost | terminal | end | start], so that
 /// a batch is one gather and a critic's input [action | observation] is a view.
 pub struct Dataset {
     pub columns: Arc<Columns>,
@@ -172,6 +172,16 @@ impl Batch {
     pub fn terminal(&self) -> Tensor {
         self.column(self.actions + 2 * self.observations + 2, 1)
     }
+
+    /// `[B, 1]`, 1 where the episode ended, by a terminal or by its time limit
+    pub fn end(&self) -> Tensor {
+        self.column(self.actions + 2 * self.observations + 3, 1)
+    }
+
+    /// `[B, 1]`, 1 at the first step of an episode
+    pub fn start(&self) -> Tensor {
+        self.column(self.actions + 2 * self.observations + 4, 1)
+    }
 }
 
 impl Dataset {
@@ -193,7 +203,7 @@ impl Dataset {
             }
         }
         let normalizer = Normalizer::fit(&columns);
-        let table = table(&columns, &normalizer, device);
+        let table = table(&columns, &episodes, &normalizer, device);
         let episode_length = episode_length.unwrap_or(longest);
         Ok(Dataset { columns, episodes, normalizer, episode_length, table, device })
     }
@@ -278,18 +288,22 @@ impl Dataset {
     }
 }
 
-fn table(columns: &Columns, normalizer: &Normalizer, device: Device) -> Tensor {
+fn table(columns: &Columns, episodes: &[Episode], normalizer: &Normalizer, device: Device) -> Tensor {
     let (states, actions) = (columns.obs_dim, columns.act_dim);
     let observations = normalizer.observations(&columns.observations);
     let next_observations = normalizer.observations(&columns.next_observations);
     let scaled = normalizer.actions(&columns.actions);
-    let width = actions + 2 * states + 3;
+    let width = actions + 2 * states + 5;
+    let mut first = vec![false; columns.len()];
+    episodes.iter().for_each(|episode| first[episode.start] = true);
+    let flag = |flag: bool| f32::from(u8::from(flag));
     let mut rows = Vec::with_capacity(columns.len() * width);
     for i in 0..columns.len() {
         rows.extend_from_slice(&scaled[i * actions..(i + 1) * actions]);
         rows.extend_from_slice(&observations[i * states..(i + 1) * states]);
         rows.extend_from_slice(&next_observations[i * states..(i + 1) * states]);
-        rows.extend([columns.rewards[i], columns.costs[i], f32::from(u8::from(columns.terminals[i]))]);
+        rows.extend([columns.rewards[i], columns.costs[i]]);
+        rows.extend([columns.terminals[i], columns.terminals[i] || columns.timeouts[i], first[i]].map(flag));
     }
     Tensor::from_slice(&rows).view([columns.len() as i64, width as i64]).to_device(device)
 }
@@ -339,11 +353,14 @@ mod tests {
         assert_eq!((data.episodes.len(), data.episode_length), (3, 4));
         let batch = data.gather(&Tensor::from_slice(&[3i64, 4]));
         assert_eq!(batch.state_action().size(), [2, 3]);
-        for column in [batch.reward(), batch.cost(), batch.terminal()] {
+        for column in [batch.reward(), batch.cost(), batch.terminal(), batch.end(), batch.start()] {
             assert_eq!(column.size(), [2, 1]);
         }
         assert_eq!(batch.reward().double_value(&[1, 0]), 4.0);
         assert_eq!((batch.terminal().double_value(&[0, 0]), batch.terminal().double_value(&[1, 0])), (1.0, 0.0));
+        assert_eq!((batch.start().double_value(&[0, 0]), batch.start().double_value(&[1, 0])), (0.0, 1.0));
+        let ends = data.gather(&Tensor::from_slice(&[3i64, 7, 8])).end();
+        assert_eq!((0..3).map(|i| ends.double_value(&[i, 0])).collect::<Vec<_>>(), [1.0, 1.0, 0.0]);
         assert_eq!((batch.action().double_value(&[0, 0]), batch.action().double_value(&[1, 0])), (1.0, -1.0));
         let all = data.gather(&Tensor::arange(12, (tch::Kind::Int64, Device::Cpu))).observation();
         assert!(all.mean_dim(0i64, false, tch::Kind::Float).abs().max().double_value(&[]) < 1e-5);

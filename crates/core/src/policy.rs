@@ -3,9 +3,13 @@
 //! A policy lives twice: as tensors here, where training and the offline judges need it in batches on the device, and as a file for
 //! the crate `drcorl-actor`, which needs no tensor library. Both compute the same function.
 
+mod latent;
+
+pub use latent::{FrozenLatent, Perturbation};
+
 use crate::checkpoint::State;
 use crate::error::Result;
-use crate::nn::{Arena, Ensemble, Head};
+use crate::nn::{Arena, Ensemble, Head, Hidden};
 use crate::optim::soft_update;
 use crate::rng::Rng;
 use drcorl_actor::PolicyFile;
@@ -139,6 +143,19 @@ pub fn copy_layers(net: &Ensemble, arena: &Arena, member: i64) -> Vec<(Tensor, T
     net.layers(arena).map(|(w, b)| (w.select(0, member).copy(), b.select(0, member).copy())).collect()
 }
 
+/// The network of `layers` on `input [B,in]`.
+fn run_layers(layers: &[(Tensor, Tensor)], input: &Tensor, hidden: Hidden) -> Tensor {
+    let last = layers.len() - 1;
+    layers.iter().enumerate().fold(input.shallow_clone(), |x, (i, (weight, bias))| {
+        let mut x = bias.addmm(&x, &weight.tr());
+        match hidden {
+            _ if i == last => x,
+            Hidden::Relu => x.relu_(),
+            Hidden::Tanh => x.tanh_(),
+        }
+    })
+}
+
 /// Adds the layers of a network to a policy file under `name`.
 pub fn insert_layers(file: &mut PolicyFile, name: &str, layers: &[(Tensor, Tensor)]) -> Result<()> {
     for (index, (weight, bias)) in layers.iter().enumerate() {
@@ -190,20 +207,14 @@ impl FrozenMlp {
     }
 
     fn actions(&self, observation: &Tensor) -> Tensor {
-        let mut x = match &self.condition {
+        let input = match &self.condition {
             None => observation.shallow_clone(),
             Some(Condition { value, mean, std, .. }) => {
                 let scaled = observation.narrow(1, 0, 1).full_like((value - mean) / std);
                 Tensor::cat(&[observation, &scaled], 1)
             }
         };
-        let last = self.layers.len() - 1;
-        for (i, (weight, bias)) in self.layers.iter().enumerate() {
-            x = bias.addmm(&x, &weight.tr());
-            if i < last {
-                x = x.relu();
-            }
-        }
+        let x = run_layers(&self.layers, &input, Hidden::Relu);
         match self.squash {
             Squash::Tanh => x.tanh(),
             Squash::Clamp => x.clamp(-1.0, 1.0),

@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 pub(super) enum Activation {
     Identity,
     Relu,
+    Tanh,
 }
 
 /// What an [`input_gradient`] is carried on through.
@@ -47,8 +48,10 @@ pub(super) fn forward(
         let _ =
             bias.select(0, g).addmm_out(&group(out, g, groups), &group(input, g, groups), &weight.select(0, g).tr());
     }
-    if activation == Activation::Relu {
-        let _ = out.shallow_clone().relu_();
+    match activation {
+        Activation::Identity => {}
+        Activation::Relu => _ = out.shallow_clone().relu_(),
+        Activation::Tanh => _ = out.shallow_clone().tanh_(),
     }
 }
 

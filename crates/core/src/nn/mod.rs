@@ -10,8 +10,12 @@ pub mod head;
 pub mod kernels;
 mod linear;
 pub mod score_net;
+pub mod squashed;
+pub mod vae;
 
 pub use arena::{Arena, ArenaBuilder, Slot};
-pub use ensemble::{Cache, Ensemble};
+pub use ensemble::{Cache, Ensemble, Hidden};
 pub use head::Head;
 pub use score_net::{ScoreCache, ScoreNet};
+pub use squashed::SquashedActor;
+pub use vae::Vae;

@@ -9,7 +9,7 @@ pub use latent::{FrozenLatent, Perturbation};
 
 use crate::checkpoint::State;
 use crate::error::Result;
-use crate::nn::{Arena, Ensemble, Head, Hidden};
+use crate::nn::{Arena, Ensemble, Head, Hidden, SquashedActor};
 use crate::optim::soft_update;
 use crate::rng::Rng;
 use drcorl_actor::PolicyFile;
@@ -120,7 +120,7 @@ impl Policy {
     /// A frozen copy of the averaged weights (the live ones where no average is kept).
     pub fn averaged(&self) -> FrozenMlp {
         let arena = self.average.as_ref().unwrap_or(self.head.online());
-        FrozenMlp::copy(self.head.net(), arena, Squash::Tanh)
+        FrozenMlp::copy(self.head.net(), arena)
     }
 
     /// Saves or restores everything.
@@ -164,13 +164,6 @@ pub fn insert_layers(file: &mut PolicyFile, name: &str, layers: &[(Tensor, Tenso
     Ok(())
 }
 
-/// What follows the last layer of a [`FrozenMlp`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Squash {
-    Tanh,
-    Clamp,
-}
-
 /// An input of a [`FrozenMlp`] that is no observation: a number the user may change before the policy plays.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
@@ -182,17 +175,27 @@ pub struct Condition {
     pub std: f64,
 }
 
-/// A ReLU network of the observation at one moment.
+/// The tanh of a ReLU network of the observation, at one moment.
 pub struct FrozenMlp {
     layers: Vec<(Tensor, Tensor)>,
-    squash: Squash,
     condition: Option<Condition>,
 }
 
 impl FrozenMlp {
     /// A copy of member 0 of `net`.
-    pub fn copy(net: &Ensemble, arena: &Arena, squash: Squash) -> Self {
-        FrozenMlp { layers: copy_layers(net, arena, 0), squash, condition: None }
+    pub fn copy(net: &Ensemble, arena: &Arena) -> Self {
+        FrozenMlp { layers: copy_layers(net, arena, 0), condition: None }
+    }
+
+    /// The policy that always takes the squashed mean of a stochastic actor.
+    pub fn mean_of(actor: &SquashedActor) -> Self {
+        let mut layers = copy_layers(actor.head.net(), actor.head.online(), 0);
+        if let Some((weight, bias)) = layers.last_mut() {
+            // The last layer gives [mu | log sigma].
+            let actions = bias.size()[0] / 2;
+            (*weight, *bias) = (weight.narrow(0, 0, actions).copy(), bias.narrow(0, 0, actions).copy());
+        }
+        FrozenMlp { layers, condition: None }
     }
 
     /// The same network with its last input taken by a condition.
@@ -203,7 +206,7 @@ impl FrozenMlp {
     /// An independent copy.
     pub fn duplicate(&self) -> FrozenMlp {
         let layers = self.layers.iter().map(|(weight, bias)| (weight.copy(), bias.copy())).collect();
-        FrozenMlp { layers, squash: self.squash, condition: self.condition.clone() }
+        FrozenMlp { layers, condition: self.condition.clone() }
     }
 
     fn actions(&self, observation: &Tensor) -> Tensor {
@@ -214,11 +217,7 @@ impl FrozenMlp {
                 Tensor::cat(&[observation, &scaled], 1)
             }
         };
-        let x = run_layers(&self.layers, &input, Hidden::Relu);
-        match self.squash {
-            Squash::Tanh => x.tanh(),
-            Squash::Clamp => x.clamp(-1.0, 1.0),
-        }
+        run_layers(&self.layers, &input, Hidden::Relu).tanh()
     }
 
     /// Saves or restores a frozen policy of known shape.
@@ -239,7 +238,7 @@ impl FrozenPolicy for FrozenMlp {
     fn file(&self) -> Result<PolicyFile> {
         let mut file = PolicyFile::new("mlp");
         file.set("hidden_activation", "relu");
-        file.set("output_activation", if self.squash == Squash::Tanh { "tanh" } else { "clamp" });
+        file.set("output_activation", "tanh");
         if let Some(condition) = &self.condition {
             file.set("condition", condition.name);
             file.set_setting(condition.name, condition.value);

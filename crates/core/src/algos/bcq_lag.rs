@@ -13,7 +13,7 @@
 
 use super::shared::{
     self, check_counts, check_gamma, check_not_negative, check_positive, check_shares, join, mean, repeat, Bound,
-    CostDone, CostThreshold, CriticStep, Critics, Done, Reduce, Signals, Transition,
+    CandidateDraws, CostDone, CostThreshold, CriticStep, Critics, Done, Reduce, Signals, Transition,
 };
 use crate::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use crate::checkpoint::State;
@@ -37,16 +37,6 @@ pub enum Act {
     ArgmaxN,
     /// The only one drawn.
     Single,
-}
-
-/// Candidates the two targets of a step look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CandidateDraws {
-    /// The same for rewards and costs.
-    Shared,
-    /// Each its own.
-    Separate,
 }
 
 /// Parameters of BCQ-Lag.
@@ -329,16 +319,7 @@ impl Define for BcqLag {
             update_steps: 10_000,
             ..BcqLagConfig::default()
         };
-        let preset = |name, summary, config| Preset { name, summary, config, run: RunConfig::default() };
-        vec![
-            preset("fixed", "The published budget with its faults repaired.", BcqLagConfig::default()),
-            preset(
-                "osrl",
-                "The published implementation, faults included, for comparison with its tables.",
-                BcqLagConfig::osrl(),
-            ),
-            preset("quick", "Minutes on one core: fixed, with small networks and fewer steps.", quick),
-        ]
+        shared::presets(BcqLagConfig::default(), BcqLagConfig::osrl(), quick)
     }
 
     fn check(config: &BcqLagConfig, _run: &RunConfig) -> Result<()> {

@@ -1,7 +1,7 @@
 //! What the actor-critic baselines share: the choices by which a published implementation and its repair differ, the transition
 //! under these choices, critics in groups, and what the certificate asks of them.
 
-use crate::algorithm::Context;
+use crate::algorithm::{Context, Preset};
 use crate::critics::{check_column, upper_confidence};
 use crate::dataset::Batch;
 use crate::error::Result;
@@ -13,7 +13,7 @@ use crate::offline::certificate::CriticEstimate;
 use crate::offline::CriticEstimates;
 use crate::policy::FrozenPolicy;
 use crate::rng::Rng;
-use crate::run::require;
+use crate::run::{require, RunConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -56,6 +56,16 @@ pub enum Reduce {
     Mean,
     /// The highest.
     Max,
+}
+
+/// Candidates the two targets of a step look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CandidateDraws {
+    /// The same for rewards and costs.
+    Shared,
+    /// Each its own.
+    Separate,
 }
 
 /// The value of costs that stands for the limit on an episode.
@@ -291,6 +301,16 @@ pub fn critic_estimates(
         initial: on(Some(data.starts())),
         safe: on(Some(data.rows_where(|episode| episode.cost <= limit))),
     }
+}
+
+/// The three presets of a baseline, the recommended one first.
+pub fn presets<C>(fixed: C, osrl: C, quick: C) -> Vec<Preset<C>> {
+    let preset = |name, summary, config| Preset { name, summary, config, run: RunConfig::default() };
+    vec![
+        preset("fixed", "The published budget, faults of the published implementation repaired.", fixed),
+        preset("osrl", "The published implementation with its faults, for comparison with its tables.", osrl),
+        preset("quick", "Minutes on one core: fixed with small networks and fewer steps.", quick),
+    ]
 }
 
 /// Refuses numbers that are not positive.

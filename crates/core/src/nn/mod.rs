@@ -9,6 +9,7 @@ pub mod ensemble;
 pub mod head;
 pub mod kernels;
 mod linear;
+pub mod mmd;
 pub mod score_net;
 pub mod squashed;
 pub mod vae;

@@ -49,6 +49,9 @@ type Bind = fn(&Fixture, &str, &Tensors, Device) -> Result<Plan>;
 const BINDINGS: &[(&str, Bind)] = &[
     ("bc", bc::bind),
     ("bcql", osrl::bind_bcql),
+    ("bearl", osrl::bind_bearl),
+    ("coptidice", osrl::bind_coptidice),
+    ("cpq", osrl::bind_cpq),
     ("drcorl_scorenet", drcorl::bind_score_net),
     ("drcorl_behavior", drcorl::bind_behavior),
     ("drcorl_iql", drcorl::bind_iql),

@@ -19,14 +19,26 @@ fn columns() -> Arc<Columns> {
     Arc::new(columns)
 }
 
-/// A configuration of a few steps a phase for any registered algorithm: every parameter whose name ends in `_steps` is made small.
+/// A configuration of a few small steps a phase for any registered algorithm, by the endings of its parameters' names.
 fn brief(algorithm: &str, seed: u64) -> String {
     let description = crate::describe();
     let shrink = |schema: &Value, out: &mut Map<String, Value>| {
         for (key, property) in schema["properties"].as_object().unwrap() {
-            if key.ends_with("_steps") && property["default"].as_u64().is_some_and(|steps| steps > 0) {
-                out.insert(key.clone(), json!(6));
-            }
+            let default = &property["default"];
+            let small = if key.ends_with("_steps") && default.as_u64().is_some_and(|steps| steps > 0) {
+                json!(6)
+            } else if key.ends_with("_hidden") {
+                if default.is_array() {
+                    json!([16, 16])
+                } else {
+                    json!(16)
+                }
+            } else if key.ends_with("batch") || key.ends_with("batch_size") {
+                json!(64)
+            } else {
+                continue;
+            };
+            out.insert(key.clone(), small);
         }
     };
     let (mut run, mut config) = (Map::new(), Map::new());

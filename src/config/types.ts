@@ -25,6 +25,10 @@ export interface RunConfig {
    */
   episode_length?: number | null
   /**
+   * What networks see of observations and actions.
+   */
+  scaling?: 'standardized' | 'raw'
+  /**
    * Seed of every draw in the run.
    */
   seed?: number
@@ -346,6 +350,14 @@ export interface DrcorlConfig {
  */
 export interface BcConfig {
   /**
+   * Which episodes are cloned.
+   */
+  mode?: 'all' | 'safe' | 'risky' | 'boundary' | 'frontier' | 'multi_task'
+  /**
+   * Mode frontier: largest distance from the polynomial, as a share of the range of returns.
+   */
+  frontier_width?: number
+  /**
    * Hidden layer widths of the actor.
    */
   actor_hidden?: number[]
@@ -366,6 +378,14 @@ export interface BcConfig {
  * Parameters of behaviour cloning.
  */
 export interface BcSafeConfig {
+  /**
+   * Which episodes are cloned.
+   */
+  mode?: 'all' | 'safe' | 'risky' | 'boundary' | 'frontier' | 'multi_task'
+  /**
+   * Mode frontier: largest distance from the polynomial, as a share of the range of returns.
+   */
+  frontier_width?: number
   /**
    * Hidden layer widths of the actor.
    */

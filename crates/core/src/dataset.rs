@@ -3,6 +3,7 @@
 use crate::checkpoint::State;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
+use crate::run::Scaling;
 use drcorl_actor::PolicyFile;
 use drcorl_data::{Columns, Episode};
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,25 @@ impl Normalizer {
             action_low: low,
             action_high: high,
         }
+    }
+
+    /// Leaves everything as logged; errs if an action lies outside [-1, 1].
+    pub fn raw(columns: &Columns) -> Result<Self> {
+        if let Some(index) = columns.actions.iter().position(|action| action.abs() > 1.0) {
+            return Err(Error::Data(format!(
+                "{}: action {} of row {} is {}, but --scaling raw needs actions in [-1, 1]; use --scaling standardized",
+                columns.source,
+                index % columns.act_dim,
+                index / columns.act_dim,
+                columns.actions[index]
+            )));
+        }
+        Ok(Normalizer {
+            observation_mean: vec![0.0; columns.obs_dim],
+            observation_std: vec![1.0; columns.obs_dim],
+            action_low: vec![-1.0; columns.act_dim],
+            action_high: vec![1.0; columns.act_dim],
+        })
     }
 
     /// `(x - mean) / std`, row-major.
@@ -185,10 +205,23 @@ impl Batch {
 }
 
 impl Dataset {
-    /// Copies the columns to `device`, normalised.
+    /// Copies the columns to `device`, standardised.
     ///
-    /// Errs if the data are empty or an episode is longer than the `episode_length` the user stated.
+    /// Errs as [`Dataset::scaled`] does.
     pub fn new(columns: Arc<Columns>, episode_length: Option<usize>, device: Device) -> Result<Self> {
+        Dataset::scaled(columns, episode_length, Scaling::Standardized, device)
+    }
+
+    /// Copies the columns to `device` in the chosen scaling.
+    ///
+    /// Errs if the data are empty or an episode is longer than the `episode_length` the user stated, or if the
+    /// data do not suit the scaling.
+    pub fn scaled(
+        columns: Arc<Columns>,
+        episode_length: Option<usize>,
+        scaling: Scaling,
+        device: Device,
+    ) -> Result<Self> {
         let episodes = columns.episodes();
         let longest = episodes.iter().map(Episode::len).max().unwrap_or(0);
         if longest == 0 {
@@ -202,7 +235,10 @@ impl Dataset {
                 )));
             }
         }
-        let normalizer = Normalizer::fit(&columns);
+        let normalizer = match scaling {
+            Scaling::Standardized => Normalizer::fit(&columns),
+            Scaling::Raw => Normalizer::raw(&columns)?,
+        };
         let table = table(&columns, &episodes, &normalizer, device);
         let episode_length = episode_length.unwrap_or(longest);
         Ok(Dataset { columns, episodes, normalizer, episode_length, table, device })
@@ -256,12 +292,13 @@ impl Dataset {
 
     /// Numbers of all rows of the episodes that pass `keep`, `[M] int64`.
     pub fn rows_where(&self, keep: impl Fn(&Episode) -> bool) -> Tensor {
-        let rows: Vec<i64> = self
-            .episodes
-            .iter()
-            .filter(|episode| keep(episode))
-            .flat_map(|episode| episode.start as i64..episode.end as i64)
-            .collect();
+        self.rows_of(&self.episodes.iter().map(keep).collect::<Vec<_>>())
+    }
+
+    /// Numbers of all rows of the episodes whose flag is set, `[M] int64`.
+    pub fn rows_of(&self, keep: &[bool]) -> Tensor {
+        let kept = self.episodes.iter().zip(keep).filter_map(|(episode, keep)| keep.then_some(episode));
+        let rows: Vec<i64> = kept.flat_map(|episode| episode.start as i64..episode.end as i64).collect();
         Tensor::from_slice(&rows).to_device(self.device)
     }
 
@@ -364,6 +401,18 @@ mod tests {
         assert_eq!((batch.action().double_value(&[0, 0]), batch.action().double_value(&[1, 0])), (1.0, -1.0));
         let all = data.gather(&Tensor::arange(12, (tch::Kind::Int64, Device::Cpu))).observation();
         assert!(all.mean_dim(0i64, false, tch::Kind::Float).abs().max().double_value(&[]) < 1e-5);
+    }
+
+    #[test]
+    fn raw_scaling_changes_nothing_and_needs_actions_in_the_unit_box() {
+        let mut logged = columns(12, |i| (i == 3, i == 7));
+        let error = Dataset::scaled(Arc::new(logged.clone()), None, Scaling::Raw, Device::Cpu).err().unwrap();
+        assert!(error.to_string().contains("action 0 of row 1 is 1.5") && error.code() == "Data", "{error}");
+        logged.actions.iter_mut().for_each(|action| *action /= 2.0);
+        let data = Dataset::scaled(Arc::new(logged.clone()), None, Scaling::Raw, Device::Cpu).unwrap();
+        let batch = data.gather(&Tensor::from_slice(&[5i64]));
+        assert_eq!(batch.observation().double_value(&[0, 1]), f64::from(logged.observations[11]));
+        assert_eq!(batch.action().double_value(&[0, 0]), f64::from(logged.actions[5]));
     }
 
     #[test]

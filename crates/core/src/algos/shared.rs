@@ -13,7 +13,7 @@ use crate::offline::certificate::CriticEstimate;
 use crate::offline::CriticEstimates;
 use crate::policy::FrozenPolicy;
 use crate::rng::Rng;
-use crate::run::{require, RunConfig};
+use crate::run::{require, RunConfig, Scaling};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -305,11 +305,19 @@ pub fn critic_estimates(
 
 /// The three presets of a baseline, the recommended one first.
 pub fn presets<C>(fixed: C, osrl: C, quick: C) -> Vec<Preset<C>> {
-    let preset = |name, summary, config| Preset { name, summary, config, run: RunConfig::default() };
+    let preset = |name, summary, config, scaling| {
+        let run = RunConfig { scaling, ..RunConfig::default() };
+        Preset { name, summary, config, run }
+    };
+    let (fixed_text, osrl_text, quick_text) = (
+        "The published budget, faults of the published implementation repaired.",
+        "The published implementation with its faults, for comparison with its tables.",
+        "Minutes on one core: fixed with small networks and fewer steps.",
+    );
     vec![
-        preset("fixed", "The published budget, faults of the published implementation repaired.", fixed),
-        preset("osrl", "The published implementation with its faults, for comparison with its tables.", osrl),
-        preset("quick", "Minutes on one core: fixed with small networks and fewer steps.", quick),
+        preset("fixed", fixed_text, fixed, Scaling::Standardized),
+        preset("osrl", osrl_text, osrl, Scaling::Raw),
+        preset("quick", quick_text, quick, Scaling::Standardized),
     ]
 }
 

@@ -132,6 +132,49 @@ fn the_stored_policy_is_the_judged_one() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// Values of every parameter that is a choice: `(name, value)`.
+fn choices(algorithm: &str) -> Vec<(String, Value)> {
+    let schema = crate::describe()["algorithms"][algorithm]["schema"].clone();
+    let mut found = Vec::new();
+    for (name, property) in schema["properties"].as_object().unwrap() {
+        let Some(reference) = property["$ref"].as_str() else { continue };
+        let definition = &schema["$defs"][reference.trim_start_matches("#/$defs/")];
+        for choice in definition["oneOf"].as_array().into_iter().flatten() {
+            found.push((name.clone(), choice["const"].clone()));
+        }
+    }
+    found
+}
+
+/// Every value of every choice trains to the end with finite losses, and what ships is what was judged; or it is refused by name.
+#[test]
+fn every_choice_trains_and_ships() {
+    let folder = folder("choices");
+    for entry in REGISTRY {
+        for (name, value) in choices(entry.name) {
+            let mut config: Value = serde_json::from_str(&brief(entry.name, 0)).unwrap();
+            for (key, steps) in config["config"].as_object_mut().unwrap() {
+                if key.ends_with("_steps") {
+                    *steps = json!(2);
+                }
+            }
+            config["config"][name.as_str()] = value.clone();
+            let mut trainer = match Trainer::new(columns(), &config.to_string()) {
+                Ok(trainer) => trainer,
+                Err(error) => {
+                    assert!(error.code() == "Config" && error.to_string().contains(&name), "{error}");
+                    continue;
+                }
+            };
+            finish(&mut trainer);
+            trainer.write_policies(&folder).unwrap();
+            let file = std::fs::read(folder.join("policy.safetensors")).unwrap();
+            stored_equals_judged(&file, &trainer, &format!("{} with {name} {value}", entry.name));
+        }
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 fn stored_equals_judged(file: &[u8], trainer: &Trainer, name: &str) {
     let actor = drcorl_actor::Actor::from_bytes(file).unwrap();
     let observations = columns().observations.clone();

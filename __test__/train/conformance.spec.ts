@@ -5,8 +5,10 @@ import { join } from 'node:path'
 import test from 'ava'
 import { type Parameter, loadSchema, parametersFor } from '../../src/config/schema.js'
 import { evaluate } from '../../src/evaluate/evaluate.js'
+import type { Policy } from '../../src/envs/env.js'
 import { loadPolicy } from '../../src/envs/policy-file.js'
 import { makeDataset } from '../../src/envs/scripted.js'
+import { DrcorlError } from '../../src/errors.js'
 import { sha256File } from '../../src/files.js'
 import { type TrainEvent, type TrainOptions, train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
@@ -31,6 +33,29 @@ async function collect(options: TrainOptions, see?: (event: TrainEvent) => void)
     see?.(event)
   }
   return events
+}
+
+/** Rewards and costs of row `row` after step `step`, any but always the same. */
+const answer = (row: number, step: number): [reward: number, cost: number] => [Math.sin(row + step), (row + step) % 2]
+
+/** Plays `steps` steps of the given rows side by side from fresh episodes; every row keeps looking at its own observation. */
+async function play(
+  policy: Policy,
+  all: Float32Array,
+  rows: readonly number[],
+  steps: number,
+): Promise<Float32Array[]> {
+  const { obsDim } = policy
+  const observations = Float32Array.from(rows.flatMap((row) => [...all.subarray(row * obsDim, (row + 1) * obsDim)]))
+  policy.reset(rows.map((_, index) => index))
+  const actions: Float32Array[] = []
+  for (let step = 0; step < steps; step += 1) {
+    const last = rows.map((row) => (step === 0 ? [0, 0] : answer(row, step - 1)))
+    const rewards = Float32Array.from(last, ([reward]) => reward!)
+    const costs = Float32Array.from(last, ([, cost]) => cost!)
+    actions.push(Float32Array.from(await policy.act(observations, { rewards, costs })))
+  }
+  return actions
 }
 
 const schema = loadSchema()
@@ -81,10 +106,78 @@ for (const algorithm of Object.keys(schema.algorithms)) {
       t.is(evaluation.episodes, 3)
     })
 
+    test(`${algorithm}, preset ${preset}: acts alike in batches of 1, 7 and 1000, and forgets an episode row by row`, async (t) => {
+      const out = await newRun()
+      await collect({ ...options, out })
+      const path = join(out, RUN_FILES.policy)
+      const [policy, again] = [await loadPolicy(path), await loadPolicy(path)]
+      const { observations } = makeDataset('point-circle', { episodes: 10 })
+      const rows = Array.from({ length: 1000 }, (_, row) => row)
+      const together = await play(policy, observations, rows, 3)
+      t.deepEqual(await play(again, observations, rows, 3), together, 'loaded twice')
+      for (const some of [rows.slice(0, 7), [3], [999]]) {
+        const alone = await play(policy, observations, some, 3)
+        for (const [step, actions] of together.entries()) {
+          const expected = some.flatMap((row) => [...actions.subarray(row * policy.actDim, (row + 1) * policy.actDim)])
+          t.deepEqual([...alone[step]!], expected, `batch of ${some.length}, step ${step}`)
+        }
+      }
+      // Row 1 starts again while row 0 goes on.
+      const { obsDim, actDim } = policy
+      const pair = observations.subarray(0, 2 * obsDim)
+      const zeros = { rewards: new Float32Array(2), costs: new Float32Array(2) }
+      policy.reset([0, 1])
+      const first = Float32Array.from(await policy.act(pair, zeros))
+      const second = Float32Array.from(await policy.act(pair, zeros))
+      policy.reset([0, 1])
+      await policy.act(pair, zeros)
+      policy.reset([1])
+      const mixed = await policy.act(pair, zeros)
+      t.deepEqual([...mixed], [...second.subarray(0, actDim), ...first.subarray(actDim)])
+    })
+
+    test(`${algorithm}, preset ${preset}: stops within a second of being cancelled, with a checkpoint`, async (t) => {
+      const out = await newRun()
+      const endless = Object.fromEntries(
+        Object.entries(options.config).map(([name, value]) => [name, name.endsWith('_steps') ? 1_000_000 : value]),
+      )
+      const controller = new AbortController()
+      let cancelled = 0
+      await collect({ ...options, out, config: endless, signal: controller.signal }, (event) => {
+        if (event.type !== 'progress' || cancelled > 0) return
+        cancelled = Date.now()
+        controller.abort()
+      })
+      t.true(cancelled > 0)
+      t.true(Date.now() - cancelled < 1000)
+      t.true((await readFile(join(out, RUN_FILES.checkpoint))).length > 0)
+    })
+
     test(`${algorithm}, preset ${preset}: another seed gives another policy`, async (t) => {
       const runs = await Promise.all([newRun(), newRun()])
       for (const [seed, out] of runs.entries()) await collect({ ...options, out, config: { ...options.config, seed } })
       t.not(await policyHash(runs[0]!), await policyHash(runs[1]!))
     })
   }
+  test(`${algorithm}: refuses values outside a parameter's range, of another type, and names it does not know`, async (t) => {
+    const refuse = async (name: string, value: unknown): Promise<void> => {
+      const error = await t.throwsAsync<DrcorlError>(
+        collect({ dataset: DATASET, algorithm, out: await newRun(), config: { [name]: value } }),
+        { instanceOf: DrcorlError },
+        `${name}: ${String(value)}`,
+      )
+      t.is(error?.exitStatus, 2, name)
+      t.true(error?.message.includes(name), error?.message)
+    }
+    await refuse('no_such_parameter', 1)
+    for (const parameter of parametersFor(schema, algorithm)) {
+      const { name, minimum, maximum, choices } = parameter
+      if (minimum !== undefined) await refuse(name, minimum - 1)
+      if (maximum !== undefined) await refuse(name, maximum + 1)
+      if (choices.length > 0) await refuse(name, 'no_such_choice')
+      if (name.endsWith('_lr')) await refuse(name, 0)
+      if (name.endsWith('_hidden')) await refuse(name, parameter.types.has('array') ? [] : 0)
+      await refuse(name, { of: 'another type' })
+    }
+  })
 }

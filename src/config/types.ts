@@ -6,6 +6,10 @@ export interface Parameters {
     drcorl: DrcorlConfig
     bc: BcConfig
     bc_safe: BcSafeConfig
+    bcq_lag: BcqLagConfig
+    bear_lag: BearLagConfig
+    cpq: CpqConfig
+    coptidice: CoptidiceConfig
   }
 }
 /**
@@ -20,6 +24,10 @@ export interface RunConfig {
    * Steps of a full episode; null takes the longest episode of the dataset.
    */
   episode_length?: number | null
+  /**
+   * What networks see of observations and actions.
+   */
+  scaling?: 'standardized' | 'raw'
   /**
    * Seed of every draw in the run.
    */
@@ -358,6 +366,14 @@ export interface DrcorlConfig {
  */
 export interface BcConfig {
   /**
+   * Which episodes are cloned.
+   */
+  mode?: 'all' | 'safe' | 'risky' | 'boundary' | 'frontier' | 'multi_task'
+  /**
+   * Mode frontier: largest distance from the polynomial, as a share of the range of returns.
+   */
+  frontier_width?: number
+  /**
    * Hidden layer widths of the actor.
    */
   actor_hidden?: number[]
@@ -379,6 +395,14 @@ export interface BcConfig {
  */
 export interface BcSafeConfig {
   /**
+   * Which episodes are cloned.
+   */
+  mode?: 'all' | 'safe' | 'risky' | 'boundary' | 'frontier' | 'multi_task'
+  /**
+   * Mode frontier: largest distance from the polynomial, as a share of the range of returns.
+   */
+  frontier_width?: number
+  /**
    * Hidden layer widths of the actor.
    */
   actor_hidden?: number[]
@@ -395,6 +419,440 @@ export interface BcSafeConfig {
    */
   update_steps?: number
 }
+/**
+ * Parameters of BCQ-Lag.
+ */
+export interface BcqLagConfig {
+  /**
+   * Discount gamma of both values.
+   */
+  gamma?: number
+  /**
+   * What ends the value of rewards.
+   */
+  done?: 'terminals' | 'terminals_and_timeouts'
+  /**
+   * Whether the value of costs ends there too.
+   */
+  cost_done?: 'respected' | 'ignored'
+  /**
+   * Which member speaks for the cost critics.
+   */
+  cost_ensemble?: 'min' | 'max'
+  /**
+   * How the cost values of the candidates become one.
+   */
+  cost_action_reduce?: 'mean' | 'max'
+  /**
+   * The cost value that stands for the limit.
+   */
+  cost_threshold?: 'infinite_horizon' | 'finite_horizon'
+  /**
+   * Which candidate is taken when acting.
+   */
+  act?: 'argmax_n' | 'single'
+  /**
+   * Candidates the targets look at.
+   */
+  candidate_draws?: 'shared' | 'separate'
+  /**
+   * Activation between the layers of the perturbation network.
+   */
+  perturbation_activation?: 'relu' | 'tanh'
+  /**
+   * Candidates n drawn for a state, in targets and when acting.
+   */
+  candidates?: number
+  /**
+   * Largest change phi of a decoded action.
+   */
+  phi?: number
+  /**
+   * Weight lambda of the pessimistic one of two groups of critics.
+   */
+  lambda?: number
+  /**
+   * Gains KP, KI, KD of the multiplier.
+   *
+   * @minItems 3
+   * @maxItems 3
+   */
+  pid?: [number, number, number]
+  /**
+   * Upper bound of the multiplier and of its integral; null for none.
+   */
+  multiplier_cap?: number | null
+  /**
+   * Factor on rewards before the critics.
+   */
+  reward_scale?: number
+  /**
+   * Factor on costs, and on the limit, before the critics.
+   */
+  cost_scale?: number
+  /**
+   * Hidden layer widths of the perturbation network.
+   */
+  actor_hidden?: number[]
+  /**
+   * Hidden layer widths of the critics.
+   */
+  critic_hidden?: number[]
+  /**
+   * Critics in each of the two groups of a signal.
+   */
+  critics?: number
+  /**
+   * Width of the VAE's hidden layers.
+   */
+  vae_hidden?: number
+  /**
+   * Weight beta of the KL in the VAE's loss.
+   */
+  vae_beta?: number
+  /**
+   * Learning rate of the perturbation network.
+   */
+  actor_lr?: number
+  /**
+   * Learning rate of the critics.
+   */
+  critic_lr?: number
+  /**
+   * Learning rate of the VAE.
+   */
+  vae_lr?: number
+  /**
+   * Rate at which targets follow.
+   */
+  target_rate?: number
+  /**
+   * Rows in a batch.
+   */
+  batch_size?: number
+  /**
+   * Gradient steps.
+   */
+  update_steps?: number
+}
+/**
+ * Parameters of BEAR-Lag.
+ */
+export interface BearLagConfig {
+  /**
+   * Discount gamma of both values.
+   */
+  gamma?: number
+  /**
+   * What ends the value of rewards.
+   */
+  done?: 'terminals' | 'terminals_and_timeouts'
+  /**
+   * Whether the value of costs ends there too.
+   */
+  cost_done?: 'respected' | 'ignored'
+  /**
+   * Which member speaks for the cost critics.
+   */
+  cost_ensemble?: 'min' | 'max'
+  /**
+   * How the cost values of the samples become one.
+   */
+  cost_action_reduce?: 'mean' | 'max'
+  /**
+   * The cost value that stands for the limit.
+   */
+  cost_threshold?: 'infinite_horizon' | 'finite_horizon'
+  /**
+   * Samples the targets look at.
+   */
+  candidate_draws?: 'shared' | 'separate'
+  /**
+   * Where the policy's samples are compared with the VAE's.
+   */
+  mmd_space?: 'squashed' | 'raw'
+  /**
+   * Kernel of the discrepancy.
+   */
+  mmd_kernel?: 'gaussian' | 'laplacian'
+  /**
+   * Width sigma of the kernel.
+   */
+  mmd_sigma?: number
+  /**
+   * Largest discrepancy eps.
+   */
+  mmd_threshold?: number
+  /**
+   * Samples of each side in the discrepancy.
+   */
+  mmd_samples?: number
+  /**
+   * Step rate of log alpha, the multiplier of the discrepancy.
+   */
+  alpha_lr?: number
+  /**
+   * Steps before the policy follows the reward critics; until then it only imitates.
+   */
+  imitation_steps?: number
+  /**
+   * Samples n of the lagged policy in a target.
+   */
+  candidates?: number
+  /**
+   * Weight lambda of the pessimistic one of two groups of critics.
+   */
+  lambda?: number
+  /**
+   * Gains KP, KI, KD of the multiplier of costs.
+   *
+   * @minItems 3
+   * @maxItems 3
+   */
+  pid?: [number, number, number]
+  /**
+   * Upper bound of that multiplier and of its integral; null for none.
+   */
+  multiplier_cap?: number | null
+  /**
+   * Factor on rewards before the critics.
+   */
+  reward_scale?: number
+  /**
+   * Factor on costs, and on the limit, before the critics.
+   */
+  cost_scale?: number
+  /**
+   * Hidden layer widths of the actor.
+   */
+  actor_hidden?: number[]
+  /**
+   * Hidden layer widths of the critics.
+   */
+  critic_hidden?: number[]
+  /**
+   * Critics in each of the two groups of a signal.
+   */
+  critics?: number
+  /**
+   * Width of the VAE's hidden layers.
+   */
+  vae_hidden?: number
+  /**
+   * Weight beta of the KL in the VAE's loss.
+   */
+  vae_beta?: number
+  /**
+   * Learning rate of the actor.
+   */
+  actor_lr?: number
+  /**
+   * Learning rate of the critics.
+   */
+  critic_lr?: number
+  /**
+   * Learning rate of the VAE.
+   */
+  vae_lr?: number
+  /**
+   * Rate at which targets follow.
+   */
+  target_rate?: number
+  /**
+   * Rows in a batch.
+   */
+  batch_size?: number
+  /**
+   * Gradient steps.
+   */
+  update_steps?: number
+}
+/**
+ * Parameters of CPQ.
+ */
+export interface CpqConfig {
+  /**
+   * Discount gamma of both values.
+   */
+  gamma?: number
+  /**
+   * What ends the value of rewards.
+   */
+  done?: 'terminals' | 'terminals_and_timeouts'
+  /**
+   * Whether the value of costs ends there too.
+   */
+  cost_done?: 'respected' | 'ignored'
+  /**
+   * Which member speaks for the cost critics.
+   */
+  cost_ensemble?: 'min' | 'max'
+  /**
+   * The cost value that stands for the limit.
+   */
+  cost_threshold?: 'infinite_horizon' | 'finite_horizon'
+  /**
+   * What the penalty on actions unlike the data acts on.
+   */
+  ood_term?: 'live_squashed' | 'detached_raw'
+  /**
+   * Which sampled actions count as unlike the data.
+   */
+  ood_rule?: 'data_quantile' | 'sample_quantile'
+  /**
+   * Quantile of that rule.
+   */
+  ood_quantile?: number
+  /**
+   * What the policy does where its action looks too costly.
+   */
+  infeasible?: 'lower_cost' | 'ignore'
+  /**
+   * The cost value of actions unlike the data is pushed to this multiple of the threshold.
+   */
+  ood_scale?: number
+  /**
+   * Actions sampled at a state for the penalty.
+   */
+  ood_samples?: number
+  /**
+   * Step rate of log alpha, the weight of the penalty.
+   */
+  alpha_lr?: number
+  /**
+   * Factor on rewards before the critics.
+   */
+  reward_scale?: number
+  /**
+   * Factor on costs, and on the limit, before the critics.
+   */
+  cost_scale?: number
+  /**
+   * Hidden layer widths of the actor.
+   */
+  actor_hidden?: number[]
+  /**
+   * Hidden layer widths of the critics.
+   */
+  critic_hidden?: number[]
+  /**
+   * Critics of each signal.
+   */
+  critics?: number
+  /**
+   * Width of the VAE's hidden layers.
+   */
+  vae_hidden?: number
+  /**
+   * Weight beta of the KL in the VAE's loss.
+   */
+  vae_beta?: number
+  /**
+   * Learning rate of the actor.
+   */
+  actor_lr?: number
+  /**
+   * Learning rate of the critics.
+   */
+  critic_lr?: number
+  /**
+   * Learning rate of the VAE.
+   */
+  vae_lr?: number
+  /**
+   * Rate at which targets follow.
+   */
+  target_rate?: number
+  /**
+   * Rows in a batch.
+   */
+  batch_size?: number
+  /**
+   * Gradient steps.
+   */
+  update_steps?: number
+}
+/**
+ * Parameters of COptiDICE.
+ */
+export interface CoptidiceConfig {
+  /**
+   * Discount gamma.
+   */
+  gamma?: number
+  /**
+   * What ends the values.
+   */
+  done?: 'terminals' | 'terminals_and_timeouts'
+  /**
+   * Unit of the limit.
+   */
+  limit_unit?: 'per_step' | 'discounted'
+  /**
+   * What the policy is fitted to.
+   */
+  policy_fit?: 'squashed' | 'raw_normal'
+  /**
+   * Where initial states come from.
+   */
+  initial_states?: 'separate' | 'in_batch'
+  /**
+   * The f-divergence from the data's distribution.
+   */
+  divergence?: 'softchi' | 'chi2' | 'kl'
+  /**
+   * Weight alpha of the divergence.
+   */
+  alpha?: number
+  /**
+   * Radius eps of the cost bound's ball around the data, in KL; 0 uses the plain estimate.
+   */
+  cost_bound_epsilon?: number
+  /**
+   * Factor on rewards.
+   */
+  reward_scale?: number
+  /**
+   * Factor on costs and on the limit.
+   */
+  cost_scale?: number
+  /**
+   * Hidden layer widths of the actor.
+   */
+  actor_hidden?: number[]
+  /**
+   * Hidden layer widths of nu and chi.
+   */
+  critic_hidden?: number[]
+  /**
+   * Networks behind each of nu and chi; the lowest speaks for them.
+   */
+  critics?: number
+  /**
+   * Learning rate of the actor.
+   */
+  actor_lr?: number
+  /**
+   * Learning rate of nu.
+   */
+  nu_lr?: number
+  /**
+   * Learning rate of chi.
+   */
+  chi_lr?: number
+  /**
+   * Learning rate of lambda and tau, before their softplus.
+   */
+  scalar_lr?: number
+  /**
+   * Rows in a batch.
+   */
+  batch_size?: number
+  /**
+   * Gradient steps.
+   */
+  update_steps?: number
+}
 
 /** Names of the registered algorithms. */
-export type AlgorithmName = 'drcorl' | 'bc' | 'bc_safe'
+export type AlgorithmName = 'drcorl' | 'bc' | 'bc_safe' | 'bcq_lag' | 'bear_lag' | 'cpq' | 'coptidice'

@@ -3,6 +3,7 @@
 use crate::checkpoint::State;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
+use crate::run::Scaling;
 use drcorl_actor::PolicyFile;
 use drcorl_data::{Columns, Episode};
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,25 @@ impl Normalizer {
         }
     }
 
+    /// Leaves everything as logged; errs if an action lies outside [-1, 1].
+    pub fn raw(columns: &Columns) -> Result<Self> {
+        if let Some(index) = columns.actions.iter().position(|action| action.abs() > 1.0) {
+            return Err(Error::Data(format!(
+                "{}: action {} of row {} is {}, but --scaling raw needs actions in [-1, 1]; use --scaling standardized",
+                columns.source,
+                index % columns.act_dim,
+                index / columns.act_dim,
+                columns.actions[index]
+            )));
+        }
+        Ok(Normalizer {
+            observation_mean: vec![0.0; columns.obs_dim],
+            observation_std: vec![1.0; columns.obs_dim],
+            action_low: vec![-1.0; columns.act_dim],
+            action_high: vec![1.0; columns.act_dim],
+        })
+    }
+
     /// `(x - mean) / std`, row-major.
     pub fn observations(&self, raw: &[f32]) -> Vec<f32> {
         let width = self.observation_mean.len();
@@ -97,7 +117,7 @@ impl Normalizer {
     }
 }
 
-/// Transitions on the device. One row of the table is [action | observation | next_observation | reward | cost | terminal], so that
+/// Transitions on the device. One row of the table is [action | observation | next_observation | reward | cost | terminal | end | start], so that
 /// a batch is one gather and a critic's input [action | observation] is a view.
 pub struct Dataset {
     pub columns: Arc<Columns>,
@@ -174,13 +194,36 @@ impl Batch {
     pub fn terminal(&self) -> Tensor {
         self.column(self.actions + 2 * self.observations + 2, 1)
     }
+
+    /// `[B, 1]`, 1 where the episode ended, by a terminal or by its time limit
+    pub fn end(&self) -> Tensor {
+        self.column(self.actions + 2 * self.observations + 3, 1)
+    }
+
+    /// `[B, 1]`, 1 at the first step of an episode
+    pub fn start(&self) -> Tensor {
+        self.column(self.actions + 2 * self.observations + 4, 1)
+    }
 }
 
 impl Dataset {
-    /// Copies the columns to `device`, normalised.
+    /// Copies the columns to `device`, standardised.
     ///
-    /// Errs if the data are empty or an episode is longer than the `episode_length` the user stated.
+    /// Errs as [`Dataset::scaled`] does.
     pub fn new(columns: Arc<Columns>, episode_length: Option<usize>, device: Device) -> Result<Self> {
+        Dataset::scaled(columns, episode_length, Scaling::Standardized, device)
+    }
+
+    /// Copies the columns to `device` in the chosen scaling.
+    ///
+    /// Errs if the data are empty or an episode is longer than the `episode_length` the user stated, or if the
+    /// data do not suit the scaling.
+    pub fn scaled(
+        columns: Arc<Columns>,
+        episode_length: Option<usize>,
+        scaling: Scaling,
+        device: Device,
+    ) -> Result<Self> {
         let episodes = columns.episodes();
         let longest = episodes.iter().map(Episode::len).max().unwrap_or(0);
         if longest == 0 {
@@ -194,8 +237,11 @@ impl Dataset {
                 )));
             }
         }
-        let normalizer = Normalizer::fit(&columns);
-        let table = table(&columns, &normalizer, device);
+        let normalizer = match scaling {
+            Scaling::Standardized => Normalizer::fit(&columns),
+            Scaling::Raw => Normalizer::raw(&columns)?,
+        };
+        let table = table(&columns, &episodes, &normalizer, device);
         let episode_length = episode_length.unwrap_or(longest);
         Ok(Dataset { columns, episodes, normalizer, episode_length, table, collected: None, device })
     }
@@ -254,7 +300,7 @@ impl Dataset {
                 columns.source, columns.obs_dim, columns.act_dim, self.columns.obs_dim, self.columns.act_dim
             )));
         }
-        let new = table(columns, &self.normalizer, self.device);
+        let new = table(columns, &columns.episodes(), &self.normalizer, self.device);
         self.collected = Some(match self.collected.take() {
             Some(earlier) => Tensor::cat(&[earlier, new], 0),
             None => new,
@@ -284,12 +330,13 @@ impl Dataset {
 
     /// Numbers of all rows of the episodes that pass `keep`, `[M] int64`.
     pub fn rows_where(&self, keep: impl Fn(&Episode) -> bool) -> Tensor {
-        let rows: Vec<i64> = self
-            .episodes
-            .iter()
-            .filter(|episode| keep(episode))
-            .flat_map(|episode| episode.start as i64..episode.end as i64)
-            .collect();
+        self.rows_of(&self.episodes.iter().map(keep).collect::<Vec<_>>())
+    }
+
+    /// Numbers of all rows of the episodes whose flag is set, `[M] int64`.
+    pub fn rows_of(&self, keep: &[bool]) -> Tensor {
+        let kept = self.episodes.iter().zip(keep).filter_map(|(episode, keep)| keep.then_some(episode));
+        let rows: Vec<i64> = kept.flat_map(|episode| episode.start as i64..episode.end as i64).collect();
         Tensor::from_slice(&rows).to_device(self.device)
     }
 
@@ -317,18 +364,22 @@ impl Dataset {
     }
 }
 
-fn table(columns: &Columns, normalizer: &Normalizer, device: Device) -> Tensor {
+fn table(columns: &Columns, episodes: &[Episode], normalizer: &Normalizer, device: Device) -> Tensor {
     let (states, actions) = (columns.obs_dim, columns.act_dim);
     let observations = normalizer.observations(&columns.observations);
     let next_observations = normalizer.observations(&columns.next_observations);
     let scaled = normalizer.actions(&columns.actions);
-    let width = actions + 2 * states + 3;
+    let width = actions + 2 * states + 5;
+    let mut first = vec![false; columns.len()];
+    episodes.iter().for_each(|episode| first[episode.start] = true);
+    let flag = |flag: bool| f32::from(u8::from(flag));
     let mut rows = Vec::with_capacity(columns.len() * width);
     for i in 0..columns.len() {
         rows.extend_from_slice(&scaled[i * actions..(i + 1) * actions]);
         rows.extend_from_slice(&observations[i * states..(i + 1) * states]);
         rows.extend_from_slice(&next_observations[i * states..(i + 1) * states]);
-        rows.extend([columns.rewards[i], columns.costs[i], f32::from(u8::from(columns.terminals[i]))]);
+        rows.extend([columns.rewards[i], columns.costs[i]]);
+        rows.extend([columns.terminals[i], columns.terminals[i] || columns.timeouts[i], first[i]].map(flag));
     }
     Tensor::from_slice(&rows).view([columns.len() as i64, width as i64]).to_device(device)
 }
@@ -378,11 +429,14 @@ mod tests {
         assert_eq!((data.episodes.len(), data.episode_length), (3, 4));
         let batch = data.gather(&Tensor::from_slice(&[3i64, 4]));
         assert_eq!(batch.state_action().size(), [2, 3]);
-        for column in [batch.reward(), batch.cost(), batch.terminal()] {
+        for column in [batch.reward(), batch.cost(), batch.terminal(), batch.end(), batch.start()] {
             assert_eq!(column.size(), [2, 1]);
         }
         assert_eq!(batch.reward().double_value(&[1, 0]), 4.0);
         assert_eq!((batch.terminal().double_value(&[0, 0]), batch.terminal().double_value(&[1, 0])), (1.0, 0.0));
+        assert_eq!((batch.start().double_value(&[0, 0]), batch.start().double_value(&[1, 0])), (0.0, 1.0));
+        let ends = data.gather(&Tensor::from_slice(&[3i64, 7, 8])).end();
+        assert_eq!((0..3).map(|i| ends.double_value(&[i, 0])).collect::<Vec<_>>(), [1.0, 1.0, 0.0]);
         assert_eq!((batch.action().double_value(&[0, 0]), batch.action().double_value(&[1, 0])), (1.0, -1.0));
         let all = data.gather(&Tensor::arange(12, (tch::Kind::Int64, Device::Cpu))).observation();
         assert!(all.mean_dim(0i64, false, tch::Kind::Float).abs().max().double_value(&[]) < 1e-5);
@@ -402,6 +456,18 @@ mod tests {
         assert_eq!(batch.rows.ge(12).sum(tch::Kind::Int64).int64_value(&[]), 2);
         let other = Columns { obs_dim: 1, ..columns(4, |_| (false, false)) };
         assert_eq!(data.collect(&other).unwrap_err().code(), "Shape");
+    }
+
+    #[test]
+    fn raw_scaling_changes_nothing_and_needs_actions_in_the_unit_box() {
+        let mut logged = columns(12, |i| (i == 3, i == 7));
+        let error = Dataset::scaled(Arc::new(logged.clone()), None, Scaling::Raw, Device::Cpu).err().unwrap();
+        assert!(error.to_string().contains("action 0 of row 1 is 1.5") && error.code() == "Data", "{error}");
+        logged.actions.iter_mut().for_each(|action| *action /= 2.0);
+        let data = Dataset::scaled(Arc::new(logged.clone()), None, Scaling::Raw, Device::Cpu).unwrap();
+        let batch = data.gather(&Tensor::from_slice(&[5i64]));
+        assert_eq!(batch.observation().double_value(&[0, 1]), f64::from(logged.observations[11]));
+        assert_eq!(batch.action().double_value(&[0, 0]), f64::from(logged.actions[5]));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::checkpoint::State;
 use crate::error::Result;
+use serde::{Deserialize, Serialize};
 
 /// Episodic cost (or return: any undiscounted sum) of an infinite-horizon value: `(1 - gamma) V L`.
 pub fn infinite_horizon_episode_cost(value: f64, gamma: f64, episode_length: usize) -> f64 {
@@ -86,9 +87,42 @@ impl Pid {
     }
 }
 
+/// Range of the logarithm of a [`LogMultiplier`].
+const LOG_RANGE: (f64, f64) = (-5.0, 5.0);
+
+/// A multiplier `alpha = exp(x)` that ascends its own dual by plain gradient steps on x, as the published BEAR and CPQ do.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct LogMultiplier {
+    /// x
+    pub log: f64,
+}
+
+impl LogMultiplier {
+    /// alpha
+    pub fn value(self) -> f64 {
+        self.log.exp()
+    }
+
+    /// One step: alpha rises where `violation > 0`.
+    pub fn ascend(&mut self, violation: f64, lr: f64) {
+        self.log = (self.log + lr * self.value() * violation).clamp(LOG_RANGE.0, LOG_RANGE.1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_multiplier_follows_its_violation_within_its_range() {
+        let mut alpha = LogMultiplier::default();
+        alpha.ascend(0.5, 0.1);
+        assert!((alpha.log - 0.05).abs() < 1e-12 && (alpha.value() - 0.05f64.exp()).abs() < 1e-12);
+        alpha.ascend(-1e9, 1.0);
+        assert_eq!(alpha.log, LOG_RANGE.0);
+        alpha.ascend(1e9, 1.0);
+        assert_eq!(alpha.log, LOG_RANGE.1);
+    }
 
     fn pid(set_point: f64, cap: f64) -> Pid {
         Pid::new(PidConfig { kp: 0.1, ki: 0.003, kd: 0.001, set_point, integral_cap: cap, multiplier_cap: cap })

@@ -10,6 +10,7 @@ pub mod critics;
 pub mod dataset;
 pub mod diffusion;
 pub mod error;
+pub mod frontier;
 pub mod gradient;
 pub mod hybrid;
 pub mod lagrange;

@@ -3,6 +3,7 @@
 use crate::checkpoint::State;
 use crate::error::Result;
 use crate::nn::{kernels, Arena};
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// Constants of Adam; `weight_decay` is decoupled (AdamW).
@@ -58,6 +59,36 @@ impl Adam {
     }
 }
 
+/// Adam on one number.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ScalarAdam {
+    pub value: f64,
+    /// Of the last step.
+    pub gradient: f64,
+    first: f64,
+    second: f64,
+    steps: i32,
+}
+
+impl ScalarAdam {
+    /// Starts at `value` with fresh moments.
+    pub fn new(value: f64) -> Self {
+        ScalarAdam { value, gradient: 0.0, first: 0.0, second: 0.0, steps: 0 }
+    }
+
+    /// One step along `gradient`.
+    pub fn step(&mut self, gradient: f64, lr: f64) {
+        let AdamConfig { beta1, beta2, eps, .. } = AdamConfig::default();
+        self.steps += 1;
+        self.gradient = gradient;
+        self.first += (gradient - self.first) * (1.0 - beta1);
+        self.second += (gradient * gradient - self.second) * (1.0 - beta2);
+        let first = self.first / (1.0 - beta1.powi(self.steps));
+        let second = self.second / (1.0 - beta2.powi(self.steps));
+        self.value -= lr * first / (second.sqrt() + eps);
+    }
+}
+
 /// Cosine decay from `lr` to `last` over `horizon` steps; constant at `last` afterwards.
 pub fn cosine(lr: f64, last: f64, step: u64, horizon: u64) -> f64 {
     let progress = (step as f64 / horizon.max(1) as f64).min(1.0);
@@ -93,7 +124,12 @@ mod tests {
         adam.step(&mut arena, 0.1);
         let m = (0.9 * 0.1 * 4.0 - 0.1 * 2.0) / (1.0 - 0.81);
         let v = (0.999 * 0.001 * 16.0 + 0.001 * 4.0) / (1.0 - 0.999f64.powi(2));
-        assert!((arena.values().double_value(&[0]) - (0.9 - 0.1 * m / v.sqrt())).abs() < 1e-6);
+        let expected = 0.9 - 0.1 * m / v.sqrt();
+        assert!((arena.values().double_value(&[0]) - expected).abs() < 1e-6);
+        let mut scalar = ScalarAdam::new(1.0);
+        scalar.step(4.0, 0.1);
+        scalar.step(-2.0, 0.1);
+        assert!((scalar.value - expected).abs() < 1e-7);
     }
 
     /// U16: after n averages of a constant source the error is (1 - rate)^n.

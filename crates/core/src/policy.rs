@@ -3,9 +3,13 @@
 //! A policy lives twice: as tensors here, where training and the offline judges need it in batches on the device, and as a file for
 //! the crate `drcorl-actor`, which needs no tensor library. Both compute the same function.
 
+mod latent;
+
+pub use latent::{FrozenLatent, Perturbation};
+
 use crate::checkpoint::State;
 use crate::error::Result;
-use crate::nn::{Arena, Ensemble, Head};
+use crate::nn::{Arena, Ensemble, Head, Hidden, SquashedActor};
 use crate::optim::soft_update;
 use crate::rng::Rng;
 use drcorl_actor::PolicyFile;
@@ -115,13 +119,13 @@ impl Policy {
 
     /// A frozen copy of the live weights.
     pub fn live(&self) -> FrozenMlp {
-        FrozenMlp::copy(self.head.net(), self.head.online(), Squash::Tanh)
+        FrozenMlp::copy(self.head.net(), self.head.online())
     }
 
     /// A frozen copy of the averaged weights (the live ones where no average is kept).
     pub fn averaged(&self) -> FrozenMlp {
         let arena = self.average.as_ref().unwrap_or(self.head.online());
-        FrozenMlp::copy(self.head.net(), arena, Squash::Tanh)
+        FrozenMlp::copy(self.head.net(), arena)
     }
 
     /// Saves or restores everything.
@@ -144,19 +148,25 @@ pub fn copy_layers(net: &Ensemble, arena: &Arena, member: i64) -> Vec<(Tensor, T
     net.layers(arena).map(|(w, b)| (w.select(0, member).copy(), b.select(0, member).copy())).collect()
 }
 
+/// The network of `layers` on `input [B,in]`.
+fn run_layers(layers: &[(Tensor, Tensor)], input: &Tensor, hidden: Hidden) -> Tensor {
+    let last = layers.len() - 1;
+    layers.iter().enumerate().fold(input.shallow_clone(), |x, (i, (weight, bias))| {
+        let mut x = bias.addmm(&x, &weight.tr());
+        match hidden {
+            _ if i == last => x,
+            Hidden::Relu => x.relu_(),
+            Hidden::Tanh => x.tanh_(),
+        }
+    })
+}
+
 /// Adds the layers of a network to a policy file under `name`.
 pub fn insert_layers(file: &mut PolicyFile, name: &str, layers: &[(Tensor, Tensor)]) -> Result<()> {
     for (index, (weight, bias)) in layers.iter().enumerate() {
         file.insert_layer(name, index, host(weight)?, host(bias)?);
     }
     Ok(())
-}
-
-/// What follows the last layer of a [`FrozenMlp`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Squash {
-    Tanh,
-    Clamp,
 }
 
 /// An input of a [`FrozenMlp`] that is no observation: a number the user may change before the policy plays.
@@ -170,17 +180,27 @@ pub struct Condition {
     pub std: f64,
 }
 
-/// A ReLU network of the observation at one moment.
+/// The tanh of a ReLU network of the observation, at one moment.
 pub struct FrozenMlp {
     layers: Vec<(Tensor, Tensor)>,
-    squash: Squash,
     condition: Option<Condition>,
 }
 
 impl FrozenMlp {
     /// A copy of member 0 of `net`.
-    pub fn copy(net: &Ensemble, arena: &Arena, squash: Squash) -> Self {
-        FrozenMlp { layers: copy_layers(net, arena, 0), squash, condition: None }
+    pub fn copy(net: &Ensemble, arena: &Arena) -> Self {
+        FrozenMlp { layers: copy_layers(net, arena, 0), condition: None }
+    }
+
+    /// The policy that always takes the squashed mean of a stochastic actor.
+    pub fn mean_of(actor: &SquashedActor) -> Self {
+        let mut layers = copy_layers(actor.head.net(), actor.head.online(), 0);
+        if let Some((weight, bias)) = layers.last_mut() {
+            // The last layer gives [mu | log sigma].
+            let actions = bias.size()[0] / 2;
+            (*weight, *bias) = (weight.narrow(0, 0, actions).copy(), bias.narrow(0, 0, actions).copy());
+        }
+        FrozenMlp { layers, condition: None }
     }
 
     /// The same network with its last input taken by a condition.
@@ -191,28 +211,18 @@ impl FrozenMlp {
     /// An independent copy.
     pub fn duplicate(&self) -> FrozenMlp {
         let layers = self.layers.iter().map(|(weight, bias)| (weight.copy(), bias.copy())).collect();
-        FrozenMlp { layers, squash: self.squash, condition: self.condition.clone() }
+        FrozenMlp { layers, condition: self.condition.clone() }
     }
 
     fn actions(&self, observation: &Tensor) -> Tensor {
-        let mut x = match &self.condition {
+        let input = match &self.condition {
             None => observation.shallow_clone(),
             Some(Condition { value, mean, std, .. }) => {
                 let scaled = observation.narrow(1, 0, 1).full_like((value - mean) / std);
                 Tensor::cat(&[observation, &scaled], 1)
             }
         };
-        let last = self.layers.len() - 1;
-        for (i, (weight, bias)) in self.layers.iter().enumerate() {
-            x = bias.addmm(&x, &weight.tr());
-            if i < last {
-                x = x.relu();
-            }
-        }
-        match self.squash {
-            Squash::Tanh => x.tanh(),
-            Squash::Clamp => x.clamp(-1.0, 1.0),
-        }
+        run_layers(&self.layers, &input, Hidden::Relu).tanh()
     }
 
     /// Saves or restores a frozen policy of known shape.
@@ -233,7 +243,7 @@ impl FrozenPolicy for FrozenMlp {
     fn file(&self) -> Result<PolicyFile> {
         let mut file = PolicyFile::new("mlp");
         file.set("hidden_activation", "relu");
-        file.set("output_activation", if self.squash == Squash::Tanh { "tanh" } else { "clamp" });
+        file.set("output_activation", "tanh");
         if let Some(condition) = &self.condition {
             file.set("condition", condition.name);
             file.set_setting(condition.name, condition.value);

@@ -6,6 +6,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device};
 
+/// What networks see of observations and actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scaling {
+    /// Observations with mean 0 and deviation 1, actions with the range of the data as [-1, 1].
+    Standardized,
+    /// Both as logged; actions must lie in [-1, 1].
+    Raw,
+}
+
 /// What every run has, whatever it trains.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -16,6 +26,8 @@ pub struct RunConfig {
     /// Steps of a full episode; null takes the longest episode of the dataset.
     #[schemars(range(min = 1))]
     pub episode_length: Option<usize>,
+    /// What networks see of observations and actions.
+    pub scaling: Scaling,
     /// Seed of every draw in the run.
     pub seed: u64,
     /// Where tensors live: auto, cpu, cuda or cuda:N.
@@ -76,6 +88,7 @@ impl Default for RunConfig {
         RunConfig {
             cost_limit: 10.0,
             episode_length: None,
+            scaling: Scaling::Standardized,
             seed: 0,
             device: "auto".into(),
             threads: 1,

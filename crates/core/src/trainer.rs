@@ -117,7 +117,7 @@ impl Trainer {
         let resolved = entry.resolve(&config.config, &run)?;
         tch::set_num_threads(run.threads);
         let _no_grad = tch::no_grad_guard();
-        let data = Dataset::new(columns, run.episode_length, run.device()?)?;
+        let data = Dataset::scaled(columns, run.episode_length, run.scaling, run.device()?)?;
         let mut rng = Rng::new(run.seed, TRAINING_STREAM);
         let mut judge = Judge::new(&data, &run, run.model_members, &mut rng);
         let auditor = Judge::new(&data, &run, run.audit_members, &mut rng);

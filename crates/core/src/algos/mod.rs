@@ -1,13 +1,26 @@
 //! The registry: one line an algorithm.
 
 pub mod bc;
+pub mod bcq_lag;
+pub mod bear_lag;
+pub mod coptidice;
+pub mod cpq;
 pub mod drcorl;
+pub mod shared;
 
 use crate::algorithm::Entry;
 use crate::error::{Error, Result};
 
 /// Every algorithm the package knows.
-pub static REGISTRY: &[Entry] = &[Entry::of::<drcorl::Drcorl>(), Entry::of::<bc::Bc>(), Entry::of::<bc::BcSafe>()];
+pub static REGISTRY: &[Entry] = &[
+    Entry::of::<drcorl::Drcorl>(),
+    Entry::of::<bc::Bc>(),
+    Entry::of::<bc::BcSafe>(),
+    Entry::of::<bcq_lag::BcqLag>(),
+    Entry::of::<bear_lag::BearLag>(),
+    Entry::of::<cpq::Cpq>(),
+    Entry::of::<coptidice::Coptidice>(),
+];
 
 /// The entry of that name.
 pub fn find(name: &str) -> Result<&'static Entry> {

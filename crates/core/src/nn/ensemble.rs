@@ -1,4 +1,4 @@
-//! An ensemble of E equal ReLU networks; E = 1 is a plain MLP.
+//! An ensemble of E equal networks, ReLU unless said otherwise; E = 1 is a plain MLP.
 //!
 //! Activations are kept as `[B, E*width]`, so the first layer of all members is one matrix product and every later layer is
 //! one product a member on a strided view; nothing is transposed or gathered.
@@ -6,7 +6,22 @@
 use super::linear::{self, Activation, Through};
 use super::{kernels, Arena, ArenaBuilder, Slot};
 use crate::rng::Rng;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
+
+/// What follows every layer but the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Hidden {
+    /// max(x, 0)
+    Relu,
+    /// tanh(x)
+    Tanh,
+}
+
+/// Rows evaluated at a time where nothing is kept for a backward pass: the activations of a block stay in the nearest caches.
+const BLOCK: i64 = 1024;
 
 /// The layout of an ensemble: weights `[E,out,in]` and biases `[E,out]` a layer.
 #[derive(Clone)]
@@ -14,6 +29,7 @@ pub struct Ensemble {
     members: i64,
     widths: Vec<i64>,
     layers: Vec<(Slot, Slot)>,
+    hidden: Hidden,
 }
 
 /// What the forward pass keeps for the backward pass. Buffers are reused while the batch size stays.
@@ -59,7 +75,17 @@ impl Ensemble {
             .enumerate()
             .map(|(i, pair)| builder.add_linear(&format!("{name}.{i}"), &lead, pair[1], pair[0], rng))
             .collect();
-        Ensemble { members: members as i64, widths: widths.to_vec(), layers }
+        Ensemble { members: members as i64, widths: widths.to_vec(), layers, hidden: Hidden::Relu }
+    }
+
+    /// The same layout with another activation between layers.
+    pub fn with_hidden(self, hidden: Hidden) -> Self {
+        Ensemble { hidden, ..self }
+    }
+
+    /// True if the last layer is one number a member behind ReLU, for which there are fused kernels.
+    fn scalar_head(&self) -> bool {
+        self.layers.len() > 1 && self.outputs() == 1 && self.hidden == Hidden::Relu
     }
 
     /// Number of members E.
@@ -114,14 +140,32 @@ impl Ensemble {
             let (weight, bias) = (arena.value(weight), arena.value(bias));
             let source = if i == 0 { input } else { &hidden[i - 1] };
             let out = if i == last { output } else { &hidden[i] };
-            if i == last && i > 0 && self.outputs() == 1 {
+            if i == last && self.scalar_head() {
                 kernels::scalar_head(source, weight, bias, out);
                 continue;
             }
-            let activation = if i < last { Activation::Relu } else { Activation::Identity };
+            let activation = match self.hidden {
+                _ if i == last => Activation::Identity,
+                Hidden::Relu => Activation::Relu,
+                Hidden::Tanh => Activation::Tanh,
+            };
             linear::forward(out, source, weight, bias, self.groups(i, kind), activation);
         }
         output
+    }
+
+    /// [`Ensemble::forward`] without a backward pass to follow, block by block; the result is the caller's.
+    pub fn evaluate(&self, arena: &Arena, input: &Tensor, cache: &mut Cache) -> Tensor {
+        let rows = input.size()[0];
+        if rows <= BLOCK {
+            return self.forward(arena, input, cache).copy();
+        }
+        let out = Tensor::empty([rows, self.members * self.outputs()], (Kind::Float, input.device()));
+        for start in (0..rows).step_by(BLOCK as usize) {
+            let count = BLOCK.min(rows - start);
+            out.narrow(0, start, count).copy_(self.forward(arena, &input.narrow(0, start, count), cache));
+        }
+        out
     }
 
     /// Backward pass of the last [`Ensemble::forward`] with the same arena, input and cache.
@@ -133,9 +177,19 @@ impl Ensemble {
         self.parameter_gradients(arena, 0, first, input, self.groups(0, self.input_kind(input)));
     }
 
+    /// [`Ensemble::backward`], and the gradient with respect to a shared input.
+    pub fn backward_to_input(&self, arena: &Arena, input: &Tensor, grad_out: &Tensor, cache: &mut Cache) -> Tensor {
+        self.backward(arena, input, grad_out, cache);
+        self.first_layer_gradient(arena, grad_out, cache)
+    }
+
     /// Gradient of `sum(grad_out * output)` with respect to a shared input: `[B,in]`, summed over members.
     pub fn input_gradient(&self, arena: &Arena, grad_out: &Tensor, cache: &mut Cache) -> Tensor {
         self.backward_hidden(arena, grad_out, cache, false);
+        self.first_layer_gradient(arena, grad_out, cache)
+    }
+
+    fn first_layer_gradient(&self, arena: &Arena, grad_out: &Tensor, cache: &Cache) -> Tensor {
         let first = if self.layers.len() == 1 { grad_out } else { &cache.grads[0] };
         let out = Tensor::empty([grad_out.size()[0], self.widths[0]], (Kind::Float, grad_out.device()));
         linear::input_gradient(&out, first, arena.value(self.layers[0].0), 1, Through::Nothing);
@@ -154,10 +208,18 @@ impl Ensemble {
                 self.parameter_gradients(arena, i, grad, &hidden[i - 1], self.members);
             }
             let target = &below[i - 1];
-            if i == last && self.outputs() == 1 {
+            if i == last && self.scalar_head() {
                 kernels::scalar_head_backward(&hidden[i - 1], weight, grad, target);
-            } else {
-                linear::input_gradient(target, grad, weight, self.members, Through::Relu(&hidden[i - 1]));
+                continue;
+            }
+            match self.hidden {
+                Hidden::Relu => {
+                    linear::input_gradient(target, grad, weight, self.members, Through::Relu(&hidden[i - 1]));
+                }
+                Hidden::Tanh => {
+                    let derivative = 1.0 - hidden[i - 1].square();
+                    linear::input_gradient(target, grad, weight, self.members, Through::Derivative(&derivative));
+                }
             }
         }
     }
@@ -189,7 +251,7 @@ mod tests {
             for (i, pair) in parameters.chunks(2).enumerate() {
                 x = x.linear(&pair[0].select(0, member), Some(&pair[1].select(0, member)));
                 if i + 1 < net.layers.len() {
-                    x = x.relu();
+                    x = if net.hidden == Hidden::Tanh { x.tanh() } else { x.relu() };
                 }
             }
             outputs.push(x);
@@ -202,9 +264,14 @@ mod tests {
     }
 
     fn check(members: usize, widths: &[i64], per_member: bool) {
+        check_with(Hidden::Relu, members, widths, per_member);
+        check_with(Hidden::Tanh, members, widths, per_member);
+    }
+
+    fn check_with(hidden: Hidden, members: usize, widths: &[i64], per_member: bool) {
         let mut rng = Rng::new(1, 0);
         let mut builder = ArenaBuilder::default();
-        let net = Ensemble::new(&mut builder, "q", members, widths, &mut rng);
+        let net = Ensemble::new(&mut builder, "q", members, widths, &mut rng).with_hidden(hidden);
         let arena = builder.build(Device::Cpu);
         let columns = widths[0] * if per_member { members as i64 } else { 1 };
         // A strided view, as batches are.
@@ -225,7 +292,21 @@ mod tests {
         if !per_member {
             let gradient = net.input_gradient(&arena, &grad_out, &mut cache);
             assert!(distance(&gradient, &tracked.grad()) < 2e-5);
+            let both = net.backward_to_input(&arena, &input, &grad_out, &mut cache);
+            assert!(distance(&both, &tracked.grad()) < 2e-5);
         }
+    }
+
+    #[test]
+    fn evaluation_in_blocks_is_the_forward_pass() {
+        let mut rng = Rng::new(3, 0);
+        let mut builder = ArenaBuilder::default();
+        let net = Ensemble::new(&mut builder, "q", 3, &[5, 16, 16, 2], &mut rng);
+        let arena = builder.build(Device::Cpu);
+        let input = rng.normal(&[2 * BLOCK + 7, 5], Device::Cpu);
+        let (mut cache, mut other) = (Cache::default(), Cache::default());
+        let whole = net.forward(&arena, &input, &mut cache);
+        assert!(distance(whole, &net.evaluate(&arena, &input, &mut other)) < 1e-6);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! An ensemble with its parameters, optimiser, and optional target copy: what every critic and every policy is made of.
 
-use super::{Arena, ArenaBuilder, Cache, Ensemble};
+use super::{Arena, ArenaBuilder, Cache, Ensemble, Hidden};
 use crate::checkpoint::State;
 use crate::error::Result;
 use crate::optim::{soft_update, Adam, AdamConfig};
@@ -20,8 +20,21 @@ pub struct Head {
 impl Head {
     /// A freshly initialised ensemble of `members` networks with `widths` = [in, hidden.., out]; `target` keeps a lagged copy.
     pub fn new(name: &str, members: usize, widths: &[i64], target: bool, device: Device, rng: &mut Rng) -> Self {
+        Head::with_hidden(name, members, widths, Hidden::Relu, target, device, rng)
+    }
+
+    /// As [`Head::new`] with another activation between layers.
+    pub fn with_hidden(
+        name: &str,
+        members: usize,
+        widths: &[i64],
+        hidden: Hidden,
+        target: bool,
+        device: Device,
+        rng: &mut Rng,
+    ) -> Self {
         let mut builder = ArenaBuilder::default();
-        let net = Ensemble::new(&mut builder, name, members, widths, rng);
+        let net = Ensemble::new(&mut builder, name, members, widths, rng).with_hidden(hidden);
         let online = builder.build(device);
         let target = target.then(|| online.duplicate());
         let adam = Adam::new(&online, AdamConfig::default());
@@ -65,13 +78,13 @@ impl Head {
 
     /// Live outputs `[B,E*out]` that leave the activations of [`Head::forward`] alone.
     pub fn evaluate(&mut self, input: &Tensor) -> Tensor {
-        self.net.forward(&self.online, input, &mut self.other_cache).copy()
+        self.net.evaluate(&self.online, input, &mut self.other_cache)
     }
 
     /// Lagged outputs `[B,E*out]`.
     pub fn evaluate_target(&mut self, input: &Tensor) -> Tensor {
         let arena = self.target.as_ref().unwrap_or(&self.online);
-        self.net.forward(arena, input, &mut self.other_cache).copy()
+        self.net.evaluate(arena, input, &mut self.other_cache)
     }
 
     /// Lagged outputs `[B,E]` and the gradient with respect to the input `[B,in]` of `sum(weights(outputs) * outputs)`.
@@ -81,10 +94,12 @@ impl Head {
         weights: impl FnOnce(&Tensor) -> Tensor,
     ) -> (Tensor, Tensor) {
         let arena = self.target.as_ref().unwrap_or(&self.online);
-        let outputs = self.net.forward(arena, input, &mut self.other_cache).copy();
-        let grad_out = weights(&outputs);
-        let gradient = self.net.input_gradient(arena, &grad_out, &mut self.other_cache);
-        (outputs, gradient)
+        probe(&self.net, arena, &mut self.other_cache, input, weights)
+    }
+
+    /// As [`Head::target_input_gradient`], of the live parameters.
+    pub fn input_gradient(&mut self, input: &Tensor, weights: impl FnOnce(&Tensor) -> Tensor) -> (Tensor, Tensor) {
+        probe(&self.net, &self.online, &mut self.other_cache, input, weights)
     }
 
     /// Gradients of the last [`Head::forward`] with the same input, left in the live arena; `grad_out [B,E*out]`.
@@ -118,4 +133,17 @@ impl Head {
         }
         state.group("adam", |state| self.adam.persist(state))
     }
+}
+
+fn probe(
+    net: &Ensemble,
+    arena: &Arena,
+    cache: &mut Cache,
+    input: &Tensor,
+    weights: impl FnOnce(&Tensor) -> Tensor,
+) -> (Tensor, Tensor) {
+    let outputs = net.forward(arena, input, cache).copy();
+    let grad_out = weights(&outputs);
+    let gradient = net.input_gradient(arena, &grad_out, cache);
+    (outputs, gradient)
 }

@@ -11,6 +11,8 @@ pub(super) enum Activation {
     Identity,
     /// The bias is added, negative values become 0.
     Relu,
+    /// The bias is added, then tanh.
+    Tanh,
 }
 
 /// What an [`input_gradient`] is carried on through.
@@ -47,6 +49,7 @@ pub(super) fn forward(
         Activation::Identity => _ = out.shallow_clone().g_add_(&bias.view([-1])),
         // One pass for both; libtorch would write the bias into `out` before the product and pass over it again after it.
         Activation::Relu => kernels::bias_relu(out, bias),
+        Activation::Tanh => _ = out.shallow_clone().g_add_(&bias.view([-1])).tanh_(),
     }
 }
 

@@ -10,9 +10,14 @@ pub mod head;
 pub mod kernels;
 mod linear;
 mod matmul;
+pub mod mmd;
 pub mod score_net;
+pub mod squashed;
+pub mod vae;
 
 pub use arena::{Arena, ArenaBuilder, Slot};
-pub use ensemble::{Cache, Ensemble};
+pub use ensemble::{Cache, Ensemble, Hidden};
 pub use head::Head;
 pub use score_net::{ScoreCache, ScoreNet};
+pub use squashed::SquashedActor;
+pub use vae::Vae;

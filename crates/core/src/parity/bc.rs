@@ -35,7 +35,7 @@ impl Binding for Bc {
         self.actor.values(self.policy.arena())
     }
 
-    fn evaluate(&mut self, inputs: &Tensors) -> Result<Record> {
+    fn evaluate(&mut self, inputs: &Tensors, _draws: &[Tensor]) -> Result<Record> {
         Ok(vec![("action".into(), self.policy.act(inputs.get("obs")?))])
     }
 }

@@ -7,6 +7,7 @@ mod bc;
 mod drcorl;
 mod fixture;
 mod mlp;
+mod osrl;
 
 pub use fixture::{Fixture, Tensors};
 
@@ -29,8 +30,8 @@ pub trait Binding {
         Vec::new()
     }
 
-    /// Outputs for the fixed inputs after the last step.
-    fn evaluate(&mut self, inputs: &Tensors) -> Result<Record>;
+    /// Outputs for the fixed inputs after the last step, with the recorded `draws` in order of use.
+    fn evaluate(&mut self, inputs: &Tensors, draws: &[Tensor]) -> Result<Record>;
 }
 
 /// What to do with a variant.
@@ -47,6 +48,10 @@ type Bind = fn(&Fixture, &str, &Tensors, Device) -> Result<Plan>;
 /// One line a fixture file.
 const BINDINGS: &[(&str, Bind)] = &[
     ("bc", bc::bind),
+    ("bcql", osrl::bind_bcql),
+    ("bearl", osrl::bind_bearl),
+    ("coptidice", osrl::bind_coptidice),
+    ("cpq", osrl::bind_cpq),
     ("drcorl_scorenet", drcorl::bind_score_net),
     ("drcorl_behavior", drcorl::bind_behavior),
     ("drcorl_iql", drcorl::bind_iql),
@@ -105,8 +110,10 @@ fn replay(fixture: &Fixture, variant: &str, bind: Bind, device: Device) -> Outco
             Plan::Run(mut binding) => {
                 let mut comparison = Comparison::default();
                 compare_steps(fixture, variant, binding.as_mut(), &mut comparison)?;
-                let produced = binding.evaluate(&fixture.group(variant, "eval/in"))?;
-                comparison.group(fixture, "eval", fixture.group(variant, "eval").without("in/"), produced, 0);
+                let draws = fixture.group(variant, "eval/rand").into_ordered();
+                let produced = binding.evaluate(&fixture.group(variant, "eval/in"), &draws)?;
+                let expected = fixture.group(variant, "eval").without("in/").without("rand/");
+                comparison.group(fixture, "eval", expected, produced, 0);
                 Ok(comparison.outcome())
             }
         }

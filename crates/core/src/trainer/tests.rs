@@ -19,17 +19,26 @@ fn columns() -> Arc<Columns> {
     Arc::new(columns)
 }
 
-/// A configuration of a few steps a phase for any registered algorithm: every parameter whose name ends in `_steps` or `_hidden` is made small.
+/// A configuration of a few small steps a phase for any registered algorithm, by the endings of its parameters' names.
 fn brief(algorithm: &str, seed: u64) -> String {
     let description = crate::describe();
     let shrink = |schema: &Value, out: &mut Map<String, Value>| {
         for (key, property) in schema["properties"].as_object().unwrap() {
-            if key.ends_with("_steps") && property["default"].as_u64().is_some_and(|steps| steps > 0) {
-                out.insert(key.clone(), json!(6));
-            }
-            if key.ends_with("_hidden") {
-                out.insert(key.clone(), if property["default"].is_array() { json!([8, 8]) } else { json!(8) });
-            }
+            let default = &property["default"];
+            let small = if key.ends_with("_steps") && default.as_u64().is_some_and(|steps| steps > 0) {
+                json!(6)
+            } else if key.ends_with("_hidden") {
+                if default.is_array() {
+                    json!([16, 16])
+                } else {
+                    json!(16)
+                }
+            } else if key.ends_with("batch") || key.ends_with("batch_size") {
+                json!(64)
+            } else {
+                continue;
+            };
+            out.insert(key.clone(), small);
         }
     };
     let (mut run, mut config) = (Map::new(), Map::new());
@@ -119,6 +128,49 @@ fn the_stored_policy_is_the_judged_one() {
         resumed.write_policies(&folder).unwrap();
         assert_eq!(first, std::fs::read(folder.join("policy.safetensors")).unwrap(), "{}", entry.name);
         stored_equals_judged(&first, &resumed, entry.name);
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Values of every parameter that is a choice: `(name, value)`.
+fn choices(algorithm: &str) -> Vec<(String, Value)> {
+    let schema = crate::describe()["algorithms"][algorithm]["schema"].clone();
+    let mut found = Vec::new();
+    for (name, property) in schema["properties"].as_object().unwrap() {
+        let Some(reference) = property["$ref"].as_str() else { continue };
+        let definition = &schema["$defs"][reference.trim_start_matches("#/$defs/")];
+        for choice in definition["oneOf"].as_array().into_iter().flatten() {
+            found.push((name.clone(), choice["const"].clone()));
+        }
+    }
+    found
+}
+
+/// Every value of every choice trains to the end with finite losses, and what ships is what was judged; or it is refused by name.
+#[test]
+fn every_choice_trains_and_ships() {
+    let folder = folder("choices");
+    for entry in REGISTRY {
+        for (name, value) in choices(entry.name) {
+            let mut config: Value = serde_json::from_str(&brief(entry.name, 0)).unwrap();
+            for (key, steps) in config["config"].as_object_mut().unwrap() {
+                if key.ends_with("_steps") {
+                    *steps = json!(2);
+                }
+            }
+            config["config"][name.as_str()] = value.clone();
+            let mut trainer = match Trainer::new(columns(), &config.to_string()) {
+                Ok(trainer) => trainer,
+                Err(error) => {
+                    assert!(error.code() == "Config" && error.to_string().contains(&name), "{error}");
+                    continue;
+                }
+            };
+            finish(&mut trainer);
+            trainer.write_policies(&folder).unwrap();
+            let file = std::fs::read(folder.join("policy.safetensors")).unwrap();
+            stored_equals_judged(&file, &trainer, &format!("{} with {name} {value}", entry.name));
+        }
     }
     std::fs::remove_dir_all(folder).unwrap();
 }

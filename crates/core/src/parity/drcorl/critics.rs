@@ -77,7 +77,7 @@ impl Binding for Iql {
         record
     }
 
-    fn evaluate(&mut self, inputs: &Tensors) -> Result<Record> {
+    fn evaluate(&mut self, inputs: &Tensors, _draws: &[Tensor]) -> Result<Record> {
         let state_action = join(inputs.get("act")?, inputs.get("obs")?);
         let live = self.critic.q.evaluate(&state_action);
         Ok(vec![
@@ -176,7 +176,7 @@ impl Binding for TdCost {
         record
     }
 
-    fn evaluate(&mut self, inputs: &Tensors) -> Result<Record> {
+    fn evaluate(&mut self, inputs: &Tensors, _draws: &[Tensor]) -> Result<Record> {
         let observation = inputs.get("obs")?;
         let action = self.policy.act(observation);
         let state_action = join(&action, observation);

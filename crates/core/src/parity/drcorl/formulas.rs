@@ -22,7 +22,7 @@ impl Binding for GradientManipulation {
         Ok(Record::new())
     }
 
-    fn evaluate(&mut self, inputs: &Tensors) -> Result<Record> {
+    fn evaluate(&mut self, inputs: &Tensors, _draws: &[Tensor]) -> Result<Record> {
         let (reward, cost) = (inputs.get("g_reward")?, inputs.get("g_cost")?);
         let cases: Vec<_> =
             (0..reward.size()[0]).map(|row| manipulate(&reward.get(row), &cost.get(row), f64::INFINITY)).collect();
@@ -46,7 +46,7 @@ impl Binding for PidSequence {
         Ok(Record::new())
     }
 
-    fn evaluate(&mut self, inputs: &Tensors) -> Result<Record> {
+    fn evaluate(&mut self, inputs: &Tensors, _draws: &[Tensor]) -> Result<Record> {
         let (batches, thresholds) = (inputs.get("qc")?, inputs.get("thresholds")?);
         let [kp, ki, kd] = self.gains;
         let mut columns: [Vec<f64>; 3] = Default::default();

@@ -177,7 +177,7 @@ impl Binding for PolicySteps {
         Mlp::new("policy.net", "policy", 0).values(self.policy.arena())
     }
 
-    fn evaluate(&mut self, inputs: &Tensors) -> Result<Record> {
+    fn evaluate(&mut self, inputs: &Tensors, _draws: &[Tensor]) -> Result<Record> {
         Ok(vec![("action".into(), self.policy.act(inputs.get("obs")?))])
     }
 }

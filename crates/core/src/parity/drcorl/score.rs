@@ -82,7 +82,7 @@ impl Binding for ScoreNetForward {
         Ok(record)
     }
 
-    fn evaluate(&mut self, inputs: &Tensors) -> Result<Record> {
+    fn evaluate(&mut self, inputs: &Tensors, _draws: &[Tensor]) -> Result<Record> {
         let (alpha, sigma) = schedule(inputs.get("t")?);
         Ok(vec![("alpha".into(), alpha), ("sigma".into(), sigma)])
     }
@@ -117,7 +117,7 @@ impl Binding for Behavior {
         read_score(self.model.arena(), self.blocks, false)
     }
 
-    fn evaluate(&mut self, inputs: &Tensors) -> Result<Record> {
+    fn evaluate(&mut self, inputs: &Tensors, _draws: &[Tensor]) -> Result<Record> {
         let predicted = self.model.predict(inputs.get("noisy_act")?, inputs.get("obs")?, inputs.get("t")?);
         Ok(vec![("eps_hat".into(), predicted)])
     }

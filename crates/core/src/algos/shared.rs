@@ -1,0 +1,426 @@
+//! What the actor-critic baselines share: the choices by which a published implementation and its repair differ, the transition
+//! under these choices, critics in groups, and what the certificate asks of them.
+
+use crate::algorithm::{Context, Preset};
+use crate::critics::{check_column, upper_confidence};
+use crate::dataset::Batch;
+use crate::error::Result;
+use crate::lagrange::{
+    finite_horizon_episode_cost, finite_horizon_threshold, infinite_horizon_episode_cost, infinite_horizon_threshold,
+};
+use crate::nn::Head;
+use crate::offline::certificate::CriticEstimate;
+use crate::offline::CriticEstimates;
+use crate::policy::FrozenPolicy;
+use crate::rng::Rng;
+use crate::run::{require, RunConfig, Scaling};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+/// What ends the bootstrap of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Done {
+    /// Terminal states only; a time limit is bootstrapped through.
+    Terminals,
+    /// Terminal states and time limits.
+    TerminalsAndTimeouts,
+}
+
+/// Whether the value of costs ends where the value of rewards does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CostDone {
+    /// It does.
+    Respected,
+    /// Costs are bootstrapped past every end.
+    Ignored,
+}
+
+/// Which member of an ensemble speaks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// The lowest: pessimistic for rewards, optimistic for costs.
+    Min,
+    /// The highest: pessimistic for costs.
+    Max,
+}
+
+/// How the values of several sampled actions become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduce {
+    /// The expectation under the policy that sampled them.
+    Mean,
+    /// The highest.
+    Max,
+}
+
+/// Candidates the two targets of a step look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CandidateDraws {
+    /// The same for rewards and costs.
+    Shared,
+    /// Each its own.
+    Separate,
+}
+
+/// The value of costs that stands for the limit on an episode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CostThreshold {
+    /// `limit / ((1 - gamma) L)`: for values that go on past the time limit.
+    InfiniteHorizon,
+    /// `limit (1 - gamma^L) / ((1 - gamma) L)`: for values that end there.
+    FiniteHorizon,
+}
+
+impl CostThreshold {
+    /// The threshold for an episodic limit in scaled costs.
+    pub fn value(self, limit: f64, gamma: f64, episode_length: usize) -> f64 {
+        match self {
+            CostThreshold::InfiniteHorizon => infinite_horizon_threshold(limit, gamma, episode_length),
+            CostThreshold::FiniteHorizon => finite_horizon_threshold(limit, gamma, episode_length),
+        }
+    }
+
+    /// The episodic cost of a value, by the same convention.
+    pub fn episode_cost(self, value: f64, gamma: f64, episode_length: usize) -> f64 {
+        match self {
+            CostThreshold::InfiniteHorizon => infinite_horizon_episode_cost(value, gamma, episode_length),
+            CostThreshold::FiniteHorizon => finite_horizon_episode_cost(value, gamma, episode_length),
+        }
+    }
+}
+
+/// A batch as the learning rules see it. `[B,..]`, scalar columns `[B,1]`.
+pub struct Transition {
+    /// Action first.
+    pub state_action: Tensor,
+    pub observation: Tensor,
+    pub next_observation: Tensor,
+    /// Scaled.
+    pub reward: Tensor,
+    /// Scaled.
+    pub cost: Tensor,
+    /// 1 where the value of rewards ends.
+    pub reward_stop: Tensor,
+    /// 1 where the value of costs ends.
+    pub cost_stop: Tensor,
+}
+
+/// How a batch becomes a [`Transition`].
+#[derive(Clone, Copy, Debug)]
+pub struct Signals {
+    pub done: Done,
+    pub cost_done: CostDone,
+    pub reward_scale: f64,
+    pub cost_scale: f64,
+}
+
+impl Transition {
+    /// The transition of a batch of logged data.
+    pub fn of(batch: &Batch, signals: Signals) -> Self {
+        let reward_stop = match signals.done {
+            Done::Terminals => batch.terminal(),
+            Done::TerminalsAndTimeouts => batch.end(),
+        };
+        let cost_stop = match signals.cost_done {
+            CostDone::Respected => reward_stop.shallow_clone(),
+            CostDone::Ignored => reward_stop.zeros_like(),
+        };
+        Transition {
+            state_action: batch.state_action(),
+            observation: batch.observation().contiguous(),
+            next_observation: batch.next_observation().contiguous(),
+            reward: batch.reward() * signals.reward_scale,
+            cost: batch.cost() * signals.cost_scale,
+            reward_stop,
+            cost_stop,
+        }
+    }
+
+    /// Number of rows B.
+    pub fn rows(&self) -> i64 {
+        self.state_action.size()[0]
+    }
+
+    /// Width of an action A.
+    pub fn actions(&self) -> i64 {
+        self.state_action.size()[1] - self.observation.size()[1]
+    }
+
+    /// Refuses scalar columns of another shape than `[B,1]`.
+    pub fn check(&self) -> Result<()> {
+        let columns = [
+            ("reward", &self.reward),
+            ("cost", &self.cost),
+            ("reward_stop", &self.reward_stop),
+            ("cost_stop", &self.cost_stop),
+        ];
+        columns.into_iter().try_for_each(|(name, column)| check_column(name, column, self.rows()))
+    }
+}
+
+/// `[action | observation]`, the order of every critic's input.
+pub fn join(action: &Tensor, observation: &Tensor) -> Tensor {
+    Tensor::cat(&[action, observation], 1)
+}
+
+/// Every row `n` times, one after the other: `[B,..]` to `[B*n,..]`.
+pub fn repeat(rows: &Tensor, n: i64) -> Tensor {
+    rows.repeat_interleave_self_int(n, 0i64, None)
+}
+
+/// The mean of all elements.
+pub fn mean(tensor: &Tensor) -> f64 {
+    tensor.mean(Kind::Double).double_value(&[])
+}
+
+/// `values [B,E]` to `[B,1]`.
+pub fn bound(values: &Tensor, side: Bound) -> Tensor {
+    match side {
+        Bound::Min => values.amin(1i64, true),
+        Bound::Max => values.amax(1i64, true),
+    }
+}
+
+/// Critics trained alike: G groups of members, each group spoken for by one of its members.
+pub struct Critics {
+    pub head: Head,
+    groups: i64,
+    side: Bound,
+}
+
+/// One regression step.
+pub struct CriticStep {
+    /// Sum over members of the mean squared error.
+    pub loss: f64,
+    /// `[B,1]`
+    pub target: Tensor,
+    /// Before the step, `[B,E]`.
+    pub values: Tensor,
+}
+
+impl Critics {
+    /// `groups` times `members` networks `[A+S, hidden.., 1]` with targets; `side` says which member speaks for a group.
+    pub fn new(
+        name: &str,
+        inputs: i64,
+        (groups, members): (usize, usize),
+        hidden: &[i64],
+        side: Bound,
+        device: Device,
+        rng: &mut Rng,
+    ) -> Self {
+        let widths: Vec<i64> = std::iter::once(inputs).chain(hidden.iter().copied()).chain([1]).collect();
+        let head = Head::new(name, groups * members, &widths, true, device, rng);
+        Critics { head, groups: groups as i64, side }
+    }
+
+    /// The lagged value `[B,1]` of the member that speaks for all.
+    pub fn target(&mut self, state_action: &Tensor) -> Tensor {
+        bound(&self.head.evaluate_target(state_action), self.side)
+    }
+
+    /// BCQ's soft clipping of two groups, lagged: `lambda` of the pessimistic group and `1 - lambda` of the other, for `n` actions a
+    /// state, reduced over them: `[B*n,A+S]` to `[B,1]`.
+    pub fn soft_target(&mut self, candidates: &Tensor, n: i64, lambda: f64, reduce: Reduce) -> Tensor {
+        let values = self.head.evaluate_target(candidates);
+        let rows = values.size()[0];
+        let groups = values.view([rows * self.groups, -1]);
+        let spoken = bound(&groups, self.side).view([rows, self.groups]);
+        let (low, high) = (spoken.amin(1i64, false), spoken.amax(1i64, false));
+        let mixed = match self.side {
+            Bound::Min => low * lambda + high * (1.0 - lambda),
+            Bound::Max => high * lambda + low * (1.0 - lambda),
+        };
+        let mixed = mixed.view([-1, n]);
+        match reduce {
+            Reduce::Max => mixed.amax(1i64, true),
+            Reduce::Mean => mixed.mean_dim(1i64, true, Kind::Float),
+        }
+    }
+
+    /// One Adam step of every member towards `target [B,1]`.
+    pub fn regress(&mut self, state_action: &Tensor, target: Tensor, lr: f64) -> CriticStep {
+        let values = self.head.forward(state_action).copy();
+        let error = &values - &target;
+        let rows = error.size()[0] as f64;
+        let loss = error.square().sum(Kind::Double).double_value(&[]) / rows;
+        self.head.descend(state_action, &(error * (2.0 / rows)), lr);
+        CriticStep { loss, target, values }
+    }
+
+    /// The live value `[B,1]` of the member that speaks for all, and its gradient for the first `actions` columns, `[B,A]`.
+    pub fn pull(&mut self, state_action: &Tensor, actions: i64) -> (Tensor, Tensor) {
+        let side = self.side;
+        let (values, gradient) = self.head.input_gradient(state_action, |values| {
+            let speaker = match side {
+                Bound::Min => values.argmin(1, true),
+                Bound::Max => values.argmax(1, true),
+            };
+            values.zeros_like().scatter_value(1, &speaker, 1.0)
+        });
+        (bound(&values, side), gradient.narrow(1, 0, actions))
+    }
+}
+
+/// Rows in the averages of the certificate.
+const REPORT_ROWS: usize = 4096;
+/// Standard deviations over members in the upper estimate.
+const REPORT_K: f64 = 2.0;
+
+/// The episodic cost of `policy` by the live cost critics; `episode_cost` converts a mean value.
+pub fn critic_estimates(
+    critics: &mut Critics,
+    policy: &dyn FrozenPolicy,
+    context: &mut Context<'_>,
+    episode_cost: impl Fn(f64) -> f64,
+) -> CriticEstimates {
+    let data = context.data;
+    let limit = context.run.cost_limit;
+    let mut on = |candidates: Option<Tensor>| {
+        let rows = match candidates.filter(|rows| rows.numel() > 0) {
+            None => context.rng.rows(REPORT_ROWS, data.len(), data.device()),
+            Some(rows) => {
+                let picks = context.rng.rows(REPORT_ROWS.min(rows.numel()), rows.size()[0], data.device());
+                rows.index_select(0, &picks)
+            }
+        };
+        let observation = data.gather(&rows).observation().contiguous();
+        let values = critics.head.evaluate(&join(&policy.act(&observation), &observation));
+        let episodic = |k: f64| episode_cost(mean(&upper_confidence(&values, k)));
+        CriticEstimate { mean: episodic(0.0), ucb: episodic(REPORT_K) }
+    };
+    CriticEstimates {
+        dataset: on(None),
+        initial: on(Some(data.starts())),
+        safe: on(Some(data.rows_where(|episode| episode.cost <= limit))),
+    }
+}
+
+/// The three presets of a baseline, the recommended one first.
+pub fn presets<C>(fixed: C, osrl: C, quick: C) -> Vec<Preset<C>> {
+    let preset = |name, summary, config, scaling| {
+        let run = RunConfig { scaling, ..RunConfig::default() };
+        Preset { name, summary, config, run }
+    };
+    let (fixed_text, osrl_text, quick_text) = (
+        "The published budget, faults of the published implementation repaired.",
+        "The published implementation with its faults, for comparison with its tables.",
+        "Minutes on one core: fixed with small networks and fewer steps.",
+    );
+    vec![
+        preset("fixed", fixed_text, fixed, Scaling::Standardized),
+        preset("osrl", osrl_text, osrl, Scaling::Raw),
+        preset("quick", quick_text, quick, Scaling::Standardized),
+    ]
+}
+
+/// Refuses numbers that are not positive.
+pub fn check_positive(values: &[(&str, f64)]) -> Result<()> {
+    values
+        .iter()
+        .try_for_each(|&(key, value)| require(value.is_finite() && value > 0.0, key, value, "give a positive number"))
+}
+
+/// Refuses numbers outside [0, 1].
+pub fn check_shares(values: &[(&str, f64)]) -> Result<()> {
+    values
+        .iter()
+        .try_for_each(|&(key, value)| require((0.0..=1.0).contains(&value), key, value, "give a number from 0 to 1"))
+}
+
+/// Refuses numbers below 0.
+pub fn check_not_negative(values: &[(&str, f64)]) -> Result<()> {
+    values.iter().try_for_each(|&(key, value)| {
+        require(value.is_finite() && value >= 0.0, key, value, "give a number of at least 0")
+    })
+}
+
+/// Refuses zero.
+pub fn check_counts(values: &[(&str, u64)]) -> Result<()> {
+    values.iter().try_for_each(|&(key, value)| require(value >= 1, key, value, "give at least 1"))
+}
+
+/// Refuses a discount outside (0, 1).
+pub fn check_gamma(gamma: f64) -> Result<()> {
+    require(gamma > 0.0 && gamma < 1.0, "gamma", gamma, "give a number between 0 and 1, both excluded")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of section 2.0: limit 10, gamma 0.99.
+    #[test]
+    fn thresholds_are_those_of_the_table() {
+        for (length, expected) in [(100, 6.340), (200, 4.330), (300, 3.170), (500, 1.987), (1000, 1.000)] {
+            let found = CostThreshold::FiniteHorizon.value(10.0, 0.99, length);
+            assert!((found - expected).abs() < 5e-4, "{length}: {found}");
+            assert!((CostThreshold::InfiniteHorizon.value(10.0, 0.99, length) - 1000.0 / length as f64).abs() < 1e-9);
+            for convention in [CostThreshold::FiniteHorizon, CostThreshold::InfiniteHorizon] {
+                let value = convention.value(10.0, 0.99, length);
+                assert!((convention.episode_cost(value, 0.99, length) - 10.0).abs() < 1e-9);
+            }
+        }
+    }
+
+    fn critics(side: Bound) -> (Critics, Tensor) {
+        let mut rng = Rng::new(8, 0);
+        let critics = Critics::new("q", 5, (2, 2), &[16, 16], side, Device::Cpu, &mut rng);
+        let input = rng.normal(&[6, 5], Device::Cpu);
+        (critics, input)
+    }
+
+    /// Soft clipping and both reductions by hand on single numbers.
+    #[test]
+    fn soft_targets_follow_the_formula() {
+        for (side, reduce) in [(Bound::Min, Reduce::Max), (Bound::Max, Reduce::Mean)] {
+            let (mut critics, input) = critics(side);
+            let values = critics.head.evaluate_target(&input);
+            let at = |row: i64, member: i64| values.double_value(&[row, member]);
+            let mixed: Vec<f64> = (0..6)
+                .map(|row| {
+                    let pick = |a: f64, b: f64| if side == Bound::Min { a.min(b) } else { a.max(b) };
+                    let (one, two) = (pick(at(row, 0), at(row, 1)), pick(at(row, 2), at(row, 3)));
+                    let (low, high) = (one.min(two), one.max(two));
+                    if side == Bound::Min {
+                        0.75 * low + 0.25 * high
+                    } else {
+                        0.75 * high + 0.25 * low
+                    }
+                })
+                .collect();
+            let found = critics.soft_target(&input, 3, 0.75, reduce);
+            assert_eq!(found.size(), [2, 1]);
+            for (state, three) in mixed.chunks(3).enumerate() {
+                let expected = match reduce {
+                    Reduce::Max => three.iter().copied().fold(f64::MIN, f64::max),
+                    Reduce::Mean => three.iter().sum::<f64>() / 3.0,
+                };
+                assert!((found.double_value(&[state as i64, 0]) - expected).abs() < 1e-6);
+            }
+        }
+    }
+
+    /// The gradient of the speaking member's value, by finite differences.
+    #[test]
+    fn the_pull_is_the_gradient_of_the_speaker() {
+        for side in [Bound::Min, Bound::Max] {
+            let (mut critics, input) = critics(side);
+            let (value, gradient) = critics.pull(&input, 2);
+            for column in 0..2 {
+                let step = input.zeros_like();
+                let _ = step.narrow(1, column, 1).fill_(1e-3);
+                let moved = bound(&critics.head.evaluate(&(&input + step)), side);
+                let slope = (moved - &value) / 1e-3;
+                assert!((slope.squeeze_dim(1) - gradient.select(1, column)).abs().max().double_value(&[]) < 2e-3);
+            }
+        }
+    }
+}

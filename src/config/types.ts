@@ -368,7 +368,7 @@ export interface BcConfig {
   /**
    * Which episodes are cloned.
    */
-  mode?: 'all' | 'safe' | 'risky' | 'boundary' | 'frontier' | 'multi_task'
+  cloning_mode?: 'all' | 'safe' | 'risky' | 'boundary' | 'frontier' | 'multi_task'
   /**
    * Mode frontier: largest distance from the polynomial, as a share of the range of returns.
    */
@@ -397,7 +397,7 @@ export interface BcSafeConfig {
   /**
    * Which episodes are cloned.
    */
-  mode?: 'all' | 'safe' | 'risky' | 'boundary' | 'frontier' | 'multi_task'
+  cloning_mode?: 'all' | 'safe' | 'risky' | 'boundary' | 'frontier' | 'multi_task'
   /**
    * Mode frontier: largest distance from the polynomial, as a share of the range of returns.
    */

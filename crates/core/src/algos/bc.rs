@@ -19,7 +19,7 @@ pub mod selection;
 /// Which episodes are cloned. C is the cost of an episode, R its return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Mode {
+pub enum CloningMode {
     /// All of them.
     All,
     /// Those within the limit: C <= limit.
@@ -39,7 +39,7 @@ pub enum Mode {
 #[serde(deny_unknown_fields, default)]
 pub struct BcConfig {
     /// Which episodes are cloned.
-    pub mode: Mode,
+    pub cloning_mode: CloningMode,
     /// Mode frontier: largest distance from the polynomial, as a share of the range of returns.
     #[schemars(range(min = 0))]
     pub frontier_width: f64,
@@ -58,7 +58,7 @@ pub struct BcConfig {
 impl Default for BcConfig {
     fn default() -> Self {
         BcConfig {
-            mode: Mode::All,
+            cloning_mode: CloningMode::All,
             frontier_width: 0.2,
             actor_hidden: vec![256, 256],
             actor_lr: 1e-3,
@@ -121,8 +121,8 @@ struct Cloning {
 impl Cloning {
     fn new(config: BcConfig, context: &mut Context<'_>) -> Result<Self> {
         let data = context.data;
-        let rows = select(config.mode, config.frontier_width, data, context.run.cost_limit)?;
-        let conditioned = (config.mode == Mode::MultiTask).then(|| Conditioned::new(context));
+        let rows = select(config.cloning_mode, config.frontier_width, data, context.run.cost_limit)?;
+        let conditioned = (config.cloning_mode == CloningMode::MultiTask).then(|| Conditioned::new(context));
         let inputs = data.observations() + i64::from(conditioned.is_some());
         let policy = Policy::new(inputs, data.actions(), &config.actor_hidden, false, data.device(), context.rng);
         Ok(Cloning { config, policy, rows, conditioned })
@@ -162,7 +162,7 @@ fn check(config: &BcConfig) -> Result<()> {
     check_counts(&[("batch_size", config.batch_size as u64), ("update_steps", config.update_steps)])
 }
 
-/// Implements both names, which differ only in the default of `mode`.
+/// Implements both names, which differ only in the default of `cloning_mode`.
 macro_rules! variant {
     ($(#[$doc:meta])* $type:ident, $name:literal, $label:literal, $summary:literal, $mode:expr, $fixed:expr) => {
         $(#[$doc])*
@@ -175,7 +175,7 @@ macro_rules! variant {
             const SUMMARY: &'static str = $summary;
 
             fn defaults() -> BcConfig {
-                BcConfig { mode: $mode, ..BcConfig::default() }
+                BcConfig { cloning_mode: $mode, ..BcConfig::default() }
             }
 
             fn presets() -> Vec<Preset<BcConfig>> {
@@ -184,9 +184,9 @@ macro_rules! variant {
             }
 
             fn check(config: &BcConfig, _run: &RunConfig) -> Result<()> {
-                if $fixed && config.mode != $mode {
-                    let mode = serde_json::to_string(&config.mode).unwrap_or_default();
-                    let text = format!("mode is {mode}, but {} clones safe episodes; use algorithm bc", $name);
+                if $fixed && config.cloning_mode != $mode {
+                    let mode = serde_json::to_string(&config.cloning_mode).unwrap_or_default();
+                    let text = format!("cloning_mode is {mode}, but {} clones safe episodes; use algorithm bc", $name);
                     return Err(Error::Config(text));
                 }
                 check(config)
@@ -219,10 +219,10 @@ macro_rules! variant {
 
 variant! {
     /// Clones the episodes of any mode.
-    Bc, "bc", "BC", "Behaviour cloning of all logged episodes, or of a selection of them.", Mode::All, false
+    Bc, "bc", "BC", "Behaviour cloning of all logged episodes, or of a selection of them.", CloningMode::All, false
 }
 
 variant! {
     /// Clones the episodes whose cost is within the limit.
-    BcSafe, "bc_safe", "BC-Safe", "Behaviour cloning of the logged episodes within the cost limit.", Mode::Safe, true
+    BcSafe, "bc_safe", "BC-Safe", "Behaviour cloning of the logged episodes within the cost limit.", CloningMode::Safe, true
 }

@@ -29,3 +29,20 @@ pub fn find(name: &str) -> Result<&'static Entry> {
         Error::Config(format!("algorithm is {name}; give one of {}", known.join(", ")))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A flag names one parameter: an algorithm's may not be called as one of the run's.
+    #[test]
+    fn no_parameter_has_the_name_of_a_parameter_of_the_run() {
+        let description = crate::describe();
+        let run = description["run"]["schema"]["properties"].as_object().unwrap();
+        for entry in REGISTRY {
+            let own = description["algorithms"][entry.name]["schema"]["properties"].as_object().unwrap();
+            let shared: Vec<_> = own.keys().filter(|key| run.contains_key(*key)).collect();
+            assert!(shared.is_empty(), "{}: {shared:?}", entry.name);
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Which rows a mode of behaviour cloning learns from.
 
-use super::Mode;
+use super::CloningMode;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::frontier::{evaluate, pareto_front, polynomial, Point};
@@ -11,7 +11,7 @@ const DEGREES: std::ops::RangeInclusive<usize> = 0..=2;
 const ENOUGH: f64 = 0.9;
 
 /// Row numbers `[M]` of the episodes of `mode`; errs if there are none.
-pub fn select(mode: Mode, width: f64, data: &Dataset, limit: f64) -> Result<Tensor> {
+pub fn select(mode: CloningMode, width: f64, data: &Dataset, limit: f64) -> Result<Tensor> {
     let points: Vec<Point> = data.episodes.iter().map(|e| Point { cost: e.cost, ret: e.ret }).collect();
     let rows = data.rows_of(&chosen(mode, width, &points, limit)?);
     if rows.numel() > 0 {
@@ -26,25 +26,25 @@ pub fn select(mode: Mode, width: f64, data: &Dataset, limit: f64) -> Result<Tens
     )))
 }
 
-fn what(mode: Mode) -> &'static str {
+fn what(mode: CloningMode) -> &'static str {
     match mode {
-        Mode::All | Mode::MultiTask => "there",
-        Mode::Safe => "within it",
-        Mode::Risky => "at twice the limit or beyond",
-        Mode::Boundary => "between half and one and a half times the limit",
-        Mode::Frontier => "near the frontier",
+        CloningMode::All | CloningMode::MultiTask => "there",
+        CloningMode::Safe => "within it",
+        CloningMode::Risky => "at twice the limit or beyond",
+        CloningMode::Boundary => "between half and one and a half times the limit",
+        CloningMode::Frontier => "near the frontier",
     }
 }
 
 /// For each episode, whether it belongs to `mode`.
-fn chosen(mode: Mode, width: f64, points: &[Point], limit: f64) -> Result<Vec<bool>> {
+fn chosen(mode: CloningMode, width: f64, points: &[Point], limit: f64) -> Result<Vec<bool>> {
     let by_cost = |keep: &dyn Fn(f64) -> bool| Ok(points.iter().map(|point| keep(point.cost)).collect());
     match mode {
-        Mode::All | Mode::MultiTask => by_cost(&|_| true),
-        Mode::Safe => by_cost(&|cost| cost <= limit),
-        Mode::Risky => by_cost(&|cost| cost >= 2.0 * limit),
-        Mode::Boundary => by_cost(&|cost| 0.5 * limit < cost && cost <= 1.5 * limit),
-        Mode::Frontier => {
+        CloningMode::All | CloningMode::MultiTask => by_cost(&|_| true),
+        CloningMode::Safe => by_cost(&|cost| cost <= limit),
+        CloningMode::Risky => by_cost(&|cost| cost >= 2.0 * limit),
+        CloningMode::Boundary => by_cost(&|cost| 0.5 * limit < cost && cost <= 1.5 * limit),
+        CloningMode::Frontier => {
             let curve = frontier(points)?;
             let returns = || points.iter().map(|point| point.ret);
             let range = returns().fold(f64::NEG_INFINITY, f64::max) - returns().fold(f64::INFINITY, f64::min);
@@ -97,11 +97,11 @@ mod tests {
             let flags = chosen(mode, 0.2, &all, 10.0).unwrap();
             costs.iter().zip(flags).filter_map(|(&cost, keep)| keep.then_some(cost)).collect()
         };
-        assert_eq!(select(Mode::All), costs);
-        assert_eq!(select(Mode::MultiTask), costs);
-        assert_eq!(select(Mode::Safe), [0.0, 5.0, 5.5, 10.0]);
-        assert_eq!(select(Mode::Risky), [20.0, 40.0]);
-        assert_eq!(select(Mode::Boundary), [5.5, 10.0, 10.5, 15.0]);
+        assert_eq!(select(CloningMode::All), costs);
+        assert_eq!(select(CloningMode::MultiTask), costs);
+        assert_eq!(select(CloningMode::Safe), [0.0, 5.0, 5.5, 10.0]);
+        assert_eq!(select(CloningMode::Risky), [20.0, 40.0]);
+        assert_eq!(select(CloningMode::Boundary), [5.5, 10.0, 10.5, 15.0]);
     }
 
     /// A straight front is a line, a curved one a parabola, and noise without a trend the last degree; points below are left out.
@@ -120,7 +120,7 @@ mod tests {
         // Far below the line: dominated, and outside a band of a fifth of the range of returns (4.2).
         mixed.push((9.0, 10.0));
         mixed.push((9.0, 17.5));
-        let flags = chosen(Mode::Frontier, 0.2, &points(&mixed), 10.0).unwrap();
+        let flags = chosen(CloningMode::Frontier, 0.2, &points(&mixed), 10.0).unwrap();
         assert_eq!(flags.iter().filter(|keep| **keep).count(), 11);
         assert_eq!(flags[10..], [false, true]);
     }

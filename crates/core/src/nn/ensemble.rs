@@ -21,7 +21,7 @@ pub enum Hidden {
 }
 
 /// Rows evaluated at a time where nothing is kept for a backward pass: the activations of a block stay in the nearest caches.
-const BLOCK: i64 = 1024;
+const BLOCK: i64 = 512;
 
 /// The layout of an ensemble: weights `[E,out,in]` and biases `[E,out]` a layer.
 #[derive(Clone)]

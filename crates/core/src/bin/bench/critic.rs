@@ -1,7 +1,7 @@
 //! The critic step: twin Q and V of the reward by (16)(17), the cost ensemble by temporal differences on the policy's actions (18).
 
 use crate::plain::Group;
-use crate::{column, Step, ACTIONS, STATES};
+use crate::{column, flop, Step, ACTIONS, STATES};
 use drcorl_core::critics::{
     expectile_weight, CostBackup, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism,
 };
@@ -122,13 +122,6 @@ impl Plain {
         self.cost.follow(RATE);
         value_loss.double_value(&[]) + critic_loss.double_value(&[]) + cost_loss.double_value(&[])
     }
-}
-
-/// Floating point operations of one pass of a network of these widths, forward only and with both gradients (none for the input).
-fn flop(rows: i64, widths: &[i64]) -> (f64, f64) {
-    let layers: Vec<f64> = widths.windows(2).map(|pair| (2 * rows * pair[0] * pair[1]) as f64).collect();
-    let forward: f64 = layers.iter().sum();
-    (forward, 3.0 * forward - layers[0])
 }
 
 /// Both versions, from the same numbers.

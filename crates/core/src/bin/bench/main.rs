@@ -3,6 +3,7 @@
 //!
 //! Both versions start from the same numbers, and their first losses must agree: a ratio between different steps means nothing.
 
+mod baselines;
 mod behavior;
 mod critic;
 mod measure;
@@ -33,6 +34,13 @@ struct Step {
     plain: Box<dyn FnMut() -> f64>,
 }
 
+/// Floating point operations of one pass of a network of these widths, forward only and with both gradients (none for the input).
+fn flop(rows: i64, widths: &[i64]) -> (f64, f64) {
+    let layers: Vec<f64> = widths.windows(2).map(|pair| (2 * rows * pair[0] * pair[1]) as f64).collect();
+    let forward: f64 = layers.iter().sum();
+    (forward, 3.0 * forward - layers[0])
+}
+
 fn column(table: &Tensor, from: i64, width: i64) -> Tensor {
     table.narrow(1, from, width)
 }
@@ -45,7 +53,7 @@ const PAPER: ScoreNetShape =
 const QUICK: ScoreNetShape =
     ScoreNetShape { observations: STATES, actions: ACTIONS, hidden: 128, blocks: 3, expansion: 2 };
 
-const STEPS: [Entry; 8] = [
+const STEPS: [Entry; 13] = [
     ("critic step", true, |device| critic::step(&[256, 256], 6, 256, device)),
     ("behaviour step", true, |device| behavior::step(PAPER, 0.1, 2048, device)),
     ("policy reward step", false, |device| policy::step(Branch::Reward, PAPER, &[256, 256], 256, device)),
@@ -54,6 +62,11 @@ const STEPS: [Entry; 8] = [
     ("critic step, quick", false, |device| critic::step(&[128, 128], 4, 256, device)),
     ("behaviour step, quick", false, |device| behavior::step(QUICK, 0.0, 256, device)),
     ("policy band step, quick", false, |device| policy::step(Branch::Band, QUICK, &[128, 128], 256, device)),
+    ("bc step", false, baselines::bc),
+    ("bcq_lag step", false, baselines::bcq_lag),
+    ("bear_lag step", false, baselines::bear_lag),
+    ("cpq step", false, baselines::cpq),
+    ("coptidice step", false, baselines::coptidice),
 ];
 
 /// Options of the command line.

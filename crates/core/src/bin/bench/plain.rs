@@ -4,9 +4,10 @@ use drcorl_core::nn::Arena;
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Tensor};
 
-/// A ReLU network of `nn::linear` layers.
+/// A network of `nn::linear` layers, ReLU between them unless said otherwise.
 pub struct Mlp {
     layers: Vec<nn::Linear>,
+    tanh: bool,
 }
 
 impl Mlp {
@@ -19,14 +20,15 @@ impl Mlp {
                 Some(linear(path / member / i, &weight, &bias))
             })
             .collect();
-        Mlp { layers }
+        Mlp { layers, tanh: false }
     }
 }
 
 impl Module for Mlp {
     fn forward(&self, input: &Tensor) -> Tensor {
         let (last, inner) = self.layers.split_last().expect("at least one layer");
-        last.forward(&inner.iter().fold(input.shallow_clone(), |x, layer| layer.forward(&x).relu()))
+        let activate = |x: Tensor| if self.tanh { x.tanh() } else { x.relu() };
+        last.forward(&inner.iter().fold(input.shallow_clone(), |x, layer| activate(layer.forward(&x))))
     }
 }
 
@@ -72,6 +74,20 @@ impl Group {
         lagged_store.freeze();
         let optimizer = nn::Adam::default().build(&online_store, lr).expect("a variable store with variables");
         Group { online, lagged, optimizer, online_store, lagged_store }
+    }
+
+    /// The same with tanh between the layers.
+    pub fn with_tanh(mut self) -> Group {
+        self.online.iter_mut().chain(&mut self.lagged).for_each(|network| network.tanh = true);
+        self
+    }
+
+    /// Runs `work` without gradients for these parameters, as one freezes critics in a policy step.
+    pub fn frozen<T>(&mut self, work: impl FnOnce(&Group) -> T) -> T {
+        self.online_store.freeze();
+        let result = work(self);
+        self.online_store.unfreeze();
+        result
     }
 
     /// Values of all members `[B,E]`.

@@ -2,6 +2,7 @@
 
 use super::names::{count, critic_record, hidden, pid, scalars, transition, Members, Names};
 use crate::algos::bcq_lag::{BcqDraws, BcqLag, BcqLagConfig};
+use crate::algos::shared::Critics;
 use crate::error::{Error, Result};
 use crate::parity::{Binding, Fixture, Plan, Record, Tensors};
 use crate::rng::Rng;
@@ -45,6 +46,11 @@ pub fn bind(fixture: &Fixture, _variant: &str, init: &Tensors, device: Device) -
     let mut learner = BcqLag::new(config, (states, actions), threshold, 0, device, &mut Rng::new(0, 0));
     let names = |fixture: &str| Names::mlp(&format!("{fixture}.pi"), "actor", 0, actor_hidden.len() + 1, states);
     let (vae, actor) = (Names::vae(states, learner.vae.latents()), [names("actor"), names("actor_old")]);
+    // The reference counts its cost critics separately.
+    let shape = (2, cost.len() / 2);
+    let (inputs, side) = (states + actions, learner.config.cost_ensemble);
+    let widths = hidden("cost_critic.q1_nets.0", 1, init)?;
+    learner.cost = Critics::new("cost", inputs, shape, &widths, side, device, &mut Rng::new(0, 0));
     vae.load(learner.vae.arena(), init)?;
     actor[0].load(learner.actor.online(), init)?;
     actor[1].load(learner.actor.target(), init)?;

@@ -4,7 +4,7 @@ use super::names::{
     by_variant, count, critic_record, hidden, mean_action_density, pid, scalars, transition, Members, Names,
 };
 use crate::algos::bear_lag::{BearDraws, BearLag, BearLagConfig};
-use crate::algos::shared::mean;
+use crate::algos::shared::{mean, Critics};
 use crate::error::{Error, Result};
 use crate::nn::mmd::Kernel;
 use crate::parity::{Binding, Fixture, Plan, Record, Tensors};
@@ -55,6 +55,11 @@ pub fn bind(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) ->
     learner.alpha.log = fixture.hyper(&["log_alpha_init"])?;
     let names = |fixture: &str| Names::squashed(fixture, actor_hidden.len(), actions);
     let (vae, actor) = (Names::vae(states, learner.vae.latents()), [names("actor"), names("actor_old")]);
+    // The reference counts its cost critics separately.
+    let shape = (2, cost.len() / 2);
+    let (inputs, side) = (states + actions, learner.config.cost_ensemble);
+    let widths = hidden("cost_critic.q1_nets.0", 1, init)?;
+    learner.cost = Critics::new("cost", inputs, shape, &widths, side, device, &mut Rng::new(0, 0));
     vae.load(learner.vae.arena(), init)?;
     actor[0].load(learner.actor.head.online(), init)?;
     actor[1].load(learner.actor.head.target(), init)?;

@@ -2,7 +2,7 @@
 
 use super::names::{count, critic_record, hidden, mean_action_density, scalars, transition, Members, Names};
 use crate::algos::cpq::{Cpq as Learner, CpqConfig, CpqDraws};
-use crate::algos::shared::{bound, Bound};
+use crate::algos::shared::{bound, Bound, Critics};
 use crate::error::{Error, Result};
 use crate::nn::Arena;
 use crate::optim::soft_update;
@@ -51,6 +51,11 @@ pub fn bind(fixture: &Fixture, _variant: &str, init: &Tensors, device: Device) -
     let names = |fixture: &str| Names::squashed(fixture, actor_hidden.len(), actions);
     let (vae, actor) = (Names::vae(states, learner.vae.latents()), [names("actor"), names("actor_old")]);
     let lagged_actor = learner.actor.head.online().duplicate();
+    // The reference counts its cost critics separately.
+    let shape = (1, cost.len());
+    let (inputs, side) = (states + actions, learner.config.cost_ensemble);
+    let widths = hidden("cost_critic.q_nets.0", 1, init)?;
+    learner.cost = Critics::new("cost", inputs, shape, &widths, side, device, &mut Rng::new(0, 0));
     vae.load(learner.vae.arena(), init)?;
     actor[0].load(learner.actor.head.online(), init)?;
     actor[1].load(&lagged_actor, init)?;

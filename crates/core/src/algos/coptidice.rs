@@ -12,8 +12,7 @@
 //! What `fixed` repairs in the published implementation is numbered in docs/algorithms/coptidice.md.
 
 use super::shared::{
-    self, check_counts, check_gamma, check_not_negative, check_positive, mean, CostDone, CostThreshold, Done, Signals,
-    Transition,
+    self, check_counts, check_gamma, check_not_negative, check_positive, mean, CostDone, Signals, Transition,
 };
 use crate::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use crate::checkpoint::State;
@@ -23,142 +22,17 @@ use crate::optim::ScalarAdam;
 use crate::policy::FrozenMlp;
 use crate::rng::Rng;
 use crate::run::{check_widths, RunConfig};
-use divergence::Divergence;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+pub use config::{CoptidiceConfig, InitialStates, LimitUnit, PolicyFit};
+
+mod config;
 pub mod divergence;
 
 /// Factor on the data's standard deviations in the noise of the policy's regression.
 const NOISE: f64 = 0.1;
 /// Squashed actions are kept this far from +-1 before the inverse tanh.
 const ATANH_MARGIN: f64 = 1e-5;
-
-/// Unit of the limit the bound on the cost is compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitUnit {
-    /// Cost a step, as the bound is: `limit / L`.
-    PerStep,
-    /// Discounted cost of an episode: `limit (1 - gamma^L) / ((1 - gamma) L)`, which the bound practically never reaches.
-    Discounted,
-}
-
-/// What the policy's Gaussian is fitted to; it acts by tanh of its mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PolicyFit {
-    /// The logged action before a tanh.
-    Squashed,
-    /// The logged action itself, so that acting shrinks it: 1 becomes 0.76.
-    RawNormal,
-}
-
-/// Where initial states come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum InitialStates {
-    /// A batch of their own.
-    Separate,
-    /// The rows of the batch that happen to be initial, weighted up: a handful.
-    InBatch,
-}
-
-/// Parameters of COptiDICE.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct CoptidiceConfig {
-    /// Discount gamma.
-    pub gamma: f64,
-    /// What ends the values.
-    pub done: Done,
-    /// Unit of the limit.
-    pub limit_unit: LimitUnit,
-    /// What the policy is fitted to.
-    pub policy_fit: PolicyFit,
-    /// Where initial states come from.
-    pub initial_states: InitialStates,
-    /// The f-divergence from the data's distribution.
-    pub divergence: Divergence,
-    /// Weight alpha of the divergence.
-    pub alpha: f64,
-    /// Radius eps of the cost bound's ball around the data, in KL; 0 uses the plain estimate.
-    pub cost_bound_epsilon: f64,
-    /// Factor on rewards.
-    pub reward_scale: f64,
-    /// Factor on costs and on the limit.
-    pub cost_scale: f64,
-    /// Hidden layer widths of the actor.
-    pub actor_hidden: Vec<i64>,
-    /// Hidden layer widths of nu and chi.
-    pub critic_hidden: Vec<i64>,
-    /// Networks behind each of nu and chi; the lowest speaks for them.
-    #[schemars(range(min = 1, max = 16))]
-    pub critics: usize,
-    /// Learning rate of the actor.
-    pub actor_lr: f64,
-    /// Learning rate of nu.
-    pub nu_lr: f64,
-    /// Learning rate of chi.
-    pub chi_lr: f64,
-    /// Learning rate of lambda and tau, before their softplus.
-    pub scalar_lr: f64,
-    /// Rows in a batch.
-    #[schemars(range(min = 1))]
-    pub batch_size: usize,
-    /// Gradient steps.
-    #[schemars(range(min = 1))]
-    pub update_steps: u64,
-}
-
-impl Default for CoptidiceConfig {
-    fn default() -> Self {
-        CoptidiceConfig {
-            gamma: 0.99,
-            done: Done::Terminals,
-            limit_unit: LimitUnit::PerStep,
-            policy_fit: PolicyFit::Squashed,
-            initial_states: InitialStates::Separate,
-            divergence: Divergence::Softchi,
-            alpha: 0.5,
-            cost_bound_epsilon: 0.01,
-            reward_scale: 0.1,
-            cost_scale: 1.0,
-            actor_hidden: vec![256, 256],
-            critic_hidden: vec![256, 256],
-            critics: 2,
-            actor_lr: 1e-4,
-            nu_lr: 1e-4,
-            chi_lr: 1e-4,
-            scalar_lr: 1e-4,
-            batch_size: 512,
-            update_steps: 100_000,
-        }
-    }
-}
-
-impl CoptidiceConfig {
-    /// The published implementation, faults included.
-    pub fn osrl() -> Self {
-        CoptidiceConfig {
-            done: Done::TerminalsAndTimeouts,
-            limit_unit: LimitUnit::Discounted,
-            policy_fit: PolicyFit::RawNormal,
-            initial_states: InitialStates::InBatch,
-            ..CoptidiceConfig::default()
-        }
-    }
-
-    /// The number the bound on the cost is compared with.
-    pub fn limit(&self, cost_limit: f64, episode_length: usize) -> f64 {
-        let limit = cost_limit * self.cost_scale;
-        match self.limit_unit {
-            LimitUnit::PerStep => limit / episode_length as f64,
-            LimitUnit::Discounted => CostThreshold::FiniteHorizon.value(limit, self.gamma, episode_length),
-        }
-    }
-}
 
 /// The networks and both multipliers.
 pub struct Coptidice {

@@ -1,5 +1,6 @@
 //! The hand-written gradients against autograd, and what the repaired choices mean.
 
+use super::divergence::Divergence;
 use super::*;
 use crate::nn::Arena;
 

@@ -3,6 +3,7 @@
 pub mod bc;
 pub mod bcq_lag;
 pub mod bear_lag;
+pub mod cdt;
 pub mod coptidice;
 pub mod cpq;
 pub mod drcorl;

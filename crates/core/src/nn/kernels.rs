@@ -32,13 +32,14 @@ macro_rules! multiversion {
         }
     };
 }
+pub(super) use multiversion;
 
-fn host(tensor: &Tensor) -> bool {
+pub(super) fn host(tensor: &Tensor) -> bool {
     tensor.device() == Device::Cpu
 }
 
 /// The elements of a contiguous f32 CPU tensor.
-fn elements(tensor: &Tensor) -> &[f32] {
+pub(super) fn elements(tensor: &Tensor) -> &[f32] {
     check(tensor);
     // SAFETY: `check` has established kind, device and density; the tensor outlives the borrow.
     unsafe { std::slice::from_raw_parts(tensor.data_ptr() as *const f32, tensor.numel()) }
@@ -46,7 +47,7 @@ fn elements(tensor: &Tensor) -> &[f32] {
 
 /// As [`elements`], for writing. The caller must not hold another slice of the same storage.
 #[allow(clippy::mut_from_ref)]
-fn elements_mut(tensor: &Tensor) -> &mut [f32] {
+pub(super) fn elements_mut(tensor: &Tensor) -> &mut [f32] {
     check(tensor);
     // SAFETY: as in `elements`; every caller below passes distinct storages for the tensors it reads and writes.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr() as *mut f32, tensor.numel()) }
@@ -63,7 +64,7 @@ fn check(tensor: &Tensor) {
 
 /// e^x to about 2 ulp for |x| <= 87; Cody-Waite reduction and a degree-6 polynomial, branch-free so that it vectorises.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
     let x = x.clamp(-87.0, 88.0);
     let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
@@ -100,6 +101,104 @@ pub fn mish(x: &mut Tensor, out: &Tensor) {
         let _ = x.mish_out(out);
         let derivative = x.mish_backward(&x.ones_like());
         x.copy_(&derivative);
+    }
+}
+
+/// The standard normal distribution function to 3e-8.
+///
+/// For |x| <= 6 the tail is exp(-p(|x|)) with p the polynomial of degree 9 closest to -ln of the tail, weighted so that the error of the
+/// tail itself is smallest; beyond that it is below 1e-9.
+#[inline(always)]
+fn normal_cdf(x: f32) -> f32 {
+    const P: [f32; 10] = [
+        0.693_147_16,
+        0.797_885_96,
+        0.318_294_23,
+        0.036_399_31,
+        -4.906_481_6e-3,
+        9.307_075e-5,
+        1.381_161_1e-4,
+        -3.315_496_3e-5,
+        3.512_432_4e-6,
+        -1.480_269_7e-7,
+    ];
+    let t = x.abs().min(6.0);
+    let mut power = P[9];
+    for &coefficient in P[..9].iter().rev() {
+        power = power * t + coefficient;
+    }
+    let tail = exp(-power);
+    if x > 0.0 {
+        1.0 - tail
+    } else {
+        tail
+    }
+}
+
+multiversion! {
+    fn gelu_cpu(x: &mut [f32], out: &mut [f32]) {
+        const DENSITY: f32 = 0.398_942_3;
+        for (y, x) in out.iter_mut().zip(x) {
+            let v = *x;
+            let below = normal_cdf(v);
+            *y = v * below;
+            *x = below + v * DENSITY * exp(-0.5 * v * v);
+        }
+    }
+}
+
+/// `out = gelu(x) = x Phi(x)` (the exact one, by the error function), and `x` becomes the derivative there.
+pub fn gelu(x: &mut Tensor, out: &Tensor) {
+    if host(x) {
+        gelu_cpu(elements_mut(x), elements_mut(out));
+    } else {
+        let _ = x.gelu_out(out, "none");
+        let derivative = x.gelu_backward(&x.ones_like(), "none");
+        x.copy_(&derivative);
+    }
+}
+
+multiversion! {
+    fn layer_norm_cpu(input: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32], mean: &mut [f32], rstd: &mut [f32]) {
+        let width = weight.len();
+        let rows = input.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(mean.iter_mut().zip(rstd));
+        for ((x, y), (mean, rstd)) in rows {
+            // Sixteen partial sums: a fixed order, wide enough for one vector register.
+            let mut sum = [0f32; 16];
+            for j in 0..width {
+                sum[j % 16] += x[j];
+            }
+            *mean = sum.iter().sum::<f32>() / width as f32;
+            let mut square = [0f32; 16];
+            for j in 0..width {
+                square[j % 16] += (x[j] - *mean) * (x[j] - *mean);
+            }
+            *rstd = 1.0 / (square.iter().sum::<f32>() / width as f32 + eps).sqrt();
+            for j in 0..width {
+                y[j] = (x[j] - *mean) * *rstd * weight[j] + bias[j];
+            }
+        }
+    }
+}
+
+/// `out = (input - mean) rstd weight + bias` over the last dimension of `input [B,h]`; `mean`, `rstd [B,1]` are overwritten.
+pub fn layer_norm(input: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, out: &Tensor, mean: &Tensor, rstd: &Tensor) {
+    if host(input) {
+        layer_norm_cpu(
+            elements(input),
+            elements(weight),
+            elements(bias),
+            eps as f32,
+            elements_mut(out),
+            elements_mut(mean),
+            elements_mut(rstd),
+        );
+    } else {
+        let width = weight.size()[0];
+        let (y, m, r) = input.native_layer_norm([width], Some(weight), Some(bias), eps);
+        out.shallow_clone().copy_(&y);
+        mean.shallow_clone().copy_(&m);
+        rstd.shallow_clone().copy_(&r);
     }
 }
 
@@ -294,6 +393,28 @@ mod tests {
         let tanh = exact.softplus().tanh();
         let derivative = &tanh + &exact * (1.0 - tanh.square()) * exact.sigmoid();
         assert!(close(&x, &derivative, 4e-6));
+    }
+
+    #[test]
+    fn gelu_and_its_derivative_agree_with_libtorch() {
+        let mut x = Tensor::linspace(-30.0, 30.0, 60_001, (Kind::Float, Device::Cpu));
+        let (out, exact) = (x.empty_like(), x.to_kind(Kind::Double));
+        gelu(&mut x, &out);
+        assert!(close(&out, &exact.gelu("none"), 4e-7));
+        assert!(close(&x, &exact.gelu_backward(&exact.ones_like(), "none"), 4e-7));
+    }
+
+    #[test]
+    fn layer_norm_agrees_with_libtorch() {
+        for width in [8, 37, 128] {
+            let x = Tensor::randn([5, width], (Kind::Float, Device::Cpu)) * 3.0 + 1.0;
+            let [weight, bias] = [(); 2].map(|()| Tensor::randn([width], (Kind::Float, Device::Cpu)));
+            let [mean, rstd] = [(); 2].map(|()| Tensor::empty([5, 1], (Kind::Float, Device::Cpu)));
+            let out = x.empty_like();
+            layer_norm(&x, &weight, &bias, 1e-5, &out, &mean, &rstd);
+            let (y, m, r) = x.native_layer_norm([width], Some(&weight), Some(&bias), 1e-5);
+            assert!(close(&out, &y, 1e-5) && close(&mean, &m, 1e-6) && close(&rstd, &r, 1e-6));
+        }
     }
 
     #[test]

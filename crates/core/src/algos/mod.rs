@@ -20,6 +20,7 @@ pub static REGISTRY: &[Entry] = &[
     Entry::of::<bcq_lag::BcqLag>(),
     Entry::of::<bear_lag::BearLag>(),
     Entry::of::<cpq::Cpq>(),
+    Entry::of::<cdt::Cdt>(),
     Entry::of::<coptidice::Coptidice>(),
 ];
 

@@ -5,7 +5,8 @@
 //! and a head of 16 is one AVX-512 register. On any other device the same formulas are tensor operations.
 
 use super::dropout::Dropout;
-use super::kernels::{elements, elements_mut, exp, host, multiversion};
+use super::kernels::{elements, elements_mut, host, multiversion};
+use drcorl_actor::math::exp;
 use tch::{Kind, Tensor};
 
 /// Keys a vector register takes.

@@ -4,6 +4,7 @@
 //! scalar log1p), this one below 1 ns; Adam written in tensor operations reads and writes the vectors eleven times, here once.
 //! On any other device the same formulas are tensor operations.
 
+use drcorl_actor::math::{exp, normal_cdf};
 use tch::{Device, Kind, Tensor};
 
 /// Compiles `$body` for AVX-512, AVX2+FMA and the baseline, and picks at run time.
@@ -62,18 +63,6 @@ fn check(tensor: &Tensor) {
     );
 }
 
-/// e^x to about 2 ulp for |x| <= 87; Cody-Waite reduction and a degree-6 polynomial, branch-free so that it vectorises.
-#[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
-    let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
-    let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
-    let p =
-        1.0 + r * (1.0 + r * (0.5 + r * (0.166_666_67 + r * (0.041_666_65 + r * (0.008_333_452 + r * 0.001_393_382)))));
-    p * f32::from_bits((((n as i32) + 127) << 23) as u32)
-}
-
 /// tanh(softplus(x)) = n / (n + 2) with n = e^x (e^x + 2), and the logistic function of x.
 #[inline(always)]
 fn mish_parts(x: f32) -> (f32, f32) {
@@ -101,37 +90,6 @@ pub fn mish(x: &mut Tensor, out: &Tensor) {
         let _ = x.mish_out(out);
         let derivative = x.mish_backward(&x.ones_like());
         x.copy_(&derivative);
-    }
-}
-
-/// The standard normal distribution function to 3e-8.
-///
-/// For |x| <= 6 the tail is exp(-p(|x|)) with p the polynomial of degree 9 closest to -ln of the tail, weighted so that the error of the
-/// tail itself is smallest; beyond that it is below 1e-9.
-#[inline(always)]
-fn normal_cdf(x: f32) -> f32 {
-    const P: [f32; 10] = [
-        0.693_147_16,
-        0.797_885_96,
-        0.318_294_23,
-        0.036_399_31,
-        -4.906_481_6e-3,
-        9.307_075e-5,
-        1.381_161_1e-4,
-        -3.315_496_3e-5,
-        3.512_432_4e-6,
-        -1.480_269_7e-7,
-    ];
-    let t = x.abs().min(6.0);
-    let mut power = P[9];
-    for &coefficient in P[..9].iter().rev() {
-        power = power * t + coefficient;
-    }
-    let tail = exp(-power);
-    if x > 0.0 {
-        1.0 - tail
-    } else {
-        tail
     }
 }
 
@@ -414,15 +372,6 @@ mod tests {
             layer_norm(&x, &weight, &bias, 1e-5, &out, &mean, &rstd);
             let (y, m, r) = x.native_layer_norm([width], Some(&weight), Some(&bias), 1e-5);
             assert!(close(&out, &y, 1e-5) && close(&mean, &m, 1e-6) && close(&rstd, &r, 1e-6));
-        }
-    }
-
-    #[test]
-    fn exp_is_accurate_over_its_range() {
-        for i in -8000..8000 {
-            let x = i as f32 * 0.01;
-            let exact = f64::from(x).exp();
-            assert!((f64::from(exp(x)) / exact - 1.0).abs() < 3e-7, "{x}");
         }
     }
 

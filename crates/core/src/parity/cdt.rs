@@ -3,9 +3,11 @@
 use super::{Binding, Fixture, Plan, Record, Tensors};
 use crate::algos::cdt::config::{ActionHead, CdtConfig, CostFeature, CostTransform};
 use crate::algos::cdt::model::STEP_TOKENS;
+use crate::algos::cdt::policy::{FrozenCdt, Targets};
 use crate::algos::cdt::sequences::Sequences;
 use crate::algos::cdt::Learner;
 use crate::error::{Error, Result};
+use crate::policy::{FrozenPolicy, Turn};
 use crate::rng::Rng;
 use tch::{Device, Kind, Tensor};
 
@@ -42,6 +44,9 @@ fn options(fixture: &Fixture, init: &Tensors) -> Result<CdtConfig> {
         clip_norm: number("clip_grad")?,
         cost_weight: number("cost_loss_weight")?,
         state_weight: number("state_loss_weight")?,
+        // Rewards and costs of the fixture are scaled already.
+        reward_scale: 1.0,
+        cost_scale: 1.0,
         temperature: number("init_temperature")?,
         temperature_lr: number("temperature_lr")?,
         ..CdtConfig::osrl()
@@ -123,44 +128,26 @@ impl Cdt {
         record
     }
 
-    /// Actions `[T,A]` in a scripted environment whose answers do not depend on them.
-    fn rollout(&mut self, inputs: &Tensors) -> Result<Tensor> {
+    /// Actions `[T,A]` of the policy file in a scripted environment whose answers do not depend on them.
+    fn rollout(&self, inputs: &Tensors) -> Result<Tensor> {
+        let target = |name: &str| -> Result<f64> { Ok(inputs.get(name)?.double_value(&[])) };
+        let targets = Targets { ret: target("rollout_target_return")?, cost: target("rollout_target_cost")? };
+        let policy = FrozenCdt::copy(self.learner.arena(), &self.config, targets)?;
+        let mut player = policy.start(1);
         let (rewards, costs) = (inputs.get("rollout_rew")?, inputs.get("rollout_cost")?);
         let observations = inputs.get("rollout_obs")?;
-        let target = |name: &str| -> Result<f64> { Ok(inputs.get(name)?.double_value(&[])) };
-        let (mut to_go, mut cost_to_go) = (target("rollout_target_return")?, target("rollout_target_cost")?);
-        let episode_cost = cost_to_go;
-        let context = self.config.context_length as i64;
-        let device = observations.device();
-        let (mut returns, mut costs_to_go, mut actions) = (Vec::new(), Vec::new(), Vec::<Tensor>::new());
-        for step in 0..rewards.size()[0] {
-            returns.push(to_go as f32);
-            costs_to_go.push(cost_to_go as f32);
-            let from = (step + 1 - context).max(0);
-            let length = step + 1 - from;
-            let padded = |x: Tensor| {
-                let mut shape = x.size();
-                shape[0] = context - length;
-                Tensor::cat(&[&x, &Tensor::zeros(&shape, (x.kind(), device))], 0).unsqueeze(0)
-            };
-            let window = |list: &[f32]| padded(Tensor::from_slice(&list[from as usize..]).to_device(device));
-            let zero = Tensor::zeros([1, inputs.get("actions")?.size()[2]], (Kind::Float, device));
-            let taken: Vec<&Tensor> = actions[from as usize..].iter().chain([&zero]).collect();
-            let batch = Sequences {
-                states: padded(observations.narrow(0, from, length)),
-                actions: padded(Tensor::cat(&taken, 0)),
-                returns: window(&returns),
-                costs_to_go: window(&costs_to_go),
-                time_steps: padded(Tensor::arange_start(from, step + 1, (Kind::Int64, device))),
-                costs: Tensor::zeros([1, context], (Kind::Float, device)),
-                episode_cost: Tensor::from_slice(&[episode_cost as f32]).to_device(device),
-                lengths: vec![length as usize],
-            };
-            let (outputs, _) = self.learner.evaluate(&batch);
-            actions.push(outputs.action.narrow(0, length - 1, 1).clamp(-1.0, 1.0));
-            to_go -= rewards.double_value(&[step]);
-            cost_to_go -= costs.double_value(&[step]);
-        }
+        let steps = rewards.size()[0];
+        // What the environment answered to the previous action; nothing at the first step.
+        let answer = |of: &Tensor, step: i64| match step {
+            0 => Tensor::zeros([1, 1], (Kind::Float, of.device())),
+            _ => of.narrow(0, step - 1, 1).view([1, 1]),
+        };
+        let actions: Vec<Tensor> = (0..steps)
+            .map(|step| {
+                let (reward, cost) = (answer(rewards, step), answer(costs, step));
+                player.act(&Turn { observation: &observations.narrow(0, step, 1), reward: &reward, cost: &cost })
+            })
+            .collect();
         Ok(Tensor::cat(&actions, 0))
     }
 }

@@ -15,7 +15,6 @@ const ACTION: i64 = 3;
 /// The layout of the network.
 pub struct Model {
     pub(super) context: usize,
-    head: ActionHead,
     cost_feature: CostFeature,
     cost_transform: CostTransform,
     time: Slot,
@@ -115,7 +114,6 @@ impl Model {
         let transformer = Transformer::new(builder, shape, rng);
         Model {
             context: config.context_length,
-            head: config.action_head,
             cost_feature: config.cost_feature,
             cost_transform: config.cost_transform,
             time,
@@ -306,11 +304,6 @@ impl Model {
         }
         let sum = steps.sum_dim_intlist(1i64, false, Kind::Float);
         let _ = arena.gradient(self.time).shallow_clone().index_add_(0, &batch.time_steps.reshape([-1]), &sum);
-    }
-
-    /// The kind of action head.
-    pub fn head(&self) -> ActionHead {
-        self.head
     }
 }
 

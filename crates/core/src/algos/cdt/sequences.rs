@@ -44,7 +44,8 @@ impl Sequences {
     }
 }
 
-fn mask(lengths: &[usize], context: i64, device: Device) -> Tensor {
+/// 1 for the first `lengths` of `context` positions, `[B,K]`.
+pub fn mask(lengths: &[usize], context: i64, device: Device) -> Tensor {
     let lengths: Vec<i64> = lengths.iter().map(|&n| n as i64).collect();
     let lengths = Tensor::from_slice(&lengths).to_device(device).unsqueeze(1);
     Tensor::arange(context, (Kind::Int64, device)).unsqueeze(0).lt_tensor(&lengths).to_kind(Kind::Float)

@@ -5,12 +5,10 @@
 //! and a head of 16 is one AVX-512 register. On any other device the same formulas are tensor operations.
 
 use super::dropout::Dropout;
-use super::kernels::{elements, elements_mut, host, multiversion};
+use super::kernels::{elements, elements_mut, host, multiply_add, multiversion, LANES};
 use drcorl_actor::math::exp;
 use tch::{Kind, Tensor};
 
-/// Keys a vector register takes.
-const LANES: usize = 16;
 /// Chains of additions that run side by side, to hide the latency of one.
 const CHAINS: usize = 4;
 
@@ -87,30 +85,31 @@ multiversion! {
         let width = embedding / shape.heads;
         let wide = width.next_multiple_of(LANES);
         let scale = 1.0 / (width as f32).sqrt();
-        // Of one head: keys as columns, values as rows, one query, its weights after dropout.
+        // Of one head: keys as columns, values and queries as rows; the weights of one query after dropout.
         let (mut keys, mut values) = (vec![0f32; width * padded], vec![0f32; tokens * wide]);
-        let (mut query, mut dropped) = (vec![0f32; width], vec![0f32; padded]);
+        let (mut queries, mut dropped) = (vec![0f32; count * wide], vec![0f32; padded]);
         for sequence in 0..shape.valid.len() {
             for head in 0..shape.heads {
                 let base = &kv[sequence * tokens * 2 * embedding + head * width..];
                 columns(base, 2 * embedding, tokens, width, &mut keys, padded);
                 rows(&base[embedding..], 2 * embedding, tokens, width, &mut values, wide);
-                for i in 0..count {
-                    let row = (sequence * count + i) * embedding + head * width;
-                    query.iter_mut().zip(&q[row..row + width]).for_each(|(y, &x)| *y = x * scale);
-                    let (at, seen) = (shape.at(sequence, head, i), shape.keys(sequence, i));
-                    let scores = &mut weights[at..at + padded];
-                    products(&query, &keys, padded, seen, scores);
-                    softmax(scores, seen);
+                let first = sequence * count * embedding + head * width;
+                rows(&q[first..], embedding, count, width, &mut queries, wide);
+                let scores = &mut weights[shape.at(sequence, head, 0)..shape.at(sequence, head, count)];
+                let seen = |i: usize| shape.keys(sequence, i);
+                products::<FMA>(&queries, wide, &keys, (width, padded), seen, scores);
+                for (i, scores) in scores.chunks_exact_mut(padded).enumerate() {
+                    softmax(scores, seen(i), scale);
                     let mixed = if shape.dropout.is_none() {
                         &*scores
                     } else {
+                        let at = shape.at(sequence, head, i);
                         for (j, (y, &x)) in dropped.iter_mut().zip(scores.iter()).enumerate() {
                             *y = x * shape.dropout.factor((at + j) as u32);
                         }
                         &dropped
                     };
-                    mixture(mixed, 1, &values, wide, seen, &mut out[row..row + width]);
+                    mixture::<FMA>(mixed, 1, &values, wide, seen(i), &mut out[first + i * embedding..][..width]);
                 }
             }
         }
@@ -137,23 +136,23 @@ multiversion! {
                 let first = sequence * count * embedding + head * width;
                 rows(&q[first..], embedding, count, width, &mut queries, wide);
                 rows(&grad[first..], embedding, count, width, &mut grads, wide);
+                products::<FMA>(&grads, wide, &values, (width, padded), |i| shape.keys(sequence, i), &mut scores);
                 for i in 0..count {
                     let (at, seen) = (shape.at(sequence, head, i), shape.keys(sequence, i));
                     let (ds, pd) = (&mut scores[i * padded..][..padded], &mut dropped[i * padded..][..padded]);
-                    products(&grads[i * wide..][..width], &values, padded, seen, ds);
                     score_gradient(shape.dropout, at, &weights[at..at + padded], seen, scale, ds, pd);
-                    mixture(ds, 1, &keys, wide, seen, &mut grad_q[first + i * embedding..][..width]);
+                    mixture::<FMA>(ds, 1, &keys, wide, seen, &mut grad_q[first + i * embedding..][..width]);
                 }
                 for key in 0..tokens {
                     let at = (sequence * tokens + key) * 2 * embedding + head * width;
                     // Queries ascend: those from the first that sees this key on.
                     let unseen = if key < shape.valid[sequence] { shape.queries.partition_point(|&t| t < key) } else { count };
                     let (from, left) = (unseen * wide, count - unseen);
-                    let by_query = |m: &[f32], rows: &[f32], out: &mut [f32]| {
-                        mixture(m.get(unseen * padded + key..).unwrap_or(&[]), padded, &rows[from..], wide, left, out);
-                    };
-                    by_query(&scores, &queries, &mut grad_kv[at..at + width]);
-                    by_query(&dropped, &grads, &mut grad_kv[at + embedding..][..width]);
+                    let to = (unseen * padded + key).min(scores.len());
+                    // No closure: it would not be compiled for the instruction set of this function.
+                    let (queries, grads) = (&queries[from..], &grads[from..]);
+                    mixture::<FMA>(&scores[to..], padded, queries, wide, left, &mut grad_kv[at..at + width]);
+                    mixture::<FMA>(&dropped[to..], padded, grads, wide, left, &mut grad_kv[at + embedding..][..width]);
                 }
             }
         }
@@ -164,7 +163,15 @@ multiversion! {
 #[inline(always)]
 fn rows(from: &[f32], stride: usize, count: usize, width: usize, out: &mut [f32], padded: usize) {
     for (row, out) in out.chunks_exact_mut(padded).take(count).enumerate() {
-        out[..width].copy_from_slice(&from[row * stride..][..width]);
+        let from = &from[row * stride..][..width];
+        let whole = width - width % LANES;
+        for at in (0..whole).step_by(LANES) {
+            // One register: a copy of a length known only now would be a call.
+            out[at..at + LANES].copy_from_slice(&register(from, at));
+        }
+        for at in whole..width {
+            out[at] = from[at];
+        }
     }
 }
 
@@ -186,24 +193,50 @@ fn register(values: &[f32], at: usize) -> [f32; LANES] {
     out
 }
 
-/// `out[key] = sum_d x[d] columns[d][key]` for the registers that hold the first `keys` keys.
+/// `out[row][key] = sum_d rows[row][d] columns[d][key]` for rows of `wide` floats, of which `width` count, and the registers that hold
+/// the first `keys(row)` of `padded` keys; `keys` ascends.
 #[inline(always)]
-fn products(x: &[f32], columns: &[f32], padded: usize, keys: usize, out: &mut [f32]) {
-    for from in (0..keys).step_by(LANES) {
-        let mut sum = [0f32; LANES];
-        for (d, &x) in x.iter().enumerate() {
-            let column = register(columns, d * padded + from);
-            for lane in 0..LANES {
-                sum[lane] += x * column[lane];
+fn products<const FMA: bool>(
+    rows: &[f32],
+    wide: usize,
+    columns: &[f32],
+    (width, padded): (usize, usize),
+    keys: impl Fn(usize) -> usize,
+    out: &mut [f32],
+) {
+    let count = out.len() / padded;
+    for first in (0..count).step_by(CHAINS) {
+        let last = (first + CHAINS).min(count) - 1;
+        // Past the end the last row is computed again.
+        let row: [usize; CHAINS] = std::array::from_fn(|c| (first + c).min(last));
+        for from in (0..keys(last)).step_by(LANES) {
+            let mut sums = [[0f32; LANES]; CHAINS];
+            for d in 0..width {
+                let column = register(columns, d * padded + from);
+                for c in 0..CHAINS {
+                    let x = rows[row[c] * wide + d];
+                    for lane in 0..LANES {
+                        sums[c][lane] = multiply_add::<FMA>(x, column[lane], sums[c][lane]);
+                    }
+                }
+            }
+            for c in 0..CHAINS {
+                out[row[c] * padded + from..][..LANES].copy_from_slice(&sums[c]);
             }
         }
-        out[from..from + LANES].copy_from_slice(&sum);
     }
 }
 
 /// `out = sum_n weights[n * step] rows[n]` over `count` rows of `padded` floats.
 #[inline(always)]
-fn mixture(weights: &[f32], step: usize, rows: &[f32], padded: usize, count: usize, out: &mut [f32]) {
+fn mixture<const FMA: bool>(
+    weights: &[f32],
+    step: usize,
+    rows: &[f32],
+    padded: usize,
+    count: usize,
+    out: &mut [f32],
+) {
     for (chunk, out) in out.chunks_mut(LANES).enumerate() {
         let mut sums = [[0f32; LANES]; CHAINS];
         let whole = count - count % CHAINS;
@@ -211,7 +244,7 @@ fn mixture(weights: &[f32], step: usize, rows: &[f32], padded: usize, count: usi
             for (c, sum) in sums.iter_mut().enumerate() {
                 let (weight, row) = (weights[(n + c) * step], register(rows, (n + c) * padded + chunk * LANES));
                 for lane in 0..LANES {
-                    sum[lane] += weight * row[lane];
+                    sum[lane] = multiply_add::<FMA>(weight, row[lane], sum[lane]);
                 }
             }
         }
@@ -219,42 +252,46 @@ fn mixture(weights: &[f32], step: usize, rows: &[f32], padded: usize, count: usi
         for n in whole..count {
             let (weight, row) = (weights[n * step], register(rows, n * padded + chunk * LANES));
             for lane in 0..LANES {
-                total[lane] += weight * row[lane];
+                total[lane] = multiply_add::<FMA>(weight, row[lane], total[lane]);
             }
         }
         for lane in 0..LANES {
             total[lane] = (total[lane] + b[lane]) + (c[lane] + d[lane]);
         }
-        out.copy_from_slice(&total[..out.len()]);
+        match <&mut [f32; LANES]>::try_from(&mut *out) {
+            Ok(out) => *out = total,
+            Err(_) => out.copy_from_slice(&total[..out.len()]),
+        }
     }
 }
 
-/// Softmax over the first `keys` entries; the rest becomes 0.
+/// Softmax of `scale` times the first `keys` entries; the rest becomes 0.
 #[inline(always)]
-fn softmax(scores: &mut [f32], keys: usize) {
+fn softmax(scores: &mut [f32], keys: usize, scale: f32) {
     let filled = keys.next_multiple_of(LANES);
     scores[filled..].fill(0.0);
     scores[keys..filled].fill(f32::NEG_INFINITY);
+    let scores = &mut scores[..filled];
     let mut most = [f32::NEG_INFINITY; LANES];
-    for chunk in scores[..filled].chunks_exact(LANES) {
+    for chunk in scores.chunks_exact(LANES) {
         for lane in 0..LANES {
             most[lane] = if chunk[lane] > most[lane] { chunk[lane] } else { most[lane] };
         }
     }
     let most = most.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    for score in &mut scores[..filled] {
-        *score = exp(*score - most);
+    for score in scores.iter_mut() {
+        *score = exp(scale * (*score - most));
     }
     // The exponential is clamped from below; a key out of sight weighs exactly nothing.
-    scores[keys..filled].fill(0.0);
+    scores[keys..].fill(0.0);
     let mut sum = [0f32; LANES];
-    for chunk in scores[..filled].chunks_exact(LANES) {
+    for chunk in scores.chunks_exact(LANES) {
         for lane in 0..LANES {
             sum[lane] += chunk[lane];
         }
     }
-    let scale = 1.0 / sum.iter().sum::<f32>();
-    scores[..filled].iter_mut().for_each(|p| *p *= scale);
+    let share = 1.0 / sum.iter().sum::<f32>();
+    scores.iter_mut().for_each(|p| *p *= share);
 }
 
 /// `ds`, the gradient of the weights after dropout, becomes that of the products `q k^T`; `pd` gets the weights after dropout.

@@ -7,19 +7,20 @@
 use drcorl_actor::math::{exp, normal_cdf};
 use tch::{Device, Kind, Tensor};
 
-/// Compiles `$body` for AVX-512, AVX2+FMA and the baseline, and picks at run time.
+/// Compiles `$body` for AVX-512, AVX2+FMA and the baseline, and picks at run time. In it, `FMA` says whether the processor fuses
+/// multiplication and addition; see [`multiply_add`].
 macro_rules! multiversion {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $body:block) => {
         $(#[$doc])*
         fn $name($($arg: $ty),*) {
             #[inline(always)]
-            fn generic($($arg: $ty),*) $body
+            fn generic<const FMA: bool>($($arg: $ty),*) $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
-                fn avx512($($arg: $ty),*) { generic($($arg),*) }
+                fn avx512($($arg: $ty),*) { generic::<true>($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $ty),*) { generic($($arg),*) }
+                fn avx2($($arg: $ty),*) { generic::<true>($($arg),*) }
                 if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512dq") {
                     // SAFETY: the features named by the attribute were detected above.
                     return unsafe { avx512($($arg),*) };
@@ -29,11 +30,38 @@ macro_rules! multiversion {
                     return unsafe { avx2($($arg),*) };
                 }
             }
-            generic($($arg),*)
+            generic::<false>($($arg),*)
         }
     };
 }
 pub(super) use multiversion;
+
+/// `a * b + c`, fused where that is an instruction and not a call.
+#[inline(always)]
+pub(super) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA {
+        a.mul_add(b, c)
+    } else {
+        a * b + c
+    }
+}
+
+/// Floats of the widest vector register. Sums keep so many partial ones: a fixed order that vectorises.
+pub(super) const LANES: usize = 16;
+
+/// Adds `term(i)` for `i` below `count` in [`LANES`] partial sums.
+#[inline(always)]
+fn sum_of(count: usize, term: impl Fn(usize) -> f32) -> f32 {
+    let mut partial = [0f32; LANES];
+    let whole = count - count % LANES;
+    for from in (0..whole).step_by(LANES) {
+        for (lane, sum) in partial.iter_mut().enumerate() {
+            *sum += term(from + lane);
+        }
+    }
+    let rest: f32 = (whole..count).map(term).sum();
+    partial.iter().sum::<f32>() + rest
+}
 
 pub(super) fn host(tensor: &Tensor) -> bool {
     tensor.device() == Device::Cpu
@@ -121,20 +149,15 @@ multiversion! {
         let width = weight.len();
         let rows = input.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(mean.iter_mut().zip(rstd));
         for ((x, y), (mean, rstd)) in rows {
-            // Sixteen partial sums: a fixed order, wide enough for one vector register.
-            let mut sum = [0f32; 16];
-            for j in 0..width {
-                sum[j % 16] += x[j];
+            // Slices of one length without a bound to check: the loops vectorise.
+            let (x, y) = (&x[..width], &mut y[..width]);
+            let centre = sum_of(width, |j| x[j]) / width as f32;
+            let variance = sum_of(width, |j| (x[j] - centre) * (x[j] - centre)) / width as f32;
+            let scale = 1.0 / (variance + eps).sqrt();
+            for ((y, &x), (&w, &b)) in y.iter_mut().zip(x).zip(weight.iter().zip(bias)) {
+                *y = (x - centre) * scale * w + b;
             }
-            *mean = sum.iter().sum::<f32>() / width as f32;
-            let mut square = [0f32; 16];
-            for j in 0..width {
-                square[j % 16] += (x[j] - *mean) * (x[j] - *mean);
-            }
-            *rstd = 1.0 / (square.iter().sum::<f32>() / width as f32 + eps).sqrt();
-            for j in 0..width {
-                y[j] = (x[j] - *mean) * *rstd * weight[j] + bias[j];
-            }
+            (*mean, *rstd) = (centre, scale);
         }
     }
 }
@@ -228,19 +251,19 @@ multiversion! {
         let width = weight.len();
         weight_grad.fill(0.0);
         bias_grad.fill(0.0);
+        let (weight_grad, bias_grad) = (&mut weight_grad[..width], &mut bias_grad[..width]);
         for ((x, g), (&mean, &rstd)) in input.chunks_exact(width).zip(grad.chunks_exact_mut(width)).zip(mean.iter().zip(rstd)) {
-            // Sixteen partial sums: a fixed order, wide enough for one vector register.
-            let (mut sum, mut dot) = ([0f32; 16], [0f32; 16]);
-            for j in 0..width {
-                let (scaled, normal) = (g[j] * weight[j], (x[j] - mean) * rstd);
-                weight_grad[j] += g[j] * normal;
-                bias_grad[j] += g[j];
-                sum[j % 16] += scaled;
-                dot[j % 16] += scaled * normal;
+            // Slices of one length without a bound to check: the loops vectorise.
+            let (x, g) = (&x[..width], &mut g[..width]);
+            let parameters = weight_grad.iter_mut().zip(bias_grad.iter_mut());
+            for ((&x, &g), (weight_grad, bias_grad)) in x.iter().zip(g.iter()).zip(parameters) {
+                *weight_grad += g * ((x - mean) * rstd);
+                *bias_grad += g;
             }
-            let (sum, dot) = (sum.iter().sum::<f32>() / width as f32, dot.iter().sum::<f32>() / width as f32);
-            for j in 0..width {
-                g[j] = rstd * (g[j] * weight[j] - sum - (x[j] - mean) * rstd * dot);
+            let sum = sum_of(width, |j| g[j] * weight[j]) / width as f32;
+            let dot = sum_of(width, |j| g[j] * weight[j] * ((x[j] - mean) * rstd)) / width as f32;
+            for ((g, &x), &w) in g.iter_mut().zip(x).zip(weight) {
+                *g = rstd * (*g * w - sum - (x - mean) * rstd * dot);
             }
         }
     }

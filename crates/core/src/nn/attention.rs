@@ -5,7 +5,7 @@
 //! and a head of 16 is one AVX-512 register. On any other device the same formulas are tensor operations.
 
 use super::dropout::Dropout;
-use super::kernels::{elements, elements_mut, host, multiply_add, multiversion, LANES};
+use super::kernels::{across, elements, elements_mut, host, multiply_add, multiversion, LANES};
 use drcorl_actor::math::exp;
 use tch::{Kind, Tensor};
 
@@ -268,29 +268,26 @@ fn mixture<const FMA: bool>(
 /// Softmax of `scale` times the first `keys` entries; the rest becomes 0.
 #[inline(always)]
 fn softmax(scores: &mut [f32], keys: usize, scale: f32) {
-    let filled = keys.next_multiple_of(LANES);
-    scores[filled..].fill(0.0);
-    scores[keys..filled].fill(f32::NEG_INFINITY);
-    let scores = &mut scores[..filled];
+    let (scores, rest) = scores.split_at_mut(keys.next_multiple_of(LANES));
+    rest.fill(0.0);
+    // Keys out of sight are masked in registers: a store of part of one would hold up the next load.
     let mut most = [f32::NEG_INFINITY; LANES];
-    for chunk in scores.chunks_exact(LANES) {
+    for (from, chunk) in (0..).step_by(LANES).zip(scores.chunks_exact(LANES)) {
         for lane in 0..LANES {
-            most[lane] = if chunk[lane] > most[lane] { chunk[lane] } else { most[lane] };
+            let score = if from + lane < keys { chunk[lane] } else { f32::NEG_INFINITY };
+            most[lane] = if score > most[lane] { score } else { most[lane] };
         }
     }
-    let most = most.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    for score in scores.iter_mut() {
-        *score = exp(scale * (*score - most));
-    }
-    // The exponential is clamped from below; a key out of sight weighs exactly nothing.
-    scores[keys..].fill(0.0);
+    let most = across(most, |a, b| if a > b { a } else { b });
     let mut sum = [0f32; LANES];
-    for chunk in scores.chunks_exact(LANES) {
+    for (from, chunk) in (0..).step_by(LANES).zip(scores.chunks_exact_mut(LANES)) {
         for lane in 0..LANES {
+            let weight = exp(scale * (chunk[lane] - most));
+            chunk[lane] = if from + lane < keys { weight } else { 0.0 };
             sum[lane] += chunk[lane];
         }
     }
-    let share = 1.0 / sum.iter().sum::<f32>();
+    let share = 1.0 / across(sum, |a, b| a + b);
     scores.iter_mut().for_each(|p| *p *= share);
 }
 
@@ -313,7 +310,7 @@ fn score_gradient(dropout: Dropout, at: usize, p: &[f32], keys: usize, scale: f3
             dot[lane] += p[lane] * ds[lane];
         }
     }
-    let dot = dot.iter().sum::<f32>();
+    let dot = across(dot, |a, b| a + b);
     for (ds, &p) in ds.iter_mut().zip(p) {
         *ds = p * (*ds - dot) * scale;
     }

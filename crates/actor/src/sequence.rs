@@ -2,7 +2,7 @@
 //! (decision transformers).
 //!
 //! Every step is four tokens: return to go R, cost to go C, state s, action a. The action is read off the newest state token. R and C begin at
-//! the settings `target_return` and `target_cost` and lose each reward and cost as it comes.
+//! the settings `target_return` and `cost_limit` and lose each reward and cost as it comes.
 
 mod network;
 mod play;
@@ -68,7 +68,8 @@ fn part(
     let (weight, bias) = (fields.tensor(weight_name, 2)?, fields.tensor(bias_name, 1)?);
     let rows = bias.values.len();
     if weight.shape != [rows, inputs] || rows == 0 || rows < parts.end * outputs || rows % outputs != 0 {
-        let text = format!("has shape {:?}, expected [{}, {inputs}] and as many biases", weight.shape, parts.end * outputs);
+        let text =
+            format!("has shape {:?}, expected [{}, {inputs}] and as many biases", weight.shape, parts.end * outputs);
         return Err(Error::shape(weight_name, &text));
     }
     let (from, to) = (parts.start * outputs, parts.end * outputs);
@@ -125,7 +126,7 @@ pub(crate) fn read(fields: &Fields, frame: &Frame, kernel: Kernel) -> Result<Arc
         let outputs = if i + 1 == layers { frame.act_dim() } else { head_input };
         layer(fields, &format!("head.{i}"), head_input, Some(outputs))
     });
-    for setting in ["target_return", "target_cost"] {
+    for setting in ["target_return", "cost_limit"] {
         fields.number(&format!("setting.{setting}"))?;
     }
     Ok(Arc::new(Sequence {
@@ -158,7 +159,7 @@ pub(crate) fn read(fields: &Fields, frame: &Frame, kernel: Kernel) -> Result<Arc
 impl Kind for Sequence {
     fn play(self: Arc<Self>, settings: &BTreeMap<String, f64>) -> Box<dyn Play> {
         let target = |name: &str| settings.get(name).copied().unwrap_or_default();
-        let targets = (target("target_return") * self.reward_scale, target("target_cost") * self.cost_scale);
+        let targets = (target("target_return") * self.reward_scale, target("cost_limit") * self.cost_scale);
         Box::new(play::SequencePlay::new(self, (targets.0 as f32, targets.1 as f32)))
     }
 }

@@ -229,14 +229,7 @@ fn products<const FMA: bool>(
 
 /// `out = sum_n weights[n * step] rows[n]` over `count` rows of `padded` floats.
 #[inline(always)]
-fn mixture<const FMA: bool>(
-    weights: &[f32],
-    step: usize,
-    rows: &[f32],
-    padded: usize,
-    count: usize,
-    out: &mut [f32],
-) {
+fn mixture<const FMA: bool>(weights: &[f32], step: usize, rows: &[f32], padded: usize, count: usize, out: &mut [f32]) {
     for (chunk, out) in out.chunks_mut(LANES).enumerate() {
         let mut sums = [[0f32; LANES]; CHAINS];
         let whole = count - count % CHAINS;
@@ -433,7 +426,8 @@ mod tests {
         // Both backward passes against autograd through the tensor operations.
         let (q, kv) = (q.set_requires_grad(true), kv.set_requires_grad(true));
         let views = shape.views(&q, &kv);
-        let scores = (views.q.matmul(&views.k.transpose(2, 3)) * views.scale).masked_fill(&views.hidden, f64::NEG_INFINITY);
+        let scores =
+            (views.q.matmul(&views.k.transpose(2, 3)) * views.scale).masked_fill(&views.hidden, f64::NEG_INFINITY);
         let factors = shape.table(&other).1;
         let out = (scores.softmax(-1, Kind::Float) * factors).matmul(&views.v).transpose(1, 2).reshape(grad.size());
         let auto = Tensor::run_backward(&[(out * &grad).sum(Kind::Float)], &[&q, &kv], false, false);

@@ -176,7 +176,15 @@ multiversion! {
 }
 
 /// `out = (input - mean) rstd weight + bias` over the last dimension of `input [B,h]`; `mean`, `rstd [B,1]` are overwritten.
-pub fn layer_norm(input: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, out: &Tensor, mean: &Tensor, rstd: &Tensor) {
+pub fn layer_norm(
+    input: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+    out: &Tensor,
+    mean: &Tensor,
+    rstd: &Tensor,
+) {
     if host(input) {
         layer_norm_cpu(
             elements(input),

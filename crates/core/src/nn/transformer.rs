@@ -217,8 +217,8 @@ impl Transformer {
             .map(|i| {
                 let name = |part: &str| format!("blocks.{i}.{part}");
                 let norm1 = Norm::new(builder, &name("norm1"), e);
-                let weight = builder
-                    .add(&name("attention.in_proj_weight"), &[3 * e, e], || (2.0 * rng.unit() - 1.0) * xavier);
+                let weight =
+                    builder.add(&name("attention.in_proj_weight"), &[3 * e, e], || (2.0 * rng.unit() - 1.0) * xavier);
                 let bias = builder.add(&name("attention.in_proj_bias"), &[3 * e], || 0.0);
                 let mut dense = |builder: &mut ArenaBuilder, part: &str, out, input| {
                     Dense::new(builder, &name(part), out, input, || INITIAL_STD * rng.normal_unit())
@@ -375,7 +375,15 @@ impl Transformer {
         let every: Vec<usize> = (0..pass.tokens).collect();
         let shape = self.attention(pass, &every, asking.is_some(), cache.dropouts[0]);
         let grad_key_value = buffers.take(cache.key_value.size()[0], 2 * e, device);
-        attention::backward(&shape, &cache.query, &cache.key_value, &cache.weights, &mixed, &grad_query, &grad_key_value);
+        attention::backward(
+            &shape,
+            &cache.query,
+            &cache.key_value,
+            &cache.weights,
+            &mixed,
+            &grad_query,
+            &grad_key_value,
+        );
 
         let (queries, keys_values) =
             (Part::of(arena, &block.projection, 0, e), Part::of(arena, &block.projection, e, 2 * e));

@@ -9,6 +9,7 @@ use crate::algos::cdt::Learner;
 use crate::error::{Error, Result};
 use crate::policy::{FrozenPolicy, Turn};
 use crate::rng::Rng;
+use std::sync::atomic::AtomicBool;
 use tch::{Device, Kind, Tensor};
 
 struct Cdt {
@@ -22,9 +23,9 @@ fn options(fixture: &Fixture, init: &Tensors) -> Result<CdtConfig> {
     let number = |key: &str| fixture.hyper(&[key]);
     let embedding = number("embedding")? as i64;
     let stochastic = init.iter().any(|(name, _)| name.starts_with("action_head") && name.contains("log_std"));
-    let layers = init.iter().filter(|(name, _)| {
-        name.starts_with("action_head") && name.ends_with(".weight") && !name.contains("log_std")
-    });
+    let layers = init
+        .iter()
+        .filter(|(name, _)| name.starts_with("action_head") && name.ends_with(".weight") && !name.contains("log_std"));
     let layers: Vec<_> = layers.map(|(_, weight)| weight.size()[1]).collect();
     let wide = layers.contains(&(2 * embedding));
     Ok(CdtConfig {
@@ -61,7 +62,7 @@ pub fn bind(fixture: &Fixture, _variant: &str, init: &Tensors, device: Device) -
     let mut learner = Learner::new(&config, states, actions, length, device, &mut rng);
     for (name, value) in init.iter() {
         match name {
-            "log_temperature" => learner.temperature().log = value.double_value(&[]),
+            "log_temperature" => learner.set_log_temperature(value.double_value(&[])),
             _ => learner.arena_mut().set(name, value)?,
         }
     }
@@ -156,7 +157,7 @@ impl Binding for Cdt {
     fn step(&mut self, _step: usize, batch: &Tensors, _draws: &[Tensor]) -> Result<Record> {
         let batch = sequences(batch)?;
         let mut record = self.activations(&batch);
-        let step = self.learner.step(&batch, &mut self.rng);
+        let step = self.learner.step(&batch, &mut self.rng, &AtomicBool::new(false))?;
         let losses = step.losses;
         let mut add = |name: &str, value: f64| record.push((name.into(), Tensor::from(value)));
         add("aux/grad_norm_before_clip", step.gradient_norm);
@@ -181,11 +182,11 @@ impl Binding for Cdt {
     fn parameters(&self) -> Record {
         let arena = self.learner.arena();
         let values = arena.names().filter_map(|name| Some((name.to_string(), arena.named(name)?.0.copy())));
-        let temperature = ("log_temperature".to_string(), Tensor::from(self.learner.temperature_log()));
+        let temperature = ("log_temperature".to_string(), Tensor::from(self.learner.log_temperature()));
         values.chain([temperature]).collect()
     }
 
-    fn evaluate(&mut self, inputs: &Tensors) -> Result<Record> {
+    fn evaluate(&mut self, inputs: &Tensors, _draws: &[Tensor]) -> Result<Record> {
         let batch = sequences(inputs)?;
         let (outputs, _) = self.learner.evaluate(&batch);
         let sum = |name: &str| -> Result<Tensor> { Ok(inputs.get(name)?.sum(Kind::Double)) };

@@ -199,3 +199,88 @@ pub fn augment(points: &[Point], config: &CdtConfig, rng: &mut Rng) -> Result<Ve
     let relabelled = emitted.into_iter().zip(targets).map(|(i, target)| Relabelled { episode: kept[i], target });
     Ok(relabelled.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(list: &[(f64, f64)]) -> Vec<Point> {
+        list.iter().map(|&(cost, ret)| Point { cost, ret }).collect()
+    }
+
+    /// Four by four cells over [0,4] x [0,4]: by hand.
+    #[test]
+    fn a_full_bin_is_thinned_and_a_sparse_one_dropped() {
+        let grid = Grid { cost_bins: 4, return_bins: 4, most: 3, fewest: 1 };
+        let mut list = vec![(0.0, 0.0), (4.0, 4.0), (4.0, 4.0), (2.5, 0.5), (0.5, 0.9)];
+        list.extend([(1.0, 1.0), (1.2, 1.2), (1.4, 1.4), (1.9, 1.9)]);
+        let asked = std::cell::RefCell::new(Vec::new());
+        let kept = grid_filter(&points(&list), grid, |members, most| {
+            asked.borrow_mut().push(members.to_vec());
+            members[members.len() - most..].to_vec()
+        });
+        // (0,0) and (0.5,0.9) share a cell, the upper corner has one of its own, (2.5,0.5) is alone, the last four are too many.
+        assert_eq!(kept, [0, 4, 1, 2, 6, 7, 8]);
+        assert_eq!(*asked.borrow(), [vec![5, 6, 7, 8]]);
+        let equal = points(&[(2.0, 1.0), (2.0, 5.0), (2.0, 9.0)]);
+        assert!(grid_filter(&equal, Grid { fewest: 0, ..grid }, |members, _| members.to_vec()).len() == 3);
+    }
+
+    #[test]
+    fn targets_lie_between_the_curve_and_the_best() {
+        let logged = points(&[(2.0, 1.0), (10.0, 9.0)]);
+        let found = targets(&logged, &[0.0, 0.5, 1.0], |cost| cost + 1.0, |_| 21.0);
+        assert_eq!(found, points(&[(2.0, 3.0), (6.0, 14.0), (10.0, 21.0)]));
+        assert_eq!(targets(&logged, &[0.25], |_| 0.0, |_| 4.0), points(&[(2.0, 1.0)]));
+    }
+
+    #[test]
+    fn the_nearest_episode_costs_no_more_than_the_target() {
+        let logged = points(&[(0.0, 0.0), (5.0, 100.0), (6.0, 140.0)]);
+        let wanted = points(&[(5.5, 150.0), (0.0, 140.0), (9.0, 60.0)]);
+        assert_eq!(nearest(&logged, &wanted, Plane::new(AugmentDistance::Raw, &logged)), [1, 0, 1]);
+        // In units of the ranges, 6 and 140, a cost of 4 is further than a return of 60.
+        let far = points(&[(9.0, 60.0), (2.0, 100.0)]);
+        let logged = points(&[(0.0, 0.0), (2.0, 40.0), (6.0, 140.0)]);
+        assert_eq!(nearest(&logged, &far, Plane::new(AugmentDistance::Raw, &logged)), [1, 1]);
+        assert_eq!(nearest(&logged, &far, Plane::new(AugmentDistance::Scaled, &logged)), [2, 1]);
+    }
+
+    fn rule(pairing: AugmentPairing) -> Replacement {
+        Replacement { pairing, plane: Plane { cost: 1.0, ret: 1.0 }, max_decrease: 5.0, beta: 1.0 }
+    }
+
+    /// Published, the second target of an episode moves all targets after it by one place, and each of those gets its neighbour's.
+    #[test]
+    fn an_episode_keeps_the_target_it_was_found_for() {
+        let logged = points(&[(1.0, 10.0), (2.0, 90.0), (8.0, 60.0)]);
+        let wanted = points(&[(1.0, 12.0), (2.0, 95.0), (3.0, 11.0), (8.0, 70.0)]);
+        let chosen = nearest(&logged, &wanted, Plane::new(AugmentDistance::Raw, &logged));
+        assert_eq!(chosen, [0, 1, 0, 2]);
+        assert_eq!(emit(&logged, &chosen, rule(AugmentPairing::Positional), || 0.0), chosen);
+        // The episode of return 90 is told 11, and one of return 10 is told 95.
+        assert_eq!(emit(&logged, &chosen, rule(AugmentPairing::Regrouped), || 0.0), [0, 0, 1, 2]);
+    }
+
+    /// Candidates and their weights by hand: the episode itself 1, one at distance 3 a quarter; one too poor and one too costly are out.
+    #[test]
+    fn replacements_are_drawn_in_inverse_proportion_to_the_distance() {
+        let logged = points(&[(5.0, 50.0), (5.0, 47.0), (5.0, 40.0), (6.0, 50.0)]);
+        let draw = |unit: f64| emit(&logged, &[0, 0], rule(AugmentPairing::Positional), || unit)[1];
+        assert_eq!((draw(0.0), draw(0.79), draw(0.81), draw(0.999)), (0, 0, 1, 1));
+    }
+
+    #[test]
+    fn relabelled_episodes_get_more_than_they_cost_and_better_than_the_front() {
+        let logged: Vec<Point> =
+            (0..400).map(|i| f64::from(i)).map(|i| Point { cost: i % 20.0, ret: (i * 7.0) % 100.0 }).collect();
+        let config = CdtConfig { augment_degree: 1, ..CdtConfig::default() };
+        let relabelled = augment(&logged, &config, &mut Rng::new(1, 0)).unwrap();
+        assert!(!relabelled.is_empty());
+        for Relabelled { episode, target } in relabelled {
+            assert!(logged[episode].cost <= target.cost && target.ret.is_finite());
+        }
+        let none = CdtConfig { augment_fraction: 0.0, ..config };
+        assert!(augment(&logged, &none, &mut Rng::new(1, 0)).unwrap().is_empty());
+    }
+}

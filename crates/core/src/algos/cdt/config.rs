@@ -1,7 +1,8 @@
 //! Parameters of CDT; where the published implementation and its repair differ, the choice is a named value of an enum.
 
+use crate::algos::shared::{check_counts, check_not_negative, check_positive};
 use crate::error::Result;
-use crate::run::{require, RunConfig};
+use crate::run::require;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +107,7 @@ pub enum SampleCostOffset {
 #[serde(rename_all = "snake_case")]
 pub enum AugmentPairing {
     /// Episodes grouped by their first occurrence against targets in the order of their costs: after the first repeat that is not adjacent an
-    /// episode can get another's target, even one below its true cost.
+    /// episode gets another's target. Its cost is not below the true one (targets ascend), but its return can be any.
     Regrouped,
     /// The target it was found for.
     Positional,
@@ -176,7 +177,6 @@ pub struct CdtConfig {
     /// First value of the entropy's weight.
     pub temperature: f64,
     /// Learning rate of the entropy's weight.
-    #[schemars(range(min = 0.0))]
     pub temperature_lr: f64,
     /// The scale of likelihood and entropy.
     pub entropy_scale: EntropyScale,
@@ -212,10 +212,9 @@ pub struct CdtConfig {
     pub augment_pairing: AugmentPairing,
     /// The plane in which the nearest episode is looked for.
     pub augment_distance: AugmentDistance,
-    /// Return the policy is asked for; null takes the best logged return within the target cost.
+    /// Return the policy is asked for; null takes the best logged return within the cost limit. The cost it is asked for is the limit. An
+    /// evaluation can ask for others.
     pub target_return: Option<f64>,
-    /// Cost the policy is asked for; null takes the cost limit.
-    pub target_cost: Option<f64>,
 }
 
 impl Default for CdtConfig {
@@ -254,11 +253,10 @@ impl Default for CdtConfig {
             augment_min_return: 1.0,
             augment_max_return: None,
             augment_max_decrease: None,
-            augment_beta: 1.0,
+            augment_beta: 0.01,
             augment_pairing: AugmentPairing::Positional,
             augment_distance: AugmentDistance::Scaled,
             target_return: None,
-            target_cost: None,
         }
     }
 }
@@ -274,6 +272,7 @@ impl CdtConfig {
             sample_cost_offset: SampleCostOffset::Seventy,
             augment_max_return: Some(600.0),
             augment_max_decrease: Some(100.0),
+            augment_beta: 1.0,
             augment_pairing: AugmentPairing::Regrouped,
             augment_distance: AugmentDistance::Raw,
             ..CdtConfig::default()
@@ -296,20 +295,18 @@ impl CdtConfig {
     }
 
     /// Refuses what the types allow and no run can use.
-    pub fn check(&self, _run: &RunConfig) -> Result<()> {
-        let positive = |key: &str, value: f64| {
-            require(value.is_finite() && value > 0.0, key, value, "give a positive number")
-        };
+    pub fn check(&self) -> Result<()> {
         let finite = |key: &str, value: Option<f64>| {
             require(value.is_none_or(f64::is_finite), key, value.unwrap_or_default(), "give a finite number")
         };
-        let at_least = |key: &str, value: usize| require(value >= 1, key, value, "give at least 1");
-        at_least("heads", self.heads)?;
-        at_least("blocks", self.blocks)?;
-        at_least("context_length", self.context_length)?;
-        at_least("action_layers", self.action_layers)?;
-        at_least("batch_size", self.batch_size)?;
-        at_least("update_steps", self.update_steps as usize)?;
+        check_counts(&[
+            ("heads", self.heads as u64),
+            ("blocks", self.blocks as u64),
+            ("context_length", self.context_length as u64),
+            ("action_layers", self.action_layers as u64),
+            ("batch_size", self.batch_size as u64),
+            ("update_steps", self.update_steps),
+        ])?;
         require(
             self.embedding_hidden >= 1 && self.embedding_hidden % self.heads as i64 == 0,
             "embedding_hidden",
@@ -317,35 +314,25 @@ impl CdtConfig {
             &format!("give a positive multiple of heads ({})", self.heads),
         )?;
         require((0.0..=0.9).contains(&self.dropout), "dropout", self.dropout, "give a number from 0 to 0.9")?;
-        for (key, value) in [
+        check_positive(&[
             ("actor_lr", self.actor_lr),
             ("clip_norm", self.clip_norm),
             ("temperature", self.temperature),
+            ("temperature_lr", self.temperature_lr),
             ("reward_scale", self.reward_scale),
             ("cost_scale", self.cost_scale),
             ("augment_beta", self.augment_beta),
-        ] {
-            positive(key, value)?;
-        }
-        for (key, value) in [
+        ])?;
+        check_not_negative(&[
             ("weight_decay", self.weight_decay),
             ("cost_weight", self.cost_weight),
             ("state_weight", self.state_weight),
-            ("temperature_lr", self.temperature_lr),
             ("augment_fraction", self.augment_fraction),
-        ] {
-            require(value.is_finite() && value >= 0.0, key, value, "give a number of at least 0")?;
-        }
+        ])?;
         require(self.augment_degree <= 8, "augment_degree", self.augment_degree, "give a degree of at most 8")?;
         finite("augment_min_return", Some(self.augment_min_return))?;
         finite("augment_max_return", self.augment_max_return)?;
         finite("augment_max_decrease", self.augment_max_decrease)?;
-        finite("target_return", self.target_return)?;
-        require(
-            self.target_cost.is_none_or(|cost| cost.is_finite() && cost >= 0.0),
-            "target_cost",
-            self.target_cost.unwrap_or_default(),
-            "give a number of at least 0",
-        )
+        finite("target_return", self.target_return)
     }
 }

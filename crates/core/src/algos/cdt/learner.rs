@@ -5,48 +5,16 @@ use super::loss::{losses, Counts, Losses};
 use super::model::{self, Cache, Model, Outputs};
 use super::sequences::Sequences;
 use crate::checkpoint::State;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::transformer::Buffers;
 use crate::nn::Arena;
-use crate::optim::{Adam, AdamConfig};
+use crate::optim::{Adam, AdamConfig, ScalarAdam};
 use crate::rng::Rng;
-use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind};
 
 /// Sequences a part holds: 2,560 tokens of the published size, whose activations are 60 MB.
 const PART: usize = 64;
-
-/// The entropy's weight, as the logarithm that Adam moves. In double precision, as published.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Temperature {
-    /// Logarithm of the weight.
-    pub log: f64,
-    first: f64,
-    second: f64,
-    steps: i32,
-}
-
-impl Temperature {
-    fn new(value: f64) -> Self {
-        Temperature { log: value.ln(), first: 0.0, second: 0.0, steps: 0 }
-    }
-
-    /// The weight.
-    pub fn value(&self) -> f64 {
-        self.log.exp()
-    }
-
-    /// One Adam step along `gradient` of the logarithm.
-    fn step(&mut self, gradient: f64, lr: f64) {
-        let AdamConfig { beta1, beta2, eps, .. } = AdamConfig::default();
-        self.steps += 1;
-        self.first = beta1 * self.first + (1.0 - beta1) * gradient;
-        self.second = beta2 * self.second + (1.0 - beta2) * gradient * gradient;
-        let first = self.first / (1.0 - beta1.powi(self.steps));
-        let second = self.second / (1.0 - beta2.powi(self.steps));
-        self.log -= lr * first / (second.sqrt() + eps);
-    }
-}
 
 /// Network, optimiser and temperature.
 pub struct Learner {
@@ -55,7 +23,8 @@ pub struct Learner {
     model: Model,
     arena: Arena,
     adam: Adam,
-    temperature: Temperature,
+    /// Logarithm of the entropy's weight; in double precision, as published.
+    log_temperature: ScalarAdam,
     steps: u64,
     buffers: Buffers,
 }
@@ -82,7 +51,7 @@ impl Learner {
             model,
             arena,
             adam,
-            temperature: Temperature::new(config.temperature),
+            log_temperature: ScalarAdam::new(config.temperature.ln()),
             steps: 0,
             buffers: Buffers::default(),
         }
@@ -98,14 +67,14 @@ impl Learner {
         &mut self.arena
     }
 
-    /// The entropy's weight.
-    pub fn temperature(&mut self) -> &mut Temperature {
-        &mut self.temperature
+    /// Logarithm of the entropy's weight.
+    pub fn log_temperature(&self) -> f64 {
+        self.log_temperature.value
     }
 
-    /// Logarithm of the entropy's weight.
-    pub fn temperature_log(&self) -> f64 {
-        self.temperature.log
+    /// Sets the logarithm of the entropy's weight.
+    pub fn set_log_temperature(&mut self, value: f64) {
+        self.log_temperature.value = value;
     }
 
     /// The learning rate of the next step.
@@ -119,26 +88,30 @@ impl Learner {
         self.model.forward(&self.arena, batch, None, true, &mut self.buffers)
     }
 
-    /// Losses of `batch`, and in the arena their gradient.
-    pub fn gradient(&mut self, batch: &Sequences, rng: &mut Rng) -> Losses {
+    /// Losses of `batch`, and in the arena their gradient; `Cancelled` between two parts.
+    pub fn gradient(&mut self, batch: &Sequences, rng: &mut Rng, cancel: &AtomicBool) -> Result<Losses> {
         let counts = Counts::new(&batch.lengths, self.model.context);
-        let temperature = self.temperature.value();
+        let temperature = self.log_temperature.value.exp();
         let _ = self.arena.gradients().shallow_clone().zero_();
         let mut total = Losses::default();
         for from in (0..batch.lengths.len()).step_by(PART) {
+            // The published batch takes seconds.
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
             let part = batch.part(from, PART.min(batch.lengths.len() - from));
             let (outputs, cache) = self.model.forward(&self.arena, &part, Some(rng), false, &mut self.buffers);
             let (share, gradients) = losses(&self.config, &outputs, &part, &counts, temperature);
             self.model.backward(&self.arena, &part, &gradients, cache, &mut self.buffers);
             total += share;
         }
-        total
+        Ok(total)
     }
 
-    /// One step on `batch`; `rng` decides what is dropped.
-    pub fn step(&mut self, batch: &Sequences, rng: &mut Rng) -> Step {
-        let temperature = self.temperature.value();
-        let losses = self.gradient(batch, rng);
+    /// One step on `batch`; `rng` decides what is dropped. A cancelled one has changed nothing but `rng`.
+    pub fn step(&mut self, batch: &Sequences, rng: &mut Rng, cancel: &AtomicBool) -> Result<Step> {
+        let temperature = self.log_temperature.value.exp();
+        let losses = self.gradient(batch, rng, cancel)?;
         let gradients = self.arena.gradients();
         let gradient_norm = gradients.square().sum(Kind::Double).sqrt().double_value(&[]);
         let scale = self.config.clip_norm / (gradient_norm + 1e-6);
@@ -153,8 +126,8 @@ impl Learner {
             ActionHead::Stochastic => temperature * (losses.entropy + self.actions as f64),
             ActionHead::Deterministic => 0.0,
         };
-        self.temperature.step(temperature_gradient, self.config.temperature_lr);
-        Step { losses, gradient_norm, temperature, temperature_gradient }
+        self.log_temperature.step(temperature_gradient, self.config.temperature_lr);
+        Ok(Step { losses, gradient_norm, temperature, temperature_gradient })
     }
 
     /// The loss that was descended.
@@ -167,7 +140,7 @@ impl Learner {
     pub fn persist(&mut self, state: &mut State) -> Result<()> {
         state.group("network", |state| self.arena.persist(state))?;
         state.group("adam", |state| self.adam.persist(state))?;
-        state.value("temperature", &mut self.temperature)?;
+        state.value("log_temperature", &mut self.log_temperature)?;
         state.value("steps", &mut self.steps)
     }
 }

@@ -13,8 +13,8 @@
 //!
 //! Deviations from the published code (OSRL), each a value of the configuration unless it says so; the preset `osrl` takes the published one:
 //! 1. `augment_pairing`: an augmented episode gets the target it was found for. Published, episodes and targets are paired in different orders, and
-//!    a relabelled cost can be *below* the true one.
-//! 2. The limit an evaluation is judged by is the target cost the policy was asked for (no option): see `evaluate`.
+//!    an episode can be relabelled with a return that has nothing to do with it.
+//! 2. An evaluation is judged by the limit the policy was asked to keep (no option); published, always by 10.
 //! 3. `sample_cost_offset`: episodes up to max(70, limit + 30) can be drawn, not only those below a cost of 70.
 //! 4. `entropy_scale`: likelihood and entropy are sums over action entries, like the target entropy -A.
 //! 5. `cost_class`: a step's class is whether it costs anything; fractions are no longer cut to 0.
@@ -22,7 +22,7 @@
 //! 7. `log_std_clamp`: the logarithm of sigma stays in [-5, 2].
 //! 8. `augment_distance`, `augment_max_return`, `augment_max_decrease`, `augment_beta`: distances in units of the data's range, and targets up to the
 //!    best logged return, so that no number of one task is a default for all.
-//! 9. Observations are standardised and actions taken in the box of the data, as by all algorithms here (no option).
+//! 9. `scaling`, a parameter of the run: observations are standardised and actions taken in the box of the data; published, both are raw.
 //! 10. The temperature is part of the checkpoint (no option). Published, it is lost on reload.
 //! 11. Acting keeps keys and values between steps (no option); the actions are those of the full window.
 //! 12. The published code's options that were off (`pf_sample`, `start_sampling`, `random_aug`, `pf_only`, `cost_reverse`) are left out.
@@ -39,6 +39,7 @@ pub mod sequences;
 pub use config::CdtConfig;
 pub use learner::Learner;
 
+use super::shared::presets;
 use crate::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use crate::checkpoint::State;
 use crate::error::{Error, Result};
@@ -59,7 +60,7 @@ pub struct Cdt {
 /// What the policy is asked for by default: the cost limit, and the best logged return among the episodes that cost no more (among the
 /// cheapest ones, where none does).
 fn targets(config: &CdtConfig, run: &RunConfig, episodes: &[Episode]) -> Targets {
-    let cost = config.target_cost.unwrap_or(run.cost_limit);
+    let cost = run.cost_limit;
     let cheapest = episodes.iter().map(|episode| episode.cost).fold(f64::INFINITY, f64::min);
     let within = episodes.iter().filter(|episode| episode.cost <= cost.max(cheapest));
     let best = within.map(|episode| episode.ret).fold(f64::NEG_INFINITY, f64::max);
@@ -77,16 +78,11 @@ impl Define for Cdt {
     }
 
     fn presets() -> Vec<Preset<CdtConfig>> {
-        let preset = |name, summary, config| Preset { name, summary, config, run: RunConfig::default() };
-        vec![
-            preset("quick", "Minutes on one core: a small network and batch.", CdtConfig::quick()),
-            preset("fixed", "The published sizes and budget, the faults repaired.", CdtConfig::default()),
-            preset("osrl", "The published behaviour, faults included.", CdtConfig::osrl()),
-        ]
+        presets(CdtConfig::default(), CdtConfig::osrl(), CdtConfig::quick())
     }
 
-    fn check(config: &CdtConfig, run: &RunConfig) -> Result<()> {
-        config.check(run)
+    fn check(config: &CdtConfig, _run: &RunConfig) -> Result<()> {
+        config.check()
     }
 
     fn build(config: CdtConfig, context: &mut Context<'_>) -> Result<Self> {
@@ -108,8 +104,10 @@ impl Algorithm for Cdt {
     }
 
     fn step(&mut self, _phase: usize, _step: u64, context: &mut Context<'_>) -> Result<Metrics> {
+        let before = context.rng.clone();
         let batch = self.sampler.sample(context.data, self.config.batch_size, context.rng);
-        let step = self.learner.step(&batch, context.rng);
+        // A cancelled step is made again, with the same draws.
+        let step = self.learner.step(&batch, context.rng, context.cancel).inspect_err(|_| *context.rng = before)?;
         let losses = step.losses;
         let mut metrics = vec![
             ("action_loss", losses.action),

@@ -64,7 +64,8 @@ impl FrozenCdt {
         file.set("reward_scale", config.reward_scale);
         file.set("cost_scale", config.cost_scale);
         file.set_setting("target_return", targets.ret);
-        file.set_setting("target_cost", targets.cost);
+        // The name every policy has for the limit it keeps to.
+        file.set_setting("cost_limit", targets.cost);
         Ok(FrozenCdt(file))
     }
 

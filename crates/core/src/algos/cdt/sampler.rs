@@ -82,12 +82,8 @@ impl Sampler {
         let episodes = usable(&data.episodes);
         let points: Vec<Point> = episodes.iter().map(|e| Point { cost: e.cost, ret: e.ret }).collect();
         let relabelled = augment(&points, config, rng)?;
-        let logged = episodes.iter().map(|e| Trajectory {
-            start: e.start,
-            length: e.len(),
-            return_shift: 0.0,
-            cost_shift: 0.0,
-        });
+        let logged =
+            episodes.iter().map(|e| Trajectory { start: e.start, length: e.len(), return_shift: 0.0, cost_shift: 0.0 });
         let moved = relabelled.iter().map(|&Relabelled { episode, target }| {
             let (e, own) = (episodes[episode], points[episode]);
             Trajectory {

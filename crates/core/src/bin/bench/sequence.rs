@@ -6,6 +6,7 @@ use drcorl_core::algos::cdt::sequences::Sequences;
 use drcorl_core::algos::cdt::{CdtConfig, Learner};
 use drcorl_core::nn::Arena;
 use drcorl_core::rng::Rng;
+use std::sync::atomic::AtomicBool;
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
 
@@ -92,7 +93,8 @@ impl PlainCdt {
         let time = self.time.index_select(0, &batch.time_steps.view([-1])).view([b, k, e]);
         let inputs = [batch.returns.unsqueeze(2), 50.0 - batch.costs_to_go.unsqueeze(2)];
         let inputs = inputs.iter().chain([&batch.states, &batch.actions]);
-        let embedded: Vec<Tensor> = self.embeddings.iter().zip(inputs).map(|(layer, x)| layer.forward(x) + &time).collect();
+        let embedded: Vec<Tensor> =
+            self.embeddings.iter().zip(inputs).map(|(layer, x)| layer.forward(x) + &time).collect();
         let tokens = Tensor::stack(&embedded, 2).view([b, 4 * k, e]);
         let mut x = drop(self.norm_in.forward(&tokens));
         for block in &self.blocks {
@@ -111,7 +113,8 @@ impl PlainCdt {
         let nll = mean((z.square() * 0.5 + &log_std + half_log_tau).sum_dim_intlist(2i64, false, Kind::Float));
         let entropy = mean((&log_std + (0.5 + half_log_tau)).sum_dim_intlist(2i64, false, Kind::Float));
         let class = batch.costs.gt(0.0).to_kind(Kind::Int64).unsqueeze(2);
-        let cost = -mean(self.cost.forward(&action).log_softmax(2, Kind::Float).gather(2, &class, false).squeeze_dim(2));
+        let cost =
+            -mean(self.cost.forward(&action).log_softmax(2, Kind::Float).gather(2, &class, false).squeeze_dim(2));
         let loss = nll - &entropy * temperature + cost * self.config.cost_weight;
         (loss, entropy.double_value(&[]))
     }
@@ -132,7 +135,8 @@ pub fn step(config: CdtConfig, rows: i64, device: Device) -> Step {
         .build(&store, config.actor_lr)
         .expect("a variable store with variables");
     let (k, e) = (config.context_length as i64, config.embedding_hidden);
-    let steps = Tensor::arange(k, (Kind::Int64, device)).unsqueeze(0) + rng.rows(rows as usize, EPISODE as i64, device).unsqueeze(1);
+    let steps = Tensor::arange(k, (Kind::Int64, device)).unsqueeze(0)
+        + rng.rows(rows as usize, EPISODE as i64, device).unsqueeze(1);
     let batch = Sequences {
         states: rng.normal(&[rows, k, STATES], device),
         actions: rng.uniform(&[rows, k, ACTIONS], device) * 2.0 - 1.0,
@@ -144,6 +148,7 @@ pub fn step(config: CdtConfig, rows: i64, device: Device) -> Step {
         lengths: vec![k as usize; rows as usize],
     };
     let again = batch.part(0, rows as usize);
+    let never = AtomicBool::new(false);
     // The last block's queries, output and network are needed for two tokens of four.
     let tokens = (rows * 4 * k) as f64;
     let whole = (config.blocks as i64 - 1) * token_products(e) + 2 * e * e;
@@ -152,7 +157,7 @@ pub fn step(config: CdtConfig, rows: i64, device: Device) -> Step {
         flop: 6.0 * tokens * (whole as f64 + read),
         ours: Box::new(move || {
             tch::no_grad(|| {
-                let step = ours.step(&batch, &mut rng);
+                let step = ours.step(&batch, &mut rng, &never).expect("no one cancels");
                 ours.total(&step)
             })
         }),

@@ -3,7 +3,7 @@ import { DrcorlError } from '../../errors.js'
 import { type Evaluation, type PolicyEvaluation, evaluate } from '../../evaluate/evaluate.js'
 import { writeReport } from '../../report/report.js'
 import { RUN_FILES, exists, readRecord } from '../../train/run-folder.js'
-import { type Arguments, type Command, optionalNumber, optionalString } from '../command.js'
+import { type Arguments, type Command, numbersByKey, optionalNumber, optionalString } from '../command.js'
 import { table } from '../table.js'
 
 export const evaluateCommand: Command = {
@@ -17,6 +17,11 @@ export const evaluateCommand: Command = {
       .option('env', { requiresArg: true, describe: "Embedded environment (default that of the run's data)" })
       .option('episodes', { requiresArg: true, describe: 'Episodes to play (default 20)' })
       .option('seed', { requiresArg: true, describe: 'Episode i is reset with seed + i (default 0)' })
+      .option('set', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'NAME=NUMBER: what a conditioned policy is asked for, such as cost_limit=20 (which also judges it)',
+      })
       .option('policy', {
         choices: ['averaged', 'selected'],
         describe: 'Only this policy: the weight-averaged one to use, or the candidate selected offline (default both)',
@@ -28,6 +33,7 @@ export const evaluateCommand: Command = {
       env: await environment(args, folder),
       episodes: optionalNumber(args, 'episodes'),
       seed: optionalNumber(args, 'seed'),
+      settings: numbersByKey(args, 'set'),
       signal: context.signal,
     }
     if (args['policy'] !== 'selected') {
@@ -39,7 +45,7 @@ export const evaluateCommand: Command = {
     }
     const policy = join(folder, RUN_FILES.selected)
     if (!(await exists(policy))) throw new DrcorlError('Usage', `${folder} holds no ${RUN_FILES.selected}`)
-    const limit = (await readRecord(folder)).run['cost_limit']
+    const limit = options.settings['cost_limit'] ?? (await readRecord(folder)).run['cost_limit']
     const { evaluation } = await evaluate({
       policy,
       costLimit: typeof limit === 'number' ? limit : undefined,
@@ -76,7 +82,8 @@ function describe(evaluation: Evaluation, others: readonly PolicyEvaluation[]): 
     policy.within_limit === null ? '-' : `${policy.within_limit.episodes}/${policy.episodes}`,
   ])
   const header = ['policy', 'return', 'cost', 'norm. reward', 'norm. cost', 'within limit']
-  const title = `${env}, ${episodes} episodes from seed ${seed}, cost limit ${limit ?? 'none'}`
+  const asked = Object.entries(evaluation.settings).map(([name, value]) => `, ${name} ${value}`)
+  const title = `${env}, ${episodes} episodes from seed ${seed}, cost limit ${limit ?? 'none'}${asked.join('')}`
   const formulas =
     'norm. reward = (return - min) / (max - min); norm. cost = (cost + e) / (limit + e), e = 1 only at limit 0'
   return [title, table(header, rows), formulas].join('\n\n')

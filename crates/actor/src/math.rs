@@ -21,7 +21,7 @@ pub fn exp(x: f32) -> f32 {
 #[inline(always)]
 pub fn normal_cdf(x: f32) -> f32 {
     const P: [f32; 10] = [
-        0.693_147_16,
+        std::f32::consts::LN_2,
         0.797_885_96,
         0.318_294_23,
         0.036_399_31,

@@ -169,8 +169,8 @@ fn rows(from: &[f32], stride: usize, count: usize, width: usize, out: &mut [f32]
             // One register: a copy of a length known only now would be a call.
             out[at..at + LANES].copy_from_slice(&register(from, at));
         }
-        for at in whole..width {
-            out[at] = from[at];
+        if whole < width {
+            out[whole..width].copy_from_slice(&from[whole..]);
         }
     }
 }

@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn relabelled_episodes_get_more_than_they_cost_and_better_than_the_front() {
         let logged: Vec<Point> =
-            (0..400).map(|i| f64::from(i)).map(|i| Point { cost: i % 20.0, ret: (i * 7.0) % 100.0 }).collect();
+            (0..400).map(f64::from).map(|i| Point { cost: i % 20.0, ret: (i * 7.0) % 100.0 }).collect();
         let config = CdtConfig { augment_degree: 1, ..CdtConfig::default() };
         let relabelled = augment(&logged, &config, &mut Rng::new(1, 0)).unwrap();
         assert!(!relabelled.is_empty());

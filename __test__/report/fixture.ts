@@ -196,6 +196,7 @@ async function writeEvaluation(folder: string, options: FixtureOptions): Promise
     env: 'point-circle',
     seed: 0,
     cost_limit: 10,
+    settings: {},
     score_range,
     selected: selected ?? null,
     wall_seconds: 0.2,

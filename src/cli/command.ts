@@ -60,3 +60,20 @@ export function optionalNumber(args: Arguments, name: string): number | undefine
   if (Number.isFinite(number)) return number
   throw new DrcorlError('Usage', `--${name} "${String(value)}" is not a number`)
 }
+
+/**
+ * Numbers given as `--NAME KEY=VALUE`, once or more often.
+ *
+ * @throws DrcorlError `Usage` for a value without key or number.
+ */
+export function numbersByKey(args: Arguments, name: string): Record<string, number> {
+  const given = [args[name] ?? []].flat().map(String)
+  return Object.fromEntries(
+    given.map((text) => {
+      const [key, value] = text.split('=', 2)
+      const number = value === undefined || value.trim() === '' ? Number.NaN : Number(value)
+      if (key && Number.isFinite(number)) return [key, number]
+      throw new DrcorlError('Usage', `--${name} "${text}" is not of the form NAME=NUMBER`)
+    }),
+  )
+}

@@ -9,6 +9,7 @@ export interface Parameters {
     bcq_lag: BcqLagConfig
     bear_lag: BearLagConfig
     cpq: CpqConfig
+    cdt: CdtConfig
     coptidice: CoptidiceConfig
   }
 }
@@ -773,6 +774,160 @@ export interface CpqConfig {
   update_steps?: number
 }
 /**
+ * Parameters of CDT. The defaults are the preset `fixed`.
+ */
+export interface CdtConfig {
+  /**
+   * Width of a token, a multiple of `heads`.
+   */
+  embedding_hidden?: number
+  /**
+   * Heads of the attention.
+   */
+  heads?: number
+  /**
+   * Blocks of the transformer.
+   */
+  blocks?: number
+  /**
+   * Rate of every dropout.
+   */
+  dropout?: number
+  /**
+   * Steps the policy looks back on, the present one included.
+   */
+  context_length?: number
+  /**
+   * A distribution of actions or the action itself.
+   */
+  action_head?: 'stochastic' | 'deterministic'
+  /**
+   * Linear layers of the action head, with GELU between.
+   */
+  action_layers?: number
+  /**
+   * How the action head reads the embedded cost to go.
+   */
+  cost_feature?: 'none' | 'add' | 'multiply' | 'concatenate'
+  /**
+   * Puts a token with the cost of the whole episode before the sequence.
+   */
+  cost_prefix?: boolean
+  /**
+   * What stands for the cost to go in its token.
+   */
+  cost_transform?: 'fifty_minus' | 'none'
+  /**
+   * Sequences in a batch.
+   */
+  batch_size?: number
+  /**
+   * Gradient steps.
+   */
+  update_steps?: number
+  /**
+   * Learning rate after the warm-up.
+   */
+  actor_lr?: number
+  /**
+   * Steps over which the learning rate rises from 0 in a straight line.
+   */
+  warmup_steps?: number
+  /**
+   * Decoupled weight decay on all parameters.
+   */
+  weight_decay?: number
+  /**
+   * Largest norm of the gradient.
+   */
+  clip_norm?: number
+  /**
+   * Weight of the loss of the predicted cost class.
+   */
+  cost_weight?: number
+  /**
+   * Weight of the loss of the predicted next state.
+   */
+  state_weight?: number
+  /**
+   * First value of the entropy's weight.
+   */
+  temperature?: number
+  /**
+   * Learning rate of the entropy's weight.
+   */
+  temperature_lr?: number
+  /**
+   * The scale of likelihood and entropy.
+   */
+  entropy_scale?: 'mean' | 'sum'
+  /**
+   * Bounds of the logarithm of the standard deviation.
+   */
+  log_std_clamp?: 'none' | 'bounded'
+  /**
+   * What masked means divide by.
+   */
+  loss_mean?: 'padded' | 'valid'
+  /**
+   * The class of a step's cost.
+   */
+  cost_class?: 'truncated' | 'positive'
+  /**
+   * Factor on rewards, and so on returns to go.
+   */
+  reward_scale?: number
+  /**
+   * Factor on costs to go.
+   */
+  cost_scale?: number
+  /**
+   * How often an episode is drawn, given its cost.
+   */
+  cost_sampling?: 'linear' | 'inverse' | 'uniform'
+  /**
+   * The cost from which `linear` sampling never draws an episode.
+   */
+  sample_cost_offset?: 'seventy' | 'limit'
+  /**
+   * Relabelled episodes as a share of the logged ones (after thinning by a grid); 0 makes none.
+   */
+  augment_fraction?: number
+  /**
+   * Degree of the polynomial of return on cost through the Pareto front.
+   */
+  augment_degree?: number
+  /**
+   * Smallest distance of a relabelled return above the polynomial.
+   */
+  augment_min_return?: number
+  /**
+   * Largest relabelled return; null takes the best logged one, or the polynomial's lower bound where that is above it.
+   */
+  augment_max_return?: number | null
+  /**
+   * How much less than its neighbour's an episode's return may be that takes its neighbour's place; null takes an eighth of the range of logged returns.
+   */
+  augment_max_decrease?: number | null
+  /**
+   * Added to distances when neighbours are drawn in inverse proportion to them.
+   */
+  augment_beta?: number
+  /**
+   * Which target an augmented episode gets.
+   */
+  augment_pairing?: 'regrouped' | 'positional'
+  /**
+   * The plane in which the nearest episode is looked for.
+   */
+  augment_distance?: 'raw' | 'scaled'
+  /**
+   * Return the policy is asked for; null takes the best logged return within the cost limit. The cost it is asked for is the limit. An
+   * evaluation can ask for others.
+   */
+  target_return?: number | null
+}
+/**
  * Parameters of COptiDICE.
  */
 export interface CoptidiceConfig {
@@ -855,4 +1010,4 @@ export interface CoptidiceConfig {
 }
 
 /** Names of the registered algorithms. */
-export type AlgorithmName = 'drcorl' | 'bc' | 'bc_safe' | 'bcq_lag' | 'bear_lag' | 'cpq' | 'coptidice'
+export type AlgorithmName = 'drcorl' | 'bc' | 'bc_safe' | 'bcq_lag' | 'bear_lag' | 'cpq' | 'cdt' | 'coptidice'

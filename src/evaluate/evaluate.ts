@@ -44,6 +44,8 @@ export interface Evaluation extends PolicyEvaluation {
   /** Episode i was reset with seed + i. */
   seed: number
   cost_limit: number | null
+  /** What the policy was asked for, where that was not what its file says. */
+  settings: Record<string, number>
   score_range: ScoreRange | null
   /** The offline-selected candidate beside the policy to use, where the run has one; same seeds. */
   selected: PolicyEvaluation | null
@@ -61,8 +63,13 @@ export interface EvaluateOptions extends OpenOptions {
   episodes?: number | undefined
   /** Default 0; never occurs in scripted data, whatever its seed. */
   seed?: number | undefined
-  /** Default the run's. */
+  /** Default the `cost_limit` of `settings`, or the run's. */
   costLimit?: number | undefined
+  /**
+   * What a policy that is conditioned on something is asked for instead of what its file says, for example
+   * `{ target_return: 400, cost_limit: 20 }`; only for policies from files.
+   */
+  settings?: Record<string, number> | undefined
   signal?: AbortSignal | undefined
   onProgress?: ((progress: EvaluationProgress) => void) | undefined
 }
@@ -105,6 +112,7 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationResu
     env,
     seed: plan.seed,
     cost_limit: plan.costLimit,
+    settings: options.settings ?? {},
     score_range: scoreRange(plan.environment.score_range),
     selected: selected?.result ?? null,
     wall_seconds: (performance.now() - started) / 1000,
@@ -146,10 +154,16 @@ async function makePlan(options: EvaluateOptions): Promise<Plan> {
   if (asked === undefined) throw noEnvironment(record?.dataset.source)
   const environment =
     typeof asked === 'string' ? findEnvironment(asked, options) : { make: asked, score_range: scoreRange(record?.task) }
+  const settings = options.settings ?? {}
   const recorded = record?.run['cost_limit']
-  const limit = options.costLimit ?? (typeof recorded === 'number' ? recorded : null)
+  // A policy is judged by the limit it was asked to keep.
+  const wanted = options.costLimit ?? settings['cost_limit']
+  const limit = wanted ?? (typeof recorded === 'number' ? recorded : null)
   return {
-    policies: options.run === undefined ? [await namePolicy(options.policy!)] : await runPolicies(options.run),
+    policies:
+      options.run === undefined
+        ? [await namePolicy(options.policy!, settings)]
+        : await runPolicies(options.run, settings),
     environment,
     episodes: requireWhole('episodes', options.episodes ?? DEFAULT_EPISODES, 1),
     seed: requireWhole('seed', options.seed ?? 0, 0),
@@ -241,7 +255,7 @@ export function episodesCsv(policies: EvaluationResult['episodes']): string {
 }
 
 /** The policy to use and, where the run kept one, the offline-selected candidate. */
-async function runPolicies(run: string): Promise<NamedPolicy[]> {
+async function runPolicies(run: string, settings: Record<string, number>): Promise<NamedPolicy[]> {
   const main = join(run, RUN_FILES.policy)
   if (!(await exists(main))) {
     throw new DrcorlError('Io', `${run} holds no ${RUN_FILES.policy}: its training has not ended`, {
@@ -251,13 +265,19 @@ async function runPolicies(run: string): Promise<NamedPolicy[]> {
   }
   const selected = join(run, RUN_FILES.selected)
   const paths = (await exists(selected)) ? [main, selected] : [main]
-  return Promise.all(paths.map(namePolicy))
+  return Promise.all(paths.map((path) => namePolicy(path, settings)))
 }
 
-async function namePolicy(policy: Policy | string): Promise<NamedPolicy> {
-  if (typeof policy !== 'string') return { policy, name: policy.name, sha256: null }
-  const loaded = await loadPolicy(policy)
-  return { policy: loaded, name: loaded.name, sha256: await sha256File(policy) }
+async function namePolicy(policy: Policy | string, settings: Record<string, number>): Promise<NamedPolicy> {
+  if (typeof policy === 'string') {
+    const loaded = await loadPolicy(policy, settings)
+    return { policy: loaded, name: loaded.name, sha256: await sha256File(policy) }
+  }
+  const [name] = Object.keys(settings)
+  if (name === undefined) return { policy, name: policy.name, sha256: null }
+  throw new DrcorlError('Usage', `settings.${name} is given, but the policy is an object, not a file`, {
+    hint: 'pass the settings to loadPolicy',
+  })
 }
 
 function noEnvironment(source: string | undefined): DrcorlError {

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::file::{Fields, PolicyFile, FORMAT};
 use crate::kernel::Kernel;
-use crate::{latent, mlp};
+use crate::{latent, mlp, sequence};
 
 /// Reads a kind's own fields.
 type Read = fn(&Fields, &Frame, Kernel) -> Result<Arc<dyn Kind>>;
 
 /// Every kind of policy, by the value of the metadata key `kind`. The first is meant where a file names none.
-const KINDS: &[(&str, Read)] = &[("mlp", mlp::read), ("latent", latent::read)];
+const KINDS: &[(&str, Read)] = &[("mlp", mlp::read), ("latent", latent::read), ("sequence", sequence::read)];
 
 /// A way from observations to actions. Immutable; whatever a policy remembers is in its [`Play`].
 pub(crate) trait Kind: fmt::Debug + Send + Sync {

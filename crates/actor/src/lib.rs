@@ -6,6 +6,7 @@
 //! - `mlp`: `tanh` or a clamp of `mlp(s)`, with ReLU between the layers. The kind of a file that names none.
 //! - `latent`: `b = tanh(decoder([z, s]))` for a drawn `z`, then `b + phi tanh(perturbation([b, s]))` clamped; of several such actions
 //!   the one critics in the file like best. The draws repeat: see [`Draws`].
+//! - `sequence`: a causal transformer over the last steps of the episode, conditioned on the return and the cost that are still to come.
 //!
 //! An actor is immutable and `Send + Sync`. Whatever a call writes to is in a [`Player`]: working memory, so that acting does not
 //! allocate, and what a policy remembers of each row's episode.
@@ -29,8 +30,10 @@ mod file;
 mod kernel;
 mod latent;
 mod layer;
+pub mod math;
 mod mlp;
 mod network;
+mod sequence;
 
 pub use actor::{Actor, Player, Turn};
 pub use draws::Draws;

@@ -24,6 +24,11 @@ impl Rng {
         self.0.random::<f32>()
     }
 
+    /// One standard normal draw.
+    pub fn normal_unit(&mut self) -> f32 {
+        StandardNormal.sample(&mut self.0)
+    }
+
     /// One integer from [0, bound).
     pub fn below(&mut self, bound: usize) -> usize {
         self.0.random_range(0..bound)

@@ -13,7 +13,7 @@ import { LiveLine } from '../../live-line.js'
 import { writeReport } from '../../report/report.js'
 import { formatSeconds } from '../../train/progress.js'
 import { RUN_FILES, exists, readRecord } from '../../train/run-folder.js'
-import { type Arguments, type Command, optionalNumber, optionalString } from '../command.js'
+import { type Arguments, type Command, numbersByKey, optionalNumber, optionalString } from '../command.js'
 import { PYTHON_OPTIONS, openOptions } from '../python-options.js'
 import { table } from '../table.js'
 
@@ -36,6 +36,11 @@ export const evaluateCommand: Command = {
       .conflicts('task', 'env')
       .option('episodes', { requiresArg: true, describe: 'Episodes to play (default 20)' })
       .option('seed', { requiresArg: true, describe: 'Episode i is reset with seed + i (default 0)' })
+      .option('set', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'NAME=NUMBER: what a conditioned policy is asked for, such as cost_limit=20 (which also judges it)',
+      })
       .option('policy', {
         choices: ['averaged', 'selected'],
         describe: 'Only this policy: the weight-averaged one to use, or the candidate selected offline (default both)',
@@ -55,6 +60,7 @@ export const evaluateCommand: Command = {
       episodes: optionalNumber(args, 'episodes'),
       seed: optionalNumber(args, 'seed'),
       ...openOptions(args),
+      settings: numbersByKey(args, 'set'),
       signal: context.signal,
       onProgress: (progress: EvaluationProgress) => line.update(progressLine(progress)),
     }
@@ -68,7 +74,7 @@ export const evaluateCommand: Command = {
       }
       const policy = join(folder, RUN_FILES.selected)
       if (!(await exists(policy))) throw new DrcorlError('Usage', `${folder} holds no ${RUN_FILES.selected}`)
-      const limit = (await readRecord(folder)).run['cost_limit']
+      const limit = options.settings['cost_limit'] ?? (await readRecord(folder)).run['cost_limit']
       const costLimit = typeof limit === 'number' ? limit : undefined
       const { evaluation } = await evaluate({ policy, costLimit, ...options })
       return { json: { run_dir: folder, ...evaluation }, text: describe(evaluation, [], convention) }
@@ -123,7 +129,8 @@ function describe(evaluation: Evaluation, others: readonly PolicyEvaluation[], c
   ])
   const normalized = `norm. cost (${convention})`
   const header = ['policy', 'return', '95 %', 'cost', '95 %', 'norm. reward', normalized, 'within limit', 'steps/s']
-  const title = `${env}, ${episodes} episodes from seed ${seed}, cost limit ${limit ?? 'none'}`
+  const asked = Object.entries(evaluation.settings).map(([name, value]) => `, ${name} ${value}`)
+  const title = `${env}, ${episodes} episodes from seed ${seed}, cost limit ${limit ?? 'none'}${asked.join('')}`
   const notes = [
     'return, cost: mean +- standard deviation over the episodes; 95 %: interval of the mean',
     `norm. reward = (return - min) / (max - min) of the task; norm. cost (${convention}) = ${formula}`,

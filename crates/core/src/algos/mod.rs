@@ -3,6 +3,7 @@
 pub mod bc;
 pub mod bcq_lag;
 pub mod bear_lag;
+pub mod cdt;
 pub mod coptidice;
 pub mod cpq;
 pub mod drcorl;
@@ -19,6 +20,7 @@ pub static REGISTRY: &[Entry] = &[
     Entry::of::<bcq_lag::BcqLag>(),
     Entry::of::<bear_lag::BearLag>(),
     Entry::of::<cpq::Cpq>(),
+    Entry::of::<cdt::Cdt>(),
     Entry::of::<coptidice::Coptidice>(),
 ];
 

@@ -4,21 +4,23 @@
 //! scalar log1p), this one below 1 ns; Adam written in tensor operations reads and writes the vectors eleven times, here once.
 //! On any other device the same formulas are tensor operations.
 
+use drcorl_actor::math::{exp, normal_cdf};
 use tch::{Device, Kind, Tensor};
 
-/// Compiles `$body` for AVX-512, AVX2+FMA and the baseline, and picks at run time.
+/// Compiles `$body` for AVX-512, AVX2+FMA and the baseline, and picks at run time. In it, `FMA` says whether the processor fuses
+/// multiplication and addition; see [`multiply_add`].
 macro_rules! multiversion {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $body:block) => {
         $(#[$doc])*
         fn $name($($arg: $ty),*) {
             #[inline(always)]
-            fn generic($($arg: $ty),*) $body
+            fn generic<const FMA: bool>($($arg: $ty),*) $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
-                fn avx512($($arg: $ty),*) { generic($($arg),*) }
+                fn avx512($($arg: $ty),*) { generic::<true>($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $ty),*) { generic($($arg),*) }
+                fn avx2($($arg: $ty),*) { generic::<true>($($arg),*) }
                 if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512dq") {
                     // SAFETY: the features named by the attribute were detected above.
                     return unsafe { avx512($($arg),*) };
@@ -28,17 +30,58 @@ macro_rules! multiversion {
                     return unsafe { avx2($($arg),*) };
                 }
             }
-            generic($($arg),*)
+            generic::<false>($($arg),*)
         }
     };
 }
+pub(super) use multiversion;
 
-fn host(tensor: &Tensor) -> bool {
+/// `a * b + c`, fused where that is an instruction and not a call.
+#[inline(always)]
+pub(super) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA {
+        a.mul_add(b, c)
+    } else {
+        a * b + c
+    }
+}
+
+/// Floats of the widest vector register. Sums keep so many partial ones: a fixed order that vectorises.
+pub(super) const LANES: usize = 16;
+
+/// Adds `term(i)` for `i` below `count` in [`LANES`] partial sums.
+#[inline(always)]
+fn sum_of(count: usize, term: impl Fn(usize) -> f32) -> f32 {
+    let mut partial = [0f32; LANES];
+    let whole = count - count % LANES;
+    for from in (0..whole).step_by(LANES) {
+        for (lane, sum) in partial.iter_mut().enumerate() {
+            *sum += term(from + lane);
+        }
+    }
+    let rest: f32 = (whole..count).map(term).sum();
+    across(partial, |a, b| a + b) + rest
+}
+
+/// All lanes by `join`, as a tree: a chain of sixteen would take as long as the sums before it.
+#[inline(always)]
+pub(super) fn across(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = join(lanes[lane], lanes[lane + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+pub(super) fn host(tensor: &Tensor) -> bool {
     tensor.device() == Device::Cpu
 }
 
 /// The elements of a contiguous f32 CPU tensor.
-fn elements(tensor: &Tensor) -> &[f32] {
+pub(super) fn elements(tensor: &Tensor) -> &[f32] {
     check(tensor);
     // SAFETY: `check` has established kind, device and density; the tensor outlives the borrow.
     unsafe { std::slice::from_raw_parts(tensor.data_ptr() as *const f32, tensor.numel()) }
@@ -46,7 +89,7 @@ fn elements(tensor: &Tensor) -> &[f32] {
 
 /// As [`elements`], for writing. The caller must not hold another slice of the same storage.
 #[allow(clippy::mut_from_ref)]
-fn elements_mut(tensor: &Tensor) -> &mut [f32] {
+pub(super) fn elements_mut(tensor: &Tensor) -> &mut [f32] {
     check(tensor);
     // SAFETY: as in `elements`; every caller below passes distinct storages for the tensors it reads and writes.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr() as *mut f32, tensor.numel()) }
@@ -59,18 +102,6 @@ fn check(tensor: &Tensor) {
         tensor.kind(),
         tensor.size()
     );
-}
-
-/// e^x to about 2 ulp for |x| <= 87; Cody-Waite reduction and a degree-6 polynomial, branch-free so that it vectorises.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
-    let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
-    let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
-    let p =
-        1.0 + r * (1.0 + r * (0.5 + r * (0.166_666_67 + r * (0.041_666_65 + r * (0.008_333_452 + r * 0.001_393_382)))));
-    p * f32::from_bits((((n as i32) + 127) << 23) as u32)
 }
 
 /// tanh(softplus(x)) = n / (n + 2) with n = e^x (e^x + 2), and the logistic function of x.
@@ -100,6 +131,76 @@ pub fn mish(x: &mut Tensor, out: &Tensor) {
         let _ = x.mish_out(out);
         let derivative = x.mish_backward(&x.ones_like());
         x.copy_(&derivative);
+    }
+}
+
+multiversion! {
+    fn gelu_cpu(x: &mut [f32], out: &mut [f32]) {
+        const DENSITY: f32 = 0.398_942_3;
+        for (y, x) in out.iter_mut().zip(x) {
+            let v = *x;
+            let below = normal_cdf(v);
+            *y = v * below;
+            *x = below + v * DENSITY * exp(-0.5 * v * v);
+        }
+    }
+}
+
+/// `out = gelu(x) = x Phi(x)` (the exact one, by the error function), and `x` becomes the derivative there.
+pub fn gelu(x: &mut Tensor, out: &Tensor) {
+    if host(x) {
+        gelu_cpu(elements_mut(x), elements_mut(out));
+    } else {
+        let _ = x.gelu_out(out, "none");
+        let derivative = x.gelu_backward(&x.ones_like(), "none");
+        x.copy_(&derivative);
+    }
+}
+
+multiversion! {
+    fn layer_norm_cpu(input: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32], mean: &mut [f32], rstd: &mut [f32]) {
+        let width = weight.len();
+        let rows = input.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(mean.iter_mut().zip(rstd));
+        for ((x, y), (mean, rstd)) in rows {
+            // Slices of one length without a bound to check: the loops vectorise.
+            let (x, y) = (&x[..width], &mut y[..width]);
+            let centre = sum_of(width, |j| x[j]) / width as f32;
+            let variance = sum_of(width, |j| (x[j] - centre) * (x[j] - centre)) / width as f32;
+            let scale = 1.0 / (variance + eps).sqrt();
+            for ((y, &x), (&w, &b)) in y.iter_mut().zip(x).zip(weight.iter().zip(bias)) {
+                *y = (x - centre) * scale * w + b;
+            }
+            (*mean, *rstd) = (centre, scale);
+        }
+    }
+}
+
+/// `out = (input - mean) rstd weight + bias` over the last dimension of `input [B,h]`; `mean`, `rstd [B,1]` are overwritten.
+pub fn layer_norm(
+    input: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+    out: &Tensor,
+    mean: &Tensor,
+    rstd: &Tensor,
+) {
+    if host(input) {
+        layer_norm_cpu(
+            elements(input),
+            elements(weight),
+            elements(bias),
+            eps as f32,
+            elements_mut(out),
+            elements_mut(mean),
+            elements_mut(rstd),
+        );
+    } else {
+        let width = weight.size()[0];
+        let (y, m, r) = input.native_layer_norm([width], Some(weight), Some(bias), eps);
+        out.shallow_clone().copy_(&y);
+        mean.shallow_clone().copy_(&m);
+        rstd.shallow_clone().copy_(&r);
     }
 }
 
@@ -230,19 +331,19 @@ multiversion! {
         let width = weight.len();
         weight_grad.fill(0.0);
         bias_grad.fill(0.0);
+        let (weight_grad, bias_grad) = (&mut weight_grad[..width], &mut bias_grad[..width]);
         for ((x, g), (&mean, &rstd)) in input.chunks_exact(width).zip(grad.chunks_exact_mut(width)).zip(mean.iter().zip(rstd)) {
-            // Sixteen partial sums: a fixed order, wide enough for one vector register.
-            let (mut sum, mut dot) = ([0f32; 16], [0f32; 16]);
-            for j in 0..width {
-                let (scaled, normal) = (g[j] * weight[j], (x[j] - mean) * rstd);
-                weight_grad[j] += g[j] * normal;
-                bias_grad[j] += g[j];
-                sum[j % 16] += scaled;
-                dot[j % 16] += scaled * normal;
+            // Slices of one length without a bound to check: the loops vectorise.
+            let (x, g) = (&x[..width], &mut g[..width]);
+            let parameters = weight_grad.iter_mut().zip(bias_grad.iter_mut());
+            for ((&x, &g), (weight_grad, bias_grad)) in x.iter().zip(g.iter()).zip(parameters) {
+                *weight_grad += g * ((x - mean) * rstd);
+                *bias_grad += g;
             }
-            let (sum, dot) = (sum.iter().sum::<f32>() / width as f32, dot.iter().sum::<f32>() / width as f32);
-            for j in 0..width {
-                g[j] = rstd * (g[j] * weight[j] - sum - (x[j] - mean) * rstd * dot);
+            let sum = sum_of(width, |j| g[j] * weight[j]) / width as f32;
+            let dot = sum_of(width, |j| g[j] * weight[j] * ((x[j] - mean) * rstd)) / width as f32;
+            for ((g, &x), &w) in g.iter_mut().zip(x).zip(weight) {
+                *g = rstd * (*g * w - sum - (x - mean) * rstd * dot);
             }
         }
     }
@@ -373,11 +474,24 @@ mod tests {
     }
 
     #[test]
-    fn exp_is_accurate_over_its_range() {
-        for i in -8000..8000 {
-            let x = i as f32 * 0.01;
-            let exact = f64::from(x).exp();
-            assert!((f64::from(exp(x)) / exact - 1.0).abs() < 3e-7, "{x}");
+    fn gelu_and_its_derivative_agree_with_libtorch() {
+        let mut x = Tensor::linspace(-30.0, 30.0, 60_001, (Kind::Float, Device::Cpu));
+        let (out, exact) = (x.empty_like(), x.to_kind(Kind::Double));
+        gelu(&mut x, &out);
+        assert!(close(&out, &exact.gelu("none"), 4e-7));
+        assert!(close(&x, &exact.gelu_backward(&exact.ones_like(), "none"), 4e-7));
+    }
+
+    #[test]
+    fn layer_norm_agrees_with_libtorch() {
+        for width in [8, 37, 128] {
+            let x = Tensor::randn([5, width], (Kind::Float, Device::Cpu)) * 3.0 + 1.0;
+            let [weight, bias] = [(); 2].map(|()| Tensor::randn([width], (Kind::Float, Device::Cpu)));
+            let [mean, rstd] = [(); 2].map(|()| Tensor::empty([5, 1], (Kind::Float, Device::Cpu)));
+            let out = x.empty_like();
+            layer_norm(&x, &weight, &bias, 1e-5, &out, &mean, &rstd);
+            let (y, m, r) = x.native_layer_norm([width], Some(&weight), Some(&bias), 1e-5);
+            assert!(close(&out, &y, 1e-5) && close(&mean, &m, 1e-6) && close(&rstd, &r, 1e-6));
         }
     }
 

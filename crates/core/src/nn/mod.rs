@@ -5,6 +5,9 @@
 //! there for gradient manipulation without any gathering.
 
 pub mod arena;
+pub mod attention;
+pub mod dense;
+pub mod dropout;
 pub mod ensemble;
 pub mod head;
 pub mod kernels;
@@ -13,11 +16,14 @@ mod matmul;
 pub mod mmd;
 pub mod score_net;
 pub mod squashed;
+pub mod transformer;
 pub mod vae;
 
 pub use arena::{Arena, ArenaBuilder, Slot};
+pub use dense::Dense;
 pub use ensemble::{Cache, Ensemble, Hidden};
 pub use head::Head;
 pub use score_net::{ScoreCache, ScoreNet};
 pub use squashed::SquashedActor;
+pub use transformer::{Transformer, TransformerShape};
 pub use vae::Vae;

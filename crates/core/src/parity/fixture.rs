@@ -155,7 +155,8 @@ impl Fixture {
     fn largest_rate(&self) -> f64 {
         let rates = self.manifest["hyper"].as_object().into_iter().flatten();
         rates
-            .filter(|(key, _)| key.contains("lr") && !key.starts_with("release"))
+            .filter(|(key, _)| (key.contains("lr") || *key == "learning_rate") && !key.starts_with("release"))
+            .filter(|(key, _)| !key.ends_with("_steps"))
             .filter_map(|(_, value)| value.as_f64())
             .fold(0.0, f64::max)
     }

@@ -4,6 +4,7 @@
 //! own, and which of its ordinary options reproduce the recorded step.
 
 mod bc;
+mod cdt;
 mod drcorl;
 mod fixture;
 mod mlp;
@@ -52,6 +53,7 @@ const BINDINGS: &[(&str, Bind)] = &[
     ("bearl", osrl::bind_bearl),
     ("coptidice", osrl::bind_coptidice),
     ("cpq", osrl::bind_cpq),
+    ("cdt", cdt::bind),
     ("drcorl_scorenet", drcorl::bind_score_net),
     ("drcorl_behavior", drcorl::bind_behavior),
     ("drcorl_iql", drcorl::bind_iql),

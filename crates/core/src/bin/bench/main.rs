@@ -9,7 +9,9 @@ mod critic;
 mod measure;
 mod plain;
 mod policy;
+mod sequence;
 
+use drcorl_core::algos::cdt::CdtConfig;
 use drcorl_core::gradient::Branch;
 use drcorl_core::nn::score_net::ScoreNetShape;
 use drcorl_core::run::RunConfig;
@@ -53,7 +55,7 @@ const PAPER: ScoreNetShape =
 const QUICK: ScoreNetShape =
     ScoreNetShape { observations: STATES, actions: ACTIONS, hidden: 128, blocks: 3, expansion: 2 };
 
-const STEPS: [Entry; 13] = [
+const STEPS: [Entry; 15] = [
     ("critic step", true, |device| critic::step(&[256, 256], 6, 256, device)),
     ("behaviour step", true, |device| behavior::step(PAPER, 0.1, 2048, device)),
     ("policy reward step", false, |device| policy::step(Branch::Reward, PAPER, &[256, 256], 256, device)),
@@ -67,6 +69,8 @@ const STEPS: [Entry; 13] = [
     ("bear_lag step", false, baselines::bear_lag),
     ("cpq step", false, baselines::cpq),
     ("coptidice step", false, baselines::coptidice),
+    ("cdt step", true, |device| sequence::step(CdtConfig::default(), 2048, device)),
+    ("cdt step, quick", false, |device| sequence::step(CdtConfig::quick(), 64, device)),
 ];
 
 /// Options of the command line.
@@ -117,7 +121,7 @@ fn measure(entry: Entry, best: f64, options: &Options) -> Result<Value, String> 
     let Step { flop, mut ours, mut plain } = make(options.device);
     let (first, reference) = (ours(), plain());
     // Dropout draws differ between the versions; without it only rounding does.
-    let tolerance = if name == "behaviour step" { 0.1 } else { 1e-3 };
+    let tolerance = if name == "behaviour step" || name.starts_with("cdt") { 0.1 } else { 1e-3 };
     if (first - reference).abs() > tolerance * reference.abs().max(1e-3) {
         return Err(format!(
             "{name}: first losses {first} and {reference} differ; the two versions are not the same step"

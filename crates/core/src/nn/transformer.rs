@@ -10,15 +10,15 @@
 //! a part stay in the cache and in memory that was used before: those of a whole published batch (2048 x 40 tokens) are 2.7 GB. The
 //! last block computes only the tokens someone reads; the others serve it as keys and values.
 
+mod parts;
+
 use super::attention::{self, Attention};
-use super::dense::{accumulate_product, accumulate_rows};
 use super::dropout::{self, Dropout};
-use super::linear::{self, Activation, Through};
-use super::{kernels, Arena, ArenaBuilder, Dense, Slot};
+use super::{kernels, Arena, ArenaBuilder, Dense};
 use crate::rng::Rng;
+use parts::{Norm, NormCache, Part};
 use tch::{Device, Kind, Tensor};
 
-const LAYER_NORM_EPS: f64 = 1e-5;
 /// Width of the inner layer of a block's network as a multiple of the embedding.
 const EXPANSION: i64 = 4;
 /// Standard deviation of fresh weights.
@@ -71,87 +71,6 @@ impl Buffers {
     /// Returns buffers for later use.
     pub fn give(&mut self, buffers: impl IntoIterator<Item = Tensor>) {
         self.0.extend(buffers);
-    }
-}
-
-struct Norm {
-    weight: Slot,
-    bias: Slot,
-}
-
-/// What a layer norm keeps: its input, and mean and reciprocal standard deviation of each row.
-struct NormCache {
-    input: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-}
-
-impl NormCache {
-    fn parts(self) -> [Tensor; 3] {
-        [self.input, self.mean, self.rstd]
-    }
-}
-
-impl Norm {
-    fn new(builder: &mut ArenaBuilder, name: &str, width: i64) -> Norm {
-        let weight = builder.add(&format!("{name}.weight"), &[width], || 1.0);
-        Norm { weight, bias: builder.add(&format!("{name}.bias"), &[width], || 0.0) }
-    }
-
-    fn forward(&self, arena: &Arena, input: Tensor, buffers: &mut Buffers) -> (Tensor, NormCache) {
-        let (rows, width, device) = (input.size()[0], input.size()[1], input.device());
-        let out = buffers.take(rows, width, device);
-        let [mean, rstd] = [(); 2].map(|()| buffers.take(rows, 1, device));
-        let (weight, bias) = (arena.value(self.weight), arena.value(self.bias));
-        kernels::layer_norm(&input, weight, bias, LAYER_NORM_EPS, &out, &mean, &rstd);
-        (out, NormCache { input, mean, rstd })
-    }
-
-    /// `grad` of the result becomes that of the input; those of the parameters are added.
-    fn backward(&self, arena: &Arena, cache: &NormCache, grad: &mut Tensor) {
-        let weight = arena.value(self.weight);
-        let [weight_grad, bias_grad] = [(); 2].map(|()| weight.empty_like());
-        let NormCache { input, mean, rstd } = cache;
-        kernels::layer_norm_backward(input, mean, rstd, weight, grad, &weight_grad, &bias_grad);
-        let _ = arena.gradient(self.weight).shallow_clone().g_add_(&weight_grad);
-        let _ = arena.gradient(self.bias).shallow_clone().g_add_(&bias_grad);
-    }
-}
-
-/// Rows `from..from+count` of a layer's outputs, as a layer of its own.
-struct Part {
-    weight: Tensor,
-    bias: Tensor,
-    weight_grad: Tensor,
-    bias_grad: Tensor,
-}
-
-impl Part {
-    fn of(arena: &Arena, layer: &Dense, from: i64, count: i64) -> Part {
-        let rows = |tensor: &Tensor| tensor.narrow(0, from, count);
-        Part {
-            weight: rows(arena.value(layer.weight)),
-            bias: rows(arena.value(layer.bias)),
-            weight_grad: rows(arena.gradient(layer.weight)),
-            bias_grad: rows(arena.gradient(layer.bias)),
-        }
-    }
-
-    fn forward(&self, input: &Tensor, buffers: &mut Buffers) -> Tensor {
-        let out = buffers.take(input.size()[0], self.weight.size()[0], input.device());
-        linear::forward(&out, input, &self.weight, &self.bias, 1, Activation::Identity);
-        out
-    }
-
-    fn input_gradient(&self, grad: &Tensor, buffers: &mut Buffers) -> Tensor {
-        let out = buffers.take(grad.size()[0], self.weight.size()[1], grad.device());
-        linear::input_gradient(&out, grad, &self.weight, 1, Through::Nothing);
-        out
-    }
-
-    fn accumulate(&self, grad: &Tensor, input: &Tensor) {
-        accumulate_product(&self.weight_grad, grad, input);
-        accumulate_rows(&self.bias_grad, grad);
     }
 }
 

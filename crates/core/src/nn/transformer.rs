@@ -68,6 +68,12 @@ impl Buffers {
         }
     }
 
+    /// Buffers that wait for their next use.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns buffers for later use.
     pub fn give(&mut self, buffers: impl IntoIterator<Item = Tensor>) {
         self.0.extend(buffers);
@@ -259,7 +265,9 @@ impl Transformer {
         }
         dropout::apply_in_place(&grad, cache.dropout_in);
         self.norm_in.backward(arena, &cache.norm_in, &mut grad);
-        buffers.give(cache.norm_in.parts());
+        // The tokens came from the caller: kept here, the buffers would grow by them with every pass.
+        let [_, mean, rstd] = cache.norm_in.parts();
+        buffers.give([mean, rstd]);
         grad
     }
 

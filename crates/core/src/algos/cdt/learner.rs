@@ -67,6 +67,12 @@ impl Learner {
         &mut self.arena
     }
 
+    /// Buffers kept for the next step.
+    #[cfg(test)]
+    pub fn buffers(&self) -> usize {
+        self.buffers.len()
+    }
+
     /// Logarithm of the entropy's weight.
     pub fn log_temperature(&self) -> f64 {
         self.log_temperature.value

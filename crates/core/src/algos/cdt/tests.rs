@@ -187,6 +187,21 @@ fn a_cancelled_step_is_given_up_without_a_trace() {
     assert_eq!(learner.log_temperature(), 0.1f64.ln());
 }
 
+/// Steps reuse their memory: a buffer too many at each would be gigabytes over a run.
+#[test]
+fn a_step_leaves_as_many_buffers_as_it_found() {
+    let _no_grad = tch::no_grad_guard();
+    let config = CdtConfig { dropout: 0.1, ..small(4) };
+    let (mut learner, mut rng) = (learner(&config, 10), Rng::new(6, 0));
+    let mut kept = Vec::new();
+    for _ in 0..4 {
+        let sequences = batch(&[4, 2, 3], 4, &mut rng);
+        learner.step(&sequences, &mut rng, &AtomicBool::new(false)).unwrap();
+        kept.push(learner.buffers());
+    }
+    assert!(kept[0] > 0 && kept.iter().all(|count| *count == kept[0]), "{kept:?}");
+}
+
 fn columns() -> Columns {
     let mut rng = Rng::new(5, 0);
     let mut columns = Columns { obs_dim: STATES as usize, act_dim: 2, source: "toy".into(), ..Columns::default() };

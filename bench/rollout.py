@@ -32,12 +32,10 @@ def main(env_id, rows, steps):
         ended = [False] * rows
         seconds = []
         for action in actions:
-            if all(ended):
+            if any(ended):
                 break
             start = time.perf_counter()
             for row, env in enumerate(envs):
-                if ended[row]:
-                    continue
                 observations[row], rewards[row], terminated, truncated, info = env.step(action)
                 costs[row] = info["cost"]
                 ended[row] = terminated or truncated

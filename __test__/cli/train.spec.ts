@@ -149,9 +149,10 @@ test('real data: data info knows the task, and training needs no environment', a
   const out = await newRun()
   const args = ['train', '--dataset', file, '--algorithm', 'bc', '--preset', 'none', ...TINY, '--update-steps', '20']
   t.is((await inProcess(...args, '--out', out)).status, 0)
-  const evaluated = await inProcess('evaluate', out)
+  // The environment is that of the task: without it, the way to get it is said.
+  const evaluated = await inProcess('evaluate', out, '--dir', await temporaryFolder())
   t.is(evaluated.status, 2)
-  t.regex(evaluated.stderr, /trained on .*BallCircle.*\n.*real environments are not in this version/)
+  t.regex(evaluated.stderr, /BallCircle needs Bullet-Safety-Gym .*\n.*npx drcorl envs install/)
 })
 
 test('report: one run, several runs, and none; it needs no addon, as help and list do', async (t) => {

@@ -11,7 +11,7 @@ async function json(...words: string[]): Promise<Record<string, unknown>> {
   return JSON.parse(stdout) as Record<string, unknown>
 }
 
-test('scripted data as a file: the same sha as from the environment’s columns, and info draws them', async (t) => {
+test('scripted data as a file have the statistics of the environment’s columns, and info draws them', async (t) => {
   const folder = await temporaryFolder()
   const file = join(folder, 'circle.hdf5')
   const svg = join(folder, 'circle.svg')

@@ -92,9 +92,7 @@ impl DsrlWriter {
 
     /// Appends some rows of columns whose dimensions are those of the file.
     pub fn append(&mut self, block: &Columns, rows: std::ops::Range<usize>) -> Result<()> {
-        let of = |values: &[f32], dim: usize| -> Vec<u8> {
-            values[rows.start * dim..rows.end * dim].iter().flat_map(|v| v.to_le_bytes()).collect()
-        };
+        let of = |values: &[f32], dim: usize| little_endian(&values[rows.start * dim..rows.end * dim]);
         let flags = |values: &[bool]| -> Vec<u8> { values[rows.clone()].iter().map(|&flag| u8::from(flag)).collect() };
         let bytes = [
             of(&block.actions, block.act_dim),
@@ -224,9 +222,20 @@ impl ColumnWriter {
     }
 }
 
+fn little_endian(values: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(size_of_val(values));
+    values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+    bytes
+}
+
 /// First bytes of all elements, then second bytes, and so on: HDF5's shuffle filter.
 fn shuffle(raw: &[u8], size: usize) -> Vec<u8> {
-    (0..size).flat_map(|byte| raw.iter().skip(byte).step_by(size).copied()).collect()
+    let count = raw.len() / size;
+    let mut shuffled = vec![0; raw.len()];
+    for (byte, plane) in shuffled.chunks_exact_mut(count).enumerate() {
+        plane.iter_mut().zip(raw[byte..].iter().step_by(size)).for_each(|(to, from)| *to = *from);
+    }
+    shuffled
 }
 
 fn write_error(name: &str, error: &std::io::Error) -> Error {

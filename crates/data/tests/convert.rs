@@ -148,7 +148,8 @@ fn bad_input_names_place_value_and_remedy() {
     let with = |row: usize, from: &'static str, to: &'static str| {
         move |at: usize, line: String| if at == row { line.replace(from, to) } else { line }
     };
-    let cases: [(Box<dyn Fn(usize, String) -> String>, &str); 5] = [
+    type Change = Box<dyn Fn(usize, String) -> String>;
+    let cases: [(Change, &str); 5] = [
         (Box::new(with(7, "0.875", "abc")), "reward: line 9 is \"abc\", not a finite float32"),
         (Box::new(with(7, "0.875", "1e99")), "reward: line 9 is \"1e99\""),
         (Box::new(with(7, "0.875", "")), "reward: line 9 is \"\""),

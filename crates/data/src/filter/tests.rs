@@ -245,7 +245,7 @@ fn published_noise_pools_entries_and_draws_twice() {
     let clean = columns(&[(0.0, 1.0)]);
     let (noisy, _) = run(&[(0.0, 1.0)], &options, &script);
     // numpy.std([0, 100, 1, 98, 2, 96, 3, 94])
-    let deviation = 47.782_711_f32;
+    let deviation = 47.782_71_f32;
     for (noisy, clean) in noisy.observations.iter().zip(&clean.observations) {
         assert!((noisy - clean - deviation).abs() < 1e-4, "{noisy} {clean}");
     }

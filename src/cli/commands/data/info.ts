@@ -77,8 +77,8 @@ function describe(
 function describeTask(source: string, task: Dataset['task']): string {
   if (task === null) return 'not recognised by its name'
   const official = recogniseTask(source)?.dataset_file
-  const other = official !== undefined && !source.endsWith(official) ? `; not DSRL's own file ${official}` : ''
-  return `${task.task} (episodes of ${task.episode_length} steps${other})`
+  const other = official !== undefined && !source.endsWith(official) ? `, not DSRL's own file ${official}` : ''
+  return `${task.task} (episodes of ${task.episode_length} steps)${other}`
 }
 
 function round(value: number | null): number | string {

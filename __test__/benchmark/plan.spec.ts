@@ -21,10 +21,10 @@ test('parameters go to the algorithms that have them', (t) => {
   t.deepEqual(cells[1]!.config, { gate_interval: 3, fqe_steps: 5, cost_limit: 10, seed: 0 })
 })
 
-test('a preset reaches the algorithms that have it', (t) => {
+test('a preset reaches the algorithms that have it, the others keep their first', (t) => {
   t.deepEqual(
     plan({ seeds: [0], preset: 'paper' }).map(({ preset }) => preset),
-    ['paper', 'paper'],
+    ['fixed', 'paper'],
   )
 })
 

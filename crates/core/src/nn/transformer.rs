@@ -70,7 +70,7 @@ impl Buffers {
 
     /// Buffers that wait for their next use.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.len()
     }
 

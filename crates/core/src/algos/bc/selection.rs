@@ -21,7 +21,7 @@ pub fn select(mode: CloningMode, width: f64, data: &Dataset, limit: f64) -> Resu
         .iter()
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), point| (low.min(point.cost), high.max(point.cost)));
     Err(Error::Config(format!(
-        "cost_limit is {limit}, but the cheapest logged episode costs {cheapest} and the dearest {dearest}: no episode is {}; change the limit or the mode",
+        "cost_limit is {limit}, but the cheapest logged episode costs {cheapest} and the dearest {dearest}: no episode is {}; change the limit or cloning_mode",
         what(mode)
     )))
 }

@@ -70,7 +70,7 @@ impl Learner {
     /// Buffers kept for the next step.
     #[cfg(test)]
     pub fn buffers(&self) -> usize {
-        self.buffers.len()
+        self.buffers.count()
     }
 
     /// Logarithm of the entropy's weight.

@@ -38,12 +38,12 @@ test('one policy serves several targets, and each is judged by the limit it was 
 })
 
 test('settings on the command line are names and numbers', (t) => {
-  t.deepEqual(numbersByKey({ set: ['cost_limit=20', 'target_return=-1.5'] }, 'set'), {
+  t.deepEqual(numbersByKey({ set: 'cost_limit=20,target_return=-1.5' }, 'set'), {
     cost_limit: 20,
     target_return: -1.5,
   })
   t.deepEqual(numbersByKey({}, 'set'), {})
-  for (const wrong of ['cost_limit', '=3', 'a=', 'a=b', 'a=Infinity']) {
+  for (const wrong of ['cost_limit', '=3', 'a=', 'a=b', 'a=Infinity', 'a=1,', 'a=1,b']) {
     t.throws(() => numbersByKey({ set: wrong }, 'set'), { message: /is not of the form NAME=NUMBER/ })
   }
 })

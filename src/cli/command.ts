@@ -62,14 +62,15 @@ export function optionalNumber(args: Arguments, name: string): number | undefine
 }
 
 /**
- * Numbers given as `--NAME KEY=VALUE`, once or more often.
+ * Numbers given as `--NAME KEY=NUMBER,KEY=NUMBER`.
  *
- * @throws DrcorlError `Usage` for a value without key or number.
+ * @throws DrcorlError `Usage` for a part without key or number.
  */
 export function numbersByKey(args: Arguments, name: string): Record<string, number> {
-  const given = [args[name] ?? []].flat().map(String)
+  const given = optionalString(args, name)
+  if (given === undefined) return {}
   return Object.fromEntries(
-    given.map((text) => {
+    given.split(',').map((text) => {
       const [key, value] = text.split('=', 2)
       const number = value === undefined || value.trim() === '' ? Number.NaN : Number(value)
       if (key && Number.isFinite(number)) return [key, number]

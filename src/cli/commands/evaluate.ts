@@ -39,7 +39,8 @@ export const evaluateCommand: Command = {
       .option('set', {
         type: 'string',
         requiresArg: true,
-        describe: 'NAME=NUMBER: what a conditioned policy is asked for, such as cost_limit=20 (which also judges it)',
+        describe:
+          'NAME=NUMBER,..: what a conditioned policy is asked for, such as cost_limit=20 (which also judges it)',
       })
       .option('policy', {
         choices: ['averaged', 'selected'],

@@ -44,7 +44,13 @@ fn minimum(values: &Tensor) -> Tensor {
     values.amin(1i64, true)
 }
 
-fn mean_of(tensor: &Tensor) -> f64 {
+/// `[action | observation]`, the order of every critic's input.
+pub fn join(action: &Tensor, observation: &Tensor) -> Tensor {
+    Tensor::cat(&[action, observation], 1)
+}
+
+/// The mean of all elements.
+pub fn mean(tensor: &Tensor) -> f64 {
     tensor.mean(Kind::Double).double_value(&[])
 }
 
@@ -112,13 +118,13 @@ impl IqlCritic {
 
         let advantage = &target_q - self.v.forward(observation);
         let weight = expectile_weight(&advantage, expectile);
-        let value_loss = mean_of(&(&weight * advantage.square()));
+        let value_loss = mean(&(&weight * advantage.square()));
         self.v.descend(observation, &(weight * &advantage * (-2.0 / rows as f64)), v_lr);
 
         let target = signal + (1.0 - terminal) * &next_v * gamma;
         let critic_loss = regress(&mut self.q, state_action, &target, q_lr);
         self.q.follow(target_rate);
-        Ok(IqlStep { value_loss, critic_loss, mean_target_q: mean_of(&target_q), mean_next_v: mean_of(&next_v) })
+        Ok(IqlStep { value_loss, critic_loss, mean_target_q: mean(&target_q), mean_next_v: mean(&next_v) })
     }
 
     /// One regression step of Q and V on Monte-Carlo returns `[B,1]`; targets are copied. Returns the Q loss.
@@ -145,7 +151,7 @@ impl IqlCritic {
 /// One MSE step of every member towards `target [B,1]` or `[B,E]`; returns the mean over members of the mean squared error.
 fn regress(head: &mut Head, input: &Tensor, target: &Tensor, lr: f64) -> f64 {
     let error = head.forward(input) - target;
-    let loss = mean_of(&error.square());
+    let loss = mean(&error.square());
     let scale = 2.0 / error.numel() as f64;
     head.descend(input, &(error * scale), lr);
     loss
@@ -272,7 +278,7 @@ impl CostCritic {
                 let values = self.q.forward(&joined);
                 let count = (rows * values.size()[1]) as f64;
                 let error = values.narrow(0, 0, rows) - &target;
-                let loss = mean_of(&error.square());
+                let loss = mean(&error.square());
                 let raised = error.ones_like() * (-alpha / count);
                 let grad = Tensor::cat(&[&error * (2.0 / count), raised], 0);
                 self.q.descend(&joined, &grad, self.config.lr);

@@ -36,24 +36,15 @@ pub fn finite_horizon_time_average(step_cost: f64, gamma: f64, episode_length: u
     step_cost / (1.0 - gamma) * (1.0 - gamma * (1.0 - gamma.powf(length)) / (length * (1.0 - gamma)))
 }
 
-/// Gains and bounds of a [`Pid`].
-#[derive(Clone, Copy, Debug)]
-pub struct PidConfig {
-    pub kp: f64,
-    pub ki: f64,
-    pub kd: f64,
-    /// Value the controlled cost should reach, in the unit of the critic.
-    pub set_point: f64,
-    /// Anti-windup: upper bound of the integral.
-    pub integral_cap: f64,
-    /// Upper bound of the multiplier.
-    pub multiplier_cap: f64,
-}
-
 /// PID control of the Lagrange multiplier; all three parts are clipped at 0 from below.
 #[derive(Clone, Debug)]
 pub struct Pid {
-    config: PidConfig,
+    /// KP, KI, KD.
+    gains: [f64; 3],
+    /// Value the controlled cost should reach, in the unit of the critic.
+    set_point: f64,
+    /// Upper bound of the multiplier and, against windup, of the integral.
+    cap: f64,
     /// Error of the last update.
     pub error_old: f64,
     /// Accumulated error.
@@ -63,19 +54,20 @@ pub struct Pid {
 }
 
 impl Pid {
-    /// A controller at rest.
-    pub fn new(config: PidConfig) -> Self {
-        Pid { config, error_old: 0.0, integral: 0.0, multiplier: 0.0 }
+    /// A controller at rest: gains KP, KI, KD, the value the controlled cost should reach, and the upper bound of the multiplier and of
+    /// the integral, if any.
+    pub fn new(gains: [f64; 3], set_point: f64, cap: Option<f64>) -> Self {
+        Pid { gains, set_point, cap: cap.unwrap_or(f64::INFINITY), error_old: 0.0, integral: 0.0, multiplier: 0.0 }
     }
 
     /// One update with the batch mean of the cost critic; returns the new multiplier.
     pub fn update(&mut self, mean_cost: f64) -> f64 {
-        let PidConfig { kp, ki, kd, set_point, integral_cap, multiplier_cap } = self.config;
-        let error = mean_cost - set_point;
+        let [kp, ki, kd] = self.gains;
+        let error = mean_cost - self.set_point;
         let derivative = (error - self.error_old).max(0.0);
-        self.integral = (self.integral + error).clamp(0.0, integral_cap);
+        self.integral = (self.integral + error).clamp(0.0, self.cap);
         self.error_old = error;
-        self.multiplier = (kp * error.max(0.0) + ki * self.integral + kd * derivative).clamp(0.0, multiplier_cap);
+        self.multiplier = (kp * error.max(0.0) + ki * self.integral + kd * derivative).clamp(0.0, self.cap);
         self.multiplier
     }
 
@@ -124,19 +116,17 @@ mod tests {
         assert_eq!(alpha.log, LOG_RANGE.1);
     }
 
-    fn pid(set_point: f64, cap: f64) -> Pid {
-        Pid::new(PidConfig { kp: 0.1, ki: 0.003, kd: 0.001, set_point, integral_cap: cap, multiplier_cap: cap })
-    }
+    const GAINS: [f64; 3] = [0.1, 0.003, 0.001];
 
     /// U23: a hand-computed response; no derivative while the error falls; bounds hold.
     #[test]
     fn step_response() {
-        let mut pid = pid(1.0, f64::INFINITY);
+        let mut pid = Pid::new(GAINS, 1.0, None);
         assert!((pid.update(3.0) - (0.1 * 2.0 + 0.003 * 2.0 + 0.001 * 2.0)).abs() < 1e-12);
         assert!((pid.update(2.0) - (0.1 * 1.0 + 0.003 * 3.0)).abs() < 1e-12);
         assert!((pid.update(-9.0) - 0.0).abs() < 1e-12);
         assert_eq!(pid.integral, 0.0);
-        let mut bounded = super::tests::pid(0.0, 0.5);
+        let mut bounded = Pid::new(GAINS, 0.0, Some(0.5));
         for _ in 0..100 {
             bounded.update(10.0);
         }

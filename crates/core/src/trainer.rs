@@ -104,6 +104,20 @@ fn no_visit() -> Error {
 /// For work that no one can cancel yet.
 static NEVER: AtomicBool = AtomicBool::new(false);
 
+/// What an algorithm sees of its trainer. A macro, because a method would borrow the algorithm too.
+macro_rules! context {
+    ($trainer:ident, $cancel:expr) => {
+        Context {
+            data: &$trainer.data,
+            run: &$trainer.run,
+            judge: &mut $trainer.judge,
+            rng: &mut $trainer.rng,
+            visit: $trainer.visits.last(),
+            cancel: $cancel,
+        }
+    };
+}
+
 impl Trainer {
     /// A fresh run on `columns`; `json` is a [`TrainerConfig`]. Errs on unknown keys and impossible values before any work.
     pub fn new(columns: Arc<Columns>, json: &str) -> Result<Trainer> {
@@ -269,14 +283,7 @@ impl Trainer {
             CERTIFICATE_PHASE => self.certificate_step(cancel)?,
             _ => {
                 let number = self.own_phase();
-                let mut context = Context {
-                    data: &self.data,
-                    run: &self.run,
-                    judge: &mut self.judge,
-                    rng: &mut self.rng,
-                    visit: self.visits.last(),
-                    cancel,
-                };
+                let mut context = context!(self, cancel);
                 self.algorithm.step(number, self.phase_step, &mut context)?
             }
         };
@@ -309,28 +316,14 @@ impl Trainer {
         }
         let mut evidence = Vec::new();
         for ((index, named), model_rollout) in policies.iter().enumerate().zip(rollouts) {
-            let mut context = Context {
-                data: &self.data,
-                run: &self.run,
-                judge: &mut self.judge,
-                rng: &mut self.rng,
-                visit: self.visits.last(),
-                cancel,
-            };
+            let mut context = context!(self, cancel);
             let policy = named.policy.as_ref();
             let critic_ucb = self.algorithm.critic_estimates(policy, &mut context);
             let fqe = (index == 0 && self.fqe_steps > 0).then(|| self.fqe.estimate(policy, &self.data));
             evidence.push((named.name, Evidence { model_rollout, critic_ucb, fqe }));
         }
         let shipped = policies.swap_remove(0).policy;
-        let mut context = Context {
-            data: &self.data,
-            run: &self.run,
-            judge: &mut self.judge,
-            rng: &mut self.rng,
-            visit: self.visits.last(),
-            cancel,
-        };
+        let mut context = context!(self, cancel);
         let diagnostics = self.algorithm.diagnostics(shipped.as_ref(), &mut context);
         let remembers = shipped.remembers();
         let mut certificate = certify(&evidence, remembers, &self.auditor, &self.data, &self.run, diagnostics);

@@ -13,12 +13,12 @@
 
 use super::shared::{
     self, check_counts, check_gamma, check_not_negative, check_positive, check_shares, join, mean, repeat, Bound,
-    CandidateDraws, CriticStep, Critics, Reduce, Signals, Transition,
+    CandidateDraws, CriticStep, Critics, Reduce, Transition,
 };
 use crate::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use crate::checkpoint::State;
 use crate::error::Result;
-use crate::lagrange::{Pid, PidConfig};
+use crate::lagrange::Pid;
 use crate::nn::vae::{clip_latents, VaeStep};
 use crate::nn::{Head, Vae};
 use crate::offline::CriticEstimates;
@@ -76,21 +76,19 @@ impl BcqLag {
         let widths: Vec<i64> =
             std::iter::once(inputs).chain(config.actor_hidden.iter().copied()).chain([actions]).collect();
         let shape = (2, config.critics);
-        let [kp, ki, kd] = config.pid;
-        let cap = config.multiplier_cap.unwrap_or(f64::INFINITY);
         BcqLag {
             vae: Vae::new(observations, actions, config.vae_hidden, device, rng),
             actor: Head::with_hidden("actor", 1, &widths, config.perturbation_activation, true, device, rng),
             reward: Critics::new("reward", inputs, shape, &config.critic_hidden, Bound::Min, device, rng),
             cost: Critics::new("cost", inputs, shape, &config.critic_hidden, config.cost_ensemble, device, rng),
-            pid: Pid::new(PidConfig { kp, ki, kd, set_point: threshold, integral_cap: cap, multiplier_cap: cap }),
+            pid: Pid::new(config.pid, threshold, config.multiplier_cap),
             threshold,
             seed,
             config,
         }
     }
 
-    /// `clip(b + phi shift, -1, 1)` and where the clip lets the gradient through.
+    /// `clip(b + phi shift, -1, 1)`.
     fn perturb(&self, decoded: &Tensor, shift: &Tensor) -> Tensor {
         (decoded + shift * self.config.phi).clamp(-1.0, 1.0)
     }
@@ -106,15 +104,15 @@ impl BcqLag {
     pub fn learn(&mut self, batch: &Transition, draws: &BcqDraws) -> Result<BcqStep> {
         batch.check()?;
         let config = &self.config;
-        let (n, gamma, lambda, reduce) =
-            (config.candidates as i64, config.gamma, config.lambda, config.cost_action_reduce);
+        let (values, n, lambda, reduce) =
+            (config.values(), config.candidates as i64, config.lambda, config.cost_action_reduce);
         let (critic_lr, rate) = (config.critic_lr, config.target_rate);
         let vae = self.vae.step(&batch.state_action, &draws.vae, config.vae_beta, config.vae_lr);
 
         let next = repeat(&batch.next_observation, n);
         let candidates = self.candidates(&draws.reward, &next);
         let value = self.reward.soft_target(&candidates, n, lambda, Reduce::Max);
-        let target = &batch.reward + (1.0 - &batch.reward_stop) * value * gamma;
+        let target = values.reward_target(batch, &value);
         let reward = self.reward.regress(&batch.state_action, target, critic_lr);
 
         let candidates = match &draws.cost {
@@ -122,7 +120,7 @@ impl BcqLag {
             None => candidates,
         };
         let value = self.cost.soft_target(&candidates, n, lambda, reduce);
-        let target = &batch.cost + (1.0 - &batch.cost_stop) * value * gamma;
+        let target = values.cost_target(batch, &value);
         let cost = self.cost.regress(&batch.state_action, target, critic_lr);
 
         let (actor_loss, penalty) = self.actor_step(batch, &draws.actor);
@@ -224,8 +222,7 @@ impl Define for BcqLag {
 
     fn build(config: BcqLagConfig, context: &mut Context<'_>) -> Result<Self> {
         let (data, run) = (context.data, context.run);
-        let limit = run.cost_limit * config.cost_scale;
-        let threshold = config.cost_threshold.value(limit, config.gamma, data.episode_length);
+        let threshold = config.values().threshold(run.cost_limit, data.episode_length);
         let dims = (data.observations(), data.actions());
         Ok(BcqLag::new(config, dims, threshold, run.seed, data.device(), context.rng))
     }
@@ -239,13 +236,7 @@ impl Algorithm for BcqLag {
     fn step(&mut self, _phase: usize, _step: u64, context: &mut Context<'_>) -> Result<Metrics> {
         let config = &self.config;
         let batch = context.data.sample(config.batch_size, context.rng);
-        let signals = Signals {
-            done: config.done,
-            cost_done: config.cost_done,
-            reward_scale: config.reward_scale,
-            cost_scale: config.cost_scale,
-        };
-        let transition = Transition::of(&batch, signals);
+        let transition = config.values().transition(&batch);
         let (rows, many) = (batch.len(), batch.len() * config.candidates as i64);
         let latents = self.vae.latents();
         let mut draw = |rows: i64| context.rng.normal(&[rows, latents], context.data.device());
@@ -270,10 +261,7 @@ impl Algorithm for BcqLag {
     }
 
     fn critic_estimates(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Option<CriticEstimates> {
-        let (convention, gamma, scale) = (self.config.cost_threshold, self.config.gamma, self.config.cost_scale);
-        let length = context.data.episode_length;
-        let episode_cost = |value: f64| convention.episode_cost(value / scale, gamma, length);
-        Some(shared::critic_estimates(&mut self.cost, policy, context, episode_cost))
+        Some(shared::critic_estimates(&mut self.cost, self.config.values(), policy, context))
     }
 
     fn persist(&mut self, state: &mut State) -> Result<()> {

@@ -15,12 +15,12 @@
 
 use super::shared::{
     self, check_counts, check_gamma, check_not_negative, check_positive, check_shares, join, mean, repeat, Bound,
-    CandidateDraws, CriticStep, Critics, Reduce, Signals, Transition,
+    CandidateDraws, CriticStep, Critics, Reduce, Transition,
 };
 use crate::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use crate::checkpoint::State;
 use crate::error::Result;
-use crate::lagrange::{LogMultiplier, Pid, PidConfig};
+use crate::lagrange::{LogMultiplier, Pid};
 use crate::nn::mmd::mmd;
 use crate::nn::vae::{clip_latents, VaeStep};
 use crate::nn::{SquashedActor, Vae};
@@ -89,14 +89,12 @@ impl BearLag {
     ) -> Self {
         let inputs = actions + observations;
         let shape = (2, config.critics);
-        let [kp, ki, kd] = config.pid;
-        let cap = config.multiplier_cap.unwrap_or(f64::INFINITY);
         BearLag {
             vae: Vae::new(observations, actions, config.vae_hidden, device, rng),
             actor: SquashedActor::new(observations, actions, &config.actor_hidden, true, device, rng),
             reward: Critics::new("reward", inputs, shape, &config.critic_hidden, Bound::Min, device, rng),
             cost: Critics::new("cost", inputs, shape, &config.critic_hidden, config.cost_ensemble, device, rng),
-            pid: Pid::new(PidConfig { kp, ki, kd, set_point: threshold, integral_cap: cap, multiplier_cap: cap }),
+            pid: Pid::new(config.pid, threshold, config.multiplier_cap),
             alpha: LogMultiplier::default(),
             steps: 0,
             threshold,
@@ -108,8 +106,8 @@ impl BearLag {
     pub fn learn(&mut self, batch: &Transition, draws: &BearDraws) -> Result<BearStep> {
         batch.check()?;
         let config = &self.config;
-        let (n, gamma, lambda, reduce) =
-            (config.candidates as i64, config.gamma, config.lambda, config.cost_action_reduce);
+        let (values, n, lambda, reduce) =
+            (config.values(), config.candidates as i64, config.lambda, config.cost_action_reduce);
         let (critic_lr, rate) = (config.critic_lr, config.target_rate);
         let vae = self.vae.step(&batch.state_action, &draws.vae, config.vae_beta, config.vae_lr);
 
@@ -120,12 +118,12 @@ impl BearLag {
         let candidates = |noise: &Tensor| join(&gaussian.sample(noise).tanh_().view([-1, actions]), &next);
         let sampled = candidates(&draws.reward);
         let value = self.reward.soft_target(&sampled, n, lambda, Reduce::Max);
-        let target = &batch.reward + (1.0 - &batch.reward_stop) * value * gamma;
+        let target = values.reward_target(batch, &value);
         let reward = self.reward.regress(&batch.state_action, target, critic_lr);
 
         let sampled = draws.cost.as_ref().map_or(sampled, candidates);
         let value = self.cost.soft_target(&sampled, n, lambda, reduce);
-        let target = &batch.cost + (1.0 - &batch.cost_stop) * value * gamma;
+        let target = values.cost_target(batch, &value);
         let cost = self.cost.regress(&batch.state_action, target, critic_lr);
 
         let actor = self.actor_step(batch, &draws.latents, &draws.policy);
@@ -228,8 +226,7 @@ impl Define for BearLag {
 
     fn build(config: BearLagConfig, context: &mut Context<'_>) -> Result<Self> {
         let (data, run) = (context.data, context.run);
-        let limit = run.cost_limit * config.cost_scale;
-        let threshold = config.cost_threshold.value(limit, config.gamma, data.episode_length);
+        let threshold = config.values().threshold(run.cost_limit, data.episode_length);
         Ok(BearLag::new(config, (data.observations(), data.actions()), threshold, data.device(), context.rng))
     }
 }
@@ -242,13 +239,7 @@ impl Algorithm for BearLag {
     fn step(&mut self, _phase: usize, _step: u64, context: &mut Context<'_>) -> Result<Metrics> {
         let config = &self.config;
         let batch = context.data.sample(config.batch_size, context.rng);
-        let signals = Signals {
-            done: config.done,
-            cost_done: config.cost_done,
-            reward_scale: config.reward_scale,
-            cost_scale: config.cost_scale,
-        };
-        let transition = Transition::of(&batch, signals);
+        let transition = config.values().transition(&batch);
         let (rows, actions, latents) = (batch.len(), context.data.actions(), self.vae.latents());
         let (n, samples) = (config.candidates as i64, config.mmd_samples as i64);
         let mut draw = |shape: &[i64]| context.rng.normal(shape, context.data.device());
@@ -276,10 +267,7 @@ impl Algorithm for BearLag {
     }
 
     fn critic_estimates(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Option<CriticEstimates> {
-        let (convention, gamma, scale) = (self.config.cost_threshold, self.config.gamma, self.config.cost_scale);
-        let length = context.data.episode_length;
-        let episode_cost = |value: f64| convention.episode_cost(value / scale, gamma, length);
-        Some(shared::critic_estimates(&mut self.cost, policy, context, episode_cost))
+        Some(shared::critic_estimates(&mut self.cost, self.config.values(), policy, context))
     }
 
     fn persist(&mut self, state: &mut State) -> Result<()> {

@@ -11,9 +11,7 @@
 //!
 //! What `fixed` repairs in the published implementation is numbered in docs/algorithms/coptidice.md.
 
-use super::shared::{
-    self, check_counts, check_gamma, check_not_negative, check_positive, mean, CostDone, Signals, Transition,
-};
+use super::shared::{self, check_counts, check_gamma, check_not_negative, check_positive, mean, Transition};
 use crate::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use crate::checkpoint::State;
 use crate::error::{Error, Result};
@@ -378,13 +376,7 @@ impl Algorithm for Coptidice {
         let config = &self.config;
         let data = context.data;
         let batch = data.sample(config.batch_size, context.rng);
-        let signals = Signals {
-            done: config.done,
-            cost_done: CostDone::Respected,
-            reward_scale: config.reward_scale,
-            cost_scale: config.cost_scale,
-        };
-        let transition = Transition::of(&batch, signals);
+        let transition = config.values().transition(&batch);
         let initial = match config.initial_states {
             InitialStates::InBatch => Initial::Flags(batch.start()),
             InitialStates::Separate => {

@@ -14,7 +14,7 @@
 
 use super::shared::{
     self, bound, check_counts, check_gamma, check_not_negative, check_positive, check_shares, join, mean, Bound,
-    CriticStep, Critics, Signals, Transition,
+    CriticStep, Critics, Transition,
 };
 use crate::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use crate::checkpoint::State;
@@ -104,7 +104,7 @@ impl Cpq {
     pub fn learn(&mut self, batch: &Transition, draws: &CpqDraws) -> Result<CpqStep> {
         batch.check()?;
         let config = &self.config;
-        let (gamma, critic_lr, rate) = (config.gamma, config.critic_lr, config.target_rate);
+        let (values, critic_lr, rate) = (config.values(), config.critic_lr, config.target_rate);
         let vae = self.vae.step(&batch.state_action, &draws.vae, config.vae_beta, config.vae_lr);
 
         let gaussian = self.actor.evaluate(&batch.next_observation);
@@ -113,11 +113,11 @@ impl Cpq {
         let next_cost = self.cost.target(&sampled);
         let feasible = next_cost.le(self.threshold).to_kind(Kind::Float);
         let value = self.reward.target(&sampled) * feasible;
-        let target = &batch.reward + (1.0 - &batch.reward_stop) * value * gamma;
+        let target = values.reward_target(batch, &value);
         let reward = self.reward.regress(&batch.state_action, target, critic_lr);
 
         let own_next_cost = self.cost.target(&next(&draws.cost));
-        let target = &batch.cost + (1.0 - &batch.cost_stop) * &own_next_cost * gamma;
+        let target = values.cost_target(batch, &own_next_cost);
         let (cost, ood) = self.cost_step(batch, target, &draws.ood);
 
         let (actor_loss, actor_cost) = self.actor_step(batch, &draws.actor);
@@ -300,8 +300,7 @@ impl Define for Cpq {
 
     fn build(config: CpqConfig, context: &mut Context<'_>) -> Result<Self> {
         let (data, run) = (context.data, context.run);
-        let limit = run.cost_limit * config.cost_scale;
-        let threshold = config.cost_threshold.value(limit, config.gamma, data.episode_length);
+        let threshold = config.values().threshold(run.cost_limit, data.episode_length);
         Ok(Cpq::new(config, (data.observations(), data.actions()), threshold, data.device(), context.rng))
     }
 }
@@ -314,13 +313,7 @@ impl Algorithm for Cpq {
     fn step(&mut self, _phase: usize, _step: u64, context: &mut Context<'_>) -> Result<Metrics> {
         let config = &self.config;
         let batch = context.data.sample(config.batch_size, context.rng);
-        let signals = Signals {
-            done: config.done,
-            cost_done: config.cost_done,
-            reward_scale: config.reward_scale,
-            cost_scale: config.cost_scale,
-        };
-        let transition = Transition::of(&batch, signals);
+        let transition = config.values().transition(&batch);
         let (rows, actions) = (batch.len(), context.data.actions());
         let mut draw = |shape: &[i64]| context.rng.normal(shape, context.data.device());
         let draws = CpqDraws {
@@ -347,10 +340,7 @@ impl Algorithm for Cpq {
     }
 
     fn critic_estimates(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Option<CriticEstimates> {
-        let (convention, gamma, scale) = (self.config.cost_threshold, self.config.gamma, self.config.cost_scale);
-        let length = context.data.episode_length;
-        let episode_cost = |value: f64| convention.episode_cost(value / scale, gamma, length);
-        Some(shared::critic_estimates(&mut self.cost, policy, context, episode_cost))
+        Some(shared::critic_estimates(&mut self.cost, self.config.values(), policy, context))
     }
 
     fn persist(&mut self, state: &mut State) -> Result<()> {

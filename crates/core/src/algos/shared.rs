@@ -1,9 +1,8 @@
-//! What the actor-critic baselines share: the choices by which a published implementation and its repair differ, the transition
+//! What the actor-critic baselines share: the choices by which a published implementation and its repair differ, the values
 //! under these choices, critics in groups, and what the certificate asks of them.
 
 use crate::algorithm::{Context, Preset};
-use crate::critics::{check_column, upper_confidence};
-use crate::dataset::Batch;
+use crate::critics::upper_confidence;
 use crate::error::Result;
 use crate::lagrange::{
     finite_horizon_episode_cost, finite_horizon_threshold, infinite_horizon_episode_cost, infinite_horizon_threshold,
@@ -14,11 +13,14 @@ use crate::policy::FrozenPolicy;
 use crate::run::{require, RunConfig, Scaling};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+pub use crate::critics::{join, mean};
 pub use critics::{bound, CriticStep, Critics};
+pub use values::{Transition, Values};
 
 mod critics;
+mod values;
 
 /// What ends the bootstrap of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -98,88 +100,9 @@ impl CostThreshold {
     }
 }
 
-/// A batch as the learning rules see it. `[B,..]`, scalar columns `[B,1]`.
-pub struct Transition {
-    /// Action first.
-    pub state_action: Tensor,
-    pub observation: Tensor,
-    pub next_observation: Tensor,
-    /// Scaled.
-    pub reward: Tensor,
-    /// Scaled.
-    pub cost: Tensor,
-    /// 1 where the value of rewards ends.
-    pub reward_stop: Tensor,
-    /// 1 where the value of costs ends.
-    pub cost_stop: Tensor,
-}
-
-/// How a batch becomes a [`Transition`].
-#[derive(Clone, Copy, Debug)]
-pub struct Signals {
-    pub done: Done,
-    pub cost_done: CostDone,
-    pub reward_scale: f64,
-    pub cost_scale: f64,
-}
-
-impl Transition {
-    /// The transition of a batch of logged data.
-    pub fn of(batch: &Batch, signals: Signals) -> Self {
-        let reward_stop = match signals.done {
-            Done::Terminals => batch.terminal(),
-            Done::TerminalsAndTimeouts => batch.end(),
-        };
-        let cost_stop = match signals.cost_done {
-            CostDone::Respected => reward_stop.shallow_clone(),
-            CostDone::Ignored => reward_stop.zeros_like(),
-        };
-        Transition {
-            state_action: batch.state_action(),
-            observation: batch.observation().contiguous(),
-            next_observation: batch.next_observation().contiguous(),
-            reward: batch.reward() * signals.reward_scale,
-            cost: batch.cost() * signals.cost_scale,
-            reward_stop,
-            cost_stop,
-        }
-    }
-
-    /// Number of rows B.
-    pub fn rows(&self) -> i64 {
-        self.state_action.size()[0]
-    }
-
-    /// Width of an action A.
-    pub fn actions(&self) -> i64 {
-        self.state_action.size()[1] - self.observation.size()[1]
-    }
-
-    /// Refuses scalar columns of another shape than `[B,1]`.
-    pub fn check(&self) -> Result<()> {
-        let columns = [
-            ("reward", &self.reward),
-            ("cost", &self.cost),
-            ("reward_stop", &self.reward_stop),
-            ("cost_stop", &self.cost_stop),
-        ];
-        columns.into_iter().try_for_each(|(name, column)| check_column(name, column, self.rows()))
-    }
-}
-
-/// `[action | observation]`, the order of every critic's input.
-pub fn join(action: &Tensor, observation: &Tensor) -> Tensor {
-    Tensor::cat(&[action, observation], 1)
-}
-
 /// Every row `n` times, one after the other: `[B,..]` to `[B*n,..]`.
 pub fn repeat(rows: &Tensor, n: i64) -> Tensor {
     rows.repeat_interleave_self_int(n, 0i64, None)
-}
-
-/// The mean of all elements.
-pub fn mean(tensor: &Tensor) -> f64 {
-    tensor.mean(Kind::Double).double_value(&[])
 }
 
 /// Rows in the averages of the certificate.
@@ -187,12 +110,12 @@ const REPORT_ROWS: usize = 4096;
 /// Standard deviations over members in the upper estimate.
 const REPORT_K: f64 = 2.0;
 
-/// The episodic cost of `policy` by the live cost critics; `episode_cost` converts a mean value.
+/// The episodic cost of `policy` by the live cost critics.
 pub fn critic_estimates(
     critics: &mut Critics,
+    values: Values,
     policy: &dyn FrozenPolicy,
     context: &mut Context<'_>,
-    episode_cost: impl Fn(f64) -> f64,
 ) -> CriticEstimates {
     let data = context.data;
     let limit = context.run.cost_limit;
@@ -205,8 +128,8 @@ pub fn critic_estimates(
             }
         };
         let observation = data.gather(&rows).observation().contiguous();
-        let values = critics.head.evaluate(&join(&policy.act(&observation), &observation));
-        let episodic = |k: f64| episode_cost(mean(&upper_confidence(&values, k)));
+        let costs = critics.head.evaluate(&join(&policy.act(&observation), &observation));
+        let episodic = |k: f64| values.episode_cost(mean(&upper_confidence(&costs, k)), data.episode_length);
         CriticEstimate { mean: episodic(0.0), ucb: episodic(REPORT_K) }
     };
     CriticEstimates {

@@ -120,7 +120,6 @@ fn the_cost_critic_solves_a_small_chain() {
             cost.config.lr = cosine(3e-3, 1e-5, step, 2500);
             let (state, action, next, signal) = chain(&mut rng, 64);
             let chosen = &next * 2.0 - 1.0;
-            let join = |a: &Tensor, s: &Tensor| Tensor::cat(&[a, s], 1);
             cost.step(&join(&action, &state), &signal, &signal.zeros_like(), &join(&chosen, &next), None).unwrap();
         }
         // V(0) = 0, V(1) = 1, so Q(s, stay) = s + gamma s, Q(s, flip) = s + gamma (1 - s).

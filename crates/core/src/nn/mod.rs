@@ -6,6 +6,7 @@
 
 pub mod arena;
 pub mod attention;
+pub mod buffers;
 pub mod dense;
 pub mod dropout;
 pub mod ensemble;

@@ -3,12 +3,13 @@
 //! The published network holds a projection in every block that no output depends on; it is left out, which leaves 1,643,526
 //! trainable and frozen parameters at 17 observations and 6 actions.
 
+use super::buffers::Buffers;
 use super::linear::{self, Activation, Through};
 use super::{kernels, Arena, ArenaBuilder, Slot};
 use crate::checkpoint::State;
 use crate::error::Result;
 use crate::rng::Rng;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// Width of the time embedding.
@@ -32,27 +33,6 @@ pub struct ScoreNetShape {
 
 struct Linear(Slot, Slot);
 
-/// Wide activations of the last pass, for the next one: 8 MB at batch 2048 are 2,048 page faults when they come fresh from the system.
-#[derive(Default)]
-struct Pool(Mutex<Vec<Tensor>>);
-
-impl Pool {
-    /// A buffer `[rows,width]` with whatever it last held.
-    fn take(&self, rows: i64, width: i64, device: Device) -> Tensor {
-        // A poisoned pool is as good as any: it holds no state.
-        let mut free = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        free.retain(|buffer| buffer.size()[0] == rows);
-        match free.iter().position(|buffer| buffer.size()[1] == width) {
-            Some(index) => free.swap_remove(index),
-            None => Tensor::empty([rows, width], (Kind::Float, device)),
-        }
-    }
-
-    fn give(&self, buffer: Tensor) {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(buffer);
-    }
-}
-
 struct Block {
     norm: (Slot, Slot),
     inner: Linear,
@@ -67,7 +47,7 @@ pub struct ScoreNet {
     input: Linear,
     blocks: Vec<Block>,
     output: Linear,
-    pool: Arc<Pool>,
+    buffers: Arc<Buffers>,
 }
 
 struct BlockCache {
@@ -80,13 +60,12 @@ struct BlockCache {
     derivative: Tensor,
     active: Tensor,
     mask: Option<Tensor>,
-    pool: Arc<Pool>,
+    buffers: Arc<Buffers>,
 }
 
 impl Drop for BlockCache {
     fn drop(&mut self) {
-        self.pool.give(self.derivative.shallow_clone());
-        self.pool.give(self.active.shallow_clone());
+        self.buffers.give([self.derivative.shallow_clone(), self.active.shallow_clone()]);
     }
 }
 
@@ -160,7 +139,7 @@ impl ScoreNet {
             .collect();
         let output = dense(builder, "output", actions, hidden);
         let frequencies = rng.normal(&[FREQUENCIES], device) * FREQUENCY_SCALE;
-        ScoreNet { shape, frequencies, time, input, blocks, output, pool: Arc::default() }
+        ScoreNet { shape, frequencies, time, input, blocks, output, buffers: Arc::default() }
     }
 
     /// Frozen frequencies `[32]`.
@@ -225,13 +204,13 @@ impl ScoreNet {
             LAYER_NORM_EPS,
         );
         let (rows, wide) = (input.size()[0], self.shape.expansion * self.shape.hidden);
-        let [mut derivative, active] = [(); 2].map(|()| self.pool.take(rows, wide, input.device()));
+        let [mut derivative, active] = [(); 2].map(|()| self.buffers.take(rows, wide, input.device()));
         linear::product(&derivative, &normalised, arena.value(block.inner.0), 1);
         kernels::bias_mish(&mut derivative, arena.value(block.inner.1), &active);
         let mut out = linear(arena, &block.outer, &active);
         let _ = out.g_add_(&input);
-        let pool = self.pool.clone();
-        (out, BlockCache { normalised_from, mean, rstd, normalised, derivative, active, mask, pool })
+        let buffers = self.buffers.clone();
+        (out, BlockCache { normalised_from, mean, rstd, normalised, derivative, active, mask, buffers })
     }
 
     /// Backward pass: writes the gradients of all parameters for `grad_out [B,A]`.
@@ -252,11 +231,11 @@ impl ScoreNet {
 
     fn block_backward(&self, arena: &Arena, block: &Block, grad: Tensor, cache: &BlockCache) -> Tensor {
         gradients(arena, &block.outer, &grad, &cache.active);
-        let inner = self.pool.take(grad.size()[0], self.shape.expansion * self.shape.hidden, grad.device());
+        let inner = self.buffers.take(grad.size()[0], self.shape.expansion * self.shape.hidden, grad.device());
         linear::input_gradient(&inner, &grad, arena.value(block.outer.0), 1, Through::Derivative(&cache.derivative));
         gradients(arena, &block.inner, &inner, &cache.normalised);
         let mut from_norm = input_gradient(arena, &block.inner, &inner, Through::Nothing);
-        self.pool.give(inner);
+        self.buffers.give([inner]);
         kernels::layer_norm_backward(
             &cache.normalised_from,
             &cache.mean,

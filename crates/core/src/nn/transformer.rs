@@ -13,11 +13,12 @@
 mod parts;
 
 use super::attention::{self, Attention};
+use super::buffers::Buffers;
 use super::dropout::{self, Dropout};
 use super::{kernels, Arena, ArenaBuilder, Dense};
 use crate::rng::Rng;
 use parts::{Norm, NormCache, Part};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// Width of the inner layer of a block's network as a multiple of the embedding.
 const EXPANSION: i64 = 4;
@@ -52,31 +53,6 @@ impl Pass<'_> {
         let starts = (0..self.valid.len()).map(|sequence| sequence * self.tokens);
         let rows: Vec<i64> = starts.flat_map(|start| self.wanted.iter().map(move |&t| (start + t) as i64)).collect();
         Tensor::from_slice(&rows).to_device(device)
-    }
-}
-
-/// Free buffers: 60 MB of activations a part would otherwise come from the system, and go back to it, 32 times a step.
-#[derive(Default)]
-pub struct Buffers(Vec<Tensor>);
-
-impl Buffers {
-    /// A buffer `[rows,width]` with whatever it last held.
-    fn take(&mut self, rows: i64, width: i64, device: Device) -> Tensor {
-        match self.0.iter().position(|buffer| buffer.size() == [rows, width]) {
-            Some(index) => self.0.swap_remove(index),
-            None => Tensor::empty([rows, width], (Kind::Float, device)),
-        }
-    }
-
-    /// Buffers that wait for their next use.
-    #[cfg(test)]
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Returns buffers for later use.
-    pub fn give(&mut self, buffers: impl IntoIterator<Item = Tensor>) {
-        self.0.extend(buffers);
     }
 }
 
@@ -165,7 +141,7 @@ impl Transformer {
         tokens: Tensor,
         pass: &Pass,
         mut training: Option<&mut Rng>,
-        buffers: &mut Buffers,
+        buffers: &Buffers,
     ) -> (Tensor, TransformerCache) {
         let mut draw = || match &mut training {
             Some(rng) => Dropout::draw(self.shape.dropout, rng),
@@ -201,12 +177,12 @@ impl Transformer {
         pass: &Pass,
         asking: Option<&Tensor>,
         dropouts: [Dropout; 3],
-        buffers: &mut Buffers,
+        buffers: &Buffers,
     ) -> (Tensor, BlockCache) {
         let (e, device) = (self.shape.embedding, input.device());
         let (normal1, norm1) = block.norm1.forward(arena, input, buffers);
         let key_value = Part::of(arena, &block.projection, e, 2 * e).forward(&normal1, buffers);
-        let pick = |from: &Tensor, rows: &Tensor, buffers: &mut Buffers| {
+        let pick = |from: &Tensor, rows: &Tensor, buffers: &Buffers| {
             from.index_select_out(&buffers.take(rows.size()[0], e, device), 0, rows)
         };
         let picked = asking.map(|rows| pick(&normal1, rows, buffers));
@@ -254,7 +230,7 @@ impl Transformer {
         mut grad: Tensor,
         cache: TransformerCache,
         pass: &Pass,
-        buffers: &mut Buffers,
+        buffers: &Buffers,
     ) -> Tensor {
         let rows = (pass.wanted.len() < pass.tokens).then(|| pass.rows(grad.device()));
         self.norm_out.backward(arena, &cache.norm_out, &mut grad);
@@ -280,7 +256,7 @@ impl Transformer {
         cache: BlockCache,
         pass: &Pass,
         asking: Option<&Tensor>,
-        buffers: &mut Buffers,
+        buffers: &Buffers,
     ) -> Tensor {
         let (e, kept, device) = (self.shape.embedding, grad.size()[0], grad.device());
         let dropped = buffers.take(kept, e, device);
@@ -335,7 +311,7 @@ impl Transformer {
 }
 
 impl Dense {
-    fn forward_in(&self, arena: &Arena, input: &Tensor, buffers: &mut Buffers) -> Tensor {
+    fn forward_in(&self, arena: &Arena, input: &Tensor, buffers: &Buffers) -> Tensor {
         let out = buffers.take(input.size()[0], arena.value(self.weight).size()[0], input.device());
         self.forward_into(arena, input, &out);
         out

@@ -1,6 +1,6 @@
 //! Parameters of BCQ-Lag: the repaired values, and those of the published implementation.
 
-use crate::algos::shared::{Bound, CandidateDraws, CostDone, CostThreshold, Done, Reduce};
+use crate::algos::shared::{Bound, CandidateDraws, CostDone, CostThreshold, Done, Reduce, Values};
 use crate::nn::Hidden;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -118,6 +118,18 @@ impl Default for BcqLagConfig {
 }
 
 impl BcqLagConfig {
+    /// How its critics value rewards and costs.
+    pub fn values(&self) -> Values {
+        Values {
+            gamma: self.gamma,
+            done: self.done,
+            cost_done: self.cost_done,
+            reward_scale: self.reward_scale,
+            cost_scale: self.cost_scale,
+            cost_threshold: self.cost_threshold,
+        }
+    }
+
     /// The published implementation, faults included.
     pub fn osrl() -> Self {
         BcqLagConfig {

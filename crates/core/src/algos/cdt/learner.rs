@@ -6,7 +6,7 @@ use super::model::{self, Cache, Model, Outputs};
 use super::sequences::Sequences;
 use crate::checkpoint::State;
 use crate::error::{Error, Result};
-use crate::nn::transformer::Buffers;
+use crate::nn::buffers::Buffers;
 use crate::nn::Arena;
 use crate::optim::{Adam, AdamConfig, ScalarAdam};
 use crate::rng::Rng;
@@ -91,7 +91,7 @@ impl Learner {
 
     /// Outputs without dropout; the cache holds the features of all tokens.
     pub fn evaluate(&mut self, batch: &Sequences) -> (Outputs, Cache) {
-        self.model.forward(&self.arena, batch, None, true, &mut self.buffers)
+        self.model.forward(&self.arena, batch, None, true, &self.buffers)
     }
 
     /// Losses of `batch`, and in the arena their gradient; `Cancelled` between two parts.
@@ -106,9 +106,9 @@ impl Learner {
                 return Err(Error::Cancelled);
             }
             let part = batch.part(from, PART.min(batch.lengths.len() - from));
-            let (outputs, cache) = self.model.forward(&self.arena, &part, Some(rng), false, &mut self.buffers);
+            let (outputs, cache) = self.model.forward(&self.arena, &part, Some(rng), false, &self.buffers);
             let (share, gradients) = losses(&self.config, &outputs, &part, &counts, temperature);
-            self.model.backward(&self.arena, &part, &gradients, cache, &mut self.buffers);
+            self.model.backward(&self.arena, &part, &gradients, cache, &self.buffers);
             total += share;
         }
         Ok(total)

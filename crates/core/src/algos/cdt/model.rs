@@ -2,7 +2,8 @@
 
 use super::config::{ActionHead, CdtConfig, CostFeature, CostTransform};
 use super::sequences::Sequences;
-use crate::nn::transformer::{Buffers, Pass, TransformerCache, INITIAL_STD};
+use crate::nn::buffers::Buffers;
+use crate::nn::transformer::{Pass, TransformerCache, INITIAL_STD};
 use crate::nn::{kernels, Arena, ArenaBuilder, Dense, Slot, Transformer, TransformerShape};
 use crate::rng::Rng;
 use tch::{Device, Kind, Tensor};
@@ -196,7 +197,7 @@ impl Model {
         batch: &Sequences,
         training: Option<&mut Rng>,
         all: bool,
-        buffers: &mut Buffers,
+        buffers: &Buffers,
     ) -> (Outputs, Cache) {
         let (tokens, cost) = self.embed(arena, batch);
         let e = tokens.size()[1];
@@ -243,7 +244,7 @@ impl Model {
         batch: &Sequences,
         gradients: &OutputGradients,
         cache: Cache,
-        buffers: &mut Buffers,
+        buffers: &Buffers,
     ) {
         let Cache { transformer, features, cost, head_inputs, head_derivatives, wanted } = cache;
         let e = features.size()[1];

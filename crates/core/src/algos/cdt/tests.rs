@@ -167,7 +167,7 @@ fn outputs_do_not_depend_on_which_tokens_are_computed() {
     let config = small(4);
     let (model, arena) = model::build(&config, STATES, ACTIONS, 20, Device::Cpu, &mut Rng::new(1, 0));
     let batch = batch(&[4, 1, 3], 4, &mut Rng::new(2, 0));
-    let outputs = |all| model.forward(&arena, &batch, None, all, &mut crate::nn::transformer::Buffers::default()).0;
+    let outputs = |all| model.forward(&arena, &batch, None, all, &crate::nn::buffers::Buffers::default()).0;
     let (some, all) = (outputs(false), outputs(true));
     for (a, b) in [(&some.action, &all.action), (&some.cost_logits, &all.cost_logits)] {
         assert!((a - b).abs().max().double_value(&[]) < 1e-6);

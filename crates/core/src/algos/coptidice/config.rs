@@ -1,7 +1,7 @@
 //! Parameters of COptiDICE: the repaired values, and those of the published implementation.
 
 use super::divergence::Divergence;
-use crate::algos::shared::{CostThreshold, Done};
+use crate::algos::shared::{CostDone, CostThreshold, Done, Values};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -120,12 +120,23 @@ impl CoptidiceConfig {
         }
     }
 
+    /// How nu and chi value rewards and costs.
+    pub fn values(&self) -> Values {
+        Values {
+            gamma: self.gamma,
+            done: self.done,
+            cost_done: CostDone::Respected,
+            reward_scale: self.reward_scale,
+            cost_scale: self.cost_scale,
+            cost_threshold: CostThreshold::FiniteHorizon,
+        }
+    }
+
     /// The number the bound on the cost is compared with.
     pub fn limit(&self, cost_limit: f64, episode_length: usize) -> f64 {
-        let limit = cost_limit * self.cost_scale;
         match self.limit_unit {
-            LimitUnit::PerStep => limit / episode_length as f64,
-            LimitUnit::Discounted => CostThreshold::FiniteHorizon.value(limit, self.gamma, episode_length),
+            LimitUnit::PerStep => cost_limit * self.cost_scale / episode_length as f64,
+            LimitUnit::Discounted => self.values().threshold(cost_limit, episode_length),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Parameters of CPQ: the repaired values, and those of the published implementation.
 
-use crate::algos::shared::{Bound, CostDone, CostThreshold, Done};
+use crate::algos::shared::{Bound, CostDone, CostThreshold, Done, Values};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +130,18 @@ impl Default for CpqConfig {
 }
 
 impl CpqConfig {
+    /// How its critics value rewards and costs.
+    pub fn values(&self) -> Values {
+        Values {
+            gamma: self.gamma,
+            done: self.done,
+            cost_done: self.cost_done,
+            reward_scale: self.reward_scale,
+            cost_scale: self.cost_scale,
+            cost_threshold: self.cost_threshold,
+        }
+    }
+
     /// The published implementation, faults included.
     pub fn osrl() -> Self {
         CpqConfig {

@@ -1,9 +1,9 @@
 //! What DRCORL says about its policy offline: the gate's estimate, the selection of a candidate, its part of the certificate.
 
 use super::options::{Gate, GateStates};
-use super::{join, Drcorl, Selected};
+use super::{Drcorl, Selected};
 use crate::algorithm::Context;
-use crate::critics::upper_confidence;
+use crate::critics::{join, upper_confidence};
 use crate::dataset::Dataset;
 use crate::diffusion::{diffuse, POLICY_TIME};
 use crate::error::Result;

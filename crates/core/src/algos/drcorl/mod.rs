@@ -22,13 +22,13 @@ pub mod policy_step;
 
 use crate::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use crate::checkpoint::State;
-use crate::critics::{CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism};
+use crate::critics::{join, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism};
 use crate::dataset::{discounted_returns, Batch, Dataset};
 use crate::diffusion::BehaviorModel;
 use crate::error::Result;
 use crate::gradient::{branch, branch_without_band, manipulate, slack, Branch};
 use crate::hybrid::Mode;
-use crate::lagrange::{infinite_horizon_threshold, Pid, PidConfig};
+use crate::lagrange::{infinite_horizon_threshold, Pid};
 use crate::nn::score_net::ScoreNetShape;
 use crate::offline::CriticEstimates;
 use crate::optim::cosine;
@@ -46,6 +46,8 @@ const CRITICS: usize = 2;
 const ADAPTATION: usize = 3;
 /// Smallest limit the estimate is divided by, so that a limit of 0 asks for a cost below this.
 const LIMIT_FLOOR: f64 = 0.1;
+/// Upper bound of the PID multiplier of the Lagrangian cost step.
+const MULTIPLIER_CAP: f64 = 100.0;
 
 /// The state of a run.
 pub struct Drcorl {
@@ -143,13 +145,11 @@ impl Define for Drcorl {
             (BehaviorData::Safe, Some(rows)) => rows.shallow_clone(),
             _ => data.rows_where(|_| true),
         };
-        let [kp, ki, kd] = config.pid;
         let set_point = infinite_horizon_threshold(run.cost_limit, config.gamma, data.episode_length) * config.unit();
-        let caps = 100.0;
         let selected = Selected { policy: policy.averaged(), found: false, step: 0, ret: f64::NEG_INFINITY };
         Ok(Drcorl {
             monte_carlo: monte_carlo(data, &config, reward_factor),
-            pid: Pid::new(PidConfig { kp, ki, kd, set_point, integral_cap: caps, multiplier_cap: caps }),
+            pid: Pid::new(config.pid, set_point, Some(MULTIPLIER_CAP)),
             config,
             behavior,
             behavior_rows,
@@ -230,10 +230,6 @@ fn monte_carlo(data: &Dataset, config: &DrcorlConfig, reward_factor: f64) -> Ten
     };
     let (reward, cost) = (column(&data.columns.rewards, reward_factor), column(&data.columns.costs, config.unit()));
     Tensor::cat(&[reward, cost], 1).to_device(data.device())
-}
-
-fn join(action: &Tensor, observation: &Tensor) -> Tensor {
-    Tensor::cat(&[action, observation], 1)
 }
 
 impl Drcorl {

@@ -1,6 +1,6 @@
 //! Layer norms and parts of linear layers, with the caches their gradients need.
 
-use super::Buffers;
+use crate::nn::buffers::Buffers;
 use crate::nn::dense::{accumulate_product, accumulate_rows};
 use crate::nn::linear::{self, Activation, Through};
 use crate::nn::{kernels, Arena, ArenaBuilder, Dense, Slot};
@@ -32,7 +32,7 @@ impl Norm {
         Norm { weight, bias: builder.add(&format!("{name}.bias"), &[width], || 0.0) }
     }
 
-    pub fn forward(&self, arena: &Arena, input: Tensor, buffers: &mut Buffers) -> (Tensor, NormCache) {
+    pub fn forward(&self, arena: &Arena, input: Tensor, buffers: &Buffers) -> (Tensor, NormCache) {
         let (rows, width, device) = (input.size()[0], input.size()[1], input.device());
         let out = buffers.take(rows, width, device);
         let [mean, rstd] = [(); 2].map(|()| buffers.take(rows, 1, device));
@@ -71,13 +71,13 @@ impl Part {
         }
     }
 
-    pub fn forward(&self, input: &Tensor, buffers: &mut Buffers) -> Tensor {
+    pub fn forward(&self, input: &Tensor, buffers: &Buffers) -> Tensor {
         let out = buffers.take(input.size()[0], self.weight.size()[0], input.device());
         linear::forward(&out, input, &self.weight, &self.bias, 1, Activation::Identity);
         out
     }
 
-    pub fn input_gradient(&self, grad: &Tensor, buffers: &mut Buffers) -> Tensor {
+    pub fn input_gradient(&self, grad: &Tensor, buffers: &Buffers) -> Tensor {
         let out = buffers.take(grad.size()[0], self.weight.size()[1], grad.device());
         linear::input_gradient(&out, grad, &self.weight, 1, Through::Nothing);
         out

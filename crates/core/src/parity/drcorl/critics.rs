@@ -1,6 +1,6 @@
 //! The critics: implicit Q-learning on dataset actions, TD on the policy's actions.
 
-use crate::critics::{CostBackup, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism};
+use crate::critics::{join, CostBackup, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism};
 use crate::error::{Error, Result};
 use crate::lagrange::infinite_horizon_episode_cost;
 use crate::parity::mlp::Mlp;
@@ -8,11 +8,6 @@ use crate::parity::{Binding, Fixture, Plan, Record, Tensors};
 use crate::policy::Policy;
 use crate::rng::Rng;
 use tch::{Device, Kind, Tensor};
-
-/// Concatenation in the order of the critics' input.
-pub(super) fn join(action: &Tensor, observation: &Tensor) -> Tensor {
-    Tensor::cat(&[action, observation], 1)
-}
 
 pub(super) fn scalars(values: impl IntoIterator<Item = (&'static str, f64)>) -> Record {
     values.into_iter().map(|(name, value)| (name.to_string(), Tensor::from(value))).collect()

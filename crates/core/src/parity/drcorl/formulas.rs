@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::gradient::manipulate;
-use crate::lagrange::{Pid, PidConfig};
+use crate::lagrange::Pid;
 use crate::parity::{Binding, Fixture, Plan, Record, Tensors};
 use tch::{Device, Kind, Tensor};
 
@@ -48,18 +48,10 @@ impl Binding for PidSequence {
 
     fn evaluate(&mut self, inputs: &Tensors, _draws: &[Tensor]) -> Result<Record> {
         let (batches, thresholds) = (inputs.get("qc")?, inputs.get("thresholds")?);
-        let [kp, ki, kd] = self.gains;
         let mut columns: [Vec<f64>; 3] = Default::default();
         for threshold in 0..thresholds.size()[0] {
             let set_point = thresholds.double_value(&[threshold]);
-            let mut pid = Pid::new(PidConfig {
-                kp,
-                ki,
-                kd,
-                set_point,
-                integral_cap: f64::INFINITY,
-                multiplier_cap: f64::INFINITY,
-            });
+            let mut pid = Pid::new(self.gains, set_point, None);
             for call in 0..batches.size()[0] {
                 let multiplier = pid.update(batches.get(call).mean(Kind::Double).double_value(&[]));
                 for (column, value) in columns.iter_mut().zip([multiplier, pid.error_old, pid.integral]) {

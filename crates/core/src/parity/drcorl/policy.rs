@@ -1,13 +1,13 @@
 //! Score-regularised policy steps: warm-up, reward, cost, Lagrangian.
 
-use super::critics::{join, load_policy, scalars, twins};
+use super::critics::{load_policy, scalars, twins};
 use super::score::load_behavior;
 use crate::algos::drcorl::options::GuidanceScale;
 use crate::algos::drcorl::policy_step::{GuidanceScaler, ScoreStep};
-use crate::critics::{CostBackup, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism};
+use crate::critics::{join, CostBackup, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism};
 use crate::diffusion::{BehaviorModel, ScoreWeight};
 use crate::error::{Error, Result};
-use crate::lagrange::{Pid, PidConfig};
+use crate::lagrange::Pid;
 use crate::optim::cosine;
 use crate::parity::mlp::Mlp;
 use crate::parity::{Binding, Fixture, Plan, Record, Tensors};
@@ -81,7 +81,6 @@ pub fn bind_policy(fixture: &Fixture, variant: &str, init: &Tensors, device: Dev
     }
     let gain = |i: usize| fixture.hyper_value(&["pid"])[i].as_f64().unwrap_or(0.0);
     let set_point = fixture.hyper(&["pid_threshold"])?;
-    let unbounded = f64::INFINITY;
     Ok(Plan::Run(Box::new(PolicySteps {
         policy: load_policy(init, device)?,
         behavior: load_behavior(fixture, init, device)?.0,
@@ -92,14 +91,7 @@ pub fn bind_policy(fixture: &Fixture, variant: &str, init: &Tensors, device: Dev
         control_variate: has("cv"),
         scale: if has("regq") { GuidanceScale::RowRms } else { GuidanceScale::Raw },
         scaler: GuidanceScaler::default(),
-        pid: Pid::new(PidConfig {
-            kp: gain(0),
-            ki: gain(1),
-            kd: gain(2),
-            set_point,
-            integral_cap: unbounded,
-            multiplier_cap: unbounded,
-        }),
+        pid: Pid::new([gain(0), gain(1), gain(2)], set_point, None),
         beta: fixture.hyper(&["beta"])?,
         multiplier: fixture.hyper(&["fixed_multiplier"])?,
         lr: fixture.hyper(&["policy_lr"])?,

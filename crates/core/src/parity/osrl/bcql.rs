@@ -41,8 +41,7 @@ pub fn bind(fixture: &Fixture, _variant: &str, init: &Tensors, device: Device) -
         actor_hidden: actor_hidden.clone(),
         ..BcqLagConfig::osrl()
     };
-    let threshold =
-        config.cost_threshold.value(fixture.hyper(&["cost_limit"])?, config.gamma, count(fixture, "episode_len")?);
+    let threshold = config.values().threshold(fixture.hyper(&["cost_limit"])?, count(fixture, "episode_len")?);
     let mut learner = BcqLag::new(config, (states, actions), threshold, 0, device, &mut Rng::new(0, 0));
     let names = |fixture: &str| Names::mlp(&format!("{fixture}.pi"), "actor", 0, actor_hidden.len() + 1, states);
     let (vae, actor) = (Names::vae(states, learner.vae.latents()), [names("actor"), names("actor_old")]);

@@ -44,8 +44,7 @@ pub fn bind(fixture: &Fixture, _variant: &str, init: &Tensors, device: Device) -
         target_rate: fixture.hyper(&["tau"])?,
         ..CpqConfig::osrl()
     };
-    let threshold =
-        config.cost_threshold.value(fixture.hyper(&["cost_limit"])?, config.gamma, count(fixture, "episode_len")?);
+    let threshold = config.values().threshold(fixture.hyper(&["cost_limit"])?, count(fixture, "episode_len")?);
     let mut learner = Learner::new(config, (states, actions), threshold, device, &mut Rng::new(0, 0));
     learner.alpha.log = fixture.hyper(&["log_alpha_init"])?;
     let names = |fixture: &str| Names::squashed(fixture, actor_hidden.len(), actions);

@@ -1,10 +1,8 @@
-import { dirname, join, relative } from 'node:path'
 import { labelOf } from '../report/compare.js'
-import { htmlTable, page, section } from '../report/page.js'
+import { htmlTable, linkToReport, page, section } from '../report/page.js'
 import { type ScatterGroup, type ScatterPoint, scatterChart } from '../report/scatter.js'
 import { pointsOf, policyGroups } from '../report/sections.js'
 import { escape } from '../report/svg.js'
-import { RUN_FILES } from '../train/run-folder.js'
 import { summarize } from '../evaluate/statistics.js'
 import { formatFixed } from '../report/format.js'
 import { type FinishedCell, type Score, measure } from './summary.js'
@@ -64,7 +62,6 @@ function htmlRuns(finished: readonly FinishedCell[], out: string): string {
   const header = ['target', 'algorithm', 'limit', 'seed', 'policy', 'return', 'cost', 'certificate', 'report']
   const rows = finished.flatMap((one) =>
     measure(one).map((measured) => {
-      const link = relative(dirname(out), join(one.cell.folder, RUN_FILES.report)).replaceAll('\\', '/')
       const cells = [
         measured.label,
         String(measured.cost_limit),
@@ -75,7 +72,7 @@ function htmlRuns(finished: readonly FinishedCell[], out: string): string {
         measured.verdict ?? 'none given',
       ]
       const text = cells.map((cell) => `<td>${escape(cell)}</td>`).join('')
-      return `<tr><th scope="row">${escape(measured.target)}</th>${text}<td><a href="${escape(encodeURI(link))}">open</a></td></tr>`
+      return `<tr><th scope="row">${escape(measured.target)}</th>${text}<td>${linkToReport(one.cell.folder, out)}</td></tr>`
     }),
   )
   const head = header.map((name) => `<th scope="col">${name}</th>`).join('')

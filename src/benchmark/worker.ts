@@ -5,9 +5,10 @@
 import { join, resolve } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { resolveConfig } from '../config/load.js'
-import { DrcorlError, toDrcorlError } from '../errors.js'
+import { toDrcorlError } from '../errors.js'
 import { type Evaluation, evaluate } from '../evaluate/evaluate.js'
 import { readJson } from '../files.js'
+import { type Compared, requireAgreement } from '../train/agreement.js'
 import { train } from '../train/experiment.js'
 import { RUN_FILES, type RunRecord, exists, holdsRun, readRecord } from '../train/run-folder.js'
 import type { Cell } from './plan.js'
@@ -56,29 +57,19 @@ async function trainCell(cell: Cell): Promise<boolean> {
   return true
 }
 
-/**
- * A folder whose run had other parameters belongs to another benchmark: its numbers must not enter this one's table.
- *
- * @throws DrcorlError `Usage` naming the first difference.
- */
+/** A folder whose run had other parameters belongs to another benchmark: its numbers must not enter this one's table. */
 function requireSame({ algorithm, preset, config, folder, target }: Cell, record: RunRecord): void {
   const wanted = resolveConfig({ algorithm, preset, flags: config })
   const asked: Record<string, unknown> = { ...wanted.run, ...wanted.config }
   const stored: Record<string, unknown> = { ...record.run, ...record.config }
   const file = record.dataset.kind === 'file'
-  const pairs: [name: string, asked: unknown, stored: unknown][] = [
+  const dataset: Compared = ['dataset', resolve(target.dataset), record.dataset.source]
+  const parameters: Compared[] = [
     ['algorithm', algorithm, record.algorithm],
-    ...(file ? [['dataset', resolve(target.dataset), record.dataset.source] as [string, unknown, unknown]] : []),
-    ...Object.keys({ ...asked, ...stored }).map((key): [string, unknown, unknown] => [key, asked[key], stored[key]]),
+    ...(file ? [dataset] : []),
+    ...Object.keys({ ...asked, ...stored }).map((key): Compared => [key, asked[key], stored[key]]),
   ]
-  for (const [name, value, has] of pairs) {
-    if (isDeepStrictEqual(value, has)) continue
-    throw new DrcorlError(
-      'Usage',
-      `${name} = ${JSON.stringify(value)} differs from the run in ${folder}, which has ${JSON.stringify(has)}`,
-      { hint: 'name another folder with --out' },
-    )
-  }
+  requireAgreement(parameters, folder, 'name another folder with --out')
 }
 
 async function evaluateCell(cell: Cell, env: string, { episodes, seed }: Judging): Promise<boolean> {

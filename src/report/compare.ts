@@ -1,10 +1,8 @@
-import { dirname, join, relative } from 'node:path'
 import { loadSchema } from '../config/schema.js'
 import { formatSeconds } from '../train/progress.js'
-import { RUN_FILES } from '../train/run-folder.js'
 import { verdictBox } from './certificate.js'
 import { formatFixed, formatSpread } from './format.js'
-import { page, section } from './page.js'
+import { linkToReport, page, section } from './page.js'
 import type { RunData } from './run-data.js'
 import { scatterChart } from './scatter.js'
 import { limitOf, pointsOf, policyGroups } from './sections.js'
@@ -97,9 +95,8 @@ function table(runs: readonly RunData[], out: string): string {
     const numbers = Object.entries(cells).map(
       ([name, cell]) => `<td${name === 'cost' && tone ? ` class="${tone}"` : ''}>${escape(cell)}</td>`,
     )
-    const link = relative(dirname(out), join(run.folder, RUN_FILES.report)).replaceAll('\\', '/')
     const time = run.result === null ? '–' : formatSeconds(run.result.wall_seconds)
-    return `<tr><th scope="row">${escape(algorithm)}</th>${numbers.join('')}<td>${escape(verdict)}</td><td>${time}</td><td><a href="${escape(encodeURI(link))}">open</a></td></tr>`
+    return `<tr><th scope="row">${escape(algorithm)}</th>${numbers.join('')}<td>${escape(verdict)}</td><td>${time}</td><td>${linkToReport(run.folder, out)}</td></tr>`
   })
   return `<div class="scroll"><table class="numbers"><thead><tr>${head}</tr></thead><tbody>${rows.join('\n')}</tbody></table></div>`
 }

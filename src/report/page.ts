@@ -1,3 +1,5 @@
+import { dirname, join, relative } from 'node:path'
+import { RUN_FILES } from '../train/run-folder.js'
 import { escape } from './svg.js'
 
 /**
@@ -104,6 +106,12 @@ export function page(title: string, body: readonly string[]): string {
 export function section(title: string, ...content: readonly string[]): string {
   const inner = content.filter((part) => part !== '').join('\n')
   return inner === '' ? '' : `<section>\n<h2>${escape(title)}</h2>\n${inner}\n</section>`
+}
+
+/** A link from the page at `from` to the report of the run in `folder`. */
+export function linkToReport(folder: string, from: string): string {
+  const path = relative(dirname(from), join(folder, RUN_FILES.report)).replaceAll('\\', '/')
+  return `<a href="${escape(encodeURI(path))}">open</a>`
 }
 
 /** A headline number. `tone` colours it; the words carry the meaning. */

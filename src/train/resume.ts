@@ -1,10 +1,10 @@
-import { isDeepStrictEqual } from 'node:util'
 import { join } from 'node:path'
 import { readConfigFile } from '../config/load.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
 import { environmentOfVisits } from '../data/environments.js'
 import { DrcorlError } from '../errors.js'
 import { Trainer } from '../native.js'
+import { type Compared, requireAgreement } from './agreement.js'
 import type { Session, TrainOptions } from './experiment.js'
 import { MetricsLog } from './metrics.js'
 import { RUN_FILES, type RunRecord, exists, readRecord, removeTemporaries, statedEpisodeLength } from './run-folder.js'
@@ -47,23 +47,17 @@ export async function resumeSession(options: TrainOptions): Promise<Session> {
 async function refuseChanges(options: TrainOptions, record: RunRecord, folder: string): Promise<void> {
   const file = options.configFile === undefined ? undefined : await readConfigFile(options.configFile)
   const stored: Record<string, unknown> = { ...record.run, ...record.config }
-  const asked: [key: string, wanted: unknown, has: unknown][] = [
+  const asked = Object.entries({ ...file?.values, ...options.config })
+  const parameters: Compared[] = [
     ['algorithm', options.algorithm ?? file?.algorithm, record.algorithm],
     ['preset', options.preset, record.preset],
-    ...Object.entries({ ...file?.values, ...options.config }).map(([key, value]): [string, unknown, unknown] => [
-      key,
-      value,
-      stored[key],
-    ]),
+    ...asked.map(([key, value]): Compared => [key, value, stored[key]]),
   ]
-  for (const [key, wanted, has] of asked) {
-    if (wanted === undefined || isDeepStrictEqual(wanted, has)) continue
-    throw new DrcorlError(
-      'Usage',
-      `${key} = ${JSON.stringify(wanted)} differs from the run in ${folder}, which has ${JSON.stringify(has)}`,
-      { hint: 'a resumed run keeps its parameters; for others start a new run with another --out' },
-    )
-  }
+  requireAgreement(
+    parameters.filter(([, wanted]) => wanted !== undefined),
+    folder,
+    'a resumed run keeps its parameters; for others start a new run with another --out',
+  )
 }
 
 async function sameDataset(options: TrainOptions, record: RunRecord, folder: string): Promise<Dataset> {

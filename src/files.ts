@@ -1,8 +1,14 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { open, readFile, rename, unlink } from 'node:fs/promises'
+import { homedir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { DrcorlError, describeFsError } from './errors.js'
+
+/** `drcorl` in the user's cache folder: `$XDG_CACHE_HOME`, else `~/.cache`. */
+export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
+  return join(env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'drcorl')
+}
 
 /**
  * Writes a file so that a reader, or a crash at any moment, sees the old content or the new one, never a part:

@@ -7,10 +7,10 @@ import { isDeepStrictEqual } from 'node:util'
 import { resolveConfig } from '../config/load.js'
 import { toDrcorlError } from '../errors.js'
 import { type Evaluation, evaluate } from '../evaluate/evaluate.js'
-import { readJson } from '../files.js'
+import { exists, readJson } from '../files.js'
 import { type Compared, requireAgreement } from '../train/agreement.js'
 import { train } from '../train/experiment.js'
-import { RUN_FILES, type RunRecord, exists, holdsRun, readRecord } from '../train/run-folder.js'
+import { RUN_FILES, type RunRecord, holdsRun, readRecord } from '../train/run-folder.js'
 import type { Cell } from './plan.js'
 
 /** How policies are judged in the environment. */

@@ -99,7 +99,9 @@ class Rows:
         rewards[:] = 0
         costs[:] = 0
         flags[:] = 0
-        clipped = np.clip(actions, self._actions.low, self._actions.high).astype(self._actions.dtype, copy=False)
+        # np.clip takes three times as long for so few numbers.
+        low, high = self._actions.low, self._actions.high
+        clipped = np.minimum(np.maximum(actions, low), high).astype(self._actions.dtype, copy=False)
         shape, cost_key, running, steps = self._observation_shape, self._cost_key, self._running, self.steps
         beat, streams, row_streams = self._status.beat, self._streams, self._row_streams
         self._status.enter(doing.STEPPING)
@@ -141,7 +143,7 @@ class Rows:
         floats = count * (size + 2)
         self._frame = bytearray(HEADER.size + 4 * floats + count)
         HEADER.pack_into(self._frame, 0, len(self._frame) - HEADER.size, OK)
-        values = np.frombuffer(self._frame, np.float32, floats, HEADER.size)
+        self._values = values = np.frombuffer(self._frame, np.float32, floats, HEADER.size)
         self._observations = values[: count * size].reshape(count, size)
         self._rewards = values[count * size : count * (size + 1)]
         self._costs = values[count * (size + 1) :]
@@ -176,7 +178,7 @@ class Rows:
 
     def _require_finite(self):
         """One test of the whole reply; only where it fails is the row looked for."""
-        if np.isfinite(self._observations).all() and np.isfinite(self._rewards).all() and np.isfinite(self._costs).all():
+        if np.isfinite(self._values).all():
             return
         for name, values in (("observation", self._observations), ("reward", self._rewards), ("cost", self._costs)):
             bad = np.argwhere(~np.isfinite(values))

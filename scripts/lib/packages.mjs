@@ -32,7 +32,7 @@ export const KINDS = {
 
 export const packageName = (kind, triple) => `@drcorl/${kind}-${triple}`
 /** The addon's file name, in the root of a checkout and in its package. */
-export const addonFile = (kind, triple) => `drcorl-${kind}.${triple}.node`
+export const addonFile = (kind, triple) => `${{ runtime: 'drcorl-runtime', core: 'drcorl' }[kind]}.${triple}.node`
 
 const shared = () => {
   const { author, repository, homepage, bugs, engines } = SOURCE

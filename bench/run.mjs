@@ -139,18 +139,17 @@ async function main() {
   const { values } = parseArgs({
     options: { json: { type: 'boolean', default: false }, device: { type: 'string', default: 'cpu' } },
   })
-  const addon = await import('../index.js').catch((error) => {
-    throw new StepError(`the native addon cannot be loaded (${error.message}); run: npm run setup`)
+  const { loadRuntime } = await import('../dist/native/addons.js').catch((error) => {
+    throw new StepError(`dist cannot be loaded (${error.message}); run: npm run build:ts`)
   })
+  const addon = loadRuntime()
   const folder = mkdtempSync(join(tmpdir(), 'drcorl-bench-'))
   try {
     const javascript = []
     for (const widths of POLICIES) javascript.push(...(await actions(addon, folder, widths)))
     const { file, entry } = await load(addon)
     if (entry) javascript.push(entry)
-    const drcorl = await import('../dist/index.js').catch((error) => {
-      throw new StepError(`dist cannot be loaded (${error.message}); run: npm run build:ts`)
-    })
+    const drcorl = await import('../dist/index.js')
     const result = { core: core(values.device, file), javascript, bridge: await bridge(drcorl) }
     if (values.json) console.log(JSON.stringify(result))
     else print(result)

@@ -18,8 +18,9 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { ADDONS, addonFile } from './lib/addons.mjs'
 import { hasLicences, libtorchDir } from './lib/libtorch.mjs'
-import { addonFile, platformManifest, platformManifests, rootManifest } from './lib/packages.mjs'
+import { platformManifest, platformManifests, rootManifest } from './lib/packages.mjs'
 import { hostTriple, PLATFORMS } from './lib/platforms.mjs'
 import { fail, npm, ROOT, runQuietly, StepError } from './lib/run.mjs'
 
@@ -80,9 +81,9 @@ async function strip(path) {
   if (process.platform === 'darwin') await runQuietly(`sign ${path}`, 'codesign', ['--force', '--sign', '-', path])
 }
 
-async function packAddon(kind, triple) {
+async function packAddon({ kind, ...names }, triple) {
   const manifest = platformManifest(kind, triple)
-  const addon = addonFile(kind, triple)
+  const addon = addonFile(names, triple)
   if (!existsSync(join(ROOT, addon))) throw new StepError(`${addon} is missing: run npm run setup first`)
   const folder = stage(manifest)
   copyFileSync(join(ROOT, addon), join(folder, addon))
@@ -150,7 +151,7 @@ async function main() {
   console.log(`packages in target/packages, for ${triple}`)
   if (wants('root')) check('drcorl', await packRoot())
   if (wants('platform')) {
-    for (const kind of ['runtime', 'core']) check(kind, await packAddon(kind, triple))
+    for (const addon of ADDONS) check(addon.kind, await packAddon(addon, triple))
     check('libtorch-cpu', await packLibtorch(triple))
   }
   writeFileSync(join(OUT, 'manifests.json'), `${JSON.stringify([rootManifest(), ...platformManifests()], null, 2)}\n`)

@@ -35,7 +35,8 @@ export { type EvaluateOptions, type Evaluation, type EvaluationResult, evaluate 
 export { loadPolicy } from './envs/policy-file.js'
 export { type EpisodeResult, rollout } from './envs/rollout.js'
 export { normalizeCost, normalizeReward } from './evaluate/score.js'
-export type { Certificate, NativeColumns } from './native.js'
+export type { NativeColumns } from './native/dataset.js'
+export type { Certificate } from './native/trainer.js'
 export {
   type CertificateEvent,
   type CheckpointEvent,

@@ -1,6 +1,7 @@
 // The manifests of the published packages: the root, and three for each platform (the two addons and libtorch).
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { ADDONS, addonFile } from './addons.mjs'
 import { LIBTORCH_VERSION, PLATFORMS } from './platforms.mjs'
 import { ROOT } from './run.mjs'
 
@@ -31,9 +32,6 @@ export const KINDS = {
 }
 
 export const packageName = (kind, triple) => `@drcorl/${kind}-${triple}`
-/** The addon's file name, in the root of a checkout and in its package. */
-export const addonFile = (kind, triple) => `${{ runtime: 'drcorl-runtime', core: 'drcorl' }[kind]}.${triple}.node`
-
 const shared = () => {
   const { author, repository, homepage, bugs, engines } = SOURCE
   return { author, homepage, repository, bugs, engines, publishConfig: { access: 'public', provenance: true } }
@@ -43,7 +41,8 @@ const shared = () => {
 export function platformManifest(kind, triple) {
   const { os, cpu, libc } = PLATFORMS[triple]
   const { version, license, describe } = KINDS[kind]
-  const addon = kind === 'libtorch-cpu' ? undefined : addonFile(kind, triple)
+  const addon = ADDONS.find((one) => one.kind === kind)
+  const main = addon && addonFile(addon, triple)
   return {
     name: packageName(kind, triple),
     version,
@@ -55,7 +54,7 @@ export function platformManifest(kind, triple) {
     ...(libc === undefined ? {} : { libc: [libc] }),
     // pnpm and yarn may keep packages zipped or linked; a shared library must lie in a folder of its own.
     preferUnplugged: true,
-    ...(addon === undefined ? { files: ['lib', 'licenses'] } : { main: addon, files: [addon] }),
+    ...(main === undefined ? { files: ['lib', 'licenses'] } : { main, files: [main] }),
   }
 }
 
@@ -68,7 +67,7 @@ export const platformManifests = () =>
  * make every `npm install` ask for packages that this very commit has yet to publish; and nothing of the development is in it.
  */
 export function rootManifest() {
-  const { devDependencies: _, scripts: __, napi: ___, private: ____, ...manifest } = SOURCE
+  const { devDependencies: _, scripts: __, ...manifest } = SOURCE
   const optionalDependencies = Object.fromEntries(platformManifests().map(({ name, version }) => [name, version]))
   return {
     ...manifest,

@@ -1,6 +1,6 @@
 import { basename } from 'node:path'
 import type { Feedback, Policy } from './env.js'
-import { type NativePolicy, loadNativePolicy } from '../native.js'
+import { type NativePolicy, loadNativePolicy } from '../native/policy.js'
 
 /** A policy file of any kind at play; what it remembers of its episodes lives in the addon. */
 class FilePolicy implements Policy {

@@ -1,6 +1,6 @@
 import { cpus, totalmem } from 'node:os'
 import { toDrcorlError } from '../../errors.js'
-import { nativeEnvironment } from '../../native.js'
+import { coreEnvironment, cpuFeatures } from '../../native/environment.js'
 import { VERSION } from '../../version.js'
 import type { Command } from '../command.js'
 import { facts } from '../table.js'
@@ -19,10 +19,14 @@ export const infoCommand: Command = {
       memory_gib: Number((totalmem() / 2 ** 30).toFixed(1)),
     }
     // The command that shows what is installed has to work where the addon is not.
-    const native = await nativeEnvironment().catch((error: unknown) => {
+    const orError = (error: unknown): Record<string, unknown> => {
       const { code, message, hint } = toDrcorlError(error)
       return { error: { code, message, hint } }
-    })
+    }
+    const runtime = await Promise.resolve()
+      .then(() => ({ cpu_features: cpuFeatures() }))
+      .catch(orError)
+    const native = { ...runtime, ...(await coreEnvironment().catch(orError)) }
     const entries = [...Object.entries(system), ...Object.entries(native)]
     return { json: { ...system, native }, text: facts(entries.map(([name, value]) => [name, show(value)])) }
   },

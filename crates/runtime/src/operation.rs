@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use drcorl_binding::{Failure, Job, Outcome};
 use drcorl_data::{convert, filter, read_dsrl, write_dsrl, ConvertOptions, FilterOptions, Watch};
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 use serde::de::DeserializeOwned;
 
 use crate::dataset::NativeDataset;
-use crate::error::{Failure, Job, Outcome};
 
 /// One operation. Files are read and written in native memory; the output appears only when it is complete.
 #[napi]

@@ -20,6 +20,8 @@ const PLACE = join(ROOT, 'target/package-test')
 const TOOLS = join(ROOT, 'target/package-tools')
 const PNPM = 'pnpm@10.20.0'
 const OTHER_NODES = [22, 24]
+/** All that the commands npm and pnpm link to are scripts for. */
+const SHELL = ['sh', 'sed', 'dirname', 'basename', 'uname']
 const ABSENT = ['cargo', 'rustc', 'cc', 'c++', 'gcc', 'g++', 'clang', 'make', 'python', 'python3', 'pip']
 /** What reaches the registry from behind a proxy; nothing else of the environment is passed on. */
 const NETWORK = /^(https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir))$/i
@@ -36,7 +38,7 @@ function bareEnvironment(name, node, registry) {
     mkdirSync(folder, { recursive: true })
   }
   symlinkSync(node, join(bin, 'node'))
-  symlinkSync('/bin/sh', join(bin, 'sh'))
+  for (const program of SHELL) symlinkSync(join('/bin', program), join(bin, program))
   const cli = npmScript()
   for (const [command, script] of [
     ['npm', cli],

@@ -30,6 +30,7 @@ import {
   writeDatasetEpisodes,
   writeRecord,
 } from './run-folder.js'
+import { EventFile, eventFiles } from './tensorboard.js'
 import { type VisitResult, Visitor } from './visits.js'
 
 /** Parameters of every run and of one algorithm, by their snake_case names. */
@@ -64,6 +65,11 @@ export interface TrainOptions {
   signal?: AbortSignal | undefined
   /** Seconds between checkpoints, default 30; one is also written at the end of every phase. */
   checkpointSeconds?: number | undefined
+  /**
+   * Also write event files for TensorBoard: tags `train/*`, `time/*`, and `eval/*` at the visits of the hybrid modes, over gradient
+   * steps. A resumed run that has some goes on with them unasked.
+   */
+  tensorboard?: boolean | undefined
   /** How error messages name a parameter of `config`. */
   configOrigin?: ((key: string) => string) | undefined
 }
@@ -158,6 +164,7 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent, 
   const session = options.resume ? await resumeSession(options) : await startSession(options)
   const run = new Run(session, options)
   try {
+    await run.openScalars(options.tensorboard ?? false)
     yield* run.events()
   } finally {
     await run.close()
@@ -214,6 +221,7 @@ class Run {
   private earlierEnvironmentSteps = 0
   private readonly checkpointSeconds: number
   private readonly signal: AbortSignal | undefined
+  private scalars: EventFile | undefined
   private lastSave = performance.now()
   private savedStep = -1
   /** False once a call has failed: the state in memory may be broken and must not replace a good checkpoint. */
@@ -227,6 +235,13 @@ class Run {
     this.checkpointSeconds = options.checkpointSeconds ?? CHECKPOINT_SECONDS
     this.signal = options.signal
     if (session.visits !== null) this.visitor = new Visitor(session.visits, session.folder, options.signal)
+  }
+
+  /** Starts an event file where one is asked for, or an earlier part of the run has written one. */
+  async openScalars(asked: boolean): Promise<void> {
+    const { folder, trainer, resumed } = this.session
+    if (!asked && (!resumed || (await eventFiles(folder)).length === 0)) return
+    this.scalars = await EventFile.create(folder, resumed ? (await trainer.status()).step : undefined)
   }
 
   async *events(): AsyncGenerator<TrainEvent, void, void> {
@@ -263,6 +278,7 @@ class Run {
       }
     } finally {
       this.session.trainer.dispose()
+      await this.scalars?.close()
       await this.visitor?.close()
     }
   }
@@ -272,6 +288,12 @@ class Run {
     if (this.visitor === undefined) throw new DrcorlError('Internal', 'a visit is due, but no environment is known')
     try {
       const result = await this.visitor.visit(this.session.trainer, status.visit!)
+      const { return: reward, cost, environment_steps, episodes } = result
+      this.scalars?.add(status.step, {
+        'eval/reward': reward,
+        'eval/cost': cost,
+        'eval/length': environment_steps / episodes,
+      })
       return { type: 'visit', step: status.step, ...result }
     } catch (error) {
       if (this.signal?.aborted) return undefined
@@ -291,6 +313,7 @@ class Run {
       const after = await trainer.run(steps)
       this.pace.measured(after.step - before.step, (performance.now() - start) / 1000)
       this.log(before, after)
+      await this.scalars?.flush()
       return after
     } catch (error) {
       this.healthy = false
@@ -308,7 +331,13 @@ class Run {
     const metrics = this.mean.take()
     // A call that was cancelled before its first step has nothing to tell.
     if (step === before.step && Object.keys(metrics).length === 0) return
-    this.session.log.add({ step, phase, phase_step, seconds: this.seconds(), metrics })
+    const seconds = this.seconds()
+    this.session.log.add({ step, phase, phase_step, seconds, metrics })
+    this.scalars?.add(step, {
+      ...Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`train/${name}`, value])),
+      'time/seconds': seconds,
+      'time/steps_per_second': this.pace.rate,
+    })
   }
 
   private progress(status: TrainerStatus): ProgressEvent {

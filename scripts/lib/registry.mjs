@@ -4,13 +4,14 @@ import { createHash } from 'node:crypto'
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
+import { tarballName } from './packages.mjs'
 
 const hash = (algorithm, path, encoding) => createHash(algorithm).update(readFileSync(path)).digest(encoding)
 
 /** The document a registry answers with when asked for a package. */
 function packument(manifest, folder, base) {
   const { name, version } = manifest
-  const file = `${name.replace('@', '').replace('/', '-')}-${version}.tgz`
+  const file = tarballName(manifest)
   const path = join(folder, file)
   // A package of another platform is declared, with no tarball behind it: whoever asks for that has read `os` and `cpu` wrongly.
   const sums = existsSync(path)

@@ -47,6 +47,7 @@ const STEPS = [
   ['rustfmt', 'check', 'cargo', ['fmt', '--all', '--check']],
   ['clippy', 'check', 'cargo', 'clippy --release --workspace --all-targets -- -D warnings'.split(' ')],
   ['type check', 'check', 'node_modules/.bin/tsc', ['--noEmit', '-p', 'tsconfig.json']],
+  ['API reference', 'check', 'node_modules/.bin/typedoc', ['--emit', 'none']],
   ['Rust tests', 'cargo', 'cargo', ['test', '--release', '--workspace', '--no-fail-fast']],
   ['parity', 'parity', 'cargo', ['run', '--release', '--quiet', '--bin', 'parity', '--', PARITY]],
   ['environments', 'check', NODE, ['dist/cli/main.js', 'envs', 'install', '--dir', ENVS]],

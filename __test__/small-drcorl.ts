@@ -4,12 +4,17 @@ import { type TrainEvent, type TrainOptions, train as trainFully } from '../src/
 
 export * from '../src/index.js'
 
-/** Trains as asked, but for numbers of steps, batches and widths: those that a snippet names itself stay as written. */
-export function train(options: TrainOptions): AsyncGenerator<TrainEvent, void, void> {
-  const names = parametersFor(loadSchema(), options.algorithm ?? 'drcorl').map(({ name }) => name)
-  const small = names.flatMap((name): [string, unknown][] => {
+/** Numbers of steps and sizes of batches by the names that parameters have everywhere, each as small as it may be. */
+export function smallParameters(algorithm = 'drcorl'): Record<string, number> {
+  const names = parametersFor(loadSchema(), algorithm).map(({ name }) => name)
+  const small = names.flatMap((name): [string, number][] => {
     if (name.endsWith('_steps')) return [[name, 6]]
     return /(^|_)(batch|batch_size|rollouts)$/.test(name) ? [[name, 8]] : []
   })
-  return trainFully({ ...options, config: { ...Object.fromEntries(small), ...options.config } })
+  return Object.fromEntries(small)
+}
+
+/** Trains as asked, but for what `smallParameters` makes small; what a snippet names itself stays as written. */
+export function train(options: TrainOptions): AsyncGenerator<TrainEvent, void, void> {
+  return trainFully({ ...options, config: { ...smallParameters(options.algorithm), ...options.config } })
 }

@@ -1,14 +1,14 @@
 // Builds the two addons into the root, and their types to target/native. The types of the repository are generated files:
 // `npm run codegen` copies them, `npm run codegen:check` compares them. What loads the addons is src/native/addons.ts.
+// With --dist the runtime addon is built as it is shipped: small, in minutes (profile `dist` in Cargo.toml).
 import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import { generateTypeDef, parseTriple } from '@napi-rs/cli'
-import { ADDONS } from './lib/addons.mjs'
+import { generateTypeDef } from '@napi-rs/cli'
+import { ADDONS, addonFile } from './lib/addons.mjs'
 import { libtorchEnv } from './lib/libtorch.mjs'
+import { hostTriple, PLATFORMS } from './lib/platforms.mjs'
 import { fail, ROOT, runLoudly, StepError } from './lib/run.mjs'
 
-const { napi } = createRequire(import.meta.url)('../package.json')
 const TYPES = join(ROOT, 'target/napi-types')
 const OUT = join(ROOT, 'target/native')
 
@@ -31,16 +31,22 @@ async function main() {
     const force = `NAPI_FORCE_BUILD_${crate.toUpperCase().replaceAll('-', '_')}`
     if (!existsSync(join(TYPES, crate))) env[force] = String(Date.now())
   }
-  const packages = ADDONS.flatMap(({ crate }) => ['-p', crate])
-  const { status } = await runLoudly('cargo', ['build', '--release', ...packages], { env })
-  if (status !== 0) throw new StepError('the Rust build failed, see above')
+  const build = async (...args) => {
+    const { status } = await runLoudly('cargo', ['build', ...args], { env })
+    if (status !== 0) throw new StepError('the Rust build failed, see above')
+  }
+  const dist = process.argv.includes('--dist')
+  await build('--release', ...ADDONS.flatMap(({ crate }) => ['-p', crate]))
+  if (dist) await build('--profile', 'dist', '-p', 'drcorl-runtime')
 
-  const { platformArchABI } = parseTriple(napi.targets[0])
+  const triple = hostTriple()
   for (const addon of ADDONS) {
     writeFileSync(join(OUT, addon.types), await typesOf(addon))
     // Renamed into place: a process that has the old addon loaded keeps it.
-    const file = join(ROOT, `${addon.stem}.${platformArchABI}.node`)
-    copyFileSync(join(ROOT, `target/release/lib${addon.crate.replaceAll('-', '_')}.so`), `${file}.partial`)
+    const file = join(ROOT, addonFile(addon, triple))
+    const profile = dist && addon.crate === 'drcorl-runtime' ? 'dist' : 'release'
+    const library = PLATFORMS[triple].library(addon.crate.replaceAll('-', '_'))
+    copyFileSync(join(ROOT, 'target', profile, library), `${file}.partial`)
     renameSync(`${file}.partial`, file)
     const types = join(ROOT, 'src/native', addon.types)
     if (!existsSync(types)) copyFileSync(join(OUT, addon.types), types)

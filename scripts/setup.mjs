@@ -4,8 +4,9 @@ import { existsSync, readdirSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { ADDONS } from './lib/addons.mjs'
-import { fetchLibtorch, libtorchDir, libtorchEnv, libtorchIsThere } from './lib/libtorch.mjs'
-import { ask, duration, fail, ROOT, runQuietly, StepError } from './lib/run.mjs'
+import { fetchLibtorch, libtorchDir, libtorchEnv, libtorchIsThere, PYTHON } from './lib/libtorch.mjs'
+import { hostTriple, PLATFORMS } from './lib/platforms.mjs'
+import { ask, duration, fail, npm, ROOT, runQuietly, StepError } from './lib/run.mjs'
 import { hashOf, isFresh, setStamp } from './lib/stamp.mjs'
 
 const NODE = [20, 19]
@@ -24,14 +25,17 @@ function findCargo() {
 }
 
 function platformProblems() {
-  if (process.platform !== 'linux' || process.arch !== 'x64') {
-    return [`this version builds on Linux x64 only, here is ${process.platform} ${process.arch}`]
+  const here = `${process.platform} ${process.arch}`
+  if (process.platform === 'linux') {
+    const glibc = process.report.getReport().header.glibcVersionRuntime
+    if (glibc === undefined || older(versionOf(glibc), [2, 28])) {
+      return [
+        `libtorch needs glibc 2.28 or newer, here is ${glibc ?? 'musl'}: use a newer Debian, Ubuntu or Fedora image`,
+      ]
+    }
   }
-  const glibc = process.report.getReport().header.glibcVersionRuntime
-  if (glibc === undefined || older(versionOf(glibc), [2, 28])) {
-    return [
-      `libtorch needs glibc 2.28 or newer, here is ${glibc ?? 'musl'}: use a newer Debian, Ubuntu or Fedora image`,
-    ]
+  if (hostTriple() === undefined) {
+    return [`there is no libtorch for ${here}; drcorl is built for ${Object.keys(PLATFORMS).join(', ')}`]
   }
   return []
 }
@@ -50,7 +54,7 @@ function checkTools() {
       'see https://rustup.rs, or: rustup update stable',
     )
   }
-  if (!libtorchIsThere() && ask('python3', ['-m', 'pip', '--version']) === null) {
+  if (problems.length === 0 && !libtorchIsThere() && ask(PYTHON, ['-m', 'pip', '--version']) === null) {
     need('Python 3 with pip is needed to fetch libtorch', 'for instance: sudo apt install python3-pip')
   }
   const compilers = [process.env.CXX, 'c++', 'g++', 'clang++'].filter(Boolean)
@@ -66,18 +70,10 @@ function checkTools() {
 async function npmInstall() {
   const hash = hashOf(['package-lock.json'], [process.versions.modules])
   if (isFresh('npm', hash) && existsSync(join(ROOT, 'node_modules/.package-lock.json'))) return null
-  const npm = process.env.npm_execpath
-  const [command, args] = npm ? [process.execPath, [npm]] : ['npm', []]
   // Not `npm ci`: it refuses a lock file without the optional binaries of other platforms, and a registry mirror that
   // does not carry them makes such lock files. Versions and checksums of the lock hold here too, and it is not written.
-  await runQuietly('npm install', command, [
-    ...args,
-    'install',
-    '--no-save',
-    '--no-audit',
-    '--no-fund',
-    '--loglevel=error',
-  ])
+  const [command, args] = npm(['install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error'])
+  await runQuietly('npm install', command, args)
   setStamp('npm', hash)
   return 'node_modules'
 }

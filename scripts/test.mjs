@@ -27,6 +27,7 @@ const COUNTS = {
     failed: sum(output, /^\d+ passed, (\d+) failed/gm),
     skipped: sum(output, /^\d+ passed, \d+ failed, (\d+) skipped/gm),
   }),
+  packages: (output) => ({ passed: sum(output, /^(\d+) installations passed/gm), failed: 0, skipped: 0 }),
   ava: (output) => ({
     // Counted one by one: ava leaves the number of passed tests out when one has failed.
     passed: [...output.matchAll(/^ *✔ /gm)].length,
@@ -46,10 +47,13 @@ const STEPS = [
   ['rustfmt', 'check', 'cargo', ['fmt', '--all', '--check']],
   ['clippy', 'check', 'cargo', 'clippy --release --workspace --all-targets -- -D warnings'.split(' ')],
   ['type check', 'check', 'node_modules/.bin/tsc', ['--noEmit', '-p', 'tsconfig.json']],
+  ['API reference', 'check', 'node_modules/.bin/typedoc', ['--emit', 'none']],
   ['Rust tests', 'cargo', 'cargo', ['test', '--release', '--workspace', '--no-fail-fast']],
   ['parity', 'parity', 'cargo', ['run', '--release', '--quiet', '--bin', 'parity', '--', PARITY]],
   ['environments', 'check', NODE, ['dist/cli/main.js', 'envs', 'install', '--dir', ENVS]],
+  ['tensorboard', 'check', NODE, ['scripts/tensorboard.mjs']],
   ['ava', 'ava', 'node_modules/.bin/ava', []],
+  ['packages', 'packages', NODE, ['scripts/test-package.mjs', '--quick']],
 ]
 
 async function runStep([name, kind, command, args]) {

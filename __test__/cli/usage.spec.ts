@@ -5,7 +5,7 @@ import { loadSchema, parametersFor } from '../../src/config/schema.js'
 import { VERSION } from '../../src/version.js'
 import { CLI, drcorl, inProcess, run, temporaryFolder } from './spawn.js'
 
-const COMMANDS = ['train', 'evaluate', 'envs', 'data', 'list', 'info', 'report', 'demo']
+const COMMANDS = ['train', 'evaluate', 'envs', 'data', 'list', 'info', 'doctor', 'torch', 'report', 'demo']
 
 test('--help of every command and --version end with status 0 and a silent stderr', async (t) => {
   for (const args of [[], ...COMMANDS.map((command) => [command])]) {

@@ -9,24 +9,7 @@ import { sha256File } from '../../src/files.js'
 import { Trainer } from '../../src/native/trainer.js'
 import { type EndEvent, type TrainEvent, type TrainOptions, train } from '../../src/train/experiment.js'
 import { RUN_FILES, readRecord } from '../../src/train/run-folder.js'
-
-/** Three phases of some dozen steps on tiny networks: everything a run does, in a second. */
-const SMALL: TrainOptions = {
-  dataset: 'env:point-circle?episodes=20',
-  algorithm: 'bc',
-  preset: 'none',
-  config: {
-    cost_limit: 10,
-    update_steps: 40,
-    batch_size: 16,
-    actor_hidden: [8, 8],
-    audit_members: 2,
-    model_steps: 20,
-    model_hidden: [8],
-    model_rollouts: 4,
-    fqe_steps: 10,
-  },
-}
+import { SMALL } from './small.js'
 
 const temporaryFolder = async (): Promise<string> => join(await mkdtemp(join(tmpdir(), 'drcorl-train-')), 'run')
 

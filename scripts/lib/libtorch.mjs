@@ -1,17 +1,13 @@
 // Where libtorch is, and how it gets there.
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { LIBTORCH_VERSION as VERSION, PLATFORMS, WHEEL_PYTHON, hostTriple } from './platforms.mjs'
 import { ROOT, runQuietly, StepError } from './run.mjs'
 
-/** The one version the `tch` crate accepts. */
-const VERSION = '2.13.0'
-const WHEELS = [`torch==${VERSION}`, 'nvidia-cuda-runtime==13.0.*', 'nvidia-cuda-cupti==13.0.*']
-// The wheels are unpacked, never installed: what is fetched must not depend on the Python that happens to be here. Older
-// pips take a platform literally, so every glibc up to torch's own is named.
-const GLIBC_MINORS = [28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17]
-const PLATFORMS = [...GLIBC_MINORS.map((minor) => `manylinux_2_${minor}_x86_64`), 'manylinux2014_x86_64']
-
 const VENDORED = join(ROOT, 'vendor/libtorch')
+/** Windows knows no python3. */
+export const PYTHON = process.platform === 'win32' ? 'python' : 'python3'
+const DOWNLOAD_MB = { linux: 560, darwin: 115, win32: 125 }[process.platform]
 
 /** The libtorch to build and run with: `LIBTORCH` of the environment, else vendor/libtorch. */
 export function libtorchDir() {
@@ -27,6 +23,7 @@ export function libtorchEnv() {
   }
 }
 
+/** The version of a complete folder, or null. */
 function versionIn(folder) {
   try {
     return readFileSync(join(folder, 'build-version'), 'utf8').trim()
@@ -48,14 +45,16 @@ function megabytes(folder) {
   )
 }
 
+/** Whether what is packed from the folder can carry its licences: those of every wheel, the third parties' included. */
+export const hasLicences = (folder) => existsSync(join(folder, 'licenses/torch/third_party'))
+
 /** True when there is nothing to do. Throws when `LIBTORCH` names a folder that cannot serve. */
 export function libtorchIsThere() {
-  if (!process.env.LIBTORCH) return versionIn(VENDORED) === VERSION
+  if (!process.env.LIBTORCH) return versionIn(VENDORED) === VERSION && hasLicences(VENDORED)
   const folder = libtorchDir()
-  if (!existsSync(join(folder, 'lib/libtorch_cpu.so'))) {
-    throw new StepError(
-      `LIBTORCH=${folder}: no lib/libtorch_cpu.so inside. Unset LIBTORCH to let setup fetch libtorch.`,
-    )
+  const { libtorch } = PLATFORMS[hostTriple()]
+  if (!existsSync(join(folder, 'lib', libtorch))) {
+    throw new StepError(`LIBTORCH=${folder}: no lib/${libtorch} inside. Unset LIBTORCH to let setup fetch libtorch.`)
   }
   const version = versionIn(folder)
   if (version !== null && !version.startsWith(VERSION)) {
@@ -74,22 +73,22 @@ export async function fetchLibtorch() {
   rmSync(scratch, { recursive: true, force: true })
   rmSync(partial, { recursive: true, force: true })
   mkdirSync(scratch, { recursive: true })
-  const platforms = PLATFORMS.flatMap((name) => ['--platform', name])
+  const { tags, wheels: contents } = PLATFORMS[hostTriple()]
+  // The wheels are unpacked, never installed: what is fetched must not depend on the Python that happens to be here.
   const selection = [
     '--no-deps',
     '--only-binary=:all:',
-    '--implementation',
-    'cp',
-    '--python-version',
-    '3.11',
-    ...platforms,
+    '--implementation=cp',
+    `--python-version=${WHEEL_PYTHON}`,
+    ...tags.map((tag) => `--platform=${tag}`),
   ]
-  await runQuietly('download', 'python3', ['-m', 'pip', 'download', ...selection, '--dest', wheels, ...WHEELS], {
+  const requirements = contents.map(({ requirement }) => requirement)
+  await runQuietly('download', PYTHON, ['-m', 'pip', 'download', ...selection, '--dest', wheels, ...requirements], {
     // pip downloads to TMPDIR first: there is room here, and its size is the progress.
     env: { TMPDIR: scratch },
-    note: () => `${Math.round(megabytes(scratch) + megabytes(wheels))} MB of about 560`,
+    note: () => `${Math.round(megabytes(scratch) + megabytes(wheels))} MB of about ${DOWNLOAD_MB}`,
   })
-  await runQuietly('unpack', 'python3', ['scripts/libtorch.py', wheels, partial, VERSION])
+  await runQuietly('unpack', PYTHON, ['scripts/libtorch.py', wheels, partial, VERSION, JSON.stringify(contents)])
   rmSync(VENDORED, { recursive: true, force: true })
   renameSync(partial, VENDORED)
   rmSync(wheels, { recursive: true, force: true })

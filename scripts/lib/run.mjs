@@ -34,6 +34,13 @@ export function ask(command, args) {
   return answer.status === 0 ? `${answer.stdout}${answer.stderr}`.trim() : null
 }
 
+/** Command and arguments that run npm; where npm runs this script, the same npm. */
+export function npm(args) {
+  const script = process.env.npm_execpath
+  if (script?.endsWith('npm-cli.js')) return [process.execPath, [script, ...args]]
+  return [process.platform === 'win32' ? 'npm.cmd' : 'npm', args]
+}
+
 function show(text) {
   if (TTY) process.stdout.write(`\r\x1b[2K${text.slice(0, (process.stdout.columns ?? 80) - 1)}`)
   else console.log(text)

@@ -10,11 +10,13 @@ import type { Arguments, Command, Output, Stream } from './command.js'
 import { benchmarkCommand } from './commands/benchmark.js'
 import { dataCommand } from './commands/data.js'
 import { demoCommand } from './commands/demo.js'
+import { doctorCommand } from './commands/doctor.js'
 import { envsCommand } from './commands/envs.js'
 import { evaluateCommand } from './commands/evaluate.js'
 import { infoCommand } from './commands/info.js'
 import { listCommand } from './commands/list.js'
 import { reportCommand } from './commands/report.js'
+import { torchCommand } from './commands/torch.js'
 import { trainCommand } from './commands/train.js'
 import { normaliseFlags } from './parameters.js'
 
@@ -25,6 +27,8 @@ const COMMANDS: readonly Command[] = [
   dataCommand,
   listCommand,
   infoCommand,
+  doctorCommand,
+  torchCommand,
   reportCommand,
   demoCommand,
   benchmarkCommand,

@@ -21,6 +21,7 @@ const OPTIONS = [
   'overwrite',
   'require-certified',
   'checkpoint-seconds',
+  'tensorboard',
 ]
 
 export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv {
@@ -53,6 +54,7 @@ export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv 
     .option('overwrite', { boolean: true, describe: 'Replace the run in --out' })
     .option('require-certified', { boolean: true, describe: 'Exit with status 3 unless the policy is certified' })
     .option('checkpoint-seconds', { requiresArg: true, describe: 'Seconds between checkpoints (default 30)' })
+    .option('tensorboard', { boolean: true, describe: 'Write event files for TensorBoard into the run folder' })
     .group(OPTIONS, 'Data, place and way of the run:')
     .conflicts('dataset', ['env', 'task'])
     .conflicts('task', 'env')
@@ -88,6 +90,7 @@ export async function readTrainOptions(args: Arguments, signal: AbortSignal): Pr
     overwrite: args['overwrite'] === true,
     signal,
     checkpointSeconds: seconds(args),
+    tensorboard: args['tensorboard'] === true,
   }
 }
 

@@ -3,8 +3,9 @@ import { DrcorlError } from '../errors.js'
 import { type Environment, type OpenOptions, findEnvironment, playable } from '../data/environments.js'
 import type { EnvFactory, Policy, VecEnv } from '../envs/env.js'
 import { EMBEDDED_ENVS, type ScoreRange } from '../envs/registry.js'
-import { exists, sha256File, writeAtomic, writeJson } from '../files.js'
-import { RUN_FILES, type RunRecord, readRecord } from '../train/run-folder.js'
+import { exists, readJson, sha256File, writeAtomic, writeJson } from '../files.js'
+import { RUN_FILES, type RunRecord, type RunResult, readRecord } from '../train/run-folder.js'
+import { EventFile, eventFiles } from '../train/tensorboard.js'
 import { loadPolicy } from '../envs/policy-file.js'
 import { type EpisodeResult, type RolloutProgress, rollout } from '../envs/rollout.js'
 import { COST_CONVENTIONS, type CostConvention, normalizeCost, normalizeReward } from './score.js'
@@ -122,8 +123,26 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationResu
     await writeJson(join(options.run, RUN_FILES.evaluation), evaluation)
     await writeAtomic(join(options.run, RUN_FILES.episodes), episodesCsv(episodes))
     await writeJson(join(options.run, RUN_FILES.episodesJson), episodes)
+    await addScalars(options.run, evaluation)
   }
   return { evaluation, episodes }
+}
+
+/** Where the run was trained with event files, the evaluation is a point at its last step. */
+async function addScalars(run: string, evaluation: Evaluation): Promise<void> {
+  const result = join(run, RUN_FILES.result)
+  if ((await eventFiles(run)).length === 0 || !(await exists(result))) return
+  const { steps } = (await readJson(result)) as RunResult
+  const { return: reward, cost, length, normalized_reward, normalized_cost } = evaluation
+  const events = await EventFile.create(run)
+  events.add(steps, {
+    'eval/reward': reward.mean,
+    'eval/cost': cost.mean,
+    'eval/length': length.mean,
+    ...(normalized_reward === null ? {} : { 'eval/normalized_reward': normalized_reward }),
+    ...(normalized_cost === null ? {} : { 'eval/normalized_cost': normalized_cost.dsrl }),
+  })
+  await events.close()
 }
 
 interface NamedPolicy {

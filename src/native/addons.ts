@@ -18,7 +18,7 @@ export type CoreAddon = typeof CoreTypes
 export type AddonName = 'runtime' | 'core'
 
 /** Root of the package: one folder above both src/ and dist/. */
-const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const FILE_STEMS: Readonly<Record<AddonName, string>> = { runtime: 'drcorl-runtime', core: 'drcorl' }
 
 const require = createRequire(import.meta.url)

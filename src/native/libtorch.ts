@@ -18,6 +18,8 @@ const require = createRequire(import.meta.url)
 /** Major and minor version the core is built for: its binary interface changes with each minor. */
 export const LIBTORCH_VERSION = '2.13'
 
+export const INSTALL_LIBTORCH = 'run: npx drcorl torch install'
+
 export type LibtorchOrigin = 'DRCORL_LIBTORCH' | 'python' | 'cache' | 'npm' | 'checkout'
 
 /** One place where libtorch may lie. */
@@ -85,9 +87,9 @@ export async function chooseLibtorch(root: string, env: NodeJS.ProcessEnv = proc
   const places = await libtorchPlaces(root, env)
   const place = places.find(({ absent }) => !absent)
   if (place === undefined) {
-    const remedy = places.some(({ origin }) => origin === 'checkout') ? 'npm run setup' : 'npx drcorl torch install'
+    const hint = places.some(({ origin }) => origin === 'checkout') ? 'run: npm run setup' : INSTALL_LIBTORCH
     throw new DrcorlError('Addon', `libtorch ${LIBTORCH_VERSION} is not on this machine, and training needs it`, {
-      hint: `run: ${remedy}`,
+      hint,
     })
   }
   const { folder, version, problem } = place
@@ -132,7 +134,11 @@ export function preloadLibtorch(libtorch: Libtorch, preload: RuntimeAddon['prelo
 
 const firstLine = (error: unknown): string => (messageOf(error).split('\n')[0] ?? '').replace(/^Io: /, '')
 
-/** Looks at a folder without loading anything from it. */
+/** What a folder holds, whoever named it; nothing is loaded from it. */
+export function inspectLibtorch(folder: string): Pick<LibtorchPlace, 'version' | 'cuda' | 'problem'> {
+  return inspect('DRCORL_LIBTORCH', folder, folder, true)
+}
+
 function inspect(origin: LibtorchOrigin, label: string, folder: string, named = false): LibtorchPlace {
   const place = { origin, label, folder, version: null, cuda: false, problem: null, absent: false }
   if (!existsSync(folder)) return { ...place, absent: !named, problem: `there is no folder ${folder}` }

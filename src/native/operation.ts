@@ -1,4 +1,4 @@
-/** Work on dataset files; none of it needs libtorch. */
+/** Work on files that is watched and may be cancelled; none of it needs libtorch. */
 import { codeOf, toDrcorlError } from '../errors.js'
 import { loadRuntime } from './addons.js'
 import type { NativeDataset, NativeOperation } from './runtime-addon.js'
@@ -33,6 +33,11 @@ export function writeDatasetFile(
   watch: OperationOptions = {},
 ): Promise<void> {
   return operate(watch, (native) => native.write(dataset, output, attributes))
+}
+
+/** The shared libraries of a libtorch archive into a folder; units are bytes of the archive. */
+export function unpackFile(archive: string, folder: string, watch: OperationOptions): Promise<void> {
+  return operate(watch, (native) => native.unpack(archive, folder))
 }
 
 async function operate<T>(watch: OperationOptions, call: (native: NativeOperation) => Promise<T>): Promise<T> {

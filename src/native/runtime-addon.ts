@@ -48,7 +48,7 @@ export declare class NativeOperation {
   constructor()
   /** Ends the operation soon: its promise rejects with code `Cancelled`, and no file is left. */
   cancel(): void
-  /** Units done and units in all (0 while unknown): bytes of the input for `convert`, rows of the output for the rest. */
+  /** Units done and units in all (0 while unknown): bytes of the input for `convert` and `unpack`, rows of the output for the rest. */
   progress(): Array<number>
   /**
    * DSRL's pre-processing of a file into another. Options and report are JSON.
@@ -62,6 +62,13 @@ export declare class NativeOperation {
    * Rejects with code `Io`, `Data`, `Config` or `Cancelled`.
    */
   convert(input: string, output: string, options: string): Promise<string>
+  /**
+   * The shared libraries of libtorch from a zip, tar or gzipped tar to a folder, which is made. Left unfinished, the folder
+   * stays: its name is the caller's, and so is its end.
+   *
+   * Rejects with code `Io`, `Data` or `Cancelled`.
+   */
+  unpack(archive: string, folder: string): Promise<void>
   /**
    * A dataset to a DSRL file, with string attributes (at most 64 KB in all).
    *

@@ -1,6 +1,7 @@
 /** Training runs in the core: the only calls that need libtorch. */
 import { loadCore } from './addons.js'
 import type { NativeTrainer, NativeTrainingData } from './core-addon.js'
+import { type ChosenDevice, chooseDevice } from './device.js'
 import { guard } from './guard.js'
 import type { NativeDataset } from './runtime-addon.js'
 
@@ -39,20 +40,26 @@ export interface TrainerConfig {
 
 /** A native trainer with JSON parsed and errors typed. One call at a time; `cancel` alone may come at any moment. */
 export class Trainer {
-  private constructor(private readonly native: NativeTrainer) {}
+  private constructor(
+    private readonly native: NativeTrainer,
+    /** What it computes on, and why. */
+    readonly device: ChosenDevice,
+  ) {}
 
   static async create(dataset: NativeDataset, { algorithm, run, config }: TrainerConfig): Promise<Trainer> {
     const { NativeTrainer: Native } = await loadCore()
+    const device = await chooseDevice(String(run['device'] ?? 'auto'))
     const json = JSON.stringify({ algorithm, run, config })
     const data = await trainingData(dataset)
-    return new Trainer(await guard(() => Native.create(data, json)))
+    return new Trainer(await guard(() => Native.create(data, json)), device)
   }
 
   /** Goes on from a checkpoint: parameters, optimiser moments, random streams and step are those of the saved trainer. */
-  static async resume(dataset: NativeDataset, checkpoint: string): Promise<Trainer> {
+  static async resume(dataset: NativeDataset, checkpoint: string, { run }: TrainerConfig): Promise<Trainer> {
     const { NativeTrainer: Native } = await loadCore()
+    const device = await chooseDevice(String(run['device'] ?? 'auto'))
     const data = await trainingData(dataset)
-    return new Trainer(await guard(() => Native.resume(data, checkpoint), { exitStatus: 2 }))
+    return new Trainer(await guard(() => Native.resume(data, checkpoint), { exitStatus: 2 }), device)
   }
 
   /** Runs up to `steps` steps, never past the end of a phase; resolves early with `cancelled` after `cancel()`. */

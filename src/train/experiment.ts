@@ -15,6 +15,7 @@ import { environmentSteps } from '../envs/ledger.js'
 import { DrcorlError } from '../errors.js'
 import { writeJson } from '../files.js'
 import type { NativeColumns } from '../native/dataset.js'
+import type { ChosenDevice } from '../native/device.js'
 import { type Certificate, Trainer, type TrainerStatus } from '../native/trainer.js'
 import { MetricsLog, MetricsMean } from './metrics.js'
 import { Pace } from './pace.js'
@@ -30,6 +31,7 @@ import {
   writeDatasetEpisodes,
   writeRecord,
 } from './run-folder.js'
+import { EventFile, eventFiles } from './tensorboard.js'
 import { type VisitResult, Visitor } from './visits.js'
 
 /** Parameters of every run and of one algorithm, by their snake_case names. */
@@ -64,6 +66,11 @@ export interface TrainOptions {
   signal?: AbortSignal | undefined
   /** Seconds between checkpoints, default 30; one is also written at the end of every phase. */
   checkpointSeconds?: number | undefined
+  /**
+   * Also write event files for TensorBoard: tags `train/*`, `time/*`, and `eval/*` at the visits of the hybrid modes, over gradient
+   * steps. A resumed run that has some goes on with them unasked.
+   */
+  tensorboard?: boolean | undefined
   /** How error messages name a parameter of `config`. */
   configOrigin?: ((key: string) => string) | undefined
 }
@@ -76,6 +83,8 @@ export interface StartEvent {
   run: Record<string, unknown>
   config: Record<string, unknown>
   dataset: RunRecord['dataset']
+  /** What it computes on, and why. */
+  device: ChosenDevice
   resumed: boolean
   step: number
   steps: number
@@ -119,6 +128,8 @@ export interface EndEvent {
   /** `Cancelled` when interrupted. */
   code: 'Cancelled' | null
   run_dir: string
+  /** `cpu` or `cuda:N`. */
+  device: string
   step: number
   steps: number
   certificate: Certificate | null
@@ -158,6 +169,7 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent, 
   const session = options.resume ? await resumeSession(options) : await startSession(options)
   const run = new Run(session, options)
   try {
+    await run.openScalars(options.tensorboard ?? false)
     yield* run.events()
   } finally {
     await run.close()
@@ -214,6 +226,7 @@ class Run {
   private earlierEnvironmentSteps = 0
   private readonly checkpointSeconds: number
   private readonly signal: AbortSignal | undefined
+  private scalars: EventFile | undefined
   private lastSave = performance.now()
   private savedStep = -1
   /** False once a call has failed: the state in memory may be broken and must not replace a good checkpoint. */
@@ -229,6 +242,13 @@ class Run {
     if (session.visits !== null) this.visitor = new Visitor(session.visits, session.folder, options.signal)
   }
 
+  /** Starts an event file where one is asked for, or an earlier part of the run has written one. */
+  async openScalars(asked: boolean): Promise<void> {
+    const { folder, trainer, resumed } = this.session
+    if (!asked && (!resumed || (await eventFiles(folder)).length === 0)) return
+    this.scalars = await EventFile.create(folder, resumed ? (await trainer.status()).step : undefined)
+  }
+
   async *events(): AsyncGenerator<TrainEvent, void, void> {
     const { record, folder, trainer, resumed } = this.session
     let status = await trainer.status()
@@ -236,7 +256,21 @@ class Run {
     this.earlierEnvironmentSteps = status.environment_steps
     const { algorithm, preset, run, config, dataset } = record
     const { step, steps, phases } = status
-    yield { type: 'start', run_dir: folder, algorithm, preset, run, config, dataset, resumed, step, steps, phases }
+    const { device } = trainer
+    yield {
+      type: 'start',
+      run_dir: folder,
+      algorithm,
+      preset,
+      run,
+      config,
+      dataset,
+      device,
+      resumed,
+      step,
+      steps,
+      phases,
+    }
 
     while (!status.done && !this.signal?.aborted) {
       if (status.visit !== null) {
@@ -263,6 +297,7 @@ class Run {
       }
     } finally {
       this.session.trainer.dispose()
+      await this.scalars?.close()
       await this.visitor?.close()
     }
   }
@@ -272,6 +307,12 @@ class Run {
     if (this.visitor === undefined) throw new DrcorlError('Internal', 'a visit is due, but no environment is known')
     try {
       const result = await this.visitor.visit(this.session.trainer, status.visit!)
+      const { return: reward, cost, environment_steps, episodes } = result
+      this.scalars?.add(status.step, {
+        'eval/reward': reward,
+        'eval/cost': cost,
+        'eval/length': environment_steps / episodes,
+      })
       return { type: 'visit', step: status.step, ...result }
     } catch (error) {
       if (this.signal?.aborted) return undefined
@@ -291,6 +332,7 @@ class Run {
       const after = await trainer.run(steps)
       this.pace.measured(after.step - before.step, (performance.now() - start) / 1000)
       this.log(before, after)
+      await this.scalars?.flush()
       return after
     } catch (error) {
       this.healthy = false
@@ -308,7 +350,13 @@ class Run {
     const metrics = this.mean.take()
     // A call that was cancelled before its first step has nothing to tell.
     if (step === before.step && Object.keys(metrics).length === 0) return
-    this.session.log.add({ step, phase, phase_step, seconds: this.seconds(), metrics })
+    const seconds = this.seconds()
+    this.session.log.add({ step, phase, phase_step, seconds, metrics })
+    this.scalars?.add(step, {
+      ...Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`train/${name}`, value])),
+      'time/seconds': seconds,
+      'time/steps_per_second': this.pace.rate,
+    })
   }
 
   private progress(status: TrainerStatus): ProgressEvent {
@@ -376,6 +424,7 @@ class Run {
       status: how,
       code: how === 'interrupted' ? 'Cancelled' : null,
       run_dir: this.session.folder,
+      device: this.session.trainer.device.device,
       step: status.step,
       steps: status.steps,
       certificate,

@@ -33,7 +33,7 @@ export async function resumeSession(options: TrainOptions): Promise<Session> {
     const trainer = await Trainer.create(dataset.native, record)
     return { folder, record, trainer, log: new MetricsLog(metrics), resumed: true, visits }
   }
-  const trainer = await Trainer.resume(dataset.native, checkpoint)
+  const trainer = await Trainer.resume(dataset.native, checkpoint, record)
   try {
     const { step } = await trainer.status()
     const log = (await exists(metrics)) ? await MetricsLog.resume(metrics, step) : new MetricsLog(metrics)

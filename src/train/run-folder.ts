@@ -6,6 +6,7 @@ import { DrcorlError } from '../errors.js'
 import { datasetEpisodes, datasetEpisodesCsv } from '../data/episodes.js'
 import { exists, makeFolder, readJson, writeAtomic, writeJson } from '../files.js'
 import { VERSION } from '../version.js'
+import { isEventFile } from './tensorboard.js'
 
 /** Every file a run folder may hold. Evaluation and reports need nothing but this folder. */
 export const RUN_FILES = {
@@ -112,7 +113,7 @@ export async function createRunFolder(folder: string, overwrite: boolean): Promi
     })
   }
   const known = new Set<string>(Object.values(RUN_FILES))
-  const old = present.filter((name) => known.has(name) || isTemporary(name))
+  const old = present.filter((name) => known.has(name) || isEventFile(name) || isTemporary(name))
   await Promise.all(old.map((name) => rm(join(folder, name))))
 }
 

@@ -7,6 +7,7 @@ mod dataset;
 mod operation;
 mod policy;
 mod preload;
+mod unpack;
 
 use drcorl_binding::Job;
 use napi::bindgen_prelude::AsyncTask;

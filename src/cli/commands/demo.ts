@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { loadSchema, parametersFor } from '../../config/schema.js'
 import { type Dataset, loadDataset } from '../../data/dataset.js'
 import { environmentSteps } from '../../envs/ledger.js'
 import { findEnv } from '../../envs/registry.js'
@@ -20,6 +21,8 @@ const ALGORITHMS = ['bc', 'bc_safe', 'drcorl']
 const LANES = [['bc', 'bc_safe'], ['drcorl']]
 const SHOWN = 'drcorl'
 const PRESET = 'quick'
+/** Of every phase, with --short: enough to pass through all code, not to learn. */
+const SHORT_STEPS = 40
 
 const NOTES = [
   'return, cost: mean ± standard deviation over episodes; within limit: episodes with cost at most the limit',
@@ -31,6 +34,7 @@ interface Settings {
   seed: number
   episodes: number
   cost_limit: number
+  short: boolean
 }
 
 /** One run, for the table and for `--json`. */
@@ -49,7 +53,11 @@ export const demoCommand: Command = {
       .option('cost-limit', { requiresArg: true, describe: 'Limit of the episodic cost (default 10)' })
       .option('seed', { requiresArg: true, describe: 'Seed of the training (default 0)' })
       .option('episodes', { requiresArg: true, describe: 'Evaluation episodes of each policy (default 20)' })
-      .option('out', { requiresArg: true, describe: 'Folder of the runs and the report (default runs/demo-<time>)' }),
+      .option('out', { requiresArg: true, describe: 'Folder of the runs and the report (default runs/demo-<time>)' })
+      .option('short', {
+        boolean: true,
+        describe: 'Seconds instead of minutes: does the installation work? Learns nothing',
+      }),
 
   async run(args, context) {
     const started = performance.now()
@@ -58,6 +66,7 @@ export const demoCommand: Command = {
       seed: optionalNumber(args, 'seed') ?? 0,
       episodes: optionalNumber(args, 'episodes') ?? 20,
       cost_limit: optionalNumber(args, 'cost-limit') ?? findEnv(ENVIRONMENT)!.default_cost_limit,
+      short: args['short'] === true,
     }
     // Before the minutes of training, not after them.
     if (!Number.isSafeInteger(settings.episodes) || settings.episodes < 1) {
@@ -76,7 +85,10 @@ export const demoCommand: Command = {
     const text = [
       `${ENVIRONMENT}, cost limit ${settings.cost_limit}, ${settings.episodes} episodes each, ${formatSeconds(seconds)} in all`,
       comparisonTable(measured.map(({ row }) => row)),
-      NOTES.join('\n'),
+      [
+        ...NOTES,
+        ...(settings.short ? [`--short: at most ${SHORT_STEPS} steps a phase, the numbers mean nothing`] : []),
+      ].join('\n'),
       `run folders  ${folders.join('  ')}\nreport       ${report}`,
     ].join('\n\n')
     const runs = measured.map(({ json }) => json)
@@ -118,7 +130,8 @@ async function trainOne(
   settings: Settings,
   { signal, progress }: { signal: AbortSignal; progress: Progress },
 ): Promise<EndEvent> {
-  const config = { cost_limit: settings.cost_limit, seed: settings.seed }
+  const { cost_limit, seed, short } = settings
+  const config = { ...(short ? fewSteps(algorithm) : {}), cost_limit, seed }
   const out = join(settings.out, algorithm)
   let end: EndEvent | undefined
   for await (const event of train({ dataset, algorithm, preset: PRESET, config, out, signal })) {
@@ -130,6 +143,12 @@ async function trainOne(
     progress.note(`${algorithm}: done, ${end.steps} steps in ${formatSeconds(end.wall_seconds)}, beside ${SHOWN}`)
   }
   return end
+}
+
+/** Numbers of steps end in `_steps`, whatever the algorithm. */
+function fewSteps(algorithm: string): Record<string, number> {
+  const names = parametersFor(loadSchema(), algorithm).map(({ name }) => name)
+  return Object.fromEntries(names.filter((name) => name.endsWith('_steps')).map((name) => [name, SHORT_STEPS]))
 }
 
 /** Evaluates a run, writes its report and reads its row of the table back from the folder. */

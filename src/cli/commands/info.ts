@@ -1,7 +1,6 @@
-import { cpus, totalmem } from 'node:os'
+import { machine } from '../../doctor.js'
 import { toDrcorlError } from '../../errors.js'
 import { coreEnvironment, cpuFeatures } from '../../native/environment.js'
-import { VERSION } from '../../version.js'
 import type { Command } from '../command.js'
 import { facts } from '../table.js'
 
@@ -10,14 +9,7 @@ export const infoCommand: Command = {
   describe: 'Show versions, libtorch, devices, threads and CPU features',
 
   async run() {
-    const system = {
-      drcorl: VERSION,
-      node: process.version,
-      platform: `${process.platform}-${process.arch}`,
-      cpu: cpus()[0]?.model ?? 'unknown',
-      cpus: cpus().length,
-      memory_gib: Number((totalmem() / 2 ** 30).toFixed(1)),
-    }
+    const system = machine()
     // The command that shows what is installed has to work where the addon is not.
     const orError = (error: unknown): Record<string, unknown> => {
       const { code, message, hint } = toDrcorlError(error)

@@ -1,0 +1,166 @@
+/**
+ * Event files for TensorBoard: scalars of a run, in the format that `tf.summary` and tfjs-node's `summaryFileWriter` write.
+ *
+ * A file is a sequence of TFRecords (tensorflow/core/lib/io/record_writer.h), each holding one `Event`
+ * (tensorflow/core/util/event.proto). Of the messages only what a scalar needs is encoded, so the protobuf is written by hand.
+ */
+import { type FileHandle, open, readdir } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { DrcorlError, describeFsError } from '../errors.js'
+
+const PREFIX = 'events.out.tfevents.'
+
+/** True for the name of an event file. */
+export const isEventFile = (name: string): boolean => name.startsWith(PREFIX)
+
+/** Names of a folder's event files, oldest first. */
+export async function eventFiles(folder: string): Promise<string[]> {
+  return (await readdir(folder)).filter(isEventFile).toSorted()
+}
+
+/** Appends scalars to an event file of its own; every file of a folder belongs to the same curve. */
+export class EventFile {
+  private pending: Buffer[] = []
+
+  private constructor(
+    private readonly path: string,
+    private readonly file: FileHandle,
+  ) {}
+
+  /**
+   * Starts a new file in `folder`. A resumed run never appends to the old one, which a killed process may have left with half a
+   * record at its end; it tells readers instead to forget what was logged after the checkpoint.
+   *
+   * @param resumedAt step of the checkpoint a run goes on from: events of later steps in earlier files are void.
+   * @throws DrcorlError `Io` naming the file.
+   */
+  static async create(folder: string, resumedAt?: number): Promise<EventFile> {
+    const seconds = Math.floor(Date.now() / 1000)
+    // TensorBoard reads the files of a folder in the order of their names.
+    const number = (await eventFiles(folder)).length
+    const name = `${PREFIX}${String(seconds).padStart(10, '0')}.${hostname()}.${process.pid}.${number}`
+    const path = join(folder, name)
+    try {
+      const events = new EventFile(path, await open(path, 'ax'))
+      events.push(stringField(3, 'brain.Event:2'))
+      if (resumedAt !== undefined) events.push(START, resumedAt + 1)
+      await events.flush()
+      return events
+    } catch (error) {
+      throw unwritable(path, error)
+    }
+  }
+
+  /**
+   * Adds one event with a value for each tag.
+   *
+   * @param step of the run, in gradient steps. @param seconds wall time since 1970; default now.
+   */
+  add(step: number, scalars: Readonly<Record<string, number>>, seconds = Date.now() / 1000): void {
+    const entries = Object.entries(scalars)
+    if (entries.length === 0) return
+    const values = entries.map(([tag, value]) => messageField(1, [stringField(1, tag), floatField(2, value)]))
+    this.push(messageField(5, values), step, seconds)
+  }
+
+  /** Hands everything added to the system, so that TensorBoard sees it. */
+  async flush(): Promise<void> {
+    if (this.pending.length === 0) return
+    const bytes = Buffer.concat(this.pending)
+    this.pending = []
+    try {
+      await this.file.appendFile(bytes)
+    } catch (error) {
+      throw unwritable(this.path, error)
+    }
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.flush()
+    } finally {
+      await this.file.close()
+    }
+  }
+
+  /** Adds `Event { wall_time = 1, step = 2, <what> }`. */
+  private push(what: Buffer, step = 0, seconds = Date.now() / 1000): void {
+    this.pending.push(record(Buffer.concat([doubleField(1, seconds), varintField(2, step), what])))
+  }
+}
+
+function unwritable(path: string, error: unknown): DrcorlError {
+  return new DrcorlError('Io', `cannot write ${path}: ${describeFsError(error)}`, { cause: error })
+}
+
+/** A TFRecord: length, its checksum, the data, their checksum; little-endian. */
+function record(data: Buffer): Buffer {
+  const header = Buffer.alloc(12)
+  header.writeBigUInt64LE(BigInt(data.length))
+  header.writeUInt32LE(maskedCrc32c(header.subarray(0, 8)), 8)
+  const footer = Buffer.alloc(4)
+  footer.writeUInt32LE(maskedCrc32c(data))
+  return Buffer.concat([header, data, footer])
+}
+
+/** CRC-32C (Castagnoli), polynomial 0x1EDC6F41, reflected. */
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte
+  for (let bit = 0; bit < 8; bit += 1) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1
+  return crc
+})
+
+export function crc32c(bytes: Uint8Array): number {
+  let crc = 0xffffffff
+  for (const byte of bytes) crc = CRC_TABLE[(crc ^ byte) & 0xff]! ^ (crc >>> 8)
+  return (crc ^ 0xffffffff) >>> 0
+}
+
+/** Rotated and shifted, as the format asks, because the checksum of bytes that hold their own checksum is weak. */
+function maskedCrc32c(bytes: Uint8Array): number {
+  const crc = crc32c(bytes)
+  return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0
+}
+
+/** Wire types of protobuf. */
+const VARINT = 0
+const FIXED64 = 1
+const BYTES = 2
+const FIXED32 = 5
+
+function varint(value: number): Buffer {
+  const bytes: number[] = []
+  let rest = value
+  // Division, not shifts: steps may need more than 32 bits.
+  while (rest >= 0x80) {
+    bytes.push((rest % 0x80) | 0x80)
+    rest = Math.floor(rest / 0x80)
+  }
+  return Buffer.from([...bytes, rest])
+}
+
+const key = (field: number, type: number): Buffer => varint(field * 8 + type)
+const varintField = (field: number, value: number): Buffer => Buffer.concat([key(field, VARINT), varint(value)])
+
+function doubleField(field: number, value: number): Buffer {
+  const bytes = Buffer.alloc(8)
+  bytes.writeDoubleLE(value)
+  return Buffer.concat([key(field, FIXED64), bytes])
+}
+
+function floatField(field: number, value: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeFloatLE(value)
+  return Buffer.concat([key(field, FIXED32), bytes])
+}
+
+function bytesField(field: number, bytes: Buffer): Buffer {
+  return Buffer.concat([key(field, BYTES), varint(bytes.length), bytes])
+}
+
+const stringField = (field: number, text: string): Buffer => bytesField(field, Buffer.from(text))
+const messageField = (field: number, parts: readonly Buffer[]): Buffer => bytesField(field, Buffer.concat(parts))
+
+/** `session_log { status: START }`: a reader discards what it has of this event's step and later. */
+const START = messageField(7, [varintField(1, 1)])

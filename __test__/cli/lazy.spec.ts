@@ -59,6 +59,23 @@ test('help, lists, reports, dataset files and refused input need no libtorch', a
   }
 })
 
+test('a trained policy is evaluated and reported without libtorch', async (t) => {
+  const out = join(folder, 'trained')
+  const small =
+    '--update_steps 3 --model_steps 2 --fqe_steps 2 --model_rollouts 4 --actor_hidden 8 --model_hidden 8'.split(' ')
+  const words = ['train', '--dataset', 'env:point-circle?episodes=20', '--algorithm', 'bc', '--cost-limit', '10']
+  const trained = await execute(args, [...words, '--out', out, ...small], process.env)
+  t.is(trained.status, 0, trained.stderr)
+  t.regex(trained.stderr, /device cpu \(auto: .*\)/)
+  for (const after of [
+    ['evaluate', out, '--episodes', '2', '--json'],
+    ['report', out],
+  ]) {
+    const { status, stderr } = await drcorl(...after)
+    t.is(status, 0, stderr)
+  }
+})
+
 test('the first command that needs libtorch says what to run', async (t) => {
   const words = ['train', '--env', 'point-circle', '--cost-limit', '10', '--out', join(folder, 'run'), '--json']
   const { status, stdout } = await drcorl(...words)

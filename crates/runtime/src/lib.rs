@@ -9,7 +9,9 @@ mod policy;
 mod preload;
 mod unpack;
 
-use drcorl_binding::Job;
+use std::path::Path;
+
+use drcorl_binding::{guard, Job, Result};
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 
@@ -17,6 +19,16 @@ use napi_derive::napi;
 #[napi]
 pub fn cpu_features() -> Vec<&'static str> {
     drcorl_actor::cpu_features()
+}
+
+/// Opens shared libraries in the order given, for the rest of the process, with their symbols visible to what is loaded
+/// later. An addon that needs libraries of these names then gets these, wherever they lie: no search path has to
+/// name their folder.
+///
+/// Throws with code `Io`, naming the file and the reason of the system's loader.
+#[napi]
+pub fn preload(paths: Vec<String>) -> Result<()> {
+    Ok(guard(|| paths.iter().try_for_each(|path| preload::open(Path::new(path))))?)
 }
 
 /// Panics on a worker thread, on purpose. The promise is rejected with code `Panic`: the test that a bug in native code

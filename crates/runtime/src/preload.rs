@@ -2,21 +2,11 @@
 
 use std::path::Path;
 
-use drcorl_binding::{guard, Failure, Outcome, Result};
+use drcorl_binding::{Failure, Outcome};
 use libloading::Library;
-use napi_derive::napi;
 
-/// Opens shared libraries in the order given, for the rest of the process, with their symbols visible to what is loaded
-/// later. An addon that needs libraries of these names then gets these, wherever they lie: no search path has to
-/// name their folder.
-///
-/// Throws with code `Io`, naming the file and the reason of the system's loader.
-#[napi]
-pub fn preload(paths: Vec<String>) -> Result<()> {
-    Ok(guard(|| paths.iter().try_for_each(|path| open(Path::new(path))))?)
-}
-
-fn open(path: &Path) -> Outcome<()> {
+/// Opens one library for good, with its symbols visible to what is loaded later.
+pub fn open(path: &Path) -> Outcome<()> {
     // SAFETY: the initialisers of a library are code that runs here, and nothing can vouch for them; the caller has chosen
     // the file. No symbol is taken from it.
     let library = unsafe { open_global(path) };

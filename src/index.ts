@@ -32,10 +32,11 @@ export { EMBEDDED_ENVS } from './envs/registry.js'
 export { type DatasetOptions, makeDataset } from './envs/scripted.js'
 export { DrcorlError, type ErrorCode } from './errors.js'
 export { type EvaluateOptions, type Evaluation, type EvaluationResult, evaluate } from './evaluate/evaluate.js'
-export { loadPolicy } from './envs/policy-file.js'
 export { type EpisodeResult, rollout } from './envs/rollout.js'
 export { normalizeCost, normalizeReward } from './evaluate/score.js'
 export type { Certificate, NativeColumns } from './native.js'
+export { loadPolicy } from './policy/node.js'
+export type { LoadedPolicy, LoadPolicyOptions, PolicyRuntime } from './policy/policy.js'
 export {
   type CertificateEvent,
   type CheckpointEvent,

@@ -49,6 +49,8 @@ const STEPS = [
   ['Rust tests', 'cargo', 'cargo', ['test', '--release', '--workspace', '--no-fail-fast']],
   ['parity', 'parity', 'cargo', ['run', '--release', '--quiet', '--bin', 'parity', '--', PARITY]],
   ['environments', 'check', NODE, ['dist/cli/main.js', 'envs', 'install', '--dir', ENVS]],
+  // What exported policies are played with, the real tfjs-node included: nothing else needs it.
+  ['export runtimes', 'check', NODE, ['scripts/runtimes.mjs']],
   ['ava', 'ava', 'node_modules/.bin/ava', []],
 ]
 

@@ -12,6 +12,7 @@ import { dataCommand } from './commands/data.js'
 import { demoCommand } from './commands/demo.js'
 import { envsCommand } from './commands/envs.js'
 import { evaluateCommand } from './commands/evaluate.js'
+import { exportCommand } from './commands/export.js'
 import { infoCommand } from './commands/info.js'
 import { listCommand } from './commands/list.js'
 import { reportCommand } from './commands/report.js'
@@ -21,6 +22,7 @@ import { normaliseFlags } from './parameters.js'
 const COMMANDS: readonly Command[] = [
   trainCommand,
   evaluateCommand,
+  exportCommand,
   envsCommand,
   dataCommand,
   listCommand,

@@ -101,6 +101,27 @@ export function conditionValue({ condition, settings }: Mlp): number | null {
   return f32(f32(f32(settings[condition.setting]!) - condition.mean) / condition.std)
 }
 
+/**
+ * The layers of a network of the observation alone: the setting in force moves from the first layer's input to its bias.
+ *
+ * @throws DrcorlError `Data` where the setting is too large for that.
+ */
+export function unconditionedLayers(mlp: Mlp): Layer[] {
+  const value = conditionValue(mlp)
+  const [first, ...rest] = mlp.layers
+  if (value === null || first === undefined) return mlp.layers
+  const { outputs, weight } = first
+  const [inputs, stride] = [mlp.obsDim, first.inputs]
+  const bias = first.bias.map((own, o) => own + weight[o * stride + inputs]! * value)
+  if (!bias.every(Number.isFinite)) {
+    const { setting } = mlp.condition!
+    throw new DrcorlError('Data', `${setting}: ${mlp.settings[setting]} is too far from the data`)
+  }
+  const kept = new Float32Array(outputs * inputs)
+  for (let o = 0; o < outputs; o += 1) kept.set(weight.subarray(o * stride, o * stride + inputs), o * inputs)
+  return [{ inputs, outputs, weight: kept, bias }, ...rest]
+}
+
 function readCondition(fields: Fields): Mlp['condition'] {
   const setting = fields.file.metadata.get('condition')
   if (setting === undefined) return null

@@ -22,6 +22,8 @@ export interface Policy {
   readonly obsDim: number
   /** A, length of one action. */
   readonly actDim: number
+  /** What computes its actions, for a policy that came from a file. */
+  readonly runtime?: string
   /** Forgets the state of the given rows; called before their first `act` of an episode. */
   reset(rows: readonly number[]): void
   /**

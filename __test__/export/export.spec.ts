@@ -8,6 +8,7 @@ import * as fc from 'fast-check'
 import { DrcorlError } from '../../src/errors.js'
 import { type ExportFormat, exportPolicy } from '../../src/export/export.js'
 import { type Runtime, openPolicy } from '../../src/export/open.js'
+import { tfjsNodeRuns } from '../../src/export/play.js'
 import { intoBox } from '../../src/export/tfjs.js'
 import { loadPolicy } from '../../src/policy/node.js'
 import { type Safetensors, readSafetensors, writeSafetensors } from '../../src/policy/safetensors.js'
@@ -22,6 +23,7 @@ import { RUNTIMES, haveRuntimes } from './runtimes.js'
 const home = process.cwd()
 const installed = haveRuntimes()
 if (installed) process.chdir(RUNTIMES)
+if (!tfjsNodeRuns()) console.warn(`SKIPPED: tfjs-node does not run on Node ${process.versions.node}`)
 const withRuntimes = installed ? test.serial : test.serial.skip
 
 const folder = await mkdtemp(join(tmpdir(), 'drcorl-export-'))
@@ -38,7 +40,7 @@ async function writePolicy(content: Safetensors): Promise<string> {
 const PLAYED: Record<ExportFormat, readonly Runtime[]> = {
   safetensors: ['native', 'javascript'],
   onnx: ['onnxruntime-node'],
-  tfjs: ['tfjs', 'tfjs-node'],
+  tfjs: tfjsNodeRuns() ? ['tfjs', 'tfjs-node'] : ['tfjs'],
 }
 
 const POLICIES: Record<string, PolicyOptions> = {
@@ -110,7 +112,7 @@ for (const [algorithm, config] of [
 
     const native = await play('--json', out)
     const returns = [native]
-    for (const runtime of ['tfjs', 'tfjs-node', 'onnxruntime-node'] as const) {
+    for (const runtime of [...PLAYED.tfjs, ...PLAYED.onnx]) {
       if (runtime === 'tfjs') t.is((await inProcess('export', out, '--format', 'tfjs')).status, 0)
       const file = join(out, 'export', runtime === 'onnxruntime-node' ? 'policy.onnx' : 'tfjs')
       returns.push(await play('--json', file, '--runtime', runtime, '--cost-limit', '40'))
@@ -197,6 +199,28 @@ test.serial('safetensors keep the bytes, or the asked setting in their place', a
   await exportPolicy({ policy, format: 'safetensors', out: other, settings: { cost_limit: 3 } })
   t.deepEqual((await loadPolicy(other)).settings, { cost_limit: 3 })
 })
+
+test.serial(
+  'a policy file is evaluated where an environment is named, with options that mean something there',
+  async (t) => {
+    const policy = await writePolicy(drawPolicy({ widths: [8, 8, 2] }))
+    for (const [words, status, said] of [
+      [[policy], 2, /a policy file does not say which environment it is for/],
+      [[policy, '--env', 'point-circle', '--policy', 'selected'], 2, /--policy chooses among the policies of a run/],
+      [[policy, '--env', 'point-circle', '--runtime', 'tfjs'], 2, /tfjs does not play/],
+      [[policy, '--env', 'point-circle', '--cost-limit', 'low'], 2, /--cost-limit "low" is not a number/],
+      [
+        [policy, '--env', 'point-circle', '--episodes', '1', '--runtime', 'javascript', '--cost-limit', '500'],
+        0,
+        / javascript /,
+      ],
+    ] as [string[], number, RegExp][]) {
+      const ended = await inProcess('evaluate', ...words)
+      t.is(ended.status, status, ended.stderr)
+      t.regex(status === 0 ? ended.stdout : ended.stderr, said)
+    }
+  },
+)
 
 test.serial('an export is refused in one sentence, and leaves nothing', async (t) => {
   const good = await writePolicy(drawPolicy({ widths: [3, 8, 2] }))

@@ -1,6 +1,7 @@
 /** Exported policies at play: ONNX through onnxruntime-node, layers models through TensorFlow.js. */
 import { readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import util from 'node:util'
 import { DrcorlError, describeFsError, messageOf } from '../errors.js'
 import { readBytes, readJson } from '../files.js'
 import type { Policy } from '../policy/policy.js'
@@ -146,14 +147,23 @@ export async function openTfjs(path: string, runtime?: keyof typeof TFJS): Promi
 async function importTfjs(path: string, runtime?: keyof typeof TFJS): Promise<[keyof typeof TFJS, Tfjs]> {
   const names = runtime === undefined ? (['tfjs-node', 'tfjs'] as const) : [runtime]
   for (const name of names) {
+    if (name === 'tfjs-node' && !tfjsNodeRuns()) {
+      if (runtime === undefined) continue
+      throw new DrcorlError('Runtime', `tfjs-node 4 does not run on Node ${process.versions.node}`, {
+        hint: 'use Node 22, or: npm install @tensorflow/tfjs',
+      })
+    }
+    // TensorFlow tells of its instruction sets otherwise; warnings stay.
+    process.env['TF_CPP_MIN_LOG_LEVEL'] ??= '1'
     const tf = await importPeer<Tfjs>(TFJS[name].package)
     if (tf !== null) return [name, tf]
   }
-  throw missingPeer(
-    path,
-    names.map((name) => TFJS[name].package),
-  )
+  const packages = names.map((name) => TFJS[name].package)
+  throw missingPeer(path, packages)
 }
+
+/** False from Node 23 on, which has dropped a function that tfjs-node 4.22, the last release, calls for every tensor. */
+export const tfjsNodeRuns = (): boolean => 'isNullOrUndefined' in util
 
 interface ModelJson {
   modelTopology?: unknown

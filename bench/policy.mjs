@@ -34,6 +34,8 @@ export async function measure(tasks, time) {
   )
 }
 
+const time = (us) => (us < 1000 ? `${us.toFixed(1)} us` : `${(us / 1e3).toFixed(1)} ms`)
+
 const judged = (entry) => ({ ...entry, met: entry.target_us === null ? null : entry.us <= entry.target_us })
 
 /** One action at a time, by both calls, for one policy size. */
@@ -112,9 +114,8 @@ if (import.meta.url === pathToFileURL(process.argv[1]).href) {
   if (process.argv.includes('--json')) console.log(JSON.stringify(entries))
   else {
     for (const { name, us, target_us, met } of entries) {
-      const time = us < 1000 ? `${us.toFixed(1)} us` : `${(us / 1e3).toFixed(1)} ms`
-      const limit = target_us === null ? '' : `${met ? 'met' : 'missed'} (<= ${target_us} us)`
-      console.log(name.padEnd(52) + time.padStart(10) + `  ${limit}`)
+      const limit = target_us === null ? '' : `${met ? 'met' : 'missed'} (<= ${time(target_us)})`
+      console.log(`${name.padEnd(52)}${time(us).padStart(10)}  ${limit}`.trimEnd())
     }
   }
 }

@@ -85,15 +85,13 @@ async function main() {
   const { values } = parseArgs({
     options: { json: { type: 'boolean', default: false }, device: { type: 'string', default: 'cpu' } },
   })
-  const addon = await import('../index.js').catch((error) => {
-    throw new StepError(`the native addon cannot be loaded (${error.message}); run: npm run setup`)
-  })
-  const javascript = await policies()
-  const { file, entry } = await load(addon)
-  if (entry) javascript.push(entry)
-  const drcorl = await import('../dist/index.js').catch((error) => {
+  const { loadRuntime } = await import('../dist/native/addons.js').catch((error) => {
     throw new StepError(`dist cannot be loaded (${error.message}); run: npm run build:ts`)
   })
+  const javascript = await policies()
+  const { file, entry } = await load(loadRuntime())
+  if (entry) javascript.push(entry)
+  const drcorl = await import('../dist/index.js')
   const result = { core: core(values.device, file), javascript, bridge: await bridge(drcorl) }
   if (values.json) console.log(JSON.stringify(result))
   else print(result)

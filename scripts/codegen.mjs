@@ -1,10 +1,11 @@
-// Generated files: src/config/schema.json and types.ts from the Rust configs, index.js and index.d.ts from crates/node.
+// Generated files: src/config/schema.json and types.ts from the Rust configs, the types of the addons from their crates.
 // With --check nothing is written: it fails, with a diff, where a file differs from what the sources say.
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { compile } from 'json-schema-to-typescript'
+import { ADDONS } from './lib/addons.mjs'
 import { libtorchEnv } from './lib/libtorch.mjs'
 import { fail, ROOT, runQuietly, StepError } from './lib/run.mjs'
 
@@ -14,8 +15,7 @@ const OUT = join(ROOT, 'target/codegen')
 const FILES = {
   'src/config/schema.json': 'target/codegen/schema.json',
   'src/config/types.ts': 'target/codegen/types.ts',
-  'index.js': 'target/native/index.js',
-  'index.d.ts': 'target/native/index.d.ts',
+  ...Object.fromEntries(ADDONS.map(({ types }) => [`src/native/${types}`, `target/native/${types}`])),
 }
 
 const pascal = (name) => name.replaceAll(/(?:^|[_-])(\w)/g, (_, letter) => letter.toUpperCase())

@@ -3,6 +3,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { ADDONS } from './lib/addons.mjs'
 import { fetchLibtorch, libtorchDir, libtorchEnv, libtorchIsThere } from './lib/libtorch.mjs'
 import { ask, duration, fail, ROOT, runQuietly, StepError } from './lib/run.mjs'
 import { hashOf, isFresh, setStamp } from './lib/stamp.mjs'
@@ -97,15 +98,16 @@ async function native() {
     'scripts/build-native.mjs',
   ]
   const hash = hashOf(inputs, [libtorchDir(), ask('rustc', ['--version']) ?? ''])
-  const addon = readdirSync(ROOT).find((name) => name.endsWith('.node'))
-  if (isFresh('native', hash) && addon !== undefined && existsSync(join(ROOT, 'target/native/index.d.ts'))) return null
+  const addons = () => readdirSync(ROOT).filter((name) => name.endsWith('.node'))
+  const types = ADDONS.every((addon) => existsSync(join(ROOT, 'target/native', addon.types)))
+  if (isFresh('native', hash) && addons().length === ADDONS.length && types) return null
   await runQuietly('cargo build', process.execPath, ['scripts/build-native.mjs'], { env: libtorchEnv() })
   setStamp('native', hash)
-  return readdirSync(ROOT).find((name) => name.endsWith('.node'))
+  return addons().join(', ')
 }
 
 async function typescript() {
-  const inputs = ['src', 'index.d.ts', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json']
+  const inputs = ['src', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json']
   const hash = hashOf([...inputs, 'scripts/build-ts.mjs'])
   if (isFresh('typescript', hash) && existsSync(join(ROOT, 'dist/index.js'))) return null
   await runQuietly('tsc', process.execPath, ['scripts/build-ts.mjs'])
@@ -117,7 +119,7 @@ const STEPS = [
   ['tools', 'look for Node, Rust, Python and a C++ compiler', checkTools],
   ['packages', 'npm packages of package-lock.json', npmInstall],
   ['libtorch', 'CPU libraries of PyTorch, about 560 MB to fetch', libtorch],
-  ['native', 'Rust core and Node addon, minutes the first time', native],
+  ['native', 'Rust core and Node addons, minutes the first time', native],
   ['typescript', 'src to dist', typescript],
 ]
 

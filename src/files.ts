@@ -1,8 +1,35 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { open, readFile, rename, unlink } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, stat, unlink } from 'node:fs/promises'
+import { homedir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
-import { DrcorlError, describeFsError } from './errors.js'
+import { DrcorlError, codeOf, describeFsError } from './errors.js'
+
+/** `drcorl` in the user's cache folder: `$XDG_CACHE_HOME`, else `~/.cache`. */
+export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
+  return join(env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'drcorl')
+}
+
+/** True where something lies at `path`. */
+export async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  )
+}
+
+/**
+ * Makes a folder and those above it; one that is there is fine.
+ *
+ * @param what the message calls it.
+ * @throws DrcorlError `Io` (exit status 2).
+ */
+export async function makeFolder(folder: string, what = 'folder'): Promise<void> {
+  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+    const reason = codeOf(error) === 'EEXIST' ? 'it is a file' : describeFsError(error)
+    throw new DrcorlError('Io', `cannot make the ${what} ${folder}: ${reason}`, { cause: error, exitStatus: 2 })
+  })
+}
 
 /**
  * Writes a file so that a reader, or a crash at any moment, sees the old content or the new one, never a part:

@@ -42,7 +42,8 @@ export {
 export { type OpenPolicyOptions, type Runtime, openPolicy } from './export/open.js'
 export { type EpisodeResult, rollout } from './envs/rollout.js'
 export { normalizeCost, normalizeReward } from './evaluate/score.js'
-export type { Certificate, NativeColumns } from './native.js'
+export type { NativeColumns } from './native/dataset.js'
+export type { Certificate } from './native/trainer.js'
 export { loadPolicy } from './policy/node.js'
 export type { LoadedPolicy, LoadPolicyOptions, PolicyRuntime } from './policy/policy.js'
 export {

@@ -72,7 +72,7 @@ const MISTAKES: [args: string[], message: RegExp, hint?: RegExp][] = [
   [['envs', 'list', 'BallCircle'], /takes no task/],
   [['envs', 'list', '--suite', 'bullet_safety_gym'], /--suite belongs to envs install/],
   [['envs', 'install', '--suite', 'atari'], /Given: "atari"/],
-  [['envs', 'install', '--dir', '/dev/null'], /cannot make \/dev\/null: it is a file/],
+  [['envs', 'install', '--dir', '/dev/null'], /cannot make the folder \/dev\/null: it is a file/],
   [
     ['envs', 'install', '--dir', '/tmp', '--python', '/no/python'],
     /Python 3\.11 or 3\.10 is needed; \/no\/python: not there/,
@@ -132,7 +132,7 @@ test.serial('envs install: a wrong Python, a pip that fails, another installatio
   await writeFile(join(dir, 'install.lock'), String(process.pid))
   const second = await inProcess('envs', 'install', '--dir', dir)
   t.is(second.status, 1)
-  t.regex(second.stderr, new RegExp(`another installation in .* is running, process ${process.pid}`))
+  t.regex(second.stderr, new RegExp(`process ${process.pid} is installing environments in .* already`))
   await rm(join(dir, 'install.lock'))
 
   const interrupted = start(['envs', 'install', '--dir', dir])

@@ -2,11 +2,10 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
 import { loadSchema, parametersFor } from '../../src/config/schema.js'
-import { addonError } from '../../src/native.js'
 import { VERSION } from '../../src/version.js'
 import { CLI, drcorl, inProcess, run, temporaryFolder } from './spawn.js'
 
-const COMMANDS = ['train', 'evaluate', 'envs', 'data', 'list', 'info', 'report', 'demo']
+const COMMANDS = ['train', 'evaluate', 'envs', 'data', 'list', 'info', 'doctor', 'torch', 'report', 'demo']
 
 test('--help of every command and --version end with status 0 and a silent stderr', async (t) => {
   for (const args of [[], ...COMMANDS.map((command) => [command])]) {
@@ -131,12 +130,4 @@ test('a reader that leaves early is no error', async (t) => {
   t.is(status, 0)
   t.is(stdout, 'algorithms\n')
   t.is(stderr, '')
-})
-
-test('the message for a missing addon names libtorch where that is what is missing, and the cure', (t) => {
-  const loader = new Error('libtorch_cpu.so: cannot open shared object file: No such file or directory')
-  const libtorch = addonError(new Error('Cannot find native binding.', { cause: loader }))
-  t.like(libtorch, { code: 'Addon', exitStatus: 1, hint: 'run: npm run setup' })
-  t.regex(libtorch.message, /cannot load libtorch: libtorch_cpu\.so/)
-  t.regex(addonError(new Error("Cannot find module './drcorl.node'")).message, /not built/)
 })

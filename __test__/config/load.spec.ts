@@ -75,6 +75,10 @@ test('an unknown key names its source and the nearest key', (t) => {
   t.notRegex(refused(t, { flags: { zzzzzzzzzz: 5 } }), /did you mean/)
 })
 
+test('a string of another form is refused with the form', (t) => {
+  t.regex(refused(t, { flags: { device: 'gpu' } }), /device = "gpu" .*expected string matching \^\(auto\|cpu\)\$/)
+})
+
 test('a key of another algorithm is told apart from a mistyped one', (t) => {
   t.regex(refused(t, { flags: { bc_steps: 5 } }), /bc_steps .*parameter of bc, not of drcorl.*--algorithm bc/)
 })

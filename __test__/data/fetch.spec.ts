@@ -7,7 +7,7 @@ import { type FetchOptions, type FetchResult, fetchDataset } from '../../src/dat
 import { convertDataset } from '../../src/data/operations.js'
 import { DrcorlError } from '../../src/errors.js'
 import { start } from '../cli/spawn.js'
-import { TestServer, serve, sha256 } from './server.js'
+import { TestServer, serve, sha256 } from '../server.js'
 
 const FOLDER = await mkdtemp(join(tmpdir(), 'drcorl-fetch-'))
 

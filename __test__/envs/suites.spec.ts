@@ -10,7 +10,7 @@ import { loadDataset } from '../../src/data/dataset.js'
 import { TASKS } from '../../src/data/tasks.js'
 import type { VecEnv } from '../../src/envs/env.js'
 import { environmentSteps } from '../../src/envs/ledger.js'
-import type { NativeColumns } from '../../src/native.js'
+import type { NativeColumns } from '../../src/native/dataset.js'
 import { dataFile } from '../data-files.js'
 import { MODULES, installedPython } from './real.js'
 

@@ -6,7 +6,7 @@ import { findEnv } from '../../src/envs/registry.js'
 import { makeDataset } from '../../src/envs/scripted.js'
 import { type Evaluation, describe, episodesCsv } from '../../src/evaluate/evaluate.js'
 import type { EpisodeResult } from '../../src/envs/rollout.js'
-import { datasetFromColumns } from '../../src/native.js'
+import { datasetFromColumns } from '../../src/native/dataset.js'
 
 /** What a made-up run is about. */
 export interface FixtureOptions {

@@ -6,7 +6,7 @@ import { loadDataset } from '../../src/data/dataset.js'
 import { makeDataset } from '../../src/envs/scripted.js'
 import { DrcorlError, type ErrorCode } from '../../src/errors.js'
 import { sha256File } from '../../src/files.js'
-import { Trainer } from '../../src/native.js'
+import { Trainer } from '../../src/native/trainer.js'
 import { type EndEvent, type TrainEvent, type TrainOptions, train } from '../../src/train/experiment.js'
 import { RUN_FILES, readRecord } from '../../src/train/run-folder.js'
 

@@ -1,7 +1,5 @@
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { DrcorlError, describeFsError } from '../errors.js'
-import { writeAtomic } from '../files.js'
+import { makeFolder, writeAtomic } from '../files.js'
 import { writeReport } from '../report/report.js'
 import { type BenchmarkOptions, planCells } from './plan.js'
 import { type CellOutcome, type PoolEvent, runCells } from './pool.js'
@@ -45,12 +43,7 @@ export interface BenchmarkResult {
  */
 export async function runBenchmark(options: RunBenchmarkOptions): Promise<BenchmarkResult> {
   const cells = planCells(options)
-  await mkdir(options.out, { recursive: true }).catch((error: unknown) => {
-    throw new DrcorlError('Io', `cannot make the folder ${options.out}: ${describeFsError(error)}`, {
-      cause: error,
-      exitStatus: 2,
-    })
-  })
+  await makeFolder(options.out)
   const { judging, jobs, signal, report, out, command } = options
   const outcomes = await runCells({ cells, judging, jobs, signal, report })
   const finished = await readCells(outcomes.filter(({ status }) => status === 'done').map(({ cell }) => cell))

@@ -7,9 +7,9 @@ import { isDeepStrictEqual } from 'node:util'
 import { resolveConfig } from '../config/load.js'
 import { DrcorlError, toDrcorlError } from '../errors.js'
 import { type Evaluation, evaluate } from '../evaluate/evaluate.js'
-import { readJson } from '../files.js'
+import { exists, readJson } from '../files.js'
 import { train } from '../train/experiment.js'
-import { RUN_FILES, type RunRecord, exists, holdsRun, readRecord } from '../train/run-folder.js'
+import { RUN_FILES, type RunRecord, holdsRun, readRecord } from '../train/run-folder.js'
 import type { Cell } from './plan.js'
 
 /** How policies are judged in the environment. */

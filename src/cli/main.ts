@@ -10,12 +10,14 @@ import type { Arguments, Command, Output, Stream } from './command.js'
 import { benchmarkCommand } from './commands/benchmark.js'
 import { dataCommand } from './commands/data.js'
 import { demoCommand } from './commands/demo.js'
+import { doctorCommand } from './commands/doctor.js'
 import { envsCommand } from './commands/envs.js'
 import { evaluateCommand } from './commands/evaluate.js'
 import { exportCommand } from './commands/export.js'
 import { infoCommand } from './commands/info.js'
 import { listCommand } from './commands/list.js'
 import { reportCommand } from './commands/report.js'
+import { torchCommand } from './commands/torch.js'
 import { trainCommand } from './commands/train.js'
 import { normaliseFlags } from './parameters.js'
 
@@ -27,6 +29,8 @@ const COMMANDS: readonly Command[] = [
   dataCommand,
   listCommand,
   infoCommand,
+  doctorCommand,
+  torchCommand,
   reportCommand,
   demoCommand,
   benchmarkCommand,

@@ -23,6 +23,7 @@ export interface JsonSchema {
   exclusiveMaximum?: number
   minItems?: number
   maxItems?: number
+  pattern?: string
   [keyword: string]: unknown
 }
 
@@ -58,6 +59,8 @@ export interface Parameter {
   maximum?: number
   exclusiveMinimum?: number
   exclusiveMaximum?: number
+  /** Regular expression of a string. */
+  pattern?: string
   /** Undefined when the schema states none: then the parameter is required or decided by the core. */
   default: unknown
   /** Of the items, when the parameter is a list. */
@@ -125,7 +128,8 @@ function describeType(parameter: Parameter, plural: boolean): string {
     if (type === 'boolean') return plural ? 'booleans' : 'true or false'
     return `${type}${s}`
   })
-  return [names.join(' or ') || 'any value', range(parameter)].filter(Boolean).join(' ')
+  const pattern = parameter.pattern === undefined ? '' : `matching ${parameter.pattern}`
+  return [names.join(' or ') || 'any value', range(parameter), pattern].filter(Boolean).join(' ')
 }
 
 function range(parameter: Parameter): string {
@@ -142,7 +146,7 @@ function range(parameter: Parameter): string {
 function readParameter(name: string, property: JsonSchema, root: JsonSchema): Parameter {
   const types = new Set<string>()
   const choices: { value: unknown; description: string }[] = []
-  const limits: Pick<Parameter, 'minimum' | 'maximum' | 'exclusiveMinimum' | 'exclusiveMaximum'> = {}
+  const limits: Pick<Parameter, 'minimum' | 'maximum' | 'exclusiveMinimum' | 'exclusiveMaximum' | 'pattern'> = {}
   let items: Parameter | undefined
   let length: number | undefined
 
@@ -155,6 +159,7 @@ function readParameter(name: string, property: JsonSchema, root: JsonSchema): Pa
       const bound = node[keyword]
       if (typeof bound === 'number') limits[keyword] = bound
     }
+    if (node.pattern !== undefined) limits.pattern = node.pattern
     if (node.items !== undefined) items = readParameter(`${name}[]`, node.items, root)
     if (node.minItems !== undefined && node.minItems === node.maxItems) length = node.minItems
     for (const branch of [...(node.oneOf ?? []), ...(node.anyOf ?? []), ...(node.allOf ?? [])]) visit(branch)

@@ -34,7 +34,7 @@ export interface RunConfig {
    */
   seed?: number
   /**
-   * Where tensors live: auto, cpu, cuda or cuda:N.
+   * Where tensors live: auto, cpu, cuda or cuda:N. Only auto may fall back to the CPU, and says why.
    */
   device?: string
   /**

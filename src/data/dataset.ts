@@ -5,7 +5,7 @@ import { findEnv } from '../envs/registry.js'
 import { makeDataset } from '../envs/scripted.js'
 import { DrcorlError, describeFsError, messageOf } from '../errors.js'
 import { sha256File } from '../files.js'
-import { type NativeColumns, type NativeDataset, datasetFromColumns, openDataset } from '../native.js'
+import { type NativeColumns, type NativeDataset, datasetFromColumns, openDataset } from '../native/dataset.js'
 import { locateDataset } from './locate.js'
 import { recogniseTask } from './tasks.js'
 

@@ -1,4 +1,4 @@
-import type { NativeDataset } from '../native.js'
+import type { NativeDataset } from '../native/dataset.js'
 
 /** Sums over one episode of a dataset, undiscounted. */
 export interface DatasetEpisode {

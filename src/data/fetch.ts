@@ -1,12 +1,13 @@
 /** DSRL's dataset files from the network to this machine. */
-import { mkdir, open, readFile, rm, stat } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
-import { DrcorlError, codeOf, describeFsError } from '../errors.js'
-import { sha256File, writeJson } from '../files.js'
-import { openDataset } from '../native.js'
+import { DrcorlError } from '../errors.js'
+import { exists, makeFolder, sha256File, writeJson } from '../files.js'
+import { lock } from '../lock.js'
+import { openDataset } from '../native/dataset.js'
 import { VERSION } from '../version.js'
 import type { DatasetSummary } from './dataset.js'
-import { type DownloadOptions, type Downloaded, download } from './download.js'
+import { type DownloadOptions, type Downloaded, download } from '../download.js'
 import { dataFolders } from './locate.js'
 import { type Task, recogniseTask, requireTask } from './tasks.js'
 
@@ -41,18 +42,16 @@ interface FetchRecord extends Downloaded {
 /**
  * Fetches the dataset of a task, or checks the one that is there.
  *
- * @throws DrcorlError `Usage`, `Io`, `Data` or `Cancelled`, as `download` says.
+ * @throws DrcorlError `Usage`, `Busy`, `Io`, `Data` or `Cancelled`, as `lock` and `download` say.
  */
 export async function fetchDataset(name: string, options: FetchOptions = {}): Promise<FetchResult> {
   const task = requireTask(name)
   const url = checkUrl(options.from ?? task.dataset_url)
   checkSha256(options.sha256)
   const folder = resolve(options.dir ?? dataFolders()[0]!.path)
-  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
-    throw new DrcorlError('Io', `cannot make the folder ${folder}: ${describeFsError(error)}`, { exitStatus: 2 })
-  })
+  await makeFolder(folder)
   const path = join(folder, fileName(task, url))
-  const unlock = await lock(`${path}.lock`)
+  const unlock = await lock(`${path}.lock`, 'fetching this file')
   try {
     if (!options.overwrite && (await exists(path))) return await present(task, path, url, options.sha256)
     const downloaded = await download(url, path, { ...options, verify: (part) => verify(task, part) })
@@ -103,38 +102,6 @@ async function present(task: Task, path: string, url: string, wanted: string | u
   return { task: task.task, path, status: 'present', bytes: size, sha256, checked, url: record?.url ?? url }
 }
 
-/** Two processes must not write the same part. A lock whose process is gone is taken over. */
-async function lock(path: string): Promise<() => Promise<void>> {
-  for (let attempt = 0; attempt < 2; attempt += 1) {
-    try {
-      const file = await open(path, 'wx')
-      await file.writeFile(String(process.pid))
-      await file.close()
-      return () => rm(path, { force: true })
-    } catch (error) {
-      if (codeOf(error) !== 'EEXIST') {
-        throw new DrcorlError('Io', `cannot write ${path}: ${describeFsError(error)}`, { cause: error, exitStatus: 2 })
-      }
-      const owner = Number(await readFile(path, 'utf8').catch(() => ''))
-      if (isAlive(owner)) {
-        throw new DrcorlError('Io', `process ${owner} is fetching this file already (${path})`, { exitStatus: 2 })
-      }
-      await rm(path, { force: true })
-    }
-  }
-  throw new DrcorlError('Io', `another process is fetching this file already (${path})`, { exitStatus: 2 })
-}
-
-function isAlive(pid: number): boolean {
-  if (!Number.isInteger(pid) || pid <= 0) return false
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return codeOf(error) === 'EPERM'
-  }
-}
-
 function checkUrl(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (url?.protocol === 'http:' || url?.protocol === 'https:') return url.href
@@ -146,11 +113,4 @@ function checkUrl(text: string): string {
 function checkSha256(text: string | undefined): void {
   if (text === undefined || /^[0-9a-fA-F]{64}$/.test(text)) return
   throw new DrcorlError('Usage', `--sha256 "${text}" is not 64 hexadecimal digits`)
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  )
 }

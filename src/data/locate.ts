@@ -1,8 +1,8 @@
 /** Where datasets lie on this machine. */
 import { readdir } from 'node:fs/promises'
-import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { DrcorlError, codeOf, describeFsError } from '../errors.js'
+import { cacheFolder } from '../files.js'
 import { type Task, recogniseTask, requireTask } from './tasks.js'
 
 interface DataFolder {
@@ -20,7 +20,7 @@ export function dataFolders(env: NodeJS.ProcessEnv = process.env): DataFolder[] 
     const value = env[name]
     return value ? [{ path: resolve(value), origin: `$${name}` }] : []
   })
-  const cache = join(env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'drcorl', 'datasets')
+  const cache = join(cacheFolder(env), 'datasets')
   return [...named, { path: cache, origin: 'the cache' }]
 }
 

@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { DrcorlError } from '../errors.js'
-import { type OperationOptions, convertFile, filterFile, writeDatasetFile } from '../native.js'
+import { type OperationOptions, convertFile, filterFile, writeDatasetFile } from '../native/operation.js'
 import { type KnownTask, loadDataset } from './dataset.js'
 import { locateDataset } from './locate.js'
 import { type DensityGrid, type Task, recogniseTask, requireTask } from './tasks.js'

@@ -1,9 +1,11 @@
 /** `drcorl envs install`: an isolated Python environment with pinned packages, verified by stepping what is in it. */
 import { spawn } from 'node:child_process'
-import { mkdir, open, readFile, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { DrcorlError, codeOf, describeFsError } from '../errors.js'
+import { DrcorlError, describeFsError } from '../errors.js'
+import { makeFolder } from '../files.js'
+import { lock } from '../lock.js'
 import { envsFolder, hasSuite, readInstallation, venvFolder, venvPython, writeInstallation } from './installed.js'
 import { type Interpreter, findPython } from './interpreter.js'
 import { openPythonEnv } from './python.js'
@@ -46,7 +48,7 @@ export async function installEnvironments(options: InstallOptions = {}): Promise
   const started = performance.now()
   const folder = envsFolder(options.dir)
   await makeFolder(folder)
-  const release = await lock(folder)
+  const release = await lock(join(folder, 'install.lock'), `installing environments in ${folder}`)
   try {
     const install = new Install(folder, options)
     const suites = await install.run()
@@ -191,46 +193,5 @@ class Install {
         reject(new DrcorlError('Environment', `${what} failed (${killed ?? `status ${code}`})`, { hint: lines }))
       })
     })
-  }
-}
-
-async function makeFolder(folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
-    const reason = codeOf(error) === 'EEXIST' ? 'it is a file' : describeFsError(error)
-    throw new DrcorlError('Io', `cannot make ${folder}: ${reason}`, { cause: error, exitStatus: 2 })
-  })
-}
-
-/** One installation at a time in a folder; a lock whose process is gone is taken over. */
-async function lock(folder: string): Promise<() => Promise<void>> {
-  const path = join(folder, 'install.lock')
-  for (;;) {
-    try {
-      const handle = await open(path, 'wx')
-      await handle.writeFile(String(process.pid))
-      await handle.close()
-      return () => rm(path, { force: true })
-    } catch (error) {
-      if (codeOf(error) !== 'EEXIST') {
-        throw new DrcorlError('Io', `cannot write ${path}: ${describeFsError(error)}`, { cause: error, exitStatus: 2 })
-      }
-      const owner = Number(await readFile(path, 'utf8').catch(() => ''))
-      if (isAlive(owner)) {
-        throw new DrcorlError('Busy', `another installation in ${folder} is running, process ${owner}`, {
-          hint: `wait for it; if there is none, remove ${path}`,
-        })
-      }
-      await rm(path, { force: true })
-    }
-  }
-}
-
-function isAlive(pid: number): boolean {
-  if (!Number.isSafeInteger(pid) || pid < 1) return false
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return codeOf(error) === 'EPERM'
   }
 }

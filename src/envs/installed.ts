@@ -1,7 +1,6 @@
-import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { DrcorlError } from '../errors.js'
-import { readJson, writeJson } from '../files.js'
+import { cacheFolder, readJson, writeJson } from '../files.js'
 import { SUITES, type SuiteName } from './recipe.js'
 
 const FORMAT = 'drcorl-envs/1'
@@ -21,7 +20,7 @@ export interface Installation {
 export function envsFolder(dir?: string): string {
   const named = dir ?? (process.env['DRCORL_ENVS'] || undefined)
   if (named !== undefined) return resolve(named)
-  return join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'drcorl', 'envs')
+  return join(cacheFolder(), 'envs')
 }
 
 /** The virtual environment in that folder. */

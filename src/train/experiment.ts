@@ -14,7 +14,9 @@ import type { EnvFactory } from '../envs/env.js'
 import { environmentSteps } from '../envs/ledger.js'
 import { DrcorlError } from '../errors.js'
 import { writeJson } from '../files.js'
-import { type Certificate, type NativeColumns, Trainer, type TrainerStatus } from '../native.js'
+import type { NativeColumns } from '../native/dataset.js'
+import type { ChosenDevice } from '../native/device.js'
+import { type Certificate, Trainer, type TrainerStatus } from '../native/trainer.js'
 import { MetricsLog, MetricsMean } from './metrics.js'
 import { Pace } from './pace.js'
 import { resumeSession } from './resume.js'
@@ -75,6 +77,8 @@ export interface StartEvent {
   run: Record<string, unknown>
   config: Record<string, unknown>
   dataset: RunRecord['dataset']
+  /** What it computes on, and why. */
+  device: ChosenDevice
   resumed: boolean
   step: number
   steps: number
@@ -118,6 +122,8 @@ export interface EndEvent {
   /** `Cancelled` when interrupted. */
   code: 'Cancelled' | null
   run_dir: string
+  /** `cpu` or `cuda:N`. */
+  device: string
   step: number
   steps: number
   certificate: Certificate | null
@@ -235,7 +241,21 @@ class Run {
     this.earlierEnvironmentSteps = status.environment_steps
     const { algorithm, preset, run, config, dataset } = record
     const { step, steps, phases } = status
-    yield { type: 'start', run_dir: folder, algorithm, preset, run, config, dataset, resumed, step, steps, phases }
+    const { device } = trainer
+    yield {
+      type: 'start',
+      run_dir: folder,
+      algorithm,
+      preset,
+      run,
+      config,
+      dataset,
+      device,
+      resumed,
+      step,
+      steps,
+      phases,
+    }
 
     while (!status.done && !this.signal?.aborted) {
       if (status.visit !== null) {
@@ -375,6 +395,7 @@ class Run {
       status: how,
       code: how === 'interrupted' ? 'Cancelled' : null,
       run_dir: this.session.folder,
+      device: this.session.trainer.device.device,
       step: status.step,
       steps: status.steps,
       certificate,

@@ -80,6 +80,7 @@ function startLine(event: StartEvent): string {
     `${dataset.transitions} transitions, ${dataset.episodes} episodes of ${dataset.source}`,
     ...(typeof limit === 'number' ? [`cost limit ${limit}`] : []),
     `${steps} steps: ${phases.map((phase) => `${phase.name} ${phase.steps}`).join(', ')}`,
+    `device ${event.device.device} (${event.device.why})`,
     `run folder ${event.run_dir}`,
   ]
   if (event.resumed) parts.push(`resumed at step ${event.step}`)

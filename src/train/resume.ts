@@ -4,10 +4,11 @@ import { readConfigFile } from '../config/load.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
 import { environmentOfVisits } from '../data/environments.js'
 import { DrcorlError } from '../errors.js'
-import { Trainer } from '../native.js'
+import { exists } from '../files.js'
+import { Trainer } from '../native/trainer.js'
 import type { Session, TrainOptions } from './experiment.js'
 import { MetricsLog } from './metrics.js'
-import { RUN_FILES, type RunRecord, exists, readRecord, removeTemporaries, statedEpisodeLength } from './run-folder.js'
+import { RUN_FILES, type RunRecord, readRecord, removeTemporaries, statedEpisodeLength } from './run-folder.js'
 
 /**
  * Opens the run in `options.out` where its checkpoint left it, or at its first step where there is none yet.
@@ -32,7 +33,7 @@ export async function resumeSession(options: TrainOptions): Promise<Session> {
     const trainer = await Trainer.create(dataset.native, record)
     return { folder, record, trainer, log: new MetricsLog(metrics), resumed: true, visits }
   }
-  const trainer = await Trainer.resume(dataset.native, checkpoint)
+  const trainer = await Trainer.resume(dataset.native, checkpoint, record)
   try {
     const { step } = await trainer.status()
     const log = (await exists(metrics)) ? await MetricsLog.resume(metrics, step) : new MetricsLog(metrics)

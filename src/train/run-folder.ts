@@ -1,10 +1,10 @@
-import { mkdir, readdir, rm, stat } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { ResolvedConfig } from '../config/load.js'
 import type { Dataset, KnownTask } from '../data/dataset.js'
-import { DrcorlError, codeOf, describeFsError } from '../errors.js'
+import { DrcorlError } from '../errors.js'
 import { datasetEpisodes, datasetEpisodesCsv } from '../data/episodes.js'
-import { readJson, writeAtomic, writeJson } from '../files.js'
+import { exists, makeFolder, readJson, writeAtomic, writeJson } from '../files.js'
 import { VERSION } from '../version.js'
 
 /** Every file a run folder may hold. Evaluation and reports need nothing but this folder. */
@@ -103,12 +103,7 @@ export function defaultRunFolder(resolved: ResolvedConfig, dataset: Dataset): st
  * @throws DrcorlError `Usage` for a folder in use, `Io` (exit status 2) where no folder can be made.
  */
 export async function createRunFolder(folder: string, overwrite: boolean): Promise<void> {
-  try {
-    await mkdir(folder, { recursive: true })
-  } catch (error) {
-    const reason = codeOf(error) === 'EEXIST' ? 'it is a file' : describeFsError(error)
-    throw new DrcorlError('Io', `cannot make the run folder ${folder}: ${reason}`, { cause: error, exitStatus: 2 })
-  }
+  await makeFolder(folder, 'run folder')
   const present = await readdir(folder)
   if (present.length === 0) return
   if (!overwrite) {
@@ -160,13 +155,6 @@ export async function writeDatasetEpisodes(folder: string, { native }: Dataset):
 export async function removeTemporaries(folder: string): Promise<void> {
   const left = (await readdir(folder)).filter(isTemporary)
   await Promise.all(left.map((name) => rm(join(folder, name), { force: true })))
-}
-
-export async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  )
 }
 
 /** A name that the next run in the folder recognises as left behind. */

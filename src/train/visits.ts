@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import type { EnvFactory, VecEnv } from '../envs/env.js'
 import { loadPolicy } from '../policy/node.js'
 import { type Transition, rollout } from '../envs/rollout.js'
-import { type NativeColumns, type Trainer, datasetFromColumns } from '../native.js'
-import type { TrainerStatus } from '../native.js'
+import { type NativeColumns, datasetFromColumns } from '../native/dataset.js'
+import type { Trainer, TrainerStatus } from '../native/trainer.js'
 import { temporaryFile } from './run-folder.js'
 
 /** Seeds of visits start here, far from those of evaluation: nothing is tuned on the episodes that measure. */

@@ -22,6 +22,22 @@ pub(crate) enum Kernel {
 /// NEON has fused multiply-add; on a target without it `mul_add` would be a slow library call.
 const PORTABLE_FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
+/// The features of this processor by which kernels are chosen, here and in the core; none on other processors than x86-64.
+pub fn cpu_features() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    return [
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512vl", is_x86_feature_detected!("avx512vl")),
+    ]
+    .into_iter()
+    .filter_map(|(name, found)| found.then_some(name))
+    .collect();
+    #[cfg(not(target_arch = "x86_64"))]
+    Vec::new()
+}
+
 impl Kernel {
     /// All that this processor can run, the slowest first.
     pub fn available() -> Vec<Kernel> {

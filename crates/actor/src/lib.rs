@@ -39,3 +39,4 @@ pub use actor::{Actor, Player, Turn};
 pub use draws::Draws;
 pub use error::{Error, ErrorKind, Result};
 pub use file::{Array, PolicyFile, FORMAT};
+pub use kernel::cpu_features;

@@ -38,20 +38,8 @@ pub fn describe() -> Value {
     json!({ "algorithms": algorithms, "run": { "schema": run } })
 }
 
-/// Versions, devices, threads and CPU features of the machine the core runs on.
+/// Versions, devices and threads of the machine the core runs on.
 pub fn environment() -> Value {
-    #[cfg(target_arch = "x86_64")]
-    let features: Vec<&str> = [
-        ("avx2", is_x86_feature_detected!("avx2")),
-        ("fma", is_x86_feature_detected!("fma")),
-        ("avx512f", is_x86_feature_detected!("avx512f")),
-        ("avx512vl", is_x86_feature_detected!("avx512vl")),
-    ]
-    .into_iter()
-    .filter_map(|(name, found)| found.then_some(name))
-    .collect();
-    #[cfg(not(target_arch = "x86_64"))]
-    let features: Vec<&str> = Vec::new();
     let cuda = tch::Cuda::device_count();
     let devices: Vec<String> =
         std::iter::once("cpu".to_string()).chain((0..cuda).map(|i| format!("cuda:{i}"))).collect();
@@ -62,7 +50,6 @@ pub fn environment() -> Value {
         "intra_op_threads": tch::get_num_threads(),
         "processors": std::thread::available_parallelism().map_or(1, usize::from),
         "mkldnn": tch::utils::has_mkldnn(),
-        "cpu_features": features,
     })
 }
 

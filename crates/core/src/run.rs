@@ -30,7 +30,8 @@ pub struct RunConfig {
     pub scaling: Scaling,
     /// Seed of every draw in the run.
     pub seed: u64,
-    /// Where tensors live: auto, cpu, cuda or cuda:N.
+    /// Where tensors live: auto, cpu, cuda or cuda:N. Only auto may fall back to the CPU, and says why.
+    #[schemars(regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"))]
     pub device: String,
     /// Threads inside one tensor operation. One is fastest for these network sizes, and the only choice that repeats bit by bit.
     #[schemars(range(min = 1, max = 256))]

@@ -63,6 +63,14 @@ impl Episode {
 }
 
 impl Columns {
+    /// Bytes that the columns take in memory.
+    pub fn bytes(&self) -> usize {
+        let floats = [&self.observations, &self.next_observations, &self.actions, &self.rewards, &self.costs];
+        floats.iter().map(|column| column.len() * size_of::<f32>()).sum::<usize>()
+            + self.terminals.len()
+            + self.timeouts.len()
+    }
+
     /// Number `N` of transitions.
     pub fn len(&self) -> usize {
         self.rewards.len()

@@ -23,18 +23,22 @@ impl Watch {
         (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn expect(&self, total: u64) {
+    /// Says how many units there will be; the count of those done starts at 0.
+    pub fn expect(&self, total: u64) {
         self.total.store(total, Ordering::Relaxed);
         self.done.store(0, Ordering::Relaxed);
     }
 
-    pub(crate) fn set(&self, done: u64) {
+    /// Says how many units are done.
+    pub fn set(&self, done: u64) {
         self.done.store(done, Ordering::Relaxed);
     }
 
+    /// Called now and then by the operation, which names the file it works on.
+    ///
     /// # Errors
     /// `Cancelled` once [`Watch::cancel`] was called.
-    pub(crate) fn check(&self, file: &str) -> Result<()> {
+    pub fn check(&self, file: &str) -> Result<()> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(Error::cancelled(file));
         }

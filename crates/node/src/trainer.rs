@@ -4,13 +4,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use drcorl_binding::{guard, Failure, Job, Outcome, Result};
 use drcorl_core::hybrid::Played;
-use drcorl_core::Trainer;
+use drcorl_core::{Error, Trainer};
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 
-use crate::dataset::NativeDataset;
-use crate::error::{guard, Failure, Job, Outcome, Result};
+use crate::dataset::NativeTrainingData;
+
+type CoreResult<T> = drcorl_core::Result<T>;
 
 /// What JavaScript and the worker thread share.
 struct Shared {
@@ -34,12 +36,12 @@ impl Claim {
         Ok(Claim(Arc::clone(shared)))
     }
 
-    fn with<T>(&self, call: impl FnOnce(&mut Trainer, &AtomicBool) -> Outcome<T>) -> Outcome<T> {
+    fn with<T>(&self, call: impl FnOnce(&mut Trainer, &AtomicBool) -> CoreResult<T>) -> Outcome<T> {
         let broken =
             |_| Failure::new("Panic", "the trainer failed before and cannot be used; go on from its last checkpoint");
         let mut slot = self.0.trainer.lock().map_err(broken)?;
         let gone = || Failure::new("Config", "the trainer was disposed of; create another one");
-        call(slot.as_mut().ok_or_else(gone)?, &self.0.cancel)
+        call(slot.as_mut().ok_or_else(gone)?, &self.0.cancel).map_err(failure)
     }
 }
 
@@ -49,13 +51,17 @@ impl Drop for Claim {
     }
 }
 
+fn failure(error: Error) -> Failure {
+    Failure::new(error.code(), error.to_string())
+}
+
 /// Steps as JavaScript gives them.
-fn whole_steps(steps: f64) -> Outcome<u64> {
+fn whole_steps(steps: f64) -> CoreResult<u64> {
     // 2^53: above it a double skips integers.
     if steps.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&steps) {
         Ok(steps as u64)
     } else {
-        Err(Failure::new("Config", format!("steps is {steps}, expected a whole number that is not negative")))
+        Err(Error::Config(format!("steps is {steps}, expected a whole number that is not negative")))
     }
 }
 
@@ -76,14 +82,14 @@ impl NativeTrainer {
     /// `call` on a worker thread. The trainer is claimed now, on the JavaScript thread.
     fn later<T: Send + napi::bindgen_prelude::ToNapiValue + napi::bindgen_prelude::TypeName + 'static>(
         &self,
-        call: impl FnOnce(&mut Trainer, &AtomicBool) -> Outcome<T> + Send + 'static,
+        call: impl FnOnce(&mut Trainer, &AtomicBool) -> CoreResult<T> + Send + 'static,
     ) -> AsyncTask<Job<T>> {
         let claim = Claim::take(&self.shared);
         Job::spawn(move || claim?.with(call))
     }
 
     /// `call` here and now.
-    fn now<T>(&self, call: impl FnOnce(&mut Trainer) -> Outcome<T>) -> Outcome<T> {
+    fn now<T>(&self, call: impl FnOnce(&mut Trainer) -> CoreResult<T>) -> Outcome<T> {
         guard(|| Claim::take(&self.shared)?.with(|trainer, _| call(trainer)))
     }
 }
@@ -92,16 +98,16 @@ impl NativeTrainer {
 impl NativeTrainer {
     /// Starts a run. `json` is `{"algorithm", "run", "config"}`; rejects with code `Config` naming a wrong parameter.
     #[napi(ts_return_type = "Promise<NativeTrainer>")]
-    pub fn create(dataset: &NativeDataset, json: String) -> AsyncTask<Job<NativeTrainer>> {
+    pub fn create(dataset: &NativeTrainingData, json: String) -> AsyncTask<Job<NativeTrainer>> {
         let columns = dataset.columns_arc();
-        Job::spawn(move || Ok(NativeTrainer::new(Trainer::new(columns, &json)?)))
+        Job::spawn(move || Trainer::new(columns, &json).map(NativeTrainer::new).map_err(failure))
     }
 
     /// Goes on from a checkpoint, to the bits the uninterrupted run would have had.
     #[napi(ts_return_type = "Promise<NativeTrainer>")]
-    pub fn resume(dataset: &NativeDataset, path: String) -> AsyncTask<Job<NativeTrainer>> {
+    pub fn resume(dataset: &NativeTrainingData, path: String) -> AsyncTask<Job<NativeTrainer>> {
         let columns = dataset.columns_arc();
-        Job::spawn(move || Ok(NativeTrainer::new(Trainer::resume(columns, Path::new(&path))?)))
+        Job::spawn(move || Trainer::resume(columns, Path::new(&path)).map(NativeTrainer::new).map_err(failure))
     }
 
     /// Takes up to `steps` gradient steps, never past the end of a phase. Resolves with position and mean metrics as JSON.
@@ -132,29 +138,29 @@ impl NativeTrainer {
     /// Writes a checkpoint: temporary name, fsync, rename.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn save(&self, path: String) -> AsyncTask<Job<()>> {
-        self.later(move |trainer, _| Ok(trainer.save(Path::new(&path))?))
+        self.later(move |trainer, _| trainer.save(Path::new(&path)))
     }
 
     /// Writes the policies into a folder. Resolves with their file names, the one to use first.
     #[napi(ts_return_type = "Promise<Array<string>>")]
     pub fn write_policies(&self, dir: String) -> AsyncTask<Job<Vec<String>>> {
-        self.later(move |trainer, _| Ok(trainer.write_policies(Path::new(&dir))?))
+        self.later(move |trainer, _| trainer.write_policies(Path::new(&dir)))
     }
 
     /// Writes the policy that meets the environment at the visit that is due.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn write_visitor(&self, path: String) -> AsyncTask<Job<()>> {
-        self.later(move |trainer, _| Ok(trainer.write_visitor(Path::new(&path))?))
+        self.later(move |trainer, _| trainer.write_visitor(Path::new(&path)))
     }
 
     /// Hands in a visit: `episodes` is JSON, `[{"return", "cost", "length"}]`; `collected` their transitions, which mode hybrid-data needs.
     #[napi(ts_return_type = "Promise<void>")]
-    pub fn visited(&self, episodes: String, collected: Option<&NativeDataset>) -> AsyncTask<Job<()>> {
-        let columns = collected.map(NativeDataset::columns_arc);
+    pub fn visited(&self, episodes: String, collected: Option<&NativeTrainingData>) -> AsyncTask<Job<()>> {
+        let columns = collected.map(NativeTrainingData::columns_arc);
         self.later(move |trainer, _| {
             let played: Vec<Played> =
-                serde_json::from_str(&episodes).map_err(|error| Failure::new("Data", format!("visit: {error}")))?;
-            Ok(trainer.visited(&played, columns.as_deref())?)
+                serde_json::from_str(&episodes).map_err(|error| Error::Data(format!("visit: {error}")))?;
+            trainer.visited(&played, columns.as_deref())
         })
     }
 

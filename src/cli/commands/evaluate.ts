@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../../errors.js'
 import { RUNTIMES, type Runtime, policyFile } from '../../export/open.js'
+import { exists } from '../../files.js'
 import {
   type EvaluateOptions,
   type Evaluation,
@@ -14,7 +15,7 @@ import type { Statistics } from '../../evaluate/statistics.js'
 import { LiveLine } from '../../live-line.js'
 import { writeReport } from '../../report/report.js'
 import { formatSeconds } from '../../train/progress.js'
-import { RUN_FILES, exists, readRecord } from '../../train/run-folder.js'
+import { RUN_FILES, readRecord } from '../../train/run-folder.js'
 import { type Arguments, type Command, numbersByKey, optionalNumber, optionalString } from '../command.js'
 import { PYTHON_OPTIONS, openOptions } from '../python-options.js'
 import { table } from '../table.js'

@@ -1,7 +1,8 @@
 import { basename, join } from 'node:path'
 import { DrcorlError } from '../../errors.js'
 import { EXPORT_FORMATS, type ExportFormat, exportPolicy } from '../../export/export.js'
-import { RUN_FILES, exists, holdsRun } from '../../train/run-folder.js'
+import { exists } from '../../files.js'
+import { RUN_FILES, holdsRun } from '../../train/run-folder.js'
 import { type Command, numbersByKey, optionalString } from '../command.js'
 
 /** Policies of a run, by the names they have on the command line. */

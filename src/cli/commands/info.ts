@@ -1,7 +1,6 @@
-import { cpus, totalmem } from 'node:os'
+import { machine } from '../../doctor.js'
 import { toDrcorlError } from '../../errors.js'
-import { nativeEnvironment } from '../../native.js'
-import { VERSION } from '../../version.js'
+import { coreEnvironment, cpuFeatures } from '../../native/environment.js'
 import type { Command } from '../command.js'
 import { facts } from '../table.js'
 
@@ -10,19 +9,16 @@ export const infoCommand: Command = {
   describe: 'Show versions, libtorch, devices, threads and CPU features',
 
   async run() {
-    const system = {
-      drcorl: VERSION,
-      node: process.version,
-      platform: `${process.platform}-${process.arch}`,
-      cpu: cpus()[0]?.model ?? 'unknown',
-      cpus: cpus().length,
-      memory_gib: Number((totalmem() / 2 ** 30).toFixed(1)),
-    }
+    const system = machine()
     // The command that shows what is installed has to work where the addon is not.
-    const native = await nativeEnvironment().catch((error: unknown) => {
+    const orError = (error: unknown): Record<string, unknown> => {
       const { code, message, hint } = toDrcorlError(error)
       return { error: { code, message, hint } }
-    })
+    }
+    const runtime = await Promise.resolve()
+      .then(() => ({ cpu_features: cpuFeatures() }))
+      .catch(orError)
+    const native = { ...runtime, ...(await coreEnvironment().catch(orError)) }
     const entries = [...Object.entries(system), ...Object.entries(native)]
     return { json: { ...system, native }, text: facts(entries.map(([name, value]) => [name, show(value)])) }
   },

@@ -1,6 +1,5 @@
-import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { DrcorlError, describeFsError } from '../../errors.js'
+import { makeFolder } from '../../files.js'
 import { comparisonRow } from '../../report/compare.js'
 import { compareReport, writeReport } from '../../report/report.js'
 import { readRun } from '../../report/run-data.js'
@@ -34,13 +33,4 @@ export const reportCommand: Command = {
     const json = { report, runs: runs.map(({ folder }, index) => Object.assign({ run_dir: folder }, rows[index])) }
     return { json, text: `${comparisonTable(rows)}\n\nreport  ${report}` }
   },
-}
-
-async function makeFolder(folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
-    throw new DrcorlError('Io', `cannot make the folder ${folder}: ${describeFsError(error)}`, {
-      cause: error,
-      exitStatus: 2,
-    })
-  })
 }

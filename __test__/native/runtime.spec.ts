@@ -2,36 +2,12 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
-import { type NativeColumns, NativeDataset, NativePolicy, NativeTrainer, panicOnPurpose } from '../index.js'
+import { loadRuntime } from '../../src/native/addons.js'
+import { EPISODE, EPISODES, columns } from './columns.js'
+
+const { NativeDataset, NativePolicy, panicOnPurpose, preload } = loadRuntime()
 
 const folder = mkdtempSync(join(tmpdir(), 'drcorl-native-'))
-
-const EPISODE = 20
-const EPISODES = 30
-
-/** Two observations, one action; values are smooth functions of the row, so that every column is finite and varied. */
-function columns(): NativeColumns {
-  const rows = EPISODE * EPISODES
-  const fill = (length: number, rate: number) => Float32Array.from({ length }, (_, i) => Math.sin(rate * i))
-  const last = (_: unknown, row: number) => (row % EPISODE === EPISODE - 1 ? 1 : 0)
-  return {
-    obsDim: 2,
-    actDim: 1,
-    observations: fill(rows * 2, 0.11),
-    nextObservations: fill(rows * 2, 0.13),
-    actions: fill(rows, 0.17),
-    rewards: fill(rows, 0.19),
-    costs: Float32Array.from({ length: rows }, (_, row) => (row % 7 === 0 ? 1 : 0)),
-    terminals: new Uint8Array(rows),
-    timeouts: Uint8Array.from({ length: rows }, last),
-    source: 'made in the test',
-  }
-}
-
-function newTrainer(config: Record<string, unknown> = {}): Promise<NativeTrainer> {
-  const dataset = NativeDataset.fromColumns(columns())
-  return NativeTrainer.create(dataset, JSON.stringify({ algorithm: 'drcorl', run: {}, config }))
-}
 
 const codeOf = (error: unknown) => (error as { code?: string }).code
 
@@ -60,62 +36,6 @@ test('columns that disagree are refused by name', (t) => {
   const error = t.throws(() => NativeDataset.fromColumns({ ...columns(), rewards: new Float32Array(3) }))
   t.is(codeOf(error), 'Data')
   t.regex(error.message, /made in the test.*rewards/)
-})
-
-test('a wrong configuration is refused by name', async (t) => {
-  const error = await t.throwsAsync(newTrainer({ nonsense: 1 }))
-  t.is(codeOf(error), 'Config')
-  t.regex(error.message, /nonsense/)
-})
-
-test('while a run is under way the event loop is free and every other call is Busy', async (t) => {
-  const trainer = await newTrainer()
-  const run = trainer.run(1e9)
-  t.is(codeOf(t.throws(() => trainer.status())), 'Busy')
-  t.is(codeOf(t.throws(() => trainer.certificate())), 'Busy')
-  t.is(codeOf(t.throws(() => trainer.dispose())), 'Busy')
-  t.is(codeOf(await t.throwsAsync(trainer.run(1))), 'Busy')
-  t.is(codeOf(await t.throwsAsync(trainer.save(join(folder, 'busy.safetensors')))), 'Busy')
-
-  // Only a timer that ticks during the run can end it: a blocked event loop would never come to cancel().
-  let ticks = 0
-  const timer = setInterval(() => {
-    ticks += 1
-    if (ticks === 10) trainer.cancel()
-  }, 5)
-  const report = JSON.parse(await run) as { cancelled: boolean; step: number }
-  clearInterval(timer)
-  t.true(report.cancelled)
-  t.true(ticks >= 10)
-  t.is((JSON.parse(trainer.status()) as { step: number }).step, report.step)
-  trainer.dispose()
-})
-
-test('cancel stays until a run has seen it, and stops that run only', async (t) => {
-  const trainer = await newTrainer()
-  trainer.cancel()
-  const first = JSON.parse(await trainer.run(5)) as { cancelled: boolean; step: number }
-  t.like(first, { cancelled: true, step: 0 })
-  const second = JSON.parse(await trainer.run(2)) as { cancelled: boolean; step: number }
-  t.like(second, { cancelled: false, step: 2 })
-  trainer.dispose()
-})
-
-test('a number of steps that is none is refused', async (t) => {
-  const trainer = await newTrainer()
-  for (const steps of [-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY]) {
-    const error = await t.throwsAsync(trainer.run(steps))
-    t.is(codeOf(error), 'Config')
-    t.regex(error.message, /steps/)
-  }
-})
-
-test('a trainer can be disposed of twice and used no more', async (t) => {
-  const trainer = await newTrainer()
-  trainer.dispose()
-  trainer.dispose()
-  t.is(codeOf(t.throws(() => trainer.status())), 'Config')
-  t.is(codeOf(await t.throwsAsync(trainer.run(1))), 'Config')
 })
 
 test('a panic in native code is an error, not the end of the process', async (t) => {
@@ -148,7 +68,7 @@ function writePolicy(path: string): void {
       output_activation: 'tanh',
       algorithm: 'drcorl',
       name: 'test',
-      created_by: 'native.spec.ts',
+      created_by: 'runtime.spec.ts',
     },
   }
   const values: number[] = []
@@ -187,7 +107,7 @@ test('a policy answers as its file defines', (t) => {
   const policy = NativePolicy.load(path)
   t.is(policy.obsDim, OBS)
   t.is(policy.actDim, ACT)
-  t.like(JSON.parse(policy.metadata), { format: 'drcorl-policy/1', created_by: 'native.spec.ts' })
+  t.like(JSON.parse(policy.metadata), { format: 'drcorl-policy/1', created_by: 'runtime.spec.ts' })
 
   const observations = Float32Array.from({ length: 7 * OBS }, (_, i) => Math.cos(i))
   const actions = policy.act(observations)
@@ -224,4 +144,13 @@ test('a policy file that is missing or foreign is refused by name', (t) => {
   const foreign = t.throws(() => NativePolicy.load(path))
   t.is(codeOf(foreign), 'Data')
   t.regex(foreign.message, /foreign\.safetensors/)
+})
+
+test('a library that cannot be opened is refused by name', (t) => {
+  const missing = t.throws(() => preload([join(folder, 'libabsent.so')]))
+  t.is(codeOf(missing), 'Io')
+  t.regex(missing.message, /libabsent\.so/)
+  const foreign = join(folder, 'libforeign.so')
+  writeFileSync(foreign, 'text')
+  t.regex(t.throws(() => preload([foreign])).message, /libforeign\.so/)
 })

@@ -1,16 +1,17 @@
-//! `NativeOperation`: work on dataset files that JavaScript waits for, watches and may cancel.
+//! `NativeOperation`: work on files that JavaScript waits for, watches and may cancel.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use drcorl_binding::{Failure, Job, Outcome};
 use drcorl_data::{convert, filter, read_dsrl, write_dsrl, ConvertOptions, FilterOptions, Watch};
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 use serde::de::DeserializeOwned;
 
 use crate::dataset::NativeDataset;
-use crate::error::{Failure, Job, Outcome};
+use crate::unpack::unpack;
 
 /// One operation. Files are read and written in native memory; the output appears only when it is complete.
 #[napi]
@@ -32,7 +33,7 @@ impl NativeOperation {
         self.watch.cancel();
     }
 
-    /// Units done and units in all (0 while unknown): bytes of the input for `convert`, rows of the output for the rest.
+    /// Units done and units in all (0 while unknown): bytes of the input for `convert` and `unpack`, rows of the output for the rest.
     #[napi]
     pub fn progress(&self) -> Vec<f64> {
         let (done, total) = self.watch.progress();
@@ -64,6 +65,16 @@ impl NativeOperation {
             let options: ConvertOptions = parse(&options)?;
             to_json(&convert(Path::new(&input), Path::new(&output), &options, &watch)?)
         })
+    }
+
+    /// The shared libraries of libtorch from a zip, tar or gzipped tar to a folder, which is made. Left unfinished, the folder
+    /// stays: its name is the caller's, and so is its end.
+    ///
+    /// Rejects with code `Io`, `Data` or `Cancelled`.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn unpack(&self, archive: String, folder: String) -> AsyncTask<Job<()>> {
+        let watch = Arc::clone(&self.watch);
+        Job::spawn(move || unpack(Path::new(&archive), Path::new(&folder), &watch))
     }
 
     /// A dataset to a DSRL file, with string attributes (at most 64 KB in all).

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use drcorl_actor::{Actor, Player, Turn};
+use drcorl_binding::{guard, Failure, Result};
 use napi::bindgen_prelude::Float32ArraySlice;
 use napi::Env;
 use napi_derive::napi;
-
-use crate::error::{guard, Failure, Result};
 
 /// A policy read from `policy.safetensors`, and what it remembers of the episodes it plays.
 #[napi]

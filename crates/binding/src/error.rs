@@ -12,7 +12,7 @@ pub struct Failure {
     message: String,
 }
 
-/// Result inside this crate.
+/// Result inside the addons.
 pub type Outcome<T> = std::result::Result<T, Failure>;
 
 /// Result of a function called from JavaScript. The macro looks for the very word `Result`.
@@ -28,12 +28,6 @@ impl Failure {
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let text = text.unwrap_or("no message");
         Failure::new("Panic", format!("internal error in native code: {text}. Please report it."))
-    }
-}
-
-impl From<drcorl_core::Error> for Failure {
-    fn from(error: drcorl_core::Error) -> Self {
-        Failure::new(error.code(), error.to_string())
     }
 }
 

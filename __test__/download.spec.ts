@@ -3,8 +3,8 @@ import { mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { type DownloadOptions, type Downloaded, download } from '../../src/data/download.js'
-import { DrcorlError } from '../../src/errors.js'
+import { type DownloadOptions, type Downloaded, download } from '../src/download.js'
+import { DrcorlError } from '../src/errors.js'
 import { type Handler, TestServer, serve, sha256 } from './server.js'
 
 const BYTES = Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 31 + (i >> 8)) % 251))

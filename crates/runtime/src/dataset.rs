@@ -1,0 +1,94 @@
+//! `NativeDataset`: a checked dataset in memory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use drcorl_binding::{guard, Failure, Job, NativeColumns, Result};
+use drcorl_data::{read_dsrl_with, Columns, ReadOptions};
+use napi::bindgen_prelude::{AsyncTask, Float64Array, ObjectFinalize, Uint32Array};
+use napi::Env;
+use napi_derive::napi;
+
+/// Episodes of a dataset in their order; rows after the last end flag are one more.
+#[napi(object)]
+pub struct NativeEpisodes {
+    /// Undiscounted sum of rewards, one an episode.
+    pub returns: Float64Array,
+    /// Undiscounted sum of costs.
+    pub costs: Float64Array,
+    /// Transitions.
+    pub lengths: Uint32Array,
+}
+
+/// A checked dataset in native memory.
+#[napi(custom_finalize)]
+pub struct NativeDataset {
+    columns: Arc<Columns>,
+}
+
+impl NativeDataset {
+    pub fn columns_arc(&self) -> Arc<Columns> {
+        Arc::clone(&self.columns)
+    }
+
+    /// Lets the garbage collector know what it would free; a hint, so a refusal does no harm.
+    fn announce(&self, env: &Env) {
+        let _ = env.adjust_external_memory(self.columns.bytes() as i64);
+    }
+}
+
+impl ObjectFinalize for NativeDataset {
+    fn finalize(self, env: Env) -> napi::Result<()> {
+        env.adjust_external_memory(-(self.columns.bytes() as i64)).map(|_| ())
+    }
+}
+
+#[napi]
+impl NativeDataset {
+    /// Reads and checks a DSRL HDF5 file. An episode of more than `episodeLength` steps is refused.
+    ///
+    /// Rejects with code `Io` or `Data`, naming file, key and value.
+    #[napi(ts_return_type = "Promise<NativeDataset>")]
+    pub fn open(path: String, episode_length: Option<u32>) -> AsyncTask<Job<NativeDataset>> {
+        let options = ReadOptions { episode_length: episode_length.map(|steps| steps as usize) };
+        let read = move || Ok(NativeDataset { columns: Arc::new(read_dsrl_with(Path::new(&path), &options)?) });
+        Job::spawn_then(read, NativeDataset::announce)
+    }
+
+    /// Checks columns made in JavaScript and copies them. Throws with code `Data`, naming the column and the value.
+    #[napi]
+    pub fn from_columns(env: Env, columns: NativeColumns) -> Result<NativeDataset> {
+        let dataset = guard(|| Ok(NativeDataset { columns: Arc::new(columns.to_columns()?) }))?;
+        dataset.announce(&env);
+        Ok(dataset)
+    }
+
+    /// Sizes and distributions of returns, costs and lengths, as JSON.
+    #[napi]
+    pub fn summary(&self) -> Result<String> {
+        let text = guard(|| {
+            let summary = serde_json::to_string(&self.columns.summary());
+            summary.map_err(|error| Failure::new("Data", format!("{}: {error}", self.columns.source)))
+        })?;
+        Ok(text)
+    }
+
+    /// Return, cost and length of every episode.
+    #[napi]
+    pub fn episodes(&self) -> Result<NativeEpisodes> {
+        Ok(guard(|| {
+            let episodes = self.columns.episodes();
+            Ok(NativeEpisodes {
+                returns: Float64Array::new(episodes.iter().map(|e| e.ret).collect()),
+                costs: Float64Array::new(episodes.iter().map(|e| e.cost).collect()),
+                lengths: Uint32Array::new(episodes.iter().map(|e| e.len() as u32).collect()),
+            })
+        })?)
+    }
+
+    /// A copy of all columns.
+    #[napi]
+    pub fn columns(&self) -> Result<NativeColumns> {
+        Ok(guard(|| NativeColumns::from_columns(&self.columns))?)
+    }
+}

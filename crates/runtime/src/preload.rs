@@ -1,0 +1,40 @@
+//! Opens shared libraries ahead of an addon that needs them.
+
+use std::path::Path;
+
+use drcorl_binding::{guard, Failure, Outcome, Result};
+use libloading::Library;
+use napi_derive::napi;
+
+/// Opens shared libraries in the order given, for the rest of the process, with their symbols visible to what is loaded
+/// later. An addon that needs libraries of these names then gets these, wherever they lie: no search path has to
+/// name their folder.
+///
+/// Throws with code `Io`, naming the file and the reason of the system's loader.
+#[napi]
+pub fn preload(paths: Vec<String>) -> Result<()> {
+    Ok(guard(|| paths.iter().try_for_each(|path| open(Path::new(path))))?)
+}
+
+fn open(path: &Path) -> Outcome<()> {
+    // SAFETY: the initialisers of a library are code that runs here, and nothing can vouch for them; the caller has chosen
+    // the file. No symbol is taken from it.
+    let library = unsafe { open_global(path) };
+    let library = library.map_err(|error| Failure::new("Io", format!("cannot load {}: {error}", path.display())))?;
+    // libtorch keeps threads and thread-local state that an unloading would pull the ground from under.
+    std::mem::forget(library);
+    Ok(())
+}
+
+#[cfg(unix)]
+unsafe fn open_global(path: &Path) -> std::result::Result<Library, libloading::Error> {
+    use libloading::os::unix::{Library as UnixLibrary, RTLD_GLOBAL, RTLD_NOW};
+    UnixLibrary::open(Some(path), RTLD_NOW | RTLD_GLOBAL).map(Library::from)
+}
+
+#[cfg(windows)]
+unsafe fn open_global(path: &Path) -> std::result::Result<Library, libloading::Error> {
+    use libloading::os::windows::{Library as WindowsLibrary, LOAD_WITH_ALTERED_SEARCH_PATH};
+    // What the library itself needs is then looked for beside it. Windows has no notion of global symbols.
+    WindowsLibrary::load_with_flags(path, LOAD_WITH_ALTERED_SEARCH_PATH).map(Library::from)
+}

@@ -1,0 +1,23 @@
+/** Datasets in native memory; none of it needs libtorch. */
+import { loadRuntime } from './addons.js'
+import { guard } from './guard.js'
+import type { NativeColumns, NativeDataset } from './runtime-addon.js'
+
+export type { NativeColumns, NativeDataset }
+
+/**
+ * Reads and checks a DSRL HDF5 file in Rust.
+ *
+ * @param episodeLength steps; an episode longer than this is refused.
+ * @throws DrcorlError `Data` or `Io`, both exit status 2, naming file, key and value.
+ */
+export async function openDataset(path: string, episodeLength?: number): Promise<NativeDataset> {
+  const { NativeDataset: Native } = loadRuntime()
+  return guard(() => Native.open(path, episodeLength), { exitStatus: 2 })
+}
+
+/** Checks columns made in JavaScript and copies them into native memory. */
+export async function datasetFromColumns(columns: NativeColumns): Promise<NativeDataset> {
+  const { NativeDataset: Native } = loadRuntime()
+  return guard(() => Native.fromColumns(columns), { exitStatus: 2 })
+}

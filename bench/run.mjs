@@ -3,67 +3,13 @@
 // One table on stdout; with --json one object there and nothing else. A missed target is said, never an error: a number
 // measured on a busy machine must not fail a build.
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { Bench } from 'tinybench'
 import { libtorchEnv } from '../scripts/lib/libtorch.mjs'
 import { fail, ROOT, StepError } from '../scripts/lib/run.mjs'
 import { bridge } from './bridge.mjs'
-import { writePolicy } from './policy-file.mjs'
-
-/** Targets of issue 3, on one core of an AVX-512 machine. */
-const ONE_ACTION_US = 6
-const THOUSAND_ACTIONS_MS = 8
-const POLICIES = [
-  [8, 256, 256, 2],
-  [17, 256, 256, 6],
-]
-
-/** Median milliseconds of every task. */
-async function measure(tasks, time) {
-  const bench = new Bench({ time, warmupTime: time / 5 })
-  for (const [name, run] of Object.entries(tasks)) bench.add(name, run)
-  await bench.run()
-  return Object.fromEntries(
-    bench.tasks.map((task) => {
-      if (task.result.state !== 'completed')
-        throw new StepError(`${task.name}: ${task.result.error ?? task.result.state}`)
-      return [task.name, task.result.latency.p50]
-    }),
-  )
-}
-
-/** One action at a time, by both calls, for one policy size. */
-async function actions(addon, folder, widths) {
-  const path = join(folder, `${widths.join('-')}.safetensors`)
-  writePolicy(path, widths)
-  const policy = addon.NativePolicy.load(path)
-  const count = 1000
-  const rows = Array.from({ length: count }, (_, row) =>
-    Float32Array.from({ length: policy.obsDim }, (_, i) => Math.sin(row + i)),
-  )
-  const action = new Float32Array(policy.actDim)
-  let next = 0
-  const observation = () => rows[(next = (next + 1) % count)]
-  const ms = await measure(
-    {
-      act: () => void policy.act(observation()),
-      actInto: () => policy.actInto(observation(), action),
-      thousand: () => {
-        for (const row of rows) policy.actInto(row, action)
-      },
-    },
-    500,
-  )
-  const size = widths.join('->')
-  return [
-    { name: `one action ${size}, act`, us: ms.act * 1e3, target_us: ONE_ACTION_US },
-    { name: `one action ${size}, actInto`, us: ms.actInto * 1e3, target_us: ONE_ACTION_US },
-    { name: `1,000 actions ${size}`, us: ms.thousand * 1e3, target_us: THOUSAND_ACTIONS_MS * 1e3 },
-  ].map((entry) => Object.assign(entry, { met: entry.us <= entry.target_us }))
-}
+import { measure, policies } from './policy.mjs'
 
 /** Reading one data set through the addon; null where there is none. */
 async function load(addon) {
@@ -105,7 +51,7 @@ function print({ core, javascript, bridge }) {
   )
   const row = (cells) =>
     console.log(
-      cells[0].padEnd(38) +
+      cells[0].padEnd(52) +
         cells
           .slice(1, 7)
           .map((x) => x.padStart(10))
@@ -142,20 +88,13 @@ async function main() {
   const { loadRuntime } = await import('../dist/native/addons.js').catch((error) => {
     throw new StepError(`dist cannot be loaded (${error.message}); run: npm run build:ts`)
   })
-  const addon = loadRuntime()
-  const folder = mkdtempSync(join(tmpdir(), 'drcorl-bench-'))
-  try {
-    const javascript = []
-    for (const widths of POLICIES) javascript.push(...(await actions(addon, folder, widths)))
-    const { file, entry } = await load(addon)
-    if (entry) javascript.push(entry)
-    const drcorl = await import('../dist/index.js')
-    const result = { core: core(values.device, file), javascript, bridge: await bridge(drcorl) }
-    if (values.json) console.log(JSON.stringify(result))
-    else print(result)
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
+  const javascript = await policies()
+  const { file, entry } = await load(loadRuntime())
+  if (entry) javascript.push(entry)
+  const drcorl = await import('../dist/index.js')
+  const result = { core: core(values.device, file), javascript, bridge: await bridge(drcorl) }
+  if (values.json) console.log(JSON.stringify(result))
+  else print(result)
 }
 
 main().catch(fail)

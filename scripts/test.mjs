@@ -52,6 +52,8 @@ const STEPS = [
   ['parity', 'parity', 'cargo', ['run', '--release', '--quiet', '--bin', 'parity', '--', PARITY]],
   ['environments', 'check', NODE, ['dist/cli/main.js', 'envs', 'install', '--dir', ENVS]],
   ['tensorboard', 'check', NODE, ['scripts/tensorboard.mjs']],
+  // What exported policies are played with, the real tfjs-node included: nothing else needs it.
+  ['export runtimes', 'check', NODE, ['scripts/runtimes.mjs']],
   ['ava', 'ava', 'node_modules/.bin/ava', []],
   ['packages', 'packages', NODE, ['scripts/test-package.mjs', '--quick']],
 ]

@@ -11,6 +11,7 @@ export type ErrorCode =
   | 'Panic'
   | 'Addon'
   | 'Environment'
+  | 'Runtime'
   | 'Usage'
   | 'NotCertified'
   | 'Interrupted'
@@ -21,6 +22,7 @@ const EXIT_STATUS: Partial<Record<ErrorCode, number>> = {
   Shape: 2,
   Data: 2,
   Usage: 2,
+  Runtime: 2,
   NotCertified: 3,
   Cancelled: 130,
   Interrupted: 130,

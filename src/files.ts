@@ -75,8 +75,13 @@ export async function readJson(path: string): Promise<unknown> {
 
 /** Reads a text file that the user named; a failure is bad input (exit status 2). */
 export async function readInput(path: string): Promise<string> {
+  return (await readBytes(path)).toString('utf8')
+}
+
+/** Reads a file that the user named; a failure is bad input (exit status 2). */
+export async function readBytes(path: string): Promise<Buffer> {
   try {
-    return await readFile(path, 'utf8')
+    return await readFile(path)
   } catch (error) {
     throw unreadable(path, error)
   }

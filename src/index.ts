@@ -32,11 +32,20 @@ export { EMBEDDED_ENVS } from './envs/registry.js'
 export { type DatasetOptions, makeDataset } from './envs/scripted.js'
 export { DrcorlError, type ErrorCode } from './errors.js'
 export { type EvaluateOptions, type Evaluation, type EvaluationResult, evaluate } from './evaluate/evaluate.js'
-export { loadPolicy } from './envs/policy-file.js'
+export {
+  type ExportCheck,
+  type ExportFormat,
+  type ExportOptions,
+  type ExportResult,
+  exportPolicy,
+} from './export/export.js'
+export { type OpenPolicyOptions, type Runtime, openPolicy } from './export/open.js'
 export { type EpisodeResult, rollout } from './envs/rollout.js'
 export { normalizeCost, normalizeReward } from './evaluate/score.js'
 export type { NativeColumns } from './native/dataset.js'
 export type { Certificate } from './native/trainer.js'
+export { loadPolicy } from './policy/node.js'
+export type { LoadedPolicy, LoadPolicyOptions, PolicyRuntime } from './policy/policy.js'
 export {
   type CertificateEvent,
   type CheckpointEvent,

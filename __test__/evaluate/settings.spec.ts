@@ -6,7 +6,7 @@ import test from 'ava'
 import { numbersByKey } from '../../src/cli/command.js'
 import { DrcorlError } from '../../src/errors.js'
 import { evaluate } from '../../src/evaluate/evaluate.js'
-import { loadPolicy } from '../../src/envs/policy-file.js'
+import { loadPolicy } from '../../src/policy/node.js'
 import { train } from '../../src/train/experiment.js'
 
 const TINY = { update_steps: 30, model_steps: 2, fqe_steps: 0, model_rollouts: 2, batch_size: 32, embedding_hidden: 16 }

@@ -187,7 +187,12 @@ async function writeEvaluation(folder: string, options: FixtureOptions): Promise
   const files = algorithm === 'drcorl' ? ['policy.safetensors', 'policy.selected.safetensors'] : ['policy.safetensors']
   const played = files.map((policy, index) => ({ policy, episodes: episodes(returns, costs, index) }))
   const [main, selected] = played.map((one) =>
-    describe(one.policy, 'a'.repeat(64), one.episodes, { steps: 4000, seconds: 0.1 }, measure),
+    describe(
+      { policy: one.policy, sha256: 'a'.repeat(64), runtime: 'native' },
+      one.episodes,
+      { steps: 4000, seconds: 0.1 },
+      measure,
+    ),
   )
   const evaluation: Evaluation = {
     format: 'drcorl-evaluation/1',

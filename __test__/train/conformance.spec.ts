@@ -3,25 +3,18 @@ import { mkdtemp, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
-import { type Parameter, loadSchema, parametersFor } from '../../src/config/schema.js'
+import { loadSchema, parametersFor } from '../../src/config/schema.js'
 import { evaluate } from '../../src/evaluate/evaluate.js'
 import type { Policy } from '../../src/envs/env.js'
-import { loadPolicy } from '../../src/envs/policy-file.js'
+import { loadPolicy } from '../../src/policy/node.js'
 import { makeDataset } from '../../src/envs/scripted.js'
 import { DrcorlError } from '../../src/errors.js'
 import { sha256File } from '../../src/files.js'
 import { type TrainEvent, type TrainOptions, train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
+import { tinyConfig } from '../tiny.js'
 
 const DATASET = 'env:point-circle?episodes=10'
-
-/** The smallest run: few steps, narrow networks, small batches, by the names parameters have everywhere. */
-function tiny({ name, types }: Parameter): [name: string, value: unknown][] {
-  if (name.endsWith('_steps')) return [[name, 6]]
-  if (name.endsWith('_hidden')) return [[name, types.has('array') ? [8, 8] : 8]]
-  if (name.endsWith('_interval')) return [[name, 2]]
-  return /(^|_)(batch|batch_size|rollouts)$/.test(name) ? [[name, 8]] : []
-}
 
 const newRun = async (): Promise<string> => join(await mkdtemp(join(tmpdir(), 'drcorl-conformance-')), 'run')
 const policyHash = (run: string): Promise<string> => sha256File(join(run, RUN_FILES.policy))
@@ -62,9 +55,8 @@ const schema = loadSchema()
 
 for (const algorithm of Object.keys(schema.algorithms)) {
   for (const preset of [...Object.keys(schema.algorithms[algorithm]?.presets ?? {}), 'none']) {
-    const config = Object.fromEntries(parametersFor(schema, algorithm).flatMap(tiny))
     // Scripted data is mostly unsafe: with this limit some of ten episodes are within it.
-    const options = { dataset: DATASET, algorithm, preset, config: { ...config, cost_limit: 40 } }
+    const options = { dataset: DATASET, algorithm, preset, config: { ...tinyConfig(algorithm), cost_limit: 40 } }
 
     test(`${algorithm}, preset ${preset}: trains, repeats bit by bit, resumes from every phase, acts in the box`, async (t) => {
       const out = await newRun()

@@ -13,6 +13,7 @@ import { demoCommand } from './commands/demo.js'
 import { doctorCommand } from './commands/doctor.js'
 import { envsCommand } from './commands/envs.js'
 import { evaluateCommand } from './commands/evaluate.js'
+import { exportCommand } from './commands/export.js'
 import { infoCommand } from './commands/info.js'
 import { listCommand } from './commands/list.js'
 import { reportCommand } from './commands/report.js'
@@ -23,6 +24,7 @@ import { normaliseFlags } from './parameters.js'
 const COMMANDS: readonly Command[] = [
   trainCommand,
   evaluateCommand,
+  exportCommand,
   envsCommand,
   dataCommand,
   listCommand,

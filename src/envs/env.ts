@@ -3,9 +3,9 @@
  * N environments, S observation and A action dimensions; every array is flat and row-major, so row i of the
  * observations is `observations.subarray(i * S, (i + 1) * S)`.
  */
+import type { MaybePromise } from '../policy/policy.js'
 
-/** A value now or later: embedded environments answer at once, environments in another process answer later. */
-export type MaybePromise<T> = T | Promise<T>
+export type { Feedback, MaybePromise, Policy } from '../policy/policy.js'
 
 /** What one step of N environments gives. Terminated bootstraps to zero, truncated does not: they are never merged. */
 export interface StepResult {
@@ -56,32 +56,6 @@ export interface VecEnv {
   step(actions: Float32Array): MaybePromise<StepResult>
   /** Frees what the environment holds outside JavaScript; embedded environments have nothing to free. */
   close?(): MaybePromise<void>
-}
-
-/** What the environment answered to the previous action: policies that condition on return or budget to go read it. */
-export interface Feedback {
-  /** [N], reward of the previous step; 0 at the first step of an episode. */
-  rewards: Float32Array
-  /** [N], cost of the previous step; 0 at the first step of an episode. */
-  costs: Float32Array
-}
-
-/** A policy for N environments side by side; it may keep state for each row, from one `reset` of that row to the next. */
-export interface Policy {
-  /** Name shown in tables. */
-  readonly name: string
-  /** S, length of one observation. */
-  readonly obsDim: number
-  /** A, length of one action. */
-  readonly actDim: number
-  /** Forgets the state of the given rows; called before their first `act` of an episode. */
-  reset(rows: readonly number[]): void
-  /**
-   * @param observations [N*S].
-   * @param feedback answer to the previous action.
-   * @returns actions, [N*A].
-   */
-  act(observations: Float32Array, feedback: Feedback): MaybePromise<Float32Array>
 }
 
 /** Makes an environment of `numEnvs` rows. Aborting the signal ends one that runs in other processes, also inside a call. */

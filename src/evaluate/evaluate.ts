@@ -3,10 +3,10 @@ import { DrcorlError } from '../errors.js'
 import { type Environment, type OpenOptions, findEnvironment, playable } from '../data/environments.js'
 import type { EnvFactory, Policy, VecEnv } from '../envs/env.js'
 import { EMBEDDED_ENVS, type ScoreRange } from '../envs/registry.js'
+import { type Runtime, openPolicy, policyFile } from '../export/open.js'
 import { exists, readJson, sha256File, writeAtomic, writeJson } from '../files.js'
 import { RUN_FILES, type RunRecord, type RunResult, readRecord } from '../train/run-folder.js'
 import { EventFile, eventFiles } from '../train/tensorboard.js'
-import { loadPolicy } from '../envs/policy-file.js'
 import { type EpisodeResult, type RolloutProgress, rollout } from '../envs/rollout.js'
 import { COST_CONVENTIONS, type CostConvention, normalizeCost, normalizeReward } from './score.js'
 import { type Statistics, summarize } from './statistics.js'
@@ -17,8 +17,10 @@ export const EVALUATION_FORMAT = 'drcorl-evaluation/1'
 export interface PolicyEvaluation {
   /** File name in the run folder, or the policy's name. */
   policy: string
-  /** Of the policy file; null for a policy that came as an object. */
+  /** Of the policy file, which for a layers model is its `model.json`; null for a policy that came as an object. */
   sha256: string | null
+  /** What computed the actions, for example `native` or `onnxruntime-node`; null for a policy that came as an object. */
+  runtime: string | null
   episodes: number
   return: Statistics
   cost: Statistics
@@ -56,7 +58,7 @@ export interface Evaluation extends PolicyEvaluation {
 export interface EvaluateOptions extends OpenOptions {
   /** Run folder: its policies, environment and cost limit are used, and the result is written into it. */
   run?: string | undefined
-  /** A policy, or the path of a policy file; without `run`. */
+  /** A policy, or the path of a policy file (`.safetensors`, `.onnx`, the `model.json` of a layers model); without `run`. */
   policy?: Policy | string | undefined
   /** Embedded environment, DSRL task, `module:Id`, or a factory; default that of the run's data. */
   env?: string | EnvFactory | undefined
@@ -71,6 +73,8 @@ export interface EvaluateOptions extends OpenOptions {
    * `{ target_return: 400, cost_limit: 20 }`; only for policies from files.
    */
   settings?: Record<string, number> | undefined
+  /** What computes the actions of policy files; default the best that is installed. */
+  runtime?: Runtime | undefined
   signal?: AbortSignal | undefined
   onProgress?: ((progress: EvaluationProgress) => void) | undefined
 }
@@ -173,7 +177,7 @@ async function makePlan(options: EvaluateOptions): Promise<Plan> {
   if (asked === undefined) throw noEnvironment(record?.dataset.source)
   const environment =
     typeof asked === 'string' ? findEnvironment(asked, options) : { make: asked, score_range: scoreRange(record?.task) }
-  const settings = options.settings ?? {}
+  const { settings = {}, runtime } = options
   const recorded = record?.run['cost_limit']
   // A policy is judged by the limit it was asked to keep.
   const wanted = options.costLimit ?? settings['cost_limit']
@@ -181,8 +185,8 @@ async function makePlan(options: EvaluateOptions): Promise<Plan> {
   return {
     policies:
       options.run === undefined
-        ? [await namePolicy(options.policy!, settings)]
-        : await runPolicies(options.run, settings),
+        ? [await namePolicy(options.policy!, settings, runtime)]
+        : await runPolicies(options.run, settings, runtime),
     environment,
     episodes: requireWhole('episodes', options.episodes ?? DEFAULT_EPISODES, 1),
     seed: requireWhole('seed', options.seed ?? 0, 0),
@@ -221,7 +225,8 @@ async function measure(
   const played = await rollout(policy, env, { episodes, seed, signal, onProgress: tell })
   const cost = { steps: played.environment_steps, seconds: seconds() }
   const judged = { costLimit, scoreRange: scoreRange(environment.score_range) }
-  return { result: describe(name, sha256, played.episodes, cost, judged), episodes: played.episodes }
+  const source = { policy: name, sha256, runtime: policy.runtime ?? null }
+  return { result: describe(source, played.episodes, cost, judged), episodes: played.episodes }
 }
 
 /** Those four numbers alone, of whatever holds them. */
@@ -233,8 +238,7 @@ function scoreRange(task: ScoreRange | null | undefined): ScoreRange | null {
 
 /** Turns episodes into the numbers that are reported. */
 export function describe(
-  policy: string,
-  sha256: string | null,
+  source: Pick<PolicyEvaluation, 'policy' | 'sha256' | 'runtime'>,
   episodes: readonly EpisodeResult[],
   spent: { steps: number; seconds: number },
   { costLimit, scoreRange }: { costLimit: number | null; scoreRange: ScoreRange | null },
@@ -244,8 +248,7 @@ export function describe(
   const length = summarize(episodes.map((episode) => episode.length))
   const within = costLimit === null ? null : episodes.filter((episode) => episode.cost <= costLimit).length
   return {
-    policy,
-    sha256,
+    ...source,
     episodes: episodes.length,
     return: ret,
     cost,
@@ -274,7 +277,11 @@ export function episodesCsv(policies: EvaluationResult['episodes']): string {
 }
 
 /** The policy to use and, where the run kept one, the offline-selected candidate. */
-async function runPolicies(run: string, settings: Record<string, number>): Promise<NamedPolicy[]> {
+async function runPolicies(
+  run: string,
+  settings: Record<string, number>,
+  runtime: Runtime | undefined,
+): Promise<NamedPolicy[]> {
   const main = join(run, RUN_FILES.policy)
   if (!(await exists(main))) {
     throw new DrcorlError('Io', `${run} holds no ${RUN_FILES.policy}: its training has not ended`, {
@@ -284,13 +291,18 @@ async function runPolicies(run: string, settings: Record<string, number>): Promi
   }
   const selected = join(run, RUN_FILES.selected)
   const paths = (await exists(selected)) ? [main, selected] : [main]
-  return Promise.all(paths.map((path) => namePolicy(path, settings)))
+  return Promise.all(paths.map((path) => namePolicy(path, settings, runtime)))
 }
 
-async function namePolicy(policy: Policy | string, settings: Record<string, number>): Promise<NamedPolicy> {
+async function namePolicy(
+  policy: Policy | string,
+  settings: Record<string, number>,
+  runtime: Runtime | undefined,
+): Promise<NamedPolicy> {
   if (typeof policy === 'string') {
-    const loaded = await loadPolicy(policy, settings)
-    return { policy: loaded, name: loaded.name, sha256: await sha256File(policy) }
+    const path = await policyFile(policy)
+    const loaded = await openPolicy(path, { settings, runtime })
+    return { policy: loaded, name: loaded.name, sha256: await sha256File(path) }
   }
   const [name] = Object.keys(settings)
   if (name === undefined) return { policy, name: policy.name, sha256: null }

@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { EnvFactory, VecEnv } from '../envs/env.js'
-import { loadPolicy } from '../envs/policy-file.js'
+import { loadPolicy } from '../policy/node.js'
 import { type Transition, rollout } from '../envs/rollout.js'
 import { type NativeColumns, datasetFromColumns } from '../native/dataset.js'
 import type { Trainer, TrainerStatus } from '../native/trainer.js'

@@ -1,7 +1,9 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../../errors.js'
+import { RUNTIMES, type Runtime, policyFile } from '../../export/open.js'
 import { exists } from '../../files.js'
 import {
+  type EvaluateOptions,
   type Evaluation,
   type EvaluationProgress,
   type PolicyEvaluation,
@@ -25,18 +27,26 @@ const CONVENTIONS: Record<string, { stored: CostConvention; formula: string }> =
 }
 
 export const evaluateCommand: Command = {
-  command: 'evaluate <run>',
-  describe: 'Play the policy of a run in an environment and measure return and cost',
+  command: 'evaluate <path>',
+  describe: 'Play the policy of a run, or an exported one, in an environment and measure return and cost',
   interruptible: true,
   builder: (yargs) =>
     yargs
-      .usage('$0 evaluate RUN [--task BallCircle] [--episodes 20] [--seed 0]')
-      .positional('run', { type: 'string', describe: 'Run folder' })
+      .usage('$0 evaluate RUN_OR_FILE [--task BallCircle] [--episodes 20] [--seed 0]')
+      .positional('path', {
+        type: 'string',
+        describe: 'Run folder; or a policy file: .safetensors, .onnx, model.json of a layers model',
+      })
       .option('task', { requiresArg: true, describe: "DSRL task to play (default that of the run's data)" })
       .option('env', { requiresArg: true, describe: 'Embedded environment, or module:Id of any in Gymnasium' })
       .conflicts('task', 'env')
       .option('episodes', { requiresArg: true, describe: 'Episodes to play (default 20)' })
       .option('seed', { requiresArg: true, describe: 'Episode i is reset with seed + i (default 0)' })
+      .option('cost-limit', { requiresArg: true, describe: 'Limit the cost is judged by (default that of the run)' })
+      .option('runtime', {
+        choices: RUNTIMES,
+        describe: 'What computes the actions (default the best installed that plays the file)',
+      })
       .option('set', {
         type: 'string',
         requiresArg: true,
@@ -54,42 +64,63 @@ export const evaluateCommand: Command = {
       .options(PYTHON_OPTIONS),
 
   async run(args, context) {
-    const folder = String(args['run'])
+    const path = String(args['path'])
     const convention = optionalString(args, 'convention') ?? 'dsrl'
     const line = new LiveLine(context.stderr)
-    const options = {
-      env: await environment(args, folder),
+    const isFile = await isPolicyFile(path)
+    const options: Omit<EvaluateOptions, 'run' | 'policy'> = {
+      env: await environment(args, isFile ? null : path),
       episodes: optionalNumber(args, 'episodes'),
       seed: optionalNumber(args, 'seed'),
       ...openOptions(args),
       settings: numbersByKey(args, 'set'),
+      costLimit: optionalNumber(args, 'cost-limit'),
+      runtime: optionalString(args, 'runtime') as Runtime | undefined,
       signal: context.signal,
       onProgress: (progress: EvaluationProgress) => line.update(progressLine(progress)),
     }
     try {
-      if (args['policy'] !== 'selected') {
-        const { evaluation } = await evaluate({ run: folder, ...options })
-        const both = evaluation.selected !== null && args['policy'] === undefined
-        const report = await writeReport(folder)
-        const text = `${describe(evaluation, both ? [evaluation.selected!] : [], convention)}\n\nreport  ${report}`
-        return { json: { run_dir: folder, ...evaluation, report }, text }
+      if (isFile) {
+        if (args['policy'] !== undefined) {
+          throw new DrcorlError('Usage', `--policy chooses among the policies of a run, and ${path} is a single one`)
+        }
+        const { evaluation } = await evaluate({ policy: path, ...options })
+        return { json: { path, ...evaluation }, text: describe(evaluation, [], convention) }
       }
-      const policy = join(folder, RUN_FILES.selected)
-      if (!(await exists(policy))) throw new DrcorlError('Usage', `${folder} holds no ${RUN_FILES.selected}`)
-      const limit = options.settings['cost_limit'] ?? (await readRecord(folder)).run['cost_limit']
-      const costLimit = typeof limit === 'number' ? limit : undefined
-      const { evaluation } = await evaluate({ policy, costLimit, ...options })
-      return { json: { run_dir: folder, ...evaluation }, text: describe(evaluation, [], convention) }
+      if (args['policy'] !== 'selected') {
+        const { evaluation } = await evaluate({ run: path, ...options })
+        const both = evaluation.selected !== null && args['policy'] === undefined
+        const report = await writeReport(path)
+        const text = `${describe(evaluation, both ? [evaluation.selected!] : [], convention)}\n\nreport  ${report}`
+        return { json: { run_dir: path, ...evaluation, report }, text }
+      }
+      const policy = join(path, RUN_FILES.selected)
+      if (!(await exists(policy))) throw new DrcorlError('Usage', `${path} holds no ${RUN_FILES.selected}`)
+      const limit = options.settings?.['cost_limit'] ?? (await readRecord(path)).run['cost_limit']
+      const costLimit = options.costLimit ?? (typeof limit === 'number' ? limit : undefined)
+      const { evaluation } = await evaluate({ policy, ...options, costLimit })
+      return { json: { run_dir: path, ...evaluation }, text: describe(evaluation, [], convention) }
     } finally {
       line.close()
     }
   },
 }
 
-/** The environment asked for, or the one the run's data came from. */
-async function environment(args: Arguments, folder: string): Promise<string> {
+/** True for a policy by itself: a file, or the folder of a layers model; false for a run folder and what is not there. */
+async function isPolicyFile(path: string): Promise<boolean> {
+  if (await exists(join(path, RUN_FILES.config))) return false
+  return exists(await policyFile(path))
+}
+
+/** The environment asked for, or the one the data of the run in `folder` came from. */
+async function environment(args: Arguments, folder: string | null): Promise<string> {
   const asked = optionalString(args, 'task') ?? optionalString(args, 'env')
   if (asked !== undefined) return asked
+  if (folder === null) {
+    throw new DrcorlError('Usage', 'a policy file does not say which environment it is for', {
+      hint: 'name one with --task or --env (see: npx drcorl envs list)',
+    })
+  }
   const record = await readRecord(folder)
   const own = environmentOf(record)
   if (own !== undefined) return own
@@ -127,10 +158,22 @@ function describe(evaluation: Evaluation, others: readonly PolicyEvaluation[], c
     policy.normalized_reward?.toFixed(3) ?? '-',
     policy.normalized_cost?.[stored].toFixed(3) ?? '-',
     withinLimit(policy),
+    policy.runtime ?? '-',
     policy.steps_per_second.toFixed(0),
   ])
   const normalized = `norm. cost (${convention})`
-  const header = ['policy', 'return', '95 %', 'cost', '95 %', 'norm. reward', normalized, 'within limit', 'steps/s']
+  const header = [
+    'policy',
+    'return',
+    '95 %',
+    'cost',
+    '95 %',
+    'norm. reward',
+    normalized,
+    'within limit',
+    'runtime',
+    'steps/s',
+  ]
   const asked = Object.entries(evaluation.settings).map(([name, value]) => `, ${name} ${value}`)
   const title = `${env}, ${episodes} episodes from seed ${seed}, cost limit ${limit ?? 'none'}${asked.join('')}`
   const notes = [

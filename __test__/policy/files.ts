@@ -1,0 +1,74 @@
+/** Policies of kind `mlp` with drawn weights, as the core writes them. */
+import { type Safetensors, type Tensor } from '../../src/policy/safetensors.js'
+
+/** A linear congruential generator over [-1, 1). */
+export function draws(seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return state / 2 ** 31 - 1
+  }
+}
+
+export interface PolicyOptions {
+  /** Observation entries, hidden widths, action entries. */
+  widths: readonly number[]
+  seed?: number
+  squash?: 'tanh' | 'clamp'
+  /** With a setting `cost_limit` behind the observation, of this value in the file. */
+  condition?: number | undefined
+  /** Multiplies the last layer, so that outputs reach the ends of the box. */
+  gain?: number
+}
+
+export function drawPolicy({ widths, seed = 1, squash = 'tanh', condition, gain = 1 }: PolicyOptions): Safetensors {
+  const draw = draws(seed)
+  const vector = (length: number, scale = 1, offset = 0): Tensor => ({
+    shape: [length],
+    values: Float32Array.from({ length }, () => offset + scale * draw()),
+  })
+  const [obsDim, actDim] = [widths[0]!, widths.at(-1)!]
+  const tensors = new Map<string, Tensor>([
+    ['observation.mean', vector(obsDim, 3)],
+    ['observation.std', vector(obsDim, 0.9, 1)],
+    ['action.low', vector(actDim, 0.5, -1)],
+    ['action.high', vector(actDim, 0.5, 1)],
+  ])
+  const layers = widths.slice(1)
+  for (const [index, outputs] of layers.entries()) {
+    const inputs = widths[index]! + (index === 0 && condition !== undefined ? 1 : 0)
+    const scale = (index === layers.length - 1 ? gain : 1) * Math.sqrt(3 / inputs)
+    const { values } = vector(inputs * outputs, scale)
+    tensors.set(`actor.${index}.weight`, { shape: [outputs, inputs], values })
+    tensors.set(`actor.${index}.bias`, vector(outputs, 0.3))
+  }
+  const metadata = new Map([
+    ['format', 'drcorl-policy/1'],
+    ['kind', 'mlp'],
+    ['hidden_activation', 'relu'],
+    ['output_activation', squash],
+  ])
+  if (condition !== undefined) {
+    metadata.set('condition', 'cost_limit').set('setting.cost_limit', String(condition))
+    tensors.set('condition.scale', { shape: [2], values: Float32Array.of(20, 8) })
+  }
+  return { metadata, tensors }
+}
+
+/** `rows` observations around the data the policy's normaliser was made of. */
+export function drawObservations({ tensors }: Safetensors, rows: number, seed = 7): Float32Array {
+  const draw = draws(seed)
+  const [mean, std] = ['observation.mean', 'observation.std'].map((name) => tensors.get(name)!.values)
+  const obsDim = mean!.length
+  return Float32Array.from({ length: rows * obsDim }, (_, i) => mean![i % obsDim]! + 3 * draw() * std![i % obsDim]!)
+}
+
+/** Largest difference of actions as a share of the box's width; NaN where one is no number. */
+export function largestDifference(a: Float32Array, b: Float32Array, { tensors }: Safetensors): number {
+  const [low, high] = ['action.low', 'action.high'].map((name) => tensors.get(name)!.values)
+  const actDim = low!.length
+  const width = (i: number): number => Math.max(1, high![i % actDim]! - low![i % actDim]!)
+  return a.length === b.length
+    ? a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!) / width(i)), 0)
+    : NaN
+}

@@ -1,0 +1,127 @@
+// `node scripts/runtimes.mjs`: what the tests play exported policies with, in target/runtimes. onnxruntime-node, TensorFlow.js,
+// tfjs-node built from source, and Python's onnx, whose checker knows the standard. Not dependencies of the repository: together they
+// are 1.2 GB, and whoever only trains needs none. Running it again does only what is out of date.
+//
+// No install script runs. That of tfjs-node downloads a binary built for other Nodes; here its two source files are compiled against
+// the C libraries of TensorFlow's Python wheel. That of onnxruntime-node fetches CUDA libraries; the CPU ones are in its package.
+import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { ask, duration, fail, ROOT, runQuietly, StepError } from './lib/run.mjs'
+import { hashOf, isFresh, setStamp } from './lib/stamp.mjs'
+
+/** Where everything lies; `node_modules` in it is found by programs started there. */
+const RUNTIMES = join(ROOT, 'target/runtimes')
+const SOURCES = 'scripts/runtimes'
+const TFJS_NODE = join(RUNTIMES, 'node_modules/@tensorflow/tfjs-node')
+const TENSORFLOW = join(RUNTIMES, 'tensorflow')
+const ONNX = 'onnx==1.23.2'
+/** tfjs-node looks for the highest Node-API it knows, which every Node from 12 on has. */
+const NODE_API = 8
+const PIP = ['-m', 'pip', '--disable-pip-version-check', '--quiet']
+
+function checkPlatform() {
+  if (process.platform === 'linux' && process.arch === 'x64') return
+  throw new StepError(`the wheel of TensorFlow is for Linux x64, here is ${process.platform} ${process.arch}`)
+}
+
+async function packages() {
+  const names = ['package.json', 'package-lock.json']
+  const hash = hashOf(names.map((name) => join(SOURCES, name)))
+  if (isFresh('runtimes packages', hash) && existsSync(join(RUNTIMES, 'node_modules/.package-lock.json'))) return null
+  mkdirSync(RUNTIMES, { recursive: true })
+  for (const name of names) copyFileSync(join(ROOT, SOURCES, name), join(RUNTIMES, name))
+  const npm = process.env.npm_execpath
+  const [command, args] = npm ? [process.execPath, [npm]] : ['npm', []]
+  const flags = ['install', '--ignore-scripts', '--no-save', '--no-audit', '--no-fund', '--loglevel=error']
+  await runQuietly('npm install', command, [...args, ...flags], { cwd: RUNTIMES })
+  setStamp('runtimes packages', hash)
+  return 'onnxruntime-node, @tensorflow/tfjs'
+}
+
+async function tensorflow() {
+  const hash = hashOf([join(SOURCES, 'tensorflow.txt'), join(SOURCES, 'tensorflow.py')])
+  if (isFresh('runtimes tensorflow', hash) && existsSync(TENSORFLOW)) return null
+  const wheels = join(RUNTIMES, 'wheels')
+  const partial = `${TENSORFLOW}.partial`
+  for (const folder of [wheels, partial, TENSORFLOW]) rmSync(folder, { recursive: true, force: true })
+  mkdirSync(wheels, { recursive: true })
+  const platform = ['--implementation', 'cp', '--python-version', '3.11', '--platform', 'manylinux2014_x86_64']
+  const what = ['--no-deps', '--only-binary=:all:', '--dest', wheels, '-r', join(SOURCES, 'tensorflow.txt')]
+  await runQuietly('download', 'python3', [...PIP, 'download', ...platform, ...what], {
+    // pip downloads to TMPDIR first; there is room here.
+    env: { TMPDIR: wheels },
+    note: () => 'a wheel of 207 MB',
+  })
+  await runQuietly('unpack', 'python3', [join(SOURCES, 'tensorflow.py'), wheels, partial])
+  renameSync(partial, TENSORFLOW)
+  rmSync(wheels, { recursive: true, force: true })
+  setStamp('runtimes tensorflow', hash)
+  return 'libtensorflow_cc, libtensorflow_framework'
+}
+
+async function tfjsNode() {
+  const compiler = [process.env.CXX, 'c++', 'g++', 'clang++'].filter(Boolean).find((name) => ask(name, ['--version']))
+  if (compiler === undefined) throw new StepError('a C++ compiler is needed to build tfjs-node')
+  const inputs = ['package-lock.json', 'tensorflow.txt', 'tensorflow.py'].map((name) => join(SOURCES, name))
+  const hash = hashOf([...inputs, 'scripts/runtimes.mjs'], [ask(compiler, ['--version'])])
+  const folder = join(TFJS_NODE, `lib/napi-v${NODE_API}`)
+  const binding = join(folder, 'tfjs_binding.node')
+  if (isFresh('runtimes tfjs-node', hash) && existsSync(binding)) return null
+  const deps = join(TFJS_NODE, 'deps')
+  if (!existsSync(deps)) symlinkSync(TENSORFLOW, deps)
+  mkdirSync(folder, { recursive: true })
+  const headers = [join(deps, 'include'), join(RUNTIMES, 'node_modules/node-api-headers/include')]
+  await runQuietly('c++', compiler, [
+    '-shared',
+    '-fPIC',
+    '-O2',
+    '-std=c++14',
+    `-DNAPI_VERSION=${NODE_API}`,
+    '-o',
+    binding,
+    ...headers.flatMap((header) => ['-I', header]),
+    ...['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(TFJS_NODE, 'binding', name)),
+    '-L',
+    join(deps, 'lib'),
+    '-ltensorflow',
+    '-ltensorflow_framework',
+    '-Wl,-rpath,$ORIGIN/../../deps/lib',
+  ])
+  const probe = "const tf = require('@tensorflow/tfjs-node'); if (tf.getBackend() !== 'tensorflow') process.exit(1)"
+  await runQuietly('load', process.execPath, ['-e', probe], { cwd: RUNTIMES })
+  setStamp('runtimes tfjs-node', hash)
+  return `tfjs_binding.node, ${Math.round(statSync(binding).size / 1e3)} kB, loads`
+}
+
+async function onnx() {
+  const hash = hashOf([], [ONNX, ask('python3', ['--version']) ?? ''])
+  const folder = join(RUNTIMES, 'python')
+  if (isFresh('runtimes onnx', hash) && existsSync(folder)) return null
+  rmSync(folder, { recursive: true, force: true })
+  await runQuietly('pip install', 'python3', [...PIP, 'install', '--only-binary=:all:', '--target', folder, ONNX])
+  const path = [folder, process.env.PYTHONPATH].filter(Boolean).join(delimiter)
+  await runQuietly('load', 'python3', ['-c', 'import onnx.checker'], { env: { PYTHONPATH: path } })
+  setStamp('runtimes onnx', hash)
+  return ONNX
+}
+
+const STEPS = [
+  ['packages', 'npm packages of scripts/runtimes/package-lock.json', packages],
+  ['tensorflow', 'C libraries of TensorFlow 2.15, 207 MB to fetch', tensorflow],
+  ['tfjs-node', 'binding of tfjs-node 4.22, from source', tfjsNode],
+  ['onnx', 'the Python package of the standard', onnx],
+]
+
+async function main() {
+  const started = performance.now()
+  checkPlatform()
+  for (const [index, [name, what, step]] of STEPS.entries()) {
+    const start = performance.now()
+    console.log(`[${index + 1}/${STEPS.length}] ${name}: ${what}`)
+    const result = await step()
+    console.log(`    ${result ?? 'up to date'} (${duration(performance.now() - start)})`)
+  }
+  console.log(`runtimes ready in ${duration(performance.now() - started)}\n`)
+}
+
+main().catch(fail)

@@ -1,0 +1,183 @@
+/** `exportPolicy`: a policy file in another format, checked by playing what was written. */
+import { mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, extname, join } from 'node:path'
+import { DrcorlError, codeOf, describeFsError } from '../errors.js'
+import { readBytes, writeAtomic } from '../files.js'
+import { type Mlp, readMlp } from '../policy/mlp.js'
+import { MlpPlayer } from '../policy/player.js'
+import { loadPolicy } from '../policy/node.js'
+import type { Policy } from '../policy/policy.js'
+import { readSafetensors, writeSafetensors } from '../policy/safetensors.js'
+import { writeOnnx } from './onnx.js'
+import { openPolicy } from './open.js'
+import { TFJS_FILES, writeTfjs } from './tfjs.js'
+
+/** Formats, and what one is called where no name is given: a file, or for tfjs a folder of two. */
+export const EXPORT_FORMATS = { safetensors: 'policy.safetensors', onnx: 'policy.onnx', tfjs: 'tfjs' } as const
+
+export type ExportFormat = keyof typeof EXPORT_FORMATS
+
+export interface ExportOptions {
+  /** A `policy.safetensors`. */
+  policy: string
+  format: ExportFormat
+  /** File to write, for tfjs the folder. */
+  out: string
+  /** What a conditioned policy is asked for; fixed in `onnx` and `tfjs`, the file's own value in `safetensors`. */
+  settings?: Record<string, number>
+  /** Replaces what is at `out`. */
+  overwrite?: boolean
+}
+
+export interface ExportResult {
+  format: ExportFormat
+  policy: string
+  /** What to open: the file, for tfjs its `model.json`. */
+  path: string
+  bytes: number
+  obs_dim: number
+  act_dim: number
+  settings: Record<string, number>
+  /** How the export was played; null where its runtime is not installed. */
+  check: ExportCheck | null
+}
+
+export interface ExportCheck {
+  runtime: string
+  observations: number
+  /** Of an action's components, as a share of the box where that is wider than 1. */
+  max_difference: number
+}
+
+const CHECKED_OBSERVATIONS = 1000
+/**
+ * Beyond this it is another function. Sums of float32 in another order differ by less than 1e-6 in trained policies; very steep
+ * networks may amplify that, which is no reason to refuse them.
+ */
+const MOST_DIFFERENCE = 1e-3
+
+/**
+ * Writes a policy in another format. The result takes raw observations and gives actions in the box. It is played on random
+ * observations before it appears at `out`, where its runtime is installed.
+ *
+ * @throws DrcorlError `Io`, `Data` or `Shape` (exit status 2) for a policy that cannot be read, `Usage` where `out` is there already,
+ *   `Data` for a kind of policy that the format cannot hold.
+ */
+export async function exportPolicy(options: ExportOptions): Promise<ExportResult> {
+  const { policy, format, out, settings = {}, overwrite = false } = options
+  const source = await readSource(options)
+  await requireFree(out, overwrite)
+  const folder = dirname(out)
+  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+    const text = `cannot make the folder ${folder}: ${describeFsError(error)}`
+    throw new DrcorlError('Io', text, { cause: error, exitStatus: 2 })
+  })
+  const scratch = await mkdtemp(join(folder, `.${basename(out)}.`))
+  try {
+    const files = Object.entries(contents(source, format))
+    for (const [name, content] of files) await writeAtomic(join(scratch, name), content)
+    const main = format === 'tfjs' ? TFJS_FILES.model : EXPORT_FORMATS[format]
+    const check = await checkExport(source, join(scratch, main))
+    if (overwrite) await rm(out, { recursive: true, force: true })
+    await rename(format === 'tfjs' ? scratch : join(scratch, main), out)
+    return {
+      format,
+      policy,
+      path: format === 'tfjs' ? join(out, main) : out,
+      bytes: files.reduce((sum, [, content]) => sum + content.length, 0),
+      obs_dim: source.reference.obsDim,
+      act_dim: source.reference.actDim,
+      settings: { ...source.settings, ...settings },
+      check,
+    }
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+}
+
+interface Source {
+  bytes: Uint8Array
+  path: string
+  settings: Record<string, number>
+  /** Plays the source as the export should. */
+  reference: Policy
+  /** Null for the other kinds. */
+  mlp: Mlp | null
+}
+
+async function readSource({ policy: path, format, settings = {} }: ExportOptions): Promise<Source> {
+  const bytes = await readBytes(path)
+  const kind = readSafetensors(bytes, path).metadata.get('kind') ?? 'mlp'
+  if (kind === 'mlp') {
+    const mlp = readMlp(bytes, path, settings)
+    return { bytes, path, settings: mlp.settings, reference: new MlpPlayer(basename(path), mlp), mlp }
+  }
+  const reference = await loadPolicy(path, settings)
+  if (format === 'safetensors') return { bytes, path, settings: { ...reference.settings }, reference, mlp: null }
+  throw new DrcorlError('Data', `${path} is of kind "${kind}": --format ${format} holds kind "mlp" only`, {
+    hint: `a policy that draws or remembers is exported with --format safetensors`,
+  })
+}
+
+/** Files of the export, by name. */
+function contents({ bytes, path, settings, mlp }: Source, format: ExportFormat): Record<string, Uint8Array> {
+  if (mlp !== null && format === 'onnx') return { [EXPORT_FORMATS.onnx]: writeOnnx(mlp) }
+  if (mlp !== null && format === 'tfjs') return writeTfjs(mlp)
+  const file = readSafetensors(bytes, path)
+  const own = Object.entries(settings).map(([name, value]): [string, string] => [`setting.${name}`, String(value)])
+  // Untouched where nothing was asked: checksums of the file stay good.
+  if (own.every(([key, value]) => Number(file.metadata.get(key)) === Number(value))) {
+    return { [EXPORT_FORMATS.safetensors]: bytes }
+  }
+  for (const [key, value] of own) file.metadata.set(key, value)
+  return { [EXPORT_FORMATS.safetensors]: writeSafetensors(file) }
+}
+
+async function requireFree(out: string, overwrite: boolean): Promise<void> {
+  const found = await stat(out).catch(() => null)
+  if (found === null) return
+  if (!overwrite)
+    throw new DrcorlError('Usage', `${out} is there already`, { hint: 'give another --out, or --overwrite' })
+  // Replacing a folder removes all of it, so it must be an earlier export.
+  if (!found.isDirectory() || (await stat(join(out, TFJS_FILES.model)).catch(() => null)) !== null) return
+  throw new DrcorlError('Usage', `${out} is a folder without ${TFJS_FILES.model}, which is not replaced`)
+}
+
+/**
+ * Plays source and export on the same random observations.
+ *
+ * @throws DrcorlError `Internal` where they differ.
+ */
+async function checkExport({ reference, mlp }: Source, path: string): Promise<ExportCheck | null> {
+  let exported: Policy
+  try {
+    exported = await openPolicy(path)
+  } catch (error) {
+    if (codeOf(error) === 'Runtime') return null
+    throw error
+  }
+  const observations = randomObservations(reference.obsDim, mlp)
+  const none = { rewards: new Float32Array(CHECKED_OBSERVATIONS), costs: new Float32Array(CHECKED_OBSERVATIONS) }
+  const rows = Array.from({ length: CHECKED_OBSERVATIONS }, (_, row) => row)
+  for (const policy of [reference, exported]) policy.reset(rows)
+  const [wanted, given] = [await reference.act(observations, none), await exported.act(observations, none)]
+  const width = (i: number): number => Math.max(1, mlp === null ? 1 : mlp.high[i]! - mlp.low[i]!)
+  const difference = (i: number): number => Math.abs(given[i]! - wanted[i]!) / width(i % reference.actDim)
+  let max_difference = given.length === wanted.length ? 0 : Number.NaN
+  // Math.max lets NaN through.
+  for (let i = 0; i < wanted.length; i += 1) max_difference = Math.max(max_difference, difference(i))
+  if (!(max_difference <= MOST_DIFFERENCE)) {
+    const text = `the ${extname(path)} export gives other actions than the policy, difference ${max_difference}`
+    throw new DrcorlError('Internal', `${text}; please report it`)
+  }
+  return { runtime: exported.runtime ?? 'unknown', observations: CHECKED_OBSERVATIONS, max_difference }
+}
+
+/** Normal around the data the policy was trained on, three standard deviations wide; unit normal where the file does not say. */
+function randomObservations(obsDim: number, mlp: Mlp | null): Float32Array {
+  const normal = (): number => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random())
+  return Float32Array.from({ length: CHECKED_OBSERVATIONS * obsDim }, (_, at) => {
+    const i = at % obsDim
+    return mlp === null ? normal() : mlp.mean[i]! + 3 * normal() * mlp.std[i]!
+  })
+}

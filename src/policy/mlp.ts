@@ -1,0 +1,239 @@
+/**
+ * Policy files of kind `mlp`, read and checked: normaliser, layers, box, settings. What plays them (`player.ts`) and what
+ * exports them read this one description. The same format is read in Rust by crates/actor. Needs no Node.
+ */
+import { DrcorlError } from '../errors.js'
+import { type Safetensors, type Tensor, readSafetensors } from './safetensors.js'
+
+const FORMAT = 'drcorl-policy/1'
+/** What Rust reads as a number too: neither spaces nor hexadecimal. */
+const DECIMAL = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/
+const REMEDY = 'use a policy file written by drcorl'
+
+/** Kinds of policies this version knows; only the first is a function of the observation that needs no draws and no memory. */
+const KINDS = ['mlp', 'latent', 'sequence']
+
+/** An affine layer. */
+export interface Layer {
+  inputs: number
+  outputs: number
+  /** [outputs, inputs]. */
+  weight: Float32Array
+  /** [outputs]. */
+  bias: Float32Array
+}
+
+/** `action = box(squash(layers((observation - mean) / std, perhaps the setting)))`, ReLU between the layers. */
+export interface Mlp {
+  /** S and A. */
+  obsDim: number
+  actDim: number
+  /** [S] each; std is positive. */
+  mean: Float32Array
+  std: Float32Array
+  /** [A] each, low <= high. */
+  low: Float32Array
+  high: Float32Array
+  layers: Layer[]
+  /** How the last layer's outputs become actions in [-1, 1]. */
+  squash: 'tanh' | 'clamp'
+  /** A setting that follows the observation in the first layer's input, as (value - mean) / std. */
+  condition: { setting: string; mean: number; std: number } | null
+  /** Numbers a user may change before the policy plays. */
+  settings: Record<string, number>
+  metadata: Record<string, string>
+}
+
+/**
+ * Reads a policy file of kind `mlp`.
+ *
+ * @param name stands in messages.
+ * @param settings values for what the policy is conditioned on; default those of the file.
+ * @throws DrcorlError `Data` or `Shape` (exit status 2) naming file and field; `Addon` for a kind only the addon plays.
+ */
+export function readMlp(bytes: Uint8Array, name: string, settings: Record<string, number> = {}): Mlp {
+  const fields = new Fields(readSafetensors(bytes, name), name)
+  fields.choice('format', [FORMAT])
+  const kind = fields.choice('kind', KINDS, 'mlp')
+  if (kind !== 'mlp') throw otherKind(name, kind)
+  fields.choice('hidden_activation', ['relu'])
+  const squash = fields.choice('output_activation', ['tanh', 'clamp'])
+  const mean = fields.vector('observation.mean')
+  const std = fields.vector('observation.std', mean.length)
+  const low = fields.vector('action.low')
+  const high = fields.vector('action.high', low.length)
+  const flat = std.findIndex((value) => value <= 0)
+  if (flat >= 0) throw fields.data('observation.std', `value ${flat} is ${std[flat]}, not positive`)
+  const crossed = low.findIndex((value, i) => value > high[i]!)
+  if (crossed >= 0) {
+    throw fields.data('action.low', `value ${crossed} is ${low[crossed]}, above action.high ${high[crossed]}`)
+  }
+  const condition = readCondition(fields)
+  const layers = readLayers(fields, mean.length + (condition === null ? 0 : 1), low.length)
+  fields.finish()
+  return {
+    obsDim: mean.length,
+    actDim: low.length,
+    mean,
+    std,
+    low,
+    high,
+    layers,
+    squash,
+    condition,
+    settings: fields.settings(settings),
+    metadata: Object.fromEntries(fields.file.metadata),
+  }
+}
+
+function otherKind(name: string, kind: string): DrcorlError {
+  return new DrcorlError(
+    'Addon',
+    `${name}: a policy of kind "${kind}" is played by the native addon only; JavaScript plays kind "mlp"`,
+    { hint: 'see: npx drcorl info' },
+  )
+}
+
+/** What the first layer reads behind the observation: the condition in force, standardised. */
+export function conditionValue({ condition, settings }: Mlp): number | null {
+  if (condition === null) return null
+  const f32 = Math.fround
+  return f32(f32(f32(settings[condition.setting]!) - condition.mean) / condition.std)
+}
+
+/**
+ * The layers of a network of the observation alone: the setting in force moves from the first layer's input to its bias.
+ *
+ * @throws DrcorlError `Data` where the setting is too large for that.
+ */
+export function unconditionedLayers(mlp: Mlp): Layer[] {
+  const value = conditionValue(mlp)
+  const [first, ...rest] = mlp.layers
+  if (value === null || first === undefined) return mlp.layers
+  const { outputs, weight } = first
+  const [inputs, stride] = [mlp.obsDim, first.inputs]
+  const bias = first.bias.map((own, o) => own + weight[o * stride + inputs]! * value)
+  if (!bias.every(Number.isFinite)) {
+    const { setting } = mlp.condition!
+    throw new DrcorlError('Data', `${setting}: ${mlp.settings[setting]} is too far from the data`)
+  }
+  const kept = new Float32Array(outputs * inputs)
+  for (let o = 0; o < outputs; o += 1) kept.set(weight.subarray(o * stride, o * stride + inputs), o * inputs)
+  return [{ inputs, outputs, weight: kept, bias }, ...rest]
+}
+
+function readCondition(fields: Fields): Mlp['condition'] {
+  const setting = fields.file.metadata.get('condition')
+  if (setting === undefined) return null
+  fields.number(`setting.${setting}`)
+  const [mean, std] = fields.vector('condition.scale', 2)
+  return { setting, mean: mean!, std: std! }
+}
+
+function readLayers(fields: Fields, inputs: number, outputs: number): Layer[] {
+  const layers: Layer[] = []
+  for (let fanIn = inputs; ; fanIn = layers.at(-1)!.outputs) {
+    const [weightName, biasName] = ['weight', 'bias'].map((part) => `actor.${layers.length}.${part}`) as [
+      string,
+      string,
+    ]
+    if (layers.length > 0 && !fields.has(weightName) && !fields.has(biasName)) break
+    const weight = fields.tensor(weightName, 2)
+    const bias = fields.tensor(biasName, 1)
+    const [rows, columns] = weight.shape
+    if (rows !== bias.values.length || columns !== fanIn || rows === 0) {
+      const expected = `[${bias.values.length}, ${fanIn}] from ${biasName} and what comes before`
+      throw fields.shape(weightName, `has shape [${weight.shape.join(', ')}], expected ${expected}`)
+    }
+    layers.push({ inputs: fanIn, outputs: rows!, weight: weight.values, bias: bias.values })
+  }
+  const last = layers.at(-1)!
+  if (last.outputs === outputs) return layers
+  throw fields.shape(`actor.${layers.length - 1}.weight`, `has ${last.outputs} outputs, expected ${outputs}`)
+}
+
+/** A file's fields by name; it remembers which were asked for. */
+class Fields {
+  private readonly used = new Set<string>()
+
+  constructor(
+    readonly file: Safetensors,
+    private readonly name: string,
+  ) {}
+
+  data(field: string, text: string): DrcorlError {
+    return new DrcorlError('Data', `${this.name}: ${field}: ${text}`)
+  }
+
+  shape(field: string, text: string): DrcorlError {
+    return new DrcorlError('Shape', `${this.name}: ${field}: ${text}`)
+  }
+
+  has(name: string): boolean {
+    return this.file.tensors.has(name)
+  }
+
+  /** Metadata that is one of `choices`. */
+  choice<T extends string>(key: string, choices: readonly T[], missing?: T): T {
+    const found = this.file.metadata.get(key) ?? missing
+    const choice = choices.find((known) => known === found)
+    if (choice !== undefined) return choice
+    const state = found === undefined ? 'missing' : JSON.stringify(found)
+    const known = choices.map((text) => JSON.stringify(text)).join(' or ')
+    throw this.data(`metadata ${key}`, `is ${state}, this version reads ${known}; ${REMEDY}`)
+  }
+
+  /** Metadata that is a finite number. */
+  number(key: string): number {
+    const text = this.file.metadata.get(key)
+    const value = text !== undefined && DECIMAL.test(text) ? Number(text) : Number.NaN
+    if (Number.isFinite(value)) return value
+    const state = text === undefined ? 'missing' : JSON.stringify(text)
+    throw this.data(`metadata ${key}`, `is ${state}, expected a number; ${REMEDY}`)
+  }
+
+  /** A tensor of the given rank with finite values. */
+  tensor(name: string, rank: number): Tensor {
+    const tensor = this.file.tensors.get(name)
+    if (tensor === undefined) throw this.data(name, `is missing; ${REMEDY}`)
+    if (tensor.shape.length !== rank) {
+      throw this.shape(name, `has shape [${tensor.shape.join(', ')}], expected rank ${rank}`)
+    }
+    const bad = tensor.values.findIndex((value) => !Number.isFinite(value))
+    if (bad >= 0) throw this.data(name, `value ${bad} is ${tensor.values[bad]}, not a finite number`)
+    this.used.add(name)
+    return tensor
+  }
+
+  /** A vector with entries, of that length where one is given. */
+  vector(name: string, length?: number): Float32Array {
+    const { values } = this.tensor(name, 1)
+    if (length !== undefined && values.length !== length) {
+      throw this.shape(name, `has ${values.length} entries, expected ${length}`)
+    }
+    if (values.length === 0) throw this.shape(name, 'has no entries')
+    return values
+  }
+
+  /** The file's settings with the user's values in their place. */
+  settings(wanted: Record<string, number>): Record<string, number> {
+    const names = [...this.file.metadata.keys()].filter((key) => key.startsWith('setting.'))
+    const values = Object.fromEntries(names.map((key) => [key.slice('setting.'.length), this.number(key)]))
+    for (const [name, value] of Object.entries(wanted)) {
+      if (!Number.isFinite(value)) throw new DrcorlError('Data', `${name}: is ${value}, expected a number`)
+      if (!Object.hasOwn(values, name)) {
+        const known = Object.keys(values).sort().join(', ') || 'none'
+        throw new DrcorlError('Data', `${name}: is no setting of this policy; it has: ${known}`)
+      }
+      values[name] = value
+    }
+    return values
+  }
+
+  /** Refuses tensors no one asked for. */
+  finish(): void {
+    const stray = [...this.file.tensors.keys()].sort().find((name) => !this.used.has(name))
+    if (stray === undefined) return
+    throw this.data(stray, 'is not a tensor of this format; a layer before it may be missing')
+  }
+}

@@ -1,0 +1,81 @@
+/** `drcorl/policy` in Node: policy files through the native addon where there is one, in JavaScript where there is none. */
+import { basename } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { DrcorlError, toDrcorlError } from '../errors.js'
+import { readBytes } from '../files.js'
+import { type NativePolicy, loadNativePolicy } from '../native/policy.js'
+import { readMlp } from './mlp.js'
+import { MlpPlayer } from './player.js'
+import type { Feedback, LoadedPolicy, LoadPolicyOptions } from './policy.js'
+
+export { DrcorlError, type ErrorCode } from '../errors.js'
+export type { Feedback, LoadedPolicy, LoadPolicyOptions, Policy, PolicyRuntime } from './policy.js'
+
+/** A policy file of any kind at play; what it remembers of its episodes lives in the addon. */
+class NativePlayer implements LoadedPolicy {
+  readonly runtime = 'native'
+  readonly obsDim: number
+  readonly actDim: number
+  readonly settings: Readonly<Record<string, number>>
+  readonly metadata: Readonly<Record<string, string>>
+
+  constructor(
+    readonly name: string,
+    private readonly native: NativePolicy,
+  ) {
+    this.obsDim = native.obsDim
+    this.actDim = native.actDim
+    this.settings = JSON.parse(native.settings) as Record<string, number>
+    this.metadata = JSON.parse(native.metadata) as Record<string, string>
+  }
+
+  reset(rows: readonly number[]): void {
+    this.native.reset([...rows])
+  }
+
+  act(observations: Float32Array | readonly number[], feedback?: Feedback): Float32Array {
+    const given = observations instanceof Float32Array ? observations : Float32Array.from(observations)
+    try {
+      return this.native.act(given, feedback?.rewards, feedback?.costs)
+    } catch (error) {
+      throw toDrcorlError(error)
+    }
+  }
+
+  actInto(observations: Float32Array, actions: Float32Array, feedback?: Feedback): void {
+    try {
+      this.native.actInto(observations, actions, feedback?.rewards, feedback?.costs)
+    } catch (error) {
+      throw toDrcorlError(error)
+    }
+  }
+}
+
+/**
+ * Loads a policy for inference; nothing of libtorch is needed.
+ *
+ * @param source path or `file:` address of a `policy.safetensors`; or its bytes, which JavaScript plays.
+ * @param settings values for what the policy is conditioned on, a target or a limit; default those of the file.
+ * @throws DrcorlError `Io`, `Data` or `Shape` (exit status 2) for a file that is missing, foreign or damaged, and for a
+ *   setting the policy does not have; `Addon` where the policy or the caller needs the native addon and there is none.
+ */
+export async function loadPolicy(
+  source: string | URL | Uint8Array | ArrayBuffer,
+  settings: Record<string, number> = {},
+  { runtime = 'auto' }: LoadPolicyOptions = {},
+): Promise<LoadedPolicy> {
+  if (typeof source !== 'string' && !(source instanceof URL)) {
+    if (runtime !== 'native') return new MlpPlayer('policy', readMlp(new Uint8Array(source), 'policy', settings))
+    throw new DrcorlError('Usage', 'the native addon reads policies from files: give a path, or runtime "javascript"')
+  }
+  const path = source instanceof URL ? fileURLToPath(source) : source
+  const name = basename(path)
+  if (runtime !== 'javascript') {
+    try {
+      return new NativePlayer(name, await loadNativePolicy(path, settings))
+    } catch (error) {
+      if (runtime === 'native' || toDrcorlError(error).code !== 'Addon') throw error
+    }
+  }
+  return new MlpPlayer(name, readMlp(await readBytes(path), path, settings))
+}

@@ -46,18 +46,18 @@ export type { NativeColumns } from './native/dataset.js'
 export type { Certificate } from './native/trainer.js'
 export { loadPolicy } from './policy/node.js'
 export type { LoadedPolicy, LoadPolicyOptions, PolicyRuntime } from './policy/policy.js'
-export {
-  type CertificateEvent,
-  type CheckpointEvent,
-  type EndEvent,
-  type ParameterValues,
-  type ProgressEvent,
-  type StartEvent,
-  type TrainEvent,
-  type TrainOptions,
-  type VisitEvent,
-  train,
-} from './train/experiment.js'
+export type {
+  CertificateEvent,
+  CheckpointEvent,
+  EndEvent,
+  ParameterValues,
+  ProgressEvent,
+  StartEvent,
+  TrainEvent,
+  TrainOptions,
+  VisitEvent,
+} from './train/events.js'
+export { train } from './train/experiment.js'
 export { type RunRecord, type RunResult, readRecord } from './train/run-folder.js'
 export { VERSION } from './version.js'
 // What the signatures above are made of.

@@ -7,13 +7,8 @@ import { type Parameter, loadSchema, parametersFor } from '../../src/config/sche
 import { sha256File } from '../../src/files.js'
 import { readRun } from '../../src/report/run-data.js'
 import { reportPage } from '../../src/report/report.js'
-import {
-  type EndEvent,
-  type TrainEvent,
-  type TrainOptions,
-  type VisitEvent,
-  train,
-} from '../../src/train/experiment.js'
+import type { EndEvent, TrainEvent, TrainOptions, VisitEvent } from '../../src/train/events.js'
+import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
 
 /** Steps and widths small by name; visits before steps 0 and 4 of the 8 of adaptation. */

@@ -1,4 +1,4 @@
-import type { TrainOptions } from '../../src/train/experiment.js'
+import type { TrainOptions } from '../../src/train/events.js'
 
 /** Three phases of some dozen steps on tiny networks: everything a run does, in a second. */
 export const SMALL: TrainOptions = {

@@ -3,7 +3,7 @@ import type { Argv } from 'yargs'
 import { readConfigFile } from '../config/load.js'
 import { defaultAlgorithm, loadSchema } from '../config/schema.js'
 import { DrcorlError } from '../errors.js'
-import type { TrainOptions } from '../train/experiment.js'
+import type { TrainOptions } from '../train/events.js'
 import { type Arguments, optionalNumber, optionalString } from './command.js'
 import { collectParameters, declareParameters } from './parameters.js'
 

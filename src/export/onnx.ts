@@ -4,7 +4,7 @@
  */
 import { type Mlp, unconditionedLayers } from '../policy/mlp.js'
 import { VERSION } from '../version.js'
-import { type Field, bytes, concat, integer, message, text } from './protobuf.js'
+import { type Field, bytes, concat, integer, message, text } from '../protobuf.js'
 
 /** Old enough for every runtime in use; Max and Min broadcast, and Clip takes its bounds as inputs. */
 const OPSET = 13

@@ -5,7 +5,7 @@
 import { type Layer, type Mlp, unconditionedLayers } from '../policy/mlp.js'
 import { VERSION } from '../version.js'
 import { settingsMetadata } from './onnx.js'
-import { concat } from './protobuf.js'
+import { concat } from '../protobuf.js'
 
 export const TFJS_FILES = { model: 'model.json', weights: 'weights.bin' } as const
 

@@ -1,5 +1,5 @@
 import { LiveLine, type ProgressStream } from '../live-line.js'
-import type { EndEvent, ProgressEvent, StartEvent, TrainEvent, VisitEvent } from './experiment.js'
+import type { EndEvent, ProgressEvent, StartEvent, TrainEvent, VisitEvent } from './events.js'
 
 const BAR_WIDTH = 20
 const MOST_LOSSES = 4

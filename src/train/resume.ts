@@ -6,7 +6,7 @@ import { DrcorlError } from '../errors.js'
 import { exists } from '../files.js'
 import { Trainer } from '../native/trainer.js'
 import { type Compared, requireAgreement } from './agreement.js'
-import type { Session, TrainOptions } from './experiment.js'
+import type { Session, TrainOptions } from './events.js'
 import { MetricsLog } from './metrics.js'
 import { RUN_FILES, type RunRecord, readRecord, removeTemporaries, statedEpisodeLength } from './run-folder.js'
 

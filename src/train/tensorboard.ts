@@ -2,12 +2,13 @@
  * Event files for TensorBoard: scalars of a run, in the format that `tf.summary` and tfjs-node's `summaryFileWriter` write.
  *
  * A file is a sequence of TFRecords (tensorflow/core/lib/io/record_writer.h), each holding one `Event`
- * (tensorflow/core/util/event.proto). Of the messages only what a scalar needs is encoded, so the protobuf is written by hand.
+ * (tensorflow/core/util/event.proto), of which only what a scalar needs is encoded.
  */
 import { type FileHandle, open, readdir } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { DrcorlError, describeFsError } from '../errors.js'
+import { type Field, concat, double, float, integer, message, text } from '../protobuf.js'
 
 const PREFIX = 'events.out.tfevents.'
 
@@ -43,7 +44,7 @@ export class EventFile {
     const path = join(folder, name)
     try {
       const events = new EventFile(path, await open(path, 'ax'))
-      events.push(stringField(3, 'brain.Event:2'))
+      events.push(text(3, 'brain.Event:2'))
       if (resumedAt !== undefined) events.push(START, resumedAt + 1)
       await events.flush()
       return events
@@ -60,8 +61,8 @@ export class EventFile {
   add(step: number, scalars: Readonly<Record<string, number>>, seconds = Date.now() / 1000): void {
     const entries = Object.entries(scalars)
     if (entries.length === 0) return
-    const values = entries.map(([tag, value]) => messageField(1, [stringField(1, tag), floatField(2, value)]))
-    this.push(messageField(5, values), step, seconds)
+    const values = entries.map(([tag, value]) => message(1, [text(1, tag), float(2, value)]))
+    this.push(message(5, values), step, seconds)
   }
 
   /** Hands everything added to the system, so that TensorBoard sees it. */
@@ -85,8 +86,8 @@ export class EventFile {
   }
 
   /** Adds `Event { wall_time = 1, step = 2, <what> }`. */
-  private push(what: Buffer, step = 0, seconds = Date.now() / 1000): void {
-    this.pending.push(record(Buffer.concat([doubleField(1, seconds), varintField(2, step), what])))
+  private push(what: Field, step = 0, seconds = Date.now() / 1000): void {
+    this.pending.push(record(concat([double(1, seconds), integer(2, step), what])))
   }
 }
 
@@ -95,7 +96,7 @@ function unwritable(path: string, error: unknown): DrcorlError {
 }
 
 /** A TFRecord: length, its checksum, the data, their checksum; little-endian. */
-function record(data: Buffer): Buffer {
+function record(data: Uint8Array): Buffer {
   const header = Buffer.alloc(12)
   header.writeBigUInt64LE(BigInt(data.length))
   header.writeUInt32LE(maskedCrc32c(header.subarray(0, 8)), 8)
@@ -123,44 +124,5 @@ function maskedCrc32c(bytes: Uint8Array): number {
   return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0
 }
 
-/** Wire types of protobuf. */
-const VARINT = 0
-const FIXED64 = 1
-const BYTES = 2
-const FIXED32 = 5
-
-function varint(value: number): Buffer {
-  const bytes: number[] = []
-  let rest = value
-  // Division, not shifts: steps may need more than 32 bits.
-  while (rest >= 0x80) {
-    bytes.push((rest % 0x80) | 0x80)
-    rest = Math.floor(rest / 0x80)
-  }
-  return Buffer.from([...bytes, rest])
-}
-
-const key = (field: number, type: number): Buffer => varint(field * 8 + type)
-const varintField = (field: number, value: number): Buffer => Buffer.concat([key(field, VARINT), varint(value)])
-
-function doubleField(field: number, value: number): Buffer {
-  const bytes = Buffer.alloc(8)
-  bytes.writeDoubleLE(value)
-  return Buffer.concat([key(field, FIXED64), bytes])
-}
-
-function floatField(field: number, value: number): Buffer {
-  const bytes = Buffer.alloc(4)
-  bytes.writeFloatLE(value)
-  return Buffer.concat([key(field, FIXED32), bytes])
-}
-
-function bytesField(field: number, bytes: Buffer): Buffer {
-  return Buffer.concat([key(field, BYTES), varint(bytes.length), bytes])
-}
-
-const stringField = (field: number, text: string): Buffer => bytesField(field, Buffer.from(text))
-const messageField = (field: number, parts: readonly Buffer[]): Buffer => bytesField(field, Buffer.concat(parts))
-
 /** `session_log { status: START }`: a reader discards what it has of this event's step and later. */
-const START = messageField(7, [varintField(1, 1)])
+const START = message(7, [integer(1, 1)])

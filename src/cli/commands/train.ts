@@ -1,6 +1,7 @@
 import { DrcorlError } from '../../errors.js'
 import { writeReport } from '../../report/report.js'
-import { type EndEvent, train } from '../../train/experiment.js'
+import type { EndEvent } from '../../train/events.js'
+import { train } from '../../train/experiment.js'
 import { Progress, formatSeconds } from '../../train/progress.js'
 import type { Command, Output } from '../command.js'
 import { facts } from '../table.js'

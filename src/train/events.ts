@@ -1,0 +1,133 @@
+/**
+ * What training is asked for and what it tells.
+ *
+ * Words used here: a *step* is one gradient step of the algorithm as its phase defines it; a *phase* is a stage of the
+ * algorithm with its own number of steps; a *call* is one native task of some steps, whose number never changes a result;
+ * a *row* is one line of metrics.csv.
+ */
+import type { AlgorithmName, Parameters, RunConfig } from '../config/types.js'
+import type { Dataset } from '../data/dataset.js'
+import type { EnvFactory } from '../envs/env.js'
+import type { NativeColumns } from '../native/dataset.js'
+import type { ChosenDevice } from '../native/device.js'
+import type { Certificate, Trainer } from '../native/trainer.js'
+import type { MetricsLog } from './metrics.js'
+import type { RunRecord } from './run-folder.js'
+import type { VisitResult } from './visits.js'
+
+/** Parameters of every run and of one algorithm, by their snake_case names. */
+export type ParameterValues = {
+  [Name in AlgorithmName]: Partial<RunConfig & Parameters['algorithms'][Name]>
+}[AlgorithmName]
+
+/** What to train on, with which parameters, and where to. */
+export interface TrainOptions {
+  /** HDF5 path, `task:NAME`, `env:NAME`, columns, or a loaded dataset. May be left out with `resume`: config.json names it. */
+  dataset?: string | NativeColumns | Dataset | undefined
+  /** Default `drcorl`; any name is checked against the registry when training starts. */
+  algorithm?: AlgorithmName | (string & {}) | undefined
+  /** Default `quick` where the algorithm has it; `none` for the defaults alone. */
+  preset?: string | undefined
+  /** Path of a YAML or JSON file of parameters. */
+  configFile?: string | undefined
+  /**
+   * Environment of the hybrid modes: a name (embedded, DSRL task, `module:Id`) or a factory; default that of the data. Mode offline
+   * opens none.
+   */
+  environment?: string | EnvFactory | undefined
+  /** Parameters by their names, e.g. `{ cost_limit: 10, seed: 0 }`; they win over file and preset. */
+  config?: ParameterValues | undefined
+  /** Run folder; default `runs/<algorithm>-<dataset>-l<limit>-s<seed>-<time>`. */
+  out?: string | undefined
+  /** Go on with the run in `out`. */
+  resume?: boolean | undefined
+  /** Replace the run in `out`. */
+  overwrite?: boolean | undefined
+  /** Aborting writes a checkpoint and ends the generator with an `end` event of status `interrupted`. */
+  signal?: AbortSignal | undefined
+  /** Seconds between checkpoints, default 30; one is also written at the end of every phase. */
+  checkpointSeconds?: number | undefined
+  /**
+   * Also write event files for TensorBoard: tags `train/*`, `time/*`, and `eval/*` at the visits of the hybrid modes, over gradient
+   * steps. A resumed run that has some goes on with them unasked.
+   */
+  tensorboard?: boolean | undefined
+  /** How error messages name a parameter of `config`. */
+  configOrigin?: ((key: string) => string) | undefined
+}
+
+export interface StartEvent {
+  type: 'start'
+  run_dir: string
+  algorithm: string
+  preset: string | null
+  run: Record<string, unknown>
+  config: Record<string, unknown>
+  dataset: RunRecord['dataset']
+  /** What it computes on, and why. */
+  device: ChosenDevice
+  resumed: boolean
+  step: number
+  steps: number
+  phases: { name: string; steps: number }[]
+}
+
+export interface ProgressEvent {
+  type: 'progress'
+  phase: string
+  phase_step: number
+  phase_steps: number
+  step: number
+  steps: number
+  steps_per_second: number
+  eta_seconds: number | null
+  /** Means over the steps since the last event. */
+  metrics: Record<string, number | null>
+}
+
+export interface CheckpointEvent {
+  type: 'checkpoint'
+  path: string
+  step: number
+}
+
+/** The policy under training has met the environment (hybrid modes). */
+export interface VisitEvent extends VisitResult {
+  type: 'visit'
+  /** Step of the run before which it was made. */
+  step: number
+}
+
+export interface CertificateEvent {
+  type: 'certificate'
+  certificate: Certificate
+}
+
+export interface EndEvent {
+  type: 'end'
+  status: 'done' | 'interrupted'
+  /** `Cancelled` when interrupted. */
+  code: 'Cancelled' | null
+  run_dir: string
+  /** `cpu` or `cuda:N`. */
+  device: string
+  step: number
+  steps: number
+  certificate: Certificate | null
+  /** Environment steps from the first step to the last, by the counter of `envs/ledger.ts`; 0 in mode offline. */
+  environment_steps: number
+  wall_seconds: number
+}
+
+export type TrainEvent = StartEvent | ProgressEvent | VisitEvent | CheckpointEvent | CertificateEvent | EndEvent
+
+/** An open run: its folder, its trainer and where its log stands. */
+export interface Session {
+  folder: string
+  record: RunRecord
+  trainer: Trainer
+  log: MetricsLog
+  resumed: boolean
+  /** Null in mode offline. */
+  visits: EnvFactory | null
+}

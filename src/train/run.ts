@@ -1,0 +1,288 @@
+/** A run under way: native calls in turn, the log, checkpoints, visits, and what is told of them. */
+import { join } from 'node:path'
+import { environmentSteps } from '../envs/ledger.js'
+import { DrcorlError } from '../errors.js'
+import { writeJson } from '../files.js'
+import type { TrainerStatus, Certificate } from '../native/trainer.js'
+import type {
+  CheckpointEvent,
+  EndEvent,
+  ProgressEvent,
+  Session,
+  TrainEvent,
+  TrainOptions,
+  VisitEvent,
+} from './events.js'
+import { MetricsMean } from './metrics.js'
+import { Pace } from './pace.js'
+import { RUN_FILES, type RunResult } from './run-folder.js'
+import { EventFile, eventFiles } from './tensorboard.js'
+import { Visitor } from './visits.js'
+
+const CHECKPOINT_SECONDS = 30
+/** Rows of metrics.csv: about this many a phase, and never further apart than that many steps. */
+const ROWS_PER_PHASE = 200
+const LARGEST_ROW = 1000
+
+export class Run {
+  private readonly pace = new Pace()
+  private readonly mean = new MetricsMean()
+  private readonly started = performance.now()
+  private readonly stepsBefore = environmentSteps()
+  private readonly visitor: Visitor | undefined
+  private readonly earlierSeconds: number
+  private earlierEnvironmentSteps = 0
+  private readonly checkpointSeconds: number
+  private readonly signal: AbortSignal | undefined
+  private scalars: EventFile | undefined
+  private lastSave = performance.now()
+  private savedStep = -1
+  /** False once a call has failed: the state in memory may be broken and must not replace a good checkpoint. */
+  private healthy = true
+
+  constructor(
+    private readonly session: Session,
+    options: TrainOptions,
+  ) {
+    this.earlierSeconds = session.log.seconds
+    this.checkpointSeconds = options.checkpointSeconds ?? CHECKPOINT_SECONDS
+    this.signal = options.signal
+    if (session.visits !== null) this.visitor = new Visitor(session.visits, session.folder, options.signal)
+  }
+
+  /** Starts an event file where one is asked for, or an earlier part of the run has written one. */
+  async openScalars(asked: boolean): Promise<void> {
+    const { folder, trainer, resumed } = this.session
+    if (!asked && (!resumed || (await eventFiles(folder)).length === 0)) return
+    this.scalars = await EventFile.create(folder, resumed ? (await trainer.status()).step : undefined)
+  }
+
+  async *events(): AsyncGenerator<TrainEvent, void, void> {
+    const { record, folder, trainer, resumed } = this.session
+    let status = await trainer.status()
+    if (resumed) this.savedStep = status.step
+    this.earlierEnvironmentSteps = status.environment_steps
+    const { algorithm, preset, run, config, dataset } = record
+    const { step, steps, phases } = status
+    const { device } = trainer
+    yield {
+      type: 'start',
+      run_dir: folder,
+      algorithm,
+      preset,
+      run,
+      config,
+      dataset,
+      device,
+      resumed,
+      step,
+      steps,
+      phases,
+    }
+
+    while (!status.done && !this.signal?.aborted) {
+      if (status.visit !== null) {
+        const visited = await this.visit(status)
+        if (visited === undefined) break
+        yield visited
+        status = await trainer.status()
+        continue
+      }
+      const before = status
+      status = await this.call(before)
+      yield this.progress(status)
+      if (status.phase_step >= status.phase_steps || this.saveIsDue()) yield await this.checkpoint(status.step)
+    }
+    yield* status.done ? this.finish(status) : this.interrupted(status)
+  }
+
+  /** Saves what a consumer that left early would lose, and frees native memory. */
+  async close(): Promise<void> {
+    try {
+      if (this.healthy) {
+        const { step } = await this.session.trainer.status()
+        if (step > 0 && step !== this.savedStep) await this.checkpoint(step)
+      }
+    } finally {
+      this.session.trainer.dispose()
+      await this.scalars?.close()
+      await this.visitor?.close()
+    }
+  }
+
+  /** The visit that is due; undefined when the signal cut it short, and it is still due then. */
+  private async visit(status: TrainerStatus): Promise<VisitEvent | undefined> {
+    if (this.visitor === undefined) throw new DrcorlError('Internal', 'a visit is due, but no environment is known')
+    try {
+      const result = await this.visitor.visit(this.session.trainer, status.visit!)
+      const { return: reward, cost, environment_steps, episodes } = result
+      this.scalars?.add(status.step, {
+        'eval/reward': reward,
+        'eval/cost': cost,
+        'eval/length': environment_steps / episodes,
+      })
+      return { type: 'visit', step: status.step, ...result }
+    } catch (error) {
+      if (this.signal?.aborted) return undefined
+      throw error
+    }
+  }
+
+  /** One native call; aborting the signal makes it return within a step. */
+  private async call(before: TrainerStatus): Promise<TrainerStatus> {
+    const { trainer, log } = this.session
+    const next = upcoming(before)
+    const steps = Math.min(this.pace.next(next.phase), stepsToRow(next))
+    const cancel = (): void => trainer.cancel()
+    this.signal?.addEventListener('abort', cancel, { once: true })
+    const start = performance.now()
+    try {
+      const after = await trainer.run(steps)
+      this.pace.measured(after.step - before.step, (performance.now() - start) / 1000)
+      this.log(before, after)
+      await this.scalars?.flush()
+      return after
+    } catch (error) {
+      this.healthy = false
+      await log.flush()
+      throw this.withCheckpoint(error)
+    } finally {
+      this.signal?.removeEventListener('abort', cancel)
+    }
+  }
+
+  private log(before: TrainerStatus, after: TrainerStatus): void {
+    const { step, phase, phase_step, phase_steps } = after
+    this.mean.add(after.metrics, step - before.step)
+    if (phase_step % rowSteps(phase_steps) !== 0 && phase_step < phase_steps && !after.cancelled) return
+    const metrics = this.mean.take()
+    // A call that was cancelled before its first step has nothing to tell.
+    if (step === before.step && Object.keys(metrics).length === 0) return
+    const seconds = this.seconds()
+    this.session.log.add({ step, phase, phase_step, seconds, metrics })
+    this.scalars?.add(step, {
+      ...Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`train/${name}`, value])),
+      'time/seconds': seconds,
+      'time/steps_per_second': this.pace.rate,
+    })
+  }
+
+  private progress(status: TrainerStatus): ProgressEvent {
+    const { phase, phase_step, phase_steps, step, steps, metrics } = status
+    const left = phase_steps - phase_step
+    return {
+      type: 'progress',
+      phase,
+      phase_step,
+      phase_steps,
+      step,
+      steps,
+      steps_per_second: this.pace.rate,
+      eta_seconds: this.pace.eta(left, steps - step - left),
+      metrics,
+    }
+  }
+
+  private saveIsDue(): boolean {
+    return performance.now() - this.lastSave >= this.checkpointSeconds * 1000
+  }
+
+  /** The log goes first: a checkpoint never stands for steps whose rows are lost. */
+  private async checkpoint(step: number): Promise<CheckpointEvent> {
+    const path = join(this.session.folder, RUN_FILES.checkpoint)
+    await this.session.log.flush()
+    await this.session.trainer.save(path)
+    this.lastSave = performance.now()
+    this.savedStep = step
+    return { type: 'checkpoint', path, step }
+  }
+
+  private async *finish(status: TrainerStatus): AsyncGenerator<TrainEvent, void, void> {
+    const { folder, trainer, record, log } = this.session
+    await log.flush()
+    const policies = await trainer.writePolicies(folder)
+    const certificate = await trainer.certificate()
+    if (certificate !== null) {
+      await writeJson(join(folder, RUN_FILES.certificate), certificate)
+      yield { type: 'certificate', certificate }
+    }
+    const result: RunResult = {
+      status: 'done',
+      algorithm: record.algorithm,
+      steps: status.step,
+      phases: status.phases,
+      wall_seconds: this.seconds(),
+      environment_steps: { training: this.environmentSteps() },
+      verdict: certificate?.verdict ?? null,
+      policies,
+      finished: new Date().toISOString(),
+    }
+    await writeJson(join(folder, RUN_FILES.result), result)
+    yield this.end(status, 'done', certificate)
+  }
+
+  private async *interrupted(status: TrainerStatus): AsyncGenerator<TrainEvent, void, void> {
+    if (status.step > 0 && status.step !== this.savedStep) yield await this.checkpoint(status.step)
+    yield this.end(status, 'interrupted', null)
+  }
+
+  private end(status: TrainerStatus, how: EndEvent['status'], certificate: Certificate | null): EndEvent {
+    return {
+      type: 'end',
+      status: how,
+      code: how === 'interrupted' ? 'Cancelled' : null,
+      run_dir: this.session.folder,
+      device: this.session.trainer.device.device,
+      step: status.step,
+      steps: status.steps,
+      certificate,
+      environment_steps: this.environmentSteps(),
+      wall_seconds: this.seconds(),
+    }
+  }
+
+  private environmentSteps(): number {
+    // The ledger counts for the whole process, which is what "none" has to mean; visits are counted each for itself.
+    return this.visitor === undefined
+      ? environmentSteps() - this.stepsBefore
+      : this.earlierEnvironmentSteps + this.visitor.environmentSteps
+  }
+
+  /** Seconds of training so far, those before a resume included. */
+  private seconds(): number {
+    return this.earlierSeconds + (performance.now() - this.started) / 1000
+  }
+
+  private withCheckpoint(error: unknown): unknown {
+    if (!(error instanceof DrcorlError)) return error
+    const kept =
+      this.savedStep < 0
+        ? 'no checkpoint had been written'
+        : `the checkpoint of step ${this.savedStep} is kept in ${this.session.folder}`
+    return new DrcorlError(error.code, `${error.message} (${kept})`, { cause: error })
+  }
+}
+
+/** Steps between two rows of metrics.csv in a phase; a function of the phase alone, so every run logs the same rows. */
+function rowSteps(phaseSteps: number): number {
+  return Math.min(LARGEST_ROW, Math.max(1, Math.ceil(phaseSteps / ROWS_PER_PHASE)))
+}
+
+interface Position {
+  phase: number
+  step: number
+  steps: number
+}
+
+/** Where the next call starts: a phase that has just ended is reported as complete, not as the next one's beginning. */
+function upcoming({ phase_index, phase_step, phase_steps, phases }: TrainerStatus): Position {
+  const next = phases[phase_index + 1]
+  if (phase_step >= phase_steps && next !== undefined) return { phase: phase_index + 1, step: 0, steps: next.steps }
+  return { phase: phase_index, step: phase_step, steps: phase_steps }
+}
+
+/** Steps up to the next row, so that no call crosses one. */
+function stepsToRow({ step, steps }: Position): number {
+  const every = rowSteps(steps)
+  return every - (step % every)
+}

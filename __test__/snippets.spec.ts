@@ -6,7 +6,9 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import test from 'ava'
 import { installedPython } from './envs/real.js'
 import { CLI, run } from './cli/spawn.js'
-import { smallParameters } from './small-drcorl.js'
+import { writeSafetensors } from '../src/policy/safetensors.js'
+import { drawPolicy } from './policy/files.js'
+import { tinyConfig } from './tiny.js'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const PACKAGE = fileURLToPath(new URL('small-drcorl.ts', import.meta.url))
@@ -38,6 +40,8 @@ for (const { page, index, code } of all) {
     }
     t.regex(code, /from 'drcorl'/, 'a snippet says what it imports')
     const folder = await mkdtemp(join(tmpdir(), 'drcorl-snippet-'))
+    if (code.includes("'policy.safetensors'"))
+      await writeFile(join(folder, 'policy.safetensors'), writeSafetensors(drawPolicy({ widths: [3, 8, 2] })))
     // Beside the tests, where the loader of TypeScript and the types of the repository hold; it works in its own folder.
     const file = join(ROOT, 'target/snippets', `${page.replaceAll(/\W/g, '-')}-${index}.mts`)
     await mkdir(join(ROOT, 'target/snippets'), { recursive: true })
@@ -69,7 +73,7 @@ test('the commands of the README’s guide run in their order, training with few
   const ordered = own.toSorted((a, b) => Number(b.startsWith('data convert')) - Number(a.startsWith('data convert')))
   const folder = await mkdtemp(join(tmpdir(), 'drcorl-guide-'))
   await writeFile(join(folder, 'log.csv'), logFile())
-  const small = Object.entries(smallParameters()).flatMap(([name, value]) => [`--${name}`, String(value)])
+  const small = Object.entries(tinyConfig('drcorl')).flatMap(([name, value]) => [`--${name}`, String(value)])
   const [node = '', ...words] = CLI
   for (const command of ordered) {
     const extra = command.startsWith('train ') && !command.includes('--resume') ? small : []

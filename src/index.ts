@@ -33,6 +33,7 @@ export { type DatasetOptions, makeDataset } from './envs/scripted.js'
 export { DrcorlError, type ErrorCode } from './errors.js'
 export { type EvaluateOptions, type Evaluation, type EvaluationResult, evaluate } from './evaluate/evaluate.js'
 export {
+  EXPORT_FORMATS,
   type ExportCheck,
   type ExportFormat,
   type ExportOptions,
@@ -40,6 +41,7 @@ export {
   exportPolicy,
 } from './export/export.js'
 export { type OpenPolicyOptions, type Runtime, openPolicy } from './export/open.js'
+export type { ExportedRuntime } from './export/play.js'
 export { type EpisodeResult, rollout } from './envs/rollout.js'
 export { normalizeCost, normalizeReward } from './evaluate/score.js'
 export type { NativeColumns } from './native/dataset.js'

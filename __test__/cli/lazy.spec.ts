@@ -27,8 +27,13 @@ async function execute(script: readonly string[], words: readonly string[], env:
 
 const folder = await mkdtemp(join(tmpdir(), 'drcorl-lazy-'))
 
-/** A machine on which DRCORL_LIBTORCH names a folder without libtorch: whoever asks for libtorch fails. */
-const WITHOUT = { ...process.env, DRCORL_LIBTORCH: join(folder, 'no-libtorch'), XDG_CACHE_HOME: folder }
+/** A machine without environments on which DRCORL_LIBTORCH names a folder without libtorch: whoever asks for libtorch fails. */
+const WITHOUT = {
+  ...process.env,
+  DRCORL_LIBTORCH: join(folder, 'no-libtorch'),
+  DRCORL_ENVS: join(folder, 'no-environments'),
+  XDG_CACHE_HOME: folder,
+}
 const drcorl = (...words: string[]): Promise<Finished> => execute(args, words, WITHOUT)
 
 test('help, lists, reports, dataset files and refused input need no libtorch', async (t) => {

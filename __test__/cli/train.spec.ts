@@ -1,4 +1,4 @@
-import { access, readFile, writeFile } from 'node:fs/promises'
+import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { sha256File } from '../../src/files.js'
@@ -155,19 +155,14 @@ test('real data: data info knows the task, and training needs no environment', a
   t.regex(evaluated.stderr, /BallCircle needs Bullet-Safety-Gym .*\n.*npx drcorl envs install/)
 })
 
-test('report: one run, several runs, and none; it needs no addon, as help and list do', async (t) => {
+test('report: one run, several runs, and none', async (t) => {
   const runs = [await newRun(), await newRun()]
   for (const out of runs) t.is((await inProcess(...BC, '--update-steps', '10', '--out', out)).status, 0)
   const [first = '', second = ''] = runs
-  // Set inside the process: the TypeScript loader reads the same variable when it starts.
-  const preload = join(await temporaryFolder(), 'preload.mjs')
-  await writeFile(preload, "process.env.NAPI_RS_NATIVE_LIBRARY_PATH = '/nowhere/drcorl.node'")
-  const without = [`--import=${preload}`]
-  const one = await start(['report', first, '--json'], without).finished
+  const one = await inProcess('report', first, '--json')
   t.is(one.status, 0, one.stderr)
   t.like(json(one.stdout), { report: join(first, RUN_FILES.report) })
   t.regex(await readFile(join(first, RUN_FILES.report), 'utf8'), /<html/)
-  t.is((await start(['list'], without).finished).status, 0)
 
   const both = join(await temporaryFolder(), 'new', 'both.html')
   const compared = await inProcess('report', first, second, '--out', both)
@@ -175,13 +170,6 @@ test('report: one run, several runs, and none; it needs no addon, as help and li
   t.true(compared.stdout.includes(both))
   await access(both)
   t.is((await inProcess('report', '/nowhere')).status, 2)
-
-  const train = await start([...BC, '--out', await newRun(), '--json'], without).finished
-  t.is(train.status, 1)
-  t.like(json(train.stdout)['error'], { code: 'Addon', hint: 'run: npm run setup' })
-  const info = await start(['info', '--json'], without).finished
-  t.is(info.status, 0)
-  t.like(json(info.stdout)['native'], { error: { code: 'Addon' } })
 })
 
 test('a damaged dataset is one clear error, status 2, and nothing is written', async (t) => {

@@ -330,9 +330,13 @@ export interface DrcorlConfig {
    */
   gate?: 'critic_ucb' | 'model_rollout' | 'max'
   /**
-   * Share of the limit the estimate is steered to. Below 1 it leaves room for the error of the estimate.
+   * Share of the limit the models' estimate is steered to. Below 1 it leaves room for the error of the estimate.
    */
-  gate_margin?: number
+  model_gate_margin?: number
+  /**
+   * Least correlation of replayed with logged costs, over held-out episodes, of models that are the gate; critics take the place of others.
+   */
+  model_gate_correlation?: number
   /**
    * States of the critics' gate.
    */

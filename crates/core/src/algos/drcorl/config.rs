@@ -136,9 +136,12 @@ pub struct DrcorlConfig {
 
     /// The estimate that is compared with the limit.
     pub gate: Gate,
-    /// Share of the limit the estimate is steered to. Below 1 it leaves room for the error of the estimate.
+    /// Share of the limit the models' estimate is steered to. Below 1 it leaves room for the error of the estimate.
     #[schemars(range(min = 0.0, max = 1.0))]
-    pub gate_margin: f64,
+    pub model_gate_margin: f64,
+    /// Least correlation of replayed with logged costs, over held-out episodes, of models that are the gate; critics take the place of others.
+    #[schemars(range(min = -1.0, max = 1.0))]
+    pub model_gate_correlation: f64,
     /// States of the critics' gate.
     pub gate_states: GateStates,
     /// Standard deviations over members in the critics' gate.
@@ -215,7 +218,8 @@ impl Default for DrcorlConfig {
             multiplier: 0.1,
             pid: [0.1, 0.003, 0.001],
             gate: Gate::CriticUcb,
-            gate_margin: 1.0,
+            model_gate_margin: 1.0,
+            model_gate_correlation: 0.6,
             gate_states: GateStates::Dataset,
             gate_k: 2.0,
             gate_interval: 50,
@@ -263,7 +267,7 @@ impl DrcorlConfig {
             beta_initial: 0.1,
             beta_final: 0.3,
             gate: Gate::ModelRollout,
-            gate_margin: 0.4,
+            model_gate_margin: 0.4,
             gate_states: GateStates::Safe,
             gate_interval: 25,
             candidate_interval: 100,
@@ -319,7 +323,7 @@ impl DrcorlConfig {
             ("cost_target_rate", self.cost_target_rate),
             ("adaptation_target_rate", self.adaptation_target_rate),
             ("average_keep", self.average_keep),
-            ("gate_margin", self.gate_margin),
+            ("model_gate_margin", self.model_gate_margin),
         ] {
             share(key, value)?;
         }
@@ -341,6 +345,12 @@ impl DrcorlConfig {
         ] {
             count(key, value)?;
         }
+        require(
+            (-1.0..=1.0).contains(&self.model_gate_correlation),
+            "model_gate_correlation",
+            self.model_gate_correlation,
+            "give a number from -1 to 1",
+        )?;
         require(
             (0.0..1.0).contains(&self.behavior_dropout),
             "behavior_dropout",

@@ -11,22 +11,42 @@ use crate::lagrange::infinite_horizon_episode_cost;
 use crate::offline::certificate::CriticEstimate;
 use crate::offline::CriticEstimates;
 use crate::policy::FrozenPolicy;
+use serde::{Deserialize, Serialize};
 use serde_json::{json, Map, Value};
 use tch::{Kind, Tensor};
 
 /// Rows in the averages of the certificate.
 const REPORT_ROWS: usize = 4096;
+/// Smallest target an estimate is divided by, so that a limit of 0 asks for a cost below this.
+const TARGET_FLOOR: f64 = 0.1;
+
+/// An estimate of the live policy's episodic cost, and the cost it is steered to.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct GateEstimate {
+    pub cost: f64,
+    pub target: f64,
+}
+
+impl GateEstimate {
+    /// `Cn` of Algorithm 2: above 1 where the cost is above its target.
+    pub fn normalised(self) -> f64 {
+        self.cost / self.target.max(TARGET_FLOOR)
+    }
+}
 
 impl Drcorl {
-    /// Offline estimate of the live policy's episodic cost by the chosen gate.
-    pub(super) fn gate_estimate(&mut self, context: &mut Context<'_>) -> Result<f64> {
+    /// Estimates the live policy's episodic cost by the chosen gate. The critics' upper bound is steered to the limit, as in the paper,
+    /// the models' to a share of it.
+    pub(super) fn gate_estimate(&mut self, context: &mut Context<'_>) -> Result<GateEstimate> {
+        let limit = context.run.cost_limit;
         let critics = |drcorl: &mut Self, context: &mut Context<'_>| {
             let rows = drcorl.states(drcorl.config.gate_states, drcorl.config.gate_batch, context);
             let observation = context.data.gather(&rows).observation().contiguous();
             let action = drcorl.policy.act(&observation);
-            drcorl.critic_estimate(&action, &observation, drcorl.config.gate_k, context.data).ucb
+            let cost = drcorl.critic_estimate(&action, &observation, drcorl.config.gate_k, context.data).ucb;
+            GateEstimate { cost, target: limit }
         };
-        if self.config.gate == Gate::CriticUcb || !context.judge.valid() {
+        if self.config.gate == Gate::CriticUcb || self.models_unfit(context).is_some() {
             return Ok(critics(self, context));
         }
         let policy = &mut self.policy;
@@ -34,10 +54,25 @@ impl Drcorl {
         let model = context
             .judge
             .rollout(context.data, count, context.cancel, &mut |observation: &Tensor| policy.act(observation))?;
-        let upper = model.map_or(f64::MAX, |model| model.upper(context.run.certificate_k));
-        Ok(match self.config.gate {
-            Gate::Max => upper.max(critics(self, context)),
-            _ => upper,
+        let cost = model.map_or(f64::MAX, |model| model.upper(context.run.certificate_k));
+        let models = GateEstimate { cost, target: self.config.model_gate_margin * limit };
+        if self.config.gate == Gate::ModelRollout {
+            return Ok(models);
+        }
+        let critics = critics(self, context);
+        Ok(if critics.normalised() > models.normalised() { critics } else { models })
+    }
+
+    /// Why the dynamics models cannot be the gate, if they cannot. Models that pass their test may still read far too much cost, which a
+    /// certificate survives and a gate does not: it would stay shut.
+    fn models_unfit(&self, context: &Context<'_>) -> Option<String> {
+        let Some(validity) = context.judge.validity().filter(|_| context.judge.valid()) else {
+            let reasons = context.judge.validity().map(|validity| validity.reasons.join("; ")).unwrap_or_default();
+            return Some(format!("the dynamics models failed their test on held-out episodes: {reasons}"));
+        };
+        let (found, least) = (validity.cost_correlation, self.config.model_gate_correlation);
+        (found < least).then(|| {
+            format!("replayed costs of held-out episodes correlate {found:.2} with the logged ones, {least:.2} is needed to steer")
         })
     }
 
@@ -114,12 +149,8 @@ impl Drcorl {
 
     /// What only the algorithm knows, for the certificate: gate, branches, distance to the data, the selected candidate.
     pub(super) fn report(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Map<String, Value> {
-        let fell_back = self.config.gate != Gate::CriticUcb && !context.judge.valid();
-        let used = if fell_back { Gate::CriticUcb } else { self.config.gate };
-        let reason = fell_back.then(|| {
-            let reasons = context.judge.validity().map(|validity| validity.reasons.join("; ")).unwrap_or_default();
-            format!("the dynamics models failed their test on held-out episodes: {reasons}")
-        });
+        let reason = if self.config.gate == Gate::CriticUcb { None } else { self.models_unfit(context) };
+        let used = if reason.is_some() { Gate::CriticUcb } else { self.config.gate };
         let selected =
             self.selected.found.then(|| json!({ "step": self.selected.step, "estimated_return": self.selected.ret }));
         let body = json!({

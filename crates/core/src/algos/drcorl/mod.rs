@@ -35,6 +35,7 @@ use crate::optim::cosine;
 use crate::policy::{FrozenMlp, FrozenPolicy, Policy};
 use crate::run::RunConfig;
 use config::DrcorlConfig;
+use estimates::GateEstimate;
 use options::{Adaptation, BehaviorData, CostStep, Gate, RewardScaling};
 use policy_step::{GuidanceScaler, ScoreStep};
 use serde_json::{Map, Value};
@@ -44,8 +45,6 @@ const BEHAVIOR: usize = 0;
 const WARMUP: usize = 1;
 const CRITICS: usize = 2;
 const ADAPTATION: usize = 3;
-/// Smallest limit the estimate is divided by, so that a limit of 0 asks for a cost below this.
-const LIMIT_FLOOR: f64 = 0.1;
 /// Upper bound of the PID multiplier of the Lagrangian cost step.
 const MULTIPLIER_CAP: f64 = 100.0;
 
@@ -64,8 +63,8 @@ pub struct Drcorl {
     reward_scaler: GuidanceScaler,
     cost_scaler: GuidanceScaler,
     pid: Pid,
-    /// Offline estimate of the episodic cost that the switch reads.
-    estimate: f64,
+    /// What the switch reads.
+    estimate: GateEstimate,
     branches: BranchCounts,
     selected: Selected,
 }
@@ -160,7 +159,7 @@ impl Define for Drcorl {
             safe_rows,
             reward_scaler: GuidanceScaler::default(),
             cost_scaler: GuidanceScaler::default(),
-            estimate: f64::MAX,
+            estimate: GateEstimate { cost: f64::MAX, target: run.cost_limit },
             branches: BranchCounts::default(),
             selected,
         })
@@ -331,7 +330,7 @@ impl Drcorl {
         let mut metrics = vec![
             ("policy_loss", policy_loss),
             ("cost_critic_loss", cost_loss),
-            ("cost_estimate", self.estimate),
+            ("cost_estimate", self.estimate.cost),
             ("cost_limit", run.cost_limit),
             ("beta", self.config.beta(step)),
         ];
@@ -339,10 +338,10 @@ impl Drcorl {
         Ok(metrics)
     }
 
-    /// The cost the branches go by: the offline estimate, or what the environment said where it is asked.
-    fn gated_cost(&self, context: &Context<'_>) -> f64 {
+    /// What the branches go by: the offline estimate, or what the environment said where it is asked.
+    fn gated(&self, context: &Context<'_>) -> GateEstimate {
         match (context.run.mode, context.visit) {
-            (Mode::HybridEval, Some(visit)) => visit.cost,
+            (Mode::HybridEval, Some(visit)) => GateEstimate { cost: visit.cost, target: context.run.cost_limit },
             _ => self.estimate,
         }
     }
@@ -350,7 +349,7 @@ impl Drcorl {
     /// Algorithm 2: picks the branch, forms the gradient, makes one optimiser step.
     fn policy_step(&mut self, step: u64, context: &mut Context<'_>) -> f64 {
         let total = self.config.adaptation_steps;
-        let normalised = self.gated_cost(context) / (self.config.gate_margin * context.run.cost_limit).max(LIMIT_FLOOR);
+        let normalised = self.gated(context).normalised();
         let above = slack(self.config.slack_above, step, total);
         let chosen = match self.config.adaptation {
             Adaptation::Band => branch(normalised, slack(self.config.slack_below, step, total), above),

@@ -41,7 +41,7 @@ fn small(change: Value) -> Value {
         "value_unit": "per_step", "reward_scaling": "magnitude", "reward_target_rate": 0.05, "cost_target_rate": 0.05,
         "cost_backup": "own", "pessimism": "target_ucb", "pessimism_alpha": 0.05,
         "adaptation_steps": 1200, "actor_lr": 1e-3, "actor_lr_final": 5e-5, "guidance_scale": "batch_rms", "adaptation_target_rate": 0.1,
-        "reward_updates_per_step": 0, "beta_initial": 0.3, "beta_final": 0.6, "gate": "model_rollout", "gate_margin": 0.75, "gate_interval": 10, "gate_rollouts": 32,
+        "reward_updates_per_step": 0, "beta_initial": 0.3, "beta_final": 0.6, "gate": "model_rollout", "model_gate_margin": 0.75, "gate_interval": 10, "gate_rollouts": 32,
         "candidate_interval": 200
     });
     config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
@@ -90,6 +90,23 @@ fn the_toy_problem_is_solved_under_its_limit() {
     assert!(larger_return > ret && larger_cost <= 4.0, "{larger_return} at {larger_cost}");
     let (_, ungated_cost, _) = outcome(&mut trainer("drcorl", 1e6, small(json!({}))));
     assert!(ungated_cost > 4.0, "{ungated_cost}");
+}
+
+/// The two gates are steered to targets of their own; models that rank costs badly do not steer.
+#[test]
+fn models_that_rank_costs_badly_leave_the_gate_to_the_critics() {
+    let short = json!({ "adaptation_steps": 20, "behavior_steps": 50, "warmup_steps": 50, "critic_steps": 20, "critic_init_steps": 20 });
+    let gate = |correlation: f64| {
+        let mut config = small(short.clone());
+        config["model_gate_correlation"] = json!(correlation);
+        outcome(&mut trainer("drcorl", 2.0, config)).2["gate"].clone()
+    };
+    assert_eq!(gate(0.6), json!({ "requested": "model_rollout", "used": "model_rollout", "fallback_reason": null }));
+    let unfit = gate(1.0);
+    assert_eq!(unfit["used"], "critic_ucb");
+    assert!(unfit["fallback_reason"].as_str().unwrap().contains("1.00 is needed to steer"), "{unfit}");
+    assert_eq!(GateEstimate { cost: 3.0, target: 1.5 }.normalised(), 2.0);
+    assert_eq!(GateEstimate { cost: 0.05, target: 0.0 }.normalised(), 0.5);
 }
 
 /// D6 and guard G: what ships is the running average of the last weights, not the best checkpoint by the in-loop gate.

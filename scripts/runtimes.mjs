@@ -6,7 +6,7 @@
 // the C libraries of TensorFlow's Python wheel. That of onnxruntime-node fetches CUDA libraries; the CPU ones are in its package.
 import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
-import { ask, duration, fail, ROOT, runQuietly, StepError } from './lib/run.mjs'
+import { ask, fail, npm, ROOT, runQuietly, runSteps, StepError } from './lib/run.mjs'
 import { hashOf, isFresh, setStamp } from './lib/stamp.mjs'
 
 /** Where everything lies; `node_modules` in it is found by programs started there. */
@@ -19,8 +19,8 @@ const ONNX = 'onnx==1.23.2'
 const NODE_API = 8
 const PIP = ['-m', 'pip', '--disable-pip-version-check', '--quiet']
 
-function checkPlatform() {
-  if (process.platform === 'linux' && process.arch === 'x64') return
+async function platform() {
+  if (process.platform === 'linux' && process.arch === 'x64') return `${process.platform} ${process.arch}`
   throw new StepError(`the wheel of TensorFlow is for Linux x64, here is ${process.platform} ${process.arch}`)
 }
 
@@ -30,10 +30,8 @@ async function packages() {
   if (isFresh('runtimes packages', hash) && existsSync(join(RUNTIMES, 'node_modules/.package-lock.json'))) return null
   mkdirSync(RUNTIMES, { recursive: true })
   for (const name of names) copyFileSync(join(ROOT, SOURCES, name), join(RUNTIMES, name))
-  const npm = process.env.npm_execpath
-  const [command, args] = npm ? [process.execPath, [npm]] : ['npm', []]
-  const flags = ['install', '--ignore-scripts', '--no-save', '--no-audit', '--no-fund', '--loglevel=error']
-  await runQuietly('npm install', command, [...args, ...flags], { cwd: RUNTIMES })
+  const flags = ['--ignore-scripts', '--no-save', '--no-audit', '--no-fund', '--loglevel=error']
+  await runQuietly('npm install', ...npm(['install', ...flags]), { cwd: RUNTIMES })
   setStamp('runtimes packages', hash)
   return 'onnxruntime-node, @tensorflow/tfjs'
 }
@@ -45,9 +43,9 @@ async function tensorflow() {
   const partial = `${TENSORFLOW}.partial`
   for (const folder of [wheels, partial, TENSORFLOW]) rmSync(folder, { recursive: true, force: true })
   mkdirSync(wheels, { recursive: true })
-  const platform = ['--implementation', 'cp', '--python-version', '3.11', '--platform', 'manylinux2014_x86_64']
+  const wheel = ['--implementation', 'cp', '--python-version', '3.11', '--platform', 'manylinux2014_x86_64']
   const what = ['--no-deps', '--only-binary=:all:', '--dest', wheels, '-r', join(SOURCES, 'tensorflow.txt')]
-  await runQuietly('download', 'python3', [...PIP, 'download', ...platform, ...what], {
+  await runQuietly('download', 'python3', [...PIP, 'download', ...wheel, ...what], {
     // pip downloads to TMPDIR first; there is room here.
     env: { TMPDIR: wheels },
     note: () => 'a wheel of 207 MB',
@@ -106,22 +104,11 @@ async function onnx() {
 }
 
 const STEPS = [
+  ['platform', 'the one TensorFlow has a wheel for', platform],
   ['packages', 'npm packages of scripts/runtimes/package-lock.json', packages],
   ['tensorflow', 'C libraries of TensorFlow 2.15, 207 MB to fetch', tensorflow],
   ['tfjs-node', 'binding of tfjs-node 4.22, from source', tfjsNode],
   ['onnx', 'the Python package of the standard', onnx],
 ]
 
-async function main() {
-  const started = performance.now()
-  checkPlatform()
-  for (const [index, [name, what, step]] of STEPS.entries()) {
-    const start = performance.now()
-    console.log(`[${index + 1}/${STEPS.length}] ${name}: ${what}`)
-    const result = await step()
-    console.log(`    ${result ?? 'up to date'} (${duration(performance.now() - start)})`)
-  }
-  console.log(`runtimes ready in ${duration(performance.now() - started)}\n`)
-}
-
-main().catch(fail)
+runSteps(STEPS, 'runtimes ready in').catch(fail)

@@ -6,7 +6,7 @@ import { delimiter, join } from 'node:path'
 import { ADDONS } from './lib/addons.mjs'
 import { fetchLibtorch, libtorchDir, libtorchEnv, libtorchIsThere, PYTHON } from './lib/libtorch.mjs'
 import { hostTriple, PLATFORMS } from './lib/platforms.mjs'
-import { ask, duration, fail, npm, ROOT, runQuietly, StepError } from './lib/run.mjs'
+import { ask, fail, npm, ROOT, runQuietly, runSteps, StepError } from './lib/run.mjs'
 import { hashOf, isFresh, setStamp } from './lib/stamp.mjs'
 
 const NODE = [20, 19]
@@ -119,15 +119,4 @@ const STEPS = [
   ['typescript', 'src to dist', typescript],
 ]
 
-async function main() {
-  const started = performance.now()
-  for (const [index, [name, what, step]] of STEPS.entries()) {
-    const start = performance.now()
-    console.log(`[${index + 1}/${STEPS.length}] ${name}: ${what}`)
-    const result = await step()
-    console.log(`    ${result ?? 'up to date'} (${duration(performance.now() - start)})`)
-  }
-  console.log(`setup done in ${duration(performance.now() - started)}\n`)
-}
-
-main().catch(fail)
+runSteps(STEPS, 'setup done in').catch(fail)

@@ -47,6 +47,22 @@ function show(text) {
 }
 
 /**
+ * Runs steps in turn, each under a heading of its own and with its duration.
+ * @param {[name: string, what: string, step: () => Promise<string | null>][]} steps a step resolves with what it made, null where nothing was out of date
+ * @param {string} done what the last line says before the time it all took
+ */
+export async function runSteps(steps, done) {
+  const started = performance.now()
+  for (const [index, [name, what, step]] of steps.entries()) {
+    const start = performance.now()
+    console.log(`[${index + 1}/${steps.length}] ${name}: ${what}`)
+    const result = await step()
+    console.log(`    ${result ?? 'up to date'} (${duration(performance.now() - start)})`)
+  }
+  console.log(`${done} ${duration(performance.now() - started)}\n`)
+}
+
+/**
  * Runs a long command quietly: a heartbeat with its last line of output, and its last lines in full if it fails.
  * @param {string} label what is being done
  * @param {string} command

@@ -212,6 +212,7 @@ fn cancelling_inside_a_step_changes_nothing() {
     let mut config: Value = serde_json::from_str(&brief("drcorl", 0)).unwrap();
     config["config"]["gate"] = json!("model_rollout");
     // Thresholds no model can miss, so that the gate does roll out.
+    config["config"]["model_gate_correlation"] = json!(-1.0);
     for (key, value) in [("holdout_fraction", 0.5), ("valid_return_correlation", -1.0), ("valid_return_bias", 1e9)] {
         config["run"][key] = json!(value);
     }

@@ -11,45 +11,36 @@ function draws(seed) {
 }
 
 /**
- * Writes a policy of the given layer widths to `path`.
+ * Writes a policy of the given layer widths to `path`; needs dist.
  * @param {string} path
  * @param {number[]} widths observation entries, hidden widths, action entries
  */
-export function writePolicy(path, widths) {
+export async function writePolicy(path, widths) {
+  const { writeSafetensors } = await import('../dist/policy/safetensors.js')
   const draw = draws(7)
   const [obsDim, actDim] = [widths[0], widths[widths.length - 1]]
-  const tensors = [
+  const vector = (size, value) => ({ shape: [size], values: new Float32Array(size).fill(value) })
+  const tensors = new Map([
     ...widths.slice(1).flatMap((out, i) => {
       const bound = 1 / Math.sqrt(widths[i])
       const values = (count) => Float32Array.from({ length: count }, () => draw() * bound)
       return [
-        [`actor.${i}.weight`, [out, widths[i]], values(out * widths[i])],
-        [`actor.${i}.bias`, [out], values(out)],
+        [`actor.${i}.weight`, { shape: [out, widths[i]], values: values(out * widths[i]) }],
+        [`actor.${i}.bias`, { shape: [out], values: values(out) }],
       ]
     }),
-    ['observation.mean', [obsDim], new Float32Array(obsDim)],
-    ['observation.std', [obsDim], new Float32Array(obsDim).fill(1)],
-    ['action.low', [actDim], new Float32Array(actDim).fill(-1)],
-    ['action.high', [actDim], new Float32Array(actDim).fill(1)],
-  ]
-  const header = {
-    __metadata__: {
-      format: 'drcorl-policy/1',
-      hidden_activation: 'relu',
-      output_activation: 'tanh',
-      algorithm: 'none',
-      name: 'benchmark',
-      created_by: 'bench/run.mjs',
-    },
-  }
-  let offset = 0
-  for (const [name, shape, values] of tensors) {
-    header[name] = { dtype: 'F32', shape, data_offsets: [offset, (offset += values.byteLength)] }
-  }
-  // Data start at a multiple of 8 bytes.
-  const text = JSON.stringify(header)
-  const json = Buffer.from(text.padEnd(Math.ceil(Buffer.byteLength(text) / 8) * 8))
-  const length = Buffer.alloc(8)
-  length.writeBigUInt64LE(BigInt(json.length))
-  writeFileSync(path, Buffer.concat([length, json, ...tensors.map(([, , values]) => Buffer.from(values.buffer))]))
+    ['observation.mean', vector(obsDim, 0)],
+    ['observation.std', vector(obsDim, 1)],
+    ['action.low', vector(actDim, -1)],
+    ['action.high', vector(actDim, 1)],
+  ])
+  const metadata = new Map([
+    ['format', 'drcorl-policy/1'],
+    ['hidden_activation', 'relu'],
+    ['output_activation', 'tanh'],
+    ['algorithm', 'none'],
+    ['name', 'benchmark'],
+    ['created_by', 'bench/policy.mjs'],
+  ])
+  writeFileSync(path, writeSafetensors({ metadata, tensors }))
 }

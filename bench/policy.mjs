@@ -97,7 +97,7 @@ export async function policies() {
     const entries = []
     for (const widths of POLICIES) {
       const path = join(folder, `${widths.join('-')}.safetensors`)
-      writePolicy(path, widths)
+      await writePolicy(path, widths)
       for (const runtime of ['native', 'javascript']) {
         entries.push(...(await actions(loadPolicy, path, widths.join('->'), runtime)))
       }

@@ -5,7 +5,8 @@
 // No install script runs. That of tfjs-node downloads a binary built for other Nodes; here its two source files are compiled against
 // the C libraries of TensorFlow's Python wheel. That of onnxruntime-node fetches CUDA libraries; the CPU ones are in its package.
 import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
+import { PIP, PYTHON, pipInstall } from './lib/python.mjs'
 import { ask, fail, npm, ROOT, runQuietly, runSteps, StepError } from './lib/run.mjs'
 import { hashOf, isFresh, setStamp } from './lib/stamp.mjs'
 
@@ -17,7 +18,6 @@ const TENSORFLOW = join(RUNTIMES, 'tensorflow')
 const ONNX = 'onnx==1.23.2'
 /** tfjs-node looks for the highest Node-API it knows, which every Node from 12 on has. */
 const NODE_API = 8
-const PIP = ['-m', 'pip', '--disable-pip-version-check', '--quiet']
 
 async function platform() {
   if (process.platform === 'linux' && process.arch === 'x64') return `${process.platform} ${process.arch}`
@@ -45,12 +45,12 @@ async function tensorflow() {
   mkdirSync(wheels, { recursive: true })
   const wheel = ['--implementation', 'cp', '--python-version', '3.11', '--platform', 'manylinux2014_x86_64']
   const what = ['--no-deps', '--only-binary=:all:', '--dest', wheels, '-r', join(SOURCES, 'tensorflow.txt')]
-  await runQuietly('download', 'python3', [...PIP, 'download', ...wheel, ...what], {
+  await runQuietly('download', PYTHON, [...PIP, 'download', ...wheel, ...what], {
     // pip downloads to TMPDIR first; there is room here.
     env: { TMPDIR: wheels },
     note: () => 'a wheel of 207 MB',
   })
-  await runQuietly('unpack', 'python3', [join(SOURCES, 'tensorflow.py'), wheels, partial])
+  await runQuietly('unpack', PYTHON, [join(SOURCES, 'tensorflow.py'), wheels, partial])
   renameSync(partial, TENSORFLOW)
   rmSync(wheels, { recursive: true, force: true })
   setStamp('runtimes tensorflow', hash)
@@ -91,17 +91,7 @@ async function tfjsNode() {
   return `tfjs_binding.node, ${Math.round(statSync(binding).size / 1e3)} kB, loads`
 }
 
-async function onnx() {
-  const hash = hashOf([], [ONNX, ask('python3', ['--version']) ?? ''])
-  const folder = join(RUNTIMES, 'python')
-  if (isFresh('runtimes onnx', hash) && existsSync(folder)) return null
-  rmSync(folder, { recursive: true, force: true })
-  await runQuietly('pip install', 'python3', [...PIP, 'install', '--only-binary=:all:', '--target', folder, ONNX])
-  const path = [folder, process.env.PYTHONPATH].filter(Boolean).join(delimiter)
-  await runQuietly('load', 'python3', ['-c', 'import onnx.checker'], { env: { PYTHONPATH: path } })
-  setStamp('runtimes onnx', hash)
-  return ONNX
-}
+const onnx = () => pipInstall('runtimes onnx', ONNX, join(RUNTIMES, 'python'), 'onnx.checker')
 
 const STEPS = [
   ['platform', 'the one TensorFlow has a wheel for', platform],

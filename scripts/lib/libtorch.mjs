@@ -2,11 +2,10 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { LIBTORCH_VERSION as VERSION, PLATFORMS, WHEEL_PYTHON, hostTriple } from './platforms.mjs'
+import { PYTHON } from './python.mjs'
 import { ROOT, runQuietly, StepError } from './run.mjs'
 
 const VENDORED = join(ROOT, 'vendor/libtorch')
-/** Windows knows no python3. */
-export const PYTHON = process.platform === 'win32' ? 'python' : 'python3'
 const DOWNLOAD_MB = { linux: 560, darwin: 115, win32: 125 }[process.platform]
 
 /** The libtorch to build and run with: `LIBTORCH` of the environment, else vendor/libtorch. */

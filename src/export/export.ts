@@ -1,8 +1,8 @@
 /** `exportPolicy`: a policy file in another format, checked by playing what was written. */
-import { mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises'
+import { mkdtemp, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
-import { DrcorlError, codeOf, describeFsError } from '../errors.js'
-import { readBytes, writeAtomic } from '../files.js'
+import { DrcorlError, codeOf } from '../errors.js'
+import { makeFolder, readBytes, writeAtomic } from '../files.js'
 import { type Mlp, readMlp } from '../policy/mlp.js'
 import { MlpPlayer } from '../policy/player.js'
 import { loadPolicy } from '../policy/node.js'
@@ -68,10 +68,7 @@ export async function exportPolicy(options: ExportOptions): Promise<ExportResult
   const source = await readSource(options)
   await requireFree(out, overwrite)
   const folder = dirname(out)
-  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
-    const text = `cannot make the folder ${folder}: ${describeFsError(error)}`
-    throw new DrcorlError('Io', text, { cause: error, exitStatus: 2 })
-  })
+  await makeFolder(folder)
   const scratch = await mkdtemp(join(folder, `.${basename(out)}.`))
   try {
     const files = Object.entries(contents(source, format))

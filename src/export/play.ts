@@ -4,6 +4,7 @@ import { basename, dirname, join } from 'node:path'
 import util from 'node:util'
 import { DrcorlError, describeFsError, messageOf } from '../errors.js'
 import { readBytes, readJson } from '../files.js'
+import { rowsOf } from '../policy/player.js'
 import type { Policy } from '../policy/policy.js'
 import { importPeer, missingPeer } from './peers.js'
 
@@ -73,11 +74,7 @@ class ExportedPolicy implements Policy {
   }
 
   async act(observations: Float32Array): Promise<Float32Array> {
-    const rows = observations.length / this.obsDim
-    if (!Number.isInteger(rows)) {
-      const text = `not a multiple of the ${this.obsDim} entries of an observation`
-      throw new DrcorlError('Shape', `observations: has ${observations.length} values, ${text}`)
-    }
+    const rows = rowsOf(observations, this.obsDim)
     return rows === 0 ? new Float32Array() : this.compute(observations, rows)
   }
 }

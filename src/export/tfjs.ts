@@ -2,10 +2,10 @@
  * A policy as a TensorFlow.js layers model: `model.json` and `weights.bin`, raw observations [batch, S] to actions in the box
  * [batch, A]. Only Dense and ReLU layers, which every backend has and computes alike.
  */
-import { type Layer, type Mlp, unconditionedLayers } from '../policy/mlp.js'
+import { type Layer, type Mlp, transposed, unconditionedLayers } from '../policy/mlp.js'
+import { concat } from '../protobuf.js'
 import { VERSION } from '../version.js'
 import { settingsMetadata } from './onnx.js'
-import { concat } from '../protobuf.js'
 
 export const TFJS_FILES = { model: 'model.json', weights: 'weights.bin' } as const
 
@@ -23,13 +23,13 @@ export function writeTfjs(mlp: Mlp): Record<(typeof TFJS_FILES)[keyof typeof TFJ
   // min(max(x + 1, 0), 2) is clamp(x, -1, 1) + 1; the last network layer adds the 1.
   if (mlp.squash === 'clamp') configs.splice(-1, 0, layerConfig('ReLU', { name: 'clamp', max_value: 2 }))
   configs[0]!.config['batch_input_shape'] = [null, mlp.obsDim]
-  const weights = dense.flatMap(({ name, inputs, outputs, weight, bias }) => [
-    {
-      spec: { name: `${name}/kernel`, shape: [inputs, outputs], dtype: 'float32' },
-      values: transposed(weight, inputs),
-    },
-    { spec: { name: `${name}/bias`, shape: [outputs], dtype: 'float32' }, values: bias },
-  ])
+  const weights = dense.flatMap((layer) => {
+    const { name, inputs, outputs, bias } = layer
+    return [
+      { spec: { name: `${name}/kernel`, shape: [inputs, outputs], dtype: 'float32' }, values: transposed(layer) },
+      { spec: { name: `${name}/bias`, shape: [outputs], dtype: 'float32' }, values: bias },
+    ]
+  })
   const model = {
     format: 'layers-model',
     generatedBy: `drcorl ${VERSION}`,
@@ -107,10 +107,4 @@ function diagonal(values: Float32Array): Float32Array {
   const matrix = new Float32Array(values.length ** 2)
   for (const [i, value] of values.entries()) matrix[i * values.length + i] = value
   return matrix
-}
-
-/** [outputs, inputs] to [inputs, outputs]. */
-function transposed(weight: Float32Array, inputs: number): Float32Array {
-  const outputs = weight.length / inputs
-  return weight.map((_, at) => weight[(at % outputs) * inputs + Math.floor(at / outputs)]!)
 }

@@ -94,6 +94,15 @@ function otherKind(name: string, kind: string): DrcorlError {
   )
 }
 
+/** A layer's weights as [inputs, outputs]. */
+export function transposed({ inputs, outputs, weight }: Layer): Float32Array {
+  const turned = new Float32Array(weight.length)
+  for (let o = 0; o < outputs; o += 1) {
+    for (let i = 0; i < inputs; i += 1) turned[i * outputs + o] = weight[o * inputs + i]!
+  }
+  return turned
+}
+
 /** What the first layer reads behind the observation: the condition in force, standardised. */
 export function conditionValue({ condition, settings }: Mlp): number | null {
   if (condition === null) return null

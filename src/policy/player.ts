@@ -1,6 +1,6 @@
 /** Policies of kind `mlp` in plain JavaScript, for browsers and for machines the addon was not built for. Needs no Node. */
 import { DrcorlError } from '../errors.js'
-import { type Layer, type Mlp, conditionValue } from './mlp.js'
+import { type Layer, type Mlp, conditionValue, transposed } from './mlp.js'
 import type { LoadedPolicy } from './policy.js'
 
 /** A layer as the inner loop reads it. */
@@ -52,14 +52,14 @@ export class MlpPlayer implements LoadedPolicy {
 
   act(observations: Float32Array | readonly number[]): Float32Array {
     const given = observations instanceof Float32Array ? observations : Float32Array.from(observations)
-    const actions = new Float32Array(this.rowsOf(given) * this.actDim)
+    const actions = new Float32Array(rowsOf(given, this.obsDim) * this.actDim)
     this.actInto(given, actions)
     return actions
   }
 
   actInto(observations: Float32Array, actions: Float32Array): void {
     const { obsDim, actDim } = this
-    const rows = this.rowsOf(observations)
+    const rows = rowsOf(observations, obsDim)
     if (actions.length !== rows * actDim) {
       const text = `actions: has ${actions.length} values, expected ${rows} rows of ${actDim}`
       throw new DrcorlError('Shape', text)
@@ -67,13 +67,6 @@ export class MlpPlayer implements LoadedPolicy {
     requireFinite('observations', observations, obsDim, 'give finite observations')
     for (let row = 0; row < rows; row += 1) this.actRow(observations, row * obsDim, actions, row * actDim)
     requireFinite('actions', actions, actDim, 'the observation is too far from the data, or a weight too large')
-  }
-
-  private rowsOf(observations: Float32Array): number {
-    const rows = observations.length / this.obsDim
-    if (Number.isInteger(rows)) return rows
-    const text = `not a multiple of the ${this.obsDim} entries of an observation`
-    throw new DrcorlError('Shape', `observations: has ${observations.length} values, ${text}`)
   }
 
   private actRow(observations: Float32Array, from: number, actions: Float32Array, to: number): void {
@@ -99,13 +92,19 @@ export class MlpPlayer implements LoadedPolicy {
   }
 }
 
-function pack({ inputs, outputs, weight, bias }: Layer): PackedLayer {
-  const transposed = new Float32Array(weight.length)
-  for (let o = 0; o < outputs; o += 1) {
-    for (let i = 0; i < inputs; i += 1) transposed[i * outputs + o] = weight[o * inputs + i]!
-  }
-  return { inputs, outputs, weight: transposed, bias }
+/**
+ * Number of observations in a flat array.
+ *
+ * @throws DrcorlError `Shape` where the last one is incomplete.
+ */
+export function rowsOf(observations: Float32Array, obsDim: number): number {
+  const rows = observations.length / obsDim
+  if (Number.isInteger(rows)) return rows
+  const text = `not a multiple of the ${obsDim} entries of an observation`
+  throw new DrcorlError('Shape', `observations: has ${observations.length} values, ${text}`)
 }
+
+const pack = (layer: Layer): PackedLayer => ({ ...layer, weight: transposed(layer) })
 
 /** `out = weight x + bias`, four inputs at a time: one store for four products. */
 function affine(

@@ -15,7 +15,7 @@ import type { Statistics } from '../../evaluate/statistics.js'
 import { LiveLine } from '../../live-line.js'
 import { writeReport } from '../../report/report.js'
 import { formatSeconds } from '../../train/progress.js'
-import { RUN_FILES, readRecord } from '../../train/run-folder.js'
+import { RUN_FILES, holdsRun, readRecord } from '../../train/run-folder.js'
 import { type Arguments, type Command, numbersByKey, optionalNumber, optionalString } from '../command.js'
 import { PYTHON_OPTIONS, openOptions } from '../python-options.js'
 import { table } from '../table.js'
@@ -108,7 +108,7 @@ export const evaluateCommand: Command = {
 
 /** True for a policy by itself: a file, or the folder of a layers model; false for a run folder and what is not there. */
 async function isPolicyFile(path: string): Promise<boolean> {
-  if (await exists(join(path, RUN_FILES.config))) return false
+  if (await holdsRun(path)) return false
   return exists(await policyFile(path))
 }
 

@@ -66,11 +66,12 @@ impl Drcorl {
     /// Why the dynamics models cannot be the gate, if they cannot. Models that pass their test may still read far too much cost, which a
     /// certificate survives and a gate does not: it would stay shut.
     fn models_unfit(&self, context: &Context<'_>) -> Option<String> {
-        let Some(validity) = context.judge.validity().filter(|_| context.judge.valid()) else {
-            let reasons = context.judge.validity().map(|validity| validity.reasons.join("; ")).unwrap_or_default();
+        let validity = context.judge.validity();
+        let Some(valid) = validity.filter(|validity| validity.valid) else {
+            let reasons = validity.map(|validity| validity.reasons.join("; ")).unwrap_or_default();
             return Some(format!("the dynamics models failed their test on held-out episodes: {reasons}"));
         };
-        let (found, least) = (validity.cost_correlation, self.config.model_gate_correlation);
+        let (found, least) = (valid.cost_correlation, self.config.model_gate_correlation);
         (found < least).then(|| {
             format!("replayed costs of held-out episodes correlate {found:.2} with the logged ones, {least:.2} is needed to steer")
         })

@@ -1,53 +1,80 @@
-// Fills in sizes and checksums of the official libtorch archives: downloads each one that has none. A step of a release, as
-// it takes several GB; `drcorl torch install` refuses an archive whose entry is empty. With --check nothing is downloaded: every
-// address must answer, with the size that the entry states.
+// Writes src/native/libtorch-manifest.json: every wheel that a libtorch is made of, with its size and checksum, for each platform
+// and build. A step of changing the version in lib/platforms.mjs; it fetches several GB, as sizes and checksums are those of
+// the files themselves. Needs Linux, where pip answers for the dependencies of the CUDA build.
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { createReadStream } from 'node:fs'
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
-import { fail, ROOT, StepError } from './lib/run.mjs'
+import { MANIFEST } from './lib/libtorch.mjs'
+import { LIBTORCH_VERSION, PLATFORMS, wheelSelection } from './lib/platforms.mjs'
+import { PIP, PYTHON } from './lib/python.mjs'
+import { fail, ROOT, runQuietly } from './lib/run.mjs'
 import { replaceFile } from './lib/stamp.mjs'
 
-const FILE = join(ROOT, 'src/native/libtorch-manifest.json')
+/** Name of a package as wheels write it. */
+const nameOf = (requirement) => requirement.split('==')[0].replaceAll('-', '_')
 
-async function request(url, method) {
-  const response = await fetch(url, { method }).catch((error) => {
-    throw new StepError(`${url}: ${error.cause?.message ?? error.message}`)
-  })
-  if (!response.ok) throw new StepError(`${url} answers ${response.status}`)
-  return response
-}
-
-async function check({ url, bytes, sha256 }) {
-  const { headers } = await request(url, 'HEAD')
-  const size = Number(headers.get('content-length'))
-  if (bytes === null || sha256 === null) throw new StepError(`${url}: the manifest holds no size and checksum`)
-  if (size !== bytes) throw new StepError(`${url}: ${size} bytes, the manifest says ${bytes}`)
-  console.log(`${url}: ${bytes} bytes`)
-}
-
-async function measure(archive) {
-  if (archive.bytes !== null && archive.sha256 !== null) return
-  const { body } = await request(archive.url, 'GET')
-  const hash = createHash('sha256')
-  let bytes = 0
-  for await (const chunk of body) {
-    hash.update(chunk)
-    bytes += chunk.length
+/** Downloads what the options name, calls `use` with the folder, and removes it. */
+async function withWheels(options, use) {
+  const folder = await mkdtemp(join(ROOT, 'target/wheels-'))
+  try {
+    await runQuietly('download', PYTHON, [...PIP, 'download', '--dest', folder, ...options], {
+      env: { TMPDIR: folder },
+    })
+    return await use(folder)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
   }
-  Object.assign(archive, { bytes, sha256: hash.digest('hex') })
-  console.log(`${archive.url}: ${bytes} bytes, sha256 ${archive.sha256}`)
+}
+
+async function entry(folder, file) {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(join(folder, file))) hash.update(chunk)
+  const [name, version] = file.split('-')
+  const { size: bytes } = await stat(join(folder, file))
+  return { requirement: `${name.replaceAll('_', '-')}==${version}`, file, bytes, sha256: hash.digest('hex') }
+}
+
+/** Of a build: its wheels, each with the libraries to take. `librariesOf` answers undefined for a wheel that is not wanted. */
+async function build(options, librariesOf) {
+  return withWheels(options, async (folder) => {
+    const found = []
+    const files = (await readdir(folder)).filter((file) => file.endsWith('.whl')).toSorted()
+    for (const file of files) {
+      const libraries = librariesOf(file.split('-')[0])
+      if (libraries === undefined) continue
+      found.push({ ...(await entry(folder, file)), ...(libraries === 'all' ? {} : { libraries }) })
+    }
+    return found
+  })
+}
+
+async function buildsOf({ tags, wheels, cuda }) {
+  const requirements = wheels.map(({ requirement }) => requirement)
+  const listed = new Map(wheels.map(({ requirement, libraries }) => [nameOf(requirement), libraries]))
+  const builds = {
+    cpu: await build([...wheelSelection(tags), '--no-deps', ...requirements], (name) => listed.get(name)),
+  }
+  if (cuda !== undefined) {
+    // With its dependencies: torch names the versions of NVIDIA's libraries it was built with.
+    builds[cuda.build] = await build([...wheelSelection(tags), requirements[0]], (name) => {
+      if (name === 'torch') return [...listed.get(name), ...cuda.libraries]
+      return name.startsWith('nvidia_') ? 'all' : undefined
+    })
+  }
+  return builds
 }
 
 async function main() {
-  const { values } = parseArgs({
-    options: { check: { type: 'boolean', default: false }, file: { type: 'string', default: FILE } },
-  })
-  const manifest = JSON.parse(readFileSync(values.file, 'utf8'))
-  for (const archive of Object.values(manifest.archives).flatMap(Object.values)) {
-    await (values.check ? check : measure)(archive)
+  const builds = {}
+  for (const [triple, platform] of Object.entries(PLATFORMS)) {
+    builds[triple] = await buildsOf(platform)
+    for (const [name, wheels] of Object.entries(builds[triple])) {
+      const megabytes = Math.round(wheels.reduce((sum, { bytes }) => sum + bytes, 0) / 1e6)
+      console.log(`${triple} ${name}: ${wheels.length} wheels, ${megabytes} MB`)
+    }
   }
-  if (!values.check) replaceFile(values.file, `${JSON.stringify(manifest, null, 2)}\n`)
+  replaceFile(MANIFEST, `${JSON.stringify({ version: LIBTORCH_VERSION, builds }, null, 2)}\n`)
 }
 
 main().catch(fail)

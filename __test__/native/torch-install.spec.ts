@@ -104,13 +104,14 @@ test('archives that are none, hold no libtorch, another version, or reach outsid
   )
 })
 
-test('an address needs a checksum, and official archives are not fetched without one', async (t) => {
+test('an address needs a checksum, a checksum an archive, and a build must be one there is', async (t) => {
   const unchecked = await refused(t, { from: 'https://example.org/libtorch.zip' })
   t.like(unchecked, { code: 'Usage', exitStatus: 2 })
   t.regex(unchecked.message, /needs --sha256/)
   t.regex((await refused(t, { sha256: 'abc', from: 'https://example.org/x.zip' })).message, /64 hexadecimal digits/)
   const unknown = await refused(t, { cuda: 'cu999' })
-  t.regex(unknown.message, /no official archive "cu999".*cpu, cu130/)
+  t.regex(unknown.message, /has no build "cu999".*cpu, cu130/)
+  t.regex((await refused(t, { sha256: 'a'.repeat(64) })).message, /needs --from/)
 })
 
 test('a download that breaks goes on where it was, is checked, and leaves only the folder', async (t) => {

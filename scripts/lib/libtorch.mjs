@@ -1,12 +1,13 @@
 // Where libtorch is, and how it gets there.
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { LIBTORCH_VERSION as VERSION, PLATFORMS, WHEEL_PYTHON, hostTriple } from './platforms.mjs'
-import { PYTHON } from './python.mjs'
+import { LIBTORCH_VERSION as VERSION, PLATFORMS, hostTriple, wheelSelection } from './platforms.mjs'
+import { PIP, PYTHON } from './python.mjs'
 import { ROOT, runQuietly, StepError } from './run.mjs'
 
 const VENDORED = join(ROOT, 'vendor/libtorch')
-const DOWNLOAD_MB = { linux: 560, darwin: 115, win32: 125 }[process.platform]
+/** Every wheel of every build, with size and checksum; `drcorl torch install` reads it too. */
+export const MANIFEST = join(ROOT, 'src/native/libtorch-manifest.json')
 
 /** The libtorch to build and run with: `LIBTORCH` of the environment, else vendor/libtorch. */
 export function libtorchDir() {
@@ -64,6 +65,13 @@ export function libtorchIsThere() {
   return true
 }
 
+/** The wheels of the CPU build for this machine, as pip takes them: each must be the file that the manifest names. */
+function pinned() {
+  const wheels = JSON.parse(readFileSync(MANIFEST, 'utf8')).builds[hostTriple()].cpu
+  const requirements = wheels.map(({ requirement, sha256 }) => `${requirement} --hash=sha256:${sha256}\n`).join('')
+  return { requirements, total: wheels.reduce((sum, { bytes }) => sum + bytes, 0) }
+}
+
 /** Fetches the wheels and unpacks them to vendor/libtorch, which appears whole or not at all. */
 export async function fetchLibtorch() {
   const wheels = join(ROOT, 'vendor/wheels')
@@ -73,19 +81,14 @@ export async function fetchLibtorch() {
   rmSync(partial, { recursive: true, force: true })
   mkdirSync(scratch, { recursive: true })
   const { tags, wheels: contents } = PLATFORMS[hostTriple()]
-  // The wheels are unpacked, never installed: what is fetched must not depend on the Python that happens to be here.
-  const selection = [
-    '--no-deps',
-    '--only-binary=:all:',
-    '--implementation=cp',
-    `--python-version=${WHEEL_PYTHON}`,
-    ...tags.map((tag) => `--platform=${tag}`),
-  ]
-  const requirements = contents.map(({ requirement }) => requirement)
-  await runQuietly('download', PYTHON, ['-m', 'pip', 'download', ...selection, '--dest', wheels, ...requirements], {
+  const { total, requirements } = pinned()
+  const list = join(scratch, 'requirements.txt')
+  writeFileSync(list, requirements)
+  const args = [...PIP, 'download', ...wheelSelection(tags), '--no-deps', '--dest', wheels, '--requirement', list]
+  await runQuietly('download', PYTHON, args, {
     // pip downloads to TMPDIR first: there is room here, and its size is the progress.
     env: { TMPDIR: scratch },
-    note: () => `${Math.round(megabytes(scratch) + megabytes(wheels))} MB of about ${DOWNLOAD_MB}`,
+    note: () => `${Math.round(megabytes(scratch) + megabytes(wheels))} of ${Math.round(total / 1e6)} MB`,
   })
   await runQuietly('unpack', PYTHON, ['scripts/libtorch.py', wheels, partial, VERSION, JSON.stringify(contents)])
   rmSync(VENDORED, { recursive: true, force: true })

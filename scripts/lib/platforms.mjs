@@ -3,7 +3,7 @@
 
 /** The libtorch that the `tch` crate accepts, and the Python whose wheels are read; nothing of that Python is used. */
 export const LIBTORCH_VERSION = '2.13.0'
-export const WHEEL_PYTHON = '3.11'
+const WHEEL_PYTHON = '3.11'
 
 // Older pips take a platform literally, so every glibc up to torch's own is named.
 const GLIBC_MINORS = [28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17]
@@ -16,9 +16,20 @@ const CUDA_SUPPORT = [
 ]
 const torch = (libraries, linkOnly = []) => ({ requirement: `torch==${LIBTORCH_VERSION}`, libraries, linkOnly })
 
+// What the wheel of torch for Linux holds besides; NVIDIA's libraries are wheels of their own, which it names.
+const CUDA_OF_TORCH = [
+  'libtorch.so',
+  'libc10_cuda.so',
+  'libtorch_cuda.so',
+  'libtorch_cuda_linalg.so',
+  'libcaffe2_nvrtc.so',
+  'libtorch_nvshmem.so',
+]
+
 /**
  * By the name napi-rs gives a platform. `os`, `cpu` and `libc` are what npm compares with the machine; `libtorch` is the main
- * library; each wheel names the libraries needed at run time and, in `linkOnly`, those only a linker reads.
+ * library; each wheel names the libraries needed at run time and, in `linkOnly`, those only a linker reads. `cuda` is the build
+ * with CUDA that the same wheel of torch holds, and its libraries.
  */
 export const PLATFORMS = {
   'linux-x64-gnu': {
@@ -30,6 +41,7 @@ export const PLATFORMS = {
     libtorch: 'libtorch_cpu.so',
     tags: manylinux('x86_64'),
     wheels: [torch(['libtorch_cpu.so', 'libc10.so', 'libgomp.so.1']), ...CUDA_SUPPORT],
+    cuda: { build: 'cu130', libraries: CUDA_OF_TORCH },
   },
   'linux-arm64-gnu': {
     rust: 'aarch64-unknown-linux-gnu',
@@ -77,6 +89,12 @@ export const PLATFORMS = {
       ),
     ],
   },
+}
+
+/** Options of pip that select wheels of a platform: what is fetched must not depend on the Python that happens to be here. */
+export function wheelSelection(tags) {
+  const platforms = tags.map((tag) => `--platform=${tag}`)
+  return ['--only-binary=:all:', '--implementation=cp', `--python-version=${WHEEL_PYTHON}`, ...platforms]
 }
 
 /** The platform of this machine, or undefined where the package is not published for it. */

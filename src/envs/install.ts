@@ -1,11 +1,9 @@
 /** `drcorl envs install`: an isolated Python environment with pinned packages, verified by stepping what is in it. */
-import { spawn } from 'node:child_process'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { DrcorlError, describeFsError } from '../errors.js'
 import { makeFolder } from '../files.js'
 import { lock } from '../lock.js'
+import { runProgram } from '../subprocess.js'
 import { envsFolder, hasSuite, readInstallation, venvFolder, venvPython, writeInstallation } from './installed.js'
 import { type Interpreter, findPython } from './interpreter.js'
 import { openPythonEnv } from './python.js'
@@ -33,9 +31,6 @@ export interface InstallResult {
   seconds: number
 }
 
-const TAIL_LINES = 15
-/** pip may list every version there is in one line. */
-const LONGEST_LINE = 300
 const PROBE_STEPS = 20
 
 /**
@@ -172,26 +167,6 @@ class Install {
     const env = { ...process.env }
     // They would lead pip to packages outside the environment.
     for (const name of ['PYTHONPATH', 'PYTHONHOME', 'PIP_USER', 'PIP_TARGET', 'PIP_PREFIX']) delete env[name]
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env, signal })
-    const tail: string[] = []
-    const keep = (line: string): void => {
-      if (line.trim() === '') return
-      tail.push(line.slice(0, LONGEST_LINE))
-      tail.splice(0, tail.length - TAIL_LINES)
-      onLine?.(line)
-    }
-    createInterface(child.stdout).on('line', keep)
-    createInterface(child.stderr).on('line', keep)
-    return new Promise((resolve, reject) => {
-      child.on('error', (error) => {
-        if (signal?.aborted) reject(new DrcorlError('Cancelled', `${what} was cancelled`))
-        else reject(new DrcorlError('Environment', `${what}: cannot start ${command}: ${describeFsError(error)}`))
-      })
-      child.on('close', (code, killed) => {
-        if (code === 0) return resolve()
-        const lines = [...tail, hint].join('\n  ')
-        reject(new DrcorlError('Environment', `${what} failed (${killed ?? `status ${code}`})`, { hint: lines }))
-      })
-    })
+    return runProgram(what, command, args, { code: 'Environment', hint, onLine, env, signal })
   }
 }

@@ -193,9 +193,14 @@ const ASK_PYTHON =
   'import importlib.util as u; s = u.find_spec("torch"); print(s.submodule_search_locations[0] if s else "")'
 const ASK_TIMEOUT_MS = 20_000
 
+/** The interpreter whose pip fetches, and whose torch `DRCORL_LIBTORCH=python` means. */
+export function pythonCommand(env: NodeJS.ProcessEnv = process.env): string {
+  return env['DRCORL_PYTHON'] || (process.platform === 'win32' ? 'python' : 'python3')
+}
+
 /** The torch of `python3` on the PATH, which in an activated environment is that environment's; `DRCORL_PYTHON` names another. */
 async function pythonPlace(env: NodeJS.ProcessEnv): Promise<LibtorchPlace> {
-  const python = env['DRCORL_PYTHON'] || (process.platform === 'win32' ? 'python' : 'python3')
+  const python = pythonCommand(env)
   const label = `DRCORL_LIBTORCH=python (${python})`
   const nothing = (problem: string): LibtorchPlace => {
     return { origin: 'python', label, folder: null, version: null, cuda: false, problem, absent: false }

@@ -40,6 +40,16 @@ export function unpackFile(archive: string, folder: string, watch: OperationOpti
   return operate(watch, (native) => native.unpack(archive, folder))
 }
 
+/** The shared libraries of one wheel into a folder, those of `libraries` or all; units are bytes of the wheel. */
+export function unpackWheelFile(
+  wheel: string,
+  folder: string,
+  libraries: string[] | undefined,
+  watch: OperationOptions,
+): Promise<void> {
+  return operate(watch, (native) => native.unpackWheel(wheel, folder, libraries))
+}
+
 async function operate<T>(watch: OperationOptions, call: (native: NativeOperation) => Promise<T>): Promise<T> {
   const { NativeOperation: Native } = loadRuntime()
   const native = new Native()

@@ -48,7 +48,7 @@ export declare class NativeOperation {
   constructor()
   /** Ends the operation soon: its promise rejects with code `Cancelled`, and no file is left. */
   cancel(): void
-  /** Units done and units in all (0 while unknown): bytes of the input for `convert` and `unpack`, rows of the output for the rest. */
+  /** Units done and units in all (0 while unknown): bytes of the input for `convert`, `unpack` and `unpackWheel`, rows of the output for the rest. */
   progress(): Array<number>
   /**
    * DSRL's pre-processing of a file into another. Options and report are JSON.
@@ -69,6 +69,12 @@ export declare class NativeOperation {
    * Rejects with code `Io`, `Data` or `Cancelled`.
    */
   unpack(archive: string, folder: string): Promise<void>
+  /**
+   * The same from one of the wheels that make up a libtorch; `libraries` names those to take, default all.
+   *
+   * Rejects with code `Io`, `Data` or `Cancelled`.
+   */
+  unpackWheel(wheel: string, folder: string, libraries?: Array<string> | undefined | null): Promise<void>
   /**
    * A dataset to a DSRL file, with string attributes (at most 64 KB in all).
    *

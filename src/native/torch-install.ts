@@ -1,26 +1,20 @@
-/** `drcorl torch install`: a libtorch in the user's cache, from the official archive, an address or a file. */
-import { readFileSync } from 'node:fs'
-import { mkdir, rename, rm, stat } from 'node:fs/promises'
+/** `drcorl torch install`: a libtorch in the user's cache, from Python's wheels, an address or a file. */
+import { mkdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { download } from '../download.js'
 import { DrcorlError, describeFsError } from '../errors.js'
-import { exists, makeFolder, readJson, sha256File, writeJson } from '../files.js'
+import { exists, makeFolder, readJson, sha256File, writeAtomic, writeJson } from '../files.js'
 import { lock } from '../lock.js'
 import { VERSION } from '../version.js'
 import { inspectLibtorch, libtorchCache } from './libtorch.js'
-import { unpackFile } from './operation.js'
-import { refusal, thisHost, tripleOf } from './platform.js'
-
-/** Written by a release, which downloads every archive; null where that has not been done. */
-interface Manifest {
-  version: string
-  archives: Record<string, Record<string, { url: string; bytes: number | null; sha256: string | null }>>
-}
+import { unpackFile, unpackWheelFile } from './operation.js'
+import { refusal, thisHost } from './platform.js'
+import { type Build, buildOf, fetchWheels } from './wheels.js'
 
 export interface TorchInstallOptions {
   /** A CUDA build, such as `cu130`; default the CPU build. */
   cuda?: string | undefined
-  /** A file or an http(s) address to take instead of the official archive. */
+  /** An archive to take instead of the wheels: a file or an http(s) address. */
   from?: string | undefined
   /** Of that archive; an address needs it. */
   sha256?: string | undefined
@@ -39,8 +33,9 @@ export interface TorchInstallResult {
   /** As the archive tells it. */
   version: string
   cuda: boolean
-  /** Address or file it came from; null where what was there is of unknown origin. */
+  /** Address, file or names of the wheels it came from; null where what was there is of unknown origin. */
   from: string | null
+  /** Of the archive; null where it came from wheels, each of which has its own. */
   sha256: string | null
   /** True where drcorl finds the folder by itself; else `DRCORL_LIBTORCH` has to name it. */
   found_by_default: boolean
@@ -51,25 +46,19 @@ const RECORD = 'drcorl-libtorch.json'
 /** Beside the libraries: where they came from. */
 interface InstallRecord {
   from: string
-  sha256: string
+  sha256: string | null
   installed: string
   drcorl: string
 }
 
-/** An archive to install, and what it must be. */
-interface Source {
-  /** A file of this machine or an address. */
-  from: string
-  isFile: boolean
-  bytes: number | null
-  sha256: string | undefined
-}
+/** What to install, and what it must be. */
+type Source = ({ kind: 'wheels' } & Build) | { kind: 'file' | 'address'; from: string; sha256: string | undefined }
 
 /**
  * Fetches, checks and unpacks libtorch. The folder appears whole or not at all; an interrupted download goes on.
  *
- * @throws DrcorlError `Usage` for a build that has no archive or no checksum, `Data` for an archive that is damaged, of another
- *   version or no libtorch, `Busy`, `Io`, `Cancelled`.
+ * @throws DrcorlError `Usage` for a build that does not exist or an address without checksum, `Data` for an archive that is
+ *   damaged, of another version or no libtorch, `Busy`, `Io`, `Cancelled`.
  */
 export async function installLibtorch(options: TorchInstallOptions = {}): Promise<TorchInstallResult> {
   const refused = refusal(thisHost())
@@ -90,37 +79,17 @@ function sourceOf({ cuda, from, sha256 }: TorchInstallOptions): Source {
   if (sha256 !== undefined && !/^[0-9a-fA-F]{64}$/.test(sha256)) {
     throw new DrcorlError('Usage', `--sha256 "${sha256}" is not 64 hexadecimal digits`)
   }
-  if (from === undefined) return official(cuda ?? 'cpu', sha256)
-  const isFile = !/^https?:\/\//.test(from)
-  if (!isFile && sha256 === undefined) {
+  if (from === undefined) {
+    if (sha256 === undefined) return { kind: 'wheels', ...buildOf(cuda ?? 'cpu') }
+    throw new DrcorlError('Usage', '--sha256 is the checksum of an archive: it needs --from')
+  }
+  if (!/^https?:\/\//.test(from)) return { kind: 'file', from: resolve(from), sha256: sha256?.toLowerCase() }
+  if (sha256 === undefined) {
     throw new DrcorlError('Usage', `--from ${from} needs --sha256: native code is not taken on trust`, {
       hint: 'download the archive yourself and name the file, or give the checksum its publisher states',
     })
   }
-  return { from: isFile ? resolve(from) : from, isFile, bytes: null, sha256: sha256?.toLowerCase() }
-}
-
-function official(build: string, given: string | undefined): Source {
-  const { version, archives } = JSON.parse(
-    readFileSync(new URL('libtorch-manifest.json', import.meta.url), 'utf8'),
-  ) as Manifest
-  const triple = tripleOf(process.platform, process.arch) ?? ''
-  const builds = archives[triple] ?? {}
-  const archive = builds[build]
-  if (archive === undefined) {
-    const known = Object.keys(builds)
-    const what = `libtorch ${version} has no official archive "${build}" for ${triple}`
-    throw new DrcorlError('Usage', `${what}${known.length > 0 ? `; there are: ${known.join(', ')}` : ''}`, {
-      hint: 'name an archive: --from FILE; or use the torch of a Python: DRCORL_LIBTORCH=python',
-    })
-  }
-  const sha256 = given?.toLowerCase() ?? archive.sha256 ?? undefined
-  if (sha256 === undefined) {
-    throw new DrcorlError('Usage', `this build of drcorl holds no checksum of ${archive.url}, so it is not fetched`, {
-      hint: 'download it and name the file: --from FILE; or give its checksum: --sha256 HEX',
-    })
-  }
-  return { from: archive.url, isFile: false, bytes: archive.bytes, sha256 }
+  return { kind: 'address', from, sha256: sha256.toLowerCase() }
 }
 
 /** What is there is kept if it serves and is what was asked for. */
@@ -138,47 +107,83 @@ async function present(folder: string, { cuda, dir }: TorchInstallOptions): Prom
 }
 
 async function install(source: Source, folder: string, options: TorchInstallOptions): Promise<TorchInstallResult> {
-  const { signal, onProgress, cuda } = options
-  const archive = source.isFile ? source.from : `${folder}.archive`
-  const sha256 = await obtain(source, archive, options)
+  const { cuda } = options
   const scratch = `${folder}.partial`
+  // What is fetched stays here when something fails, so that the next attempt goes on.
+  const fetched = `${folder}.fetched`
   await rm(scratch, { recursive: true, force: true })
   try {
     await mkdir(scratch)
-    await unpackFile(archive, scratch, { signal, onProgress: (done, total) => onProgress?.('unpack', done, total) })
+    const { from, sha256 } =
+      source.kind === 'wheels'
+        ? await unpackWheels(source, fetched, scratch, options)
+        : await unpackArchive(source, fetched, scratch, options)
     const { version, problem, cuda: hasCuda } = inspectLibtorch(scratch)
     if (problem !== null || version === null) {
-      const reason = problem?.replaceAll(scratch, source.from) ?? `${source.from} is no libtorch`
+      const reason = problem?.replaceAll(scratch, from) ?? `${from} is no libtorch`
       throw new DrcorlError('Data', reason, { hint: 'name another archive with --from' })
     }
     if (cuda !== undefined && !hasCuda) {
-      throw new DrcorlError('Data', `${source.from} holds no CUDA libraries, and --cuda ${cuda} asks for them`)
+      throw new DrcorlError('Data', `${from} holds no CUDA libraries, and --cuda ${cuda} asks for them`)
     }
-    const record: InstallRecord = { from: source.from, sha256, installed: new Date().toISOString(), drcorl: VERSION }
+    const record: InstallRecord = { from, sha256, installed: new Date().toISOString(), drcorl: VERSION }
     await writeJson(join(scratch, RECORD), record)
     await replaceFolder(folder, scratch)
-    if (!source.isFile) await rm(archive, { force: true })
+    await rm(fetched, { recursive: true, force: true })
     const found_by_default = options.dir === undefined
-    return { folder, status: 'installed', version, cuda: hasCuda, from: source.from, sha256, found_by_default }
+    return { folder, status: 'installed', version, cuda: hasCuda, from, sha256, found_by_default }
   } finally {
     await rm(scratch, { recursive: true, force: true })
+    // Only where nothing is left to go on with.
+    await rmdir(fetched).catch(() => undefined)
   }
 }
 
-/** The archive is there and is what it should be afterwards. Returns its checksum. */
-async function obtain(source: Source, archive: string, options: TorchInstallOptions): Promise<string> {
-  const { signal, onProgress, onRetry } = options
-  if (!source.isFile) {
-    const progress = (bytes: number, total: number | undefined): void =>
-      onProgress?.('download', bytes, total ?? source.bytes ?? undefined)
-    const found = await download(source.from, archive, {
-      sha256: source.sha256,
-      signal,
-      onRetry,
-      onProgress: progress,
-    })
-    return found.sha256
+type Origin = Pick<InstallRecord, 'from' | 'sha256'>
+
+async function unpackWheels(
+  { version, wheels }: Build,
+  fetched: string,
+  folder: string,
+  { signal, onProgress }: TorchInstallOptions,
+): Promise<Origin> {
+  const progress = (bytes: number, total: number): void => onProgress?.('download', bytes, total)
+  const paths = await fetchWheels(wheels, fetched, { signal, onProgress: progress })
+  const total = wheels.reduce((sum, { bytes }) => sum + bytes, 0)
+  let before = 0
+  for (const [index, path] of paths.entries()) {
+    const unpacked = (done: number): void => onProgress?.('unpack', before + done, total)
+    await unpackWheelFile(path, folder, wheels[index]?.libraries, { signal, onProgress: unpacked })
+    before += wheels[index]?.bytes ?? 0
   }
+  await writeAtomic(join(folder, 'build-version'), `${version}\n`)
+  return { from: wheels.map(({ requirement }) => requirement).join(' '), sha256: null }
+}
+
+async function unpackArchive(
+  { kind, from, sha256 }: Exclude<Source, { kind: 'wheels' }>,
+  fetched: string,
+  folder: string,
+  options: TorchInstallOptions,
+): Promise<Origin> {
+  const { signal, onProgress, onRetry } = options
+  const unpack = (archive: string): Promise<void> =>
+    unpackFile(archive, folder, { signal, onProgress: (done, total) => onProgress?.('unpack', done, total) })
+  if (kind === 'file') {
+    const found = await checkFile(from, sha256)
+    await unpack(from)
+    return { from, sha256: found }
+  }
+  await makeFolder(fetched)
+  const archive = join(fetched, 'archive')
+  const progress = (bytes: number, total: number | undefined): void => onProgress?.('download', bytes, total)
+  const found = await download(from, archive, { sha256, signal, onRetry, onProgress: progress })
+  await unpack(archive)
+  return { from, sha256: found.sha256 }
+}
+
+/** Returns the checksum of an archive of the user's. */
+async function checkFile(archive: string, wanted: string | undefined): Promise<string> {
   const { isFile } = await stat(archive).then(
     (data) => ({ isFile: data.isFile() }),
     (error: unknown) => {
@@ -190,10 +195,10 @@ async function obtain(source: Source, archive: string, options: TorchInstallOpti
       hint: 'an unpacked libtorch needs no installing: DRCORL_LIBTORCH=DIR',
     })
   const sha256 = await sha256File(archive)
-  if (source.sha256 !== undefined && source.sha256 !== sha256) {
+  if (wanted !== undefined && wanted !== sha256) {
     throw new DrcorlError(
       'Data',
-      `${basename(archive)} has sha256 ${sha256}, not ${source.sha256}: it is damaged or another file`,
+      `${basename(archive)} has sha256 ${sha256}, not ${wanted}: it is damaged or another file`,
     )
   }
   return sha256

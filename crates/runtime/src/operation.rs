@@ -11,7 +11,7 @@ use napi_derive::napi;
 use serde::de::DeserializeOwned;
 
 use crate::dataset::NativeDataset;
-use crate::unpack::unpack;
+use crate::unpack::{unpack, unpack_wheel};
 
 /// One operation. Files are read and written in native memory; the output appears only when it is complete.
 #[napi]
@@ -33,7 +33,7 @@ impl NativeOperation {
         self.watch.cancel();
     }
 
-    /// Units done and units in all (0 while unknown): bytes of the input for `convert` and `unpack`, rows of the output for the rest.
+    /// Units done and units in all (0 while unknown): bytes of the input for `convert`, `unpack` and `unpackWheel`, rows of the output for the rest.
     #[napi]
     pub fn progress(&self) -> Vec<f64> {
         let (done, total) = self.watch.progress();
@@ -75,6 +75,15 @@ impl NativeOperation {
     pub fn unpack(&self, archive: String, folder: String) -> AsyncTask<Job<()>> {
         let watch = Arc::clone(&self.watch);
         Job::spawn(move || unpack(Path::new(&archive), Path::new(&folder), &watch))
+    }
+
+    /// The same from one of the wheels that make up a libtorch; `libraries` names those to take, default all.
+    ///
+    /// Rejects with code `Io`, `Data` or `Cancelled`.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn unpack_wheel(&self, wheel: String, folder: String, libraries: Option<Vec<String>>) -> AsyncTask<Job<()>> {
+        let watch = Arc::clone(&self.watch);
+        Job::spawn(move || unpack_wheel(Path::new(&wheel), Path::new(&folder), libraries, &watch))
     }
 
     /// A dataset to a DSRL file, with string attributes (at most 64 KB in all).

@@ -1,4 +1,5 @@
-//! Unpacks a libtorch from its archive: shared libraries, version and licences, without headers and static libraries.
+//! Unpacks a libtorch from an official archive or from wheels of Python: shared libraries, version and licences, without
+//! headers and static libraries.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
@@ -15,15 +16,20 @@ const VERSION_FILE: &str = "build-version";
 
 /// Unpacks `archive` (zip, tar or gzipped tar) into the folder `target`. Units of progress are bytes of the archive.
 pub fn unpack(archive: &Path, target: &Path, watch: &Watch) -> Outcome<()> {
-    let job = Job { archive, target, watch };
-    let mut file = job.open()?;
-    watch.expect(file.metadata().map_or(0, |data| data.len()));
-    let mut magic = [0; 4];
-    let read = file.read(&mut magic).map_err(|error| job.io(archive, &error))?;
-    match &magic[..read] {
-        [b'P', b'K', 3, 4] => job.zip(),
-        [0x1f, 0x8b, ..] => job.tar(true),
-        _ => job.tar(false),
+    Job { archive, target, watch, wheel: None }.run()
+}
+
+/// Unpacks a wheel into the folder `target`, as if it were part of an official archive: its libraries (those of `libraries`, or
+/// all) to `lib`, its licences to `licenses/NAME`. Units of progress are bytes of the wheel.
+pub fn unpack_wheel(archive: &Path, target: &Path, libraries: Option<Vec<String>>, watch: &Watch) -> Outcome<()> {
+    let name = archive.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('-').next());
+    let wheel = Wheel { name: name.unwrap_or("wheel").to_owned(), libraries };
+    let job = Job { archive, target, watch, wheel: Some(wheel) };
+    job.run()?;
+    let Some(Wheel { libraries: Some(libraries), .. }) = &job.wheel else { return Ok(()) };
+    match libraries.iter().find(|library| !target.join("lib").join(library).is_file()) {
+        Some(missing) => Err(Failure::new("Data", format!("{}: holds no {missing}", archive.display()))),
+        None => Ok(()),
     }
 }
 
@@ -31,9 +37,43 @@ struct Job<'a> {
     archive: &'a Path,
     target: &'a Path,
     watch: &'a Watch,
+    /// What to take from a wheel; none where `archive` is an official one.
+    wheel: Option<Wheel>,
 }
 
+/// One wheel of several that make up a libtorch.
+struct Wheel {
+    name: String,
+    libraries: Option<Vec<String>>,
+}
+
+impl Wheel {
+    /// Where an entry goes, or none where it is not wanted.
+    fn place(&self, entry: &Path) -> Option<PathBuf> {
+        let name = entry.file_name()?.to_str()?;
+        let folder = entry.parent()?;
+        if folder.components().any(|part| part.as_os_str().to_string_lossy().ends_with(".dist-info")) {
+            let inner: PathBuf =
+                folder.components().skip(1).skip_while(|part| part.as_os_str() == "licenses").collect();
+            return is_licence(name).then(|| Path::new("licenses").join(&self.name).join(inner).join(name));
+        }
+        let listed = self.libraries.as_ref().is_none_or(|libraries| libraries.iter().any(|library| library == name));
+        (folder.file_name()? == "lib" && is_shared(name) && listed).then(|| Path::new("lib").join(name))
+    }
+}
 impl Job<'_> {
+    fn run(&self) -> Outcome<()> {
+        let mut file = self.open()?;
+        self.watch.expect(file.metadata().map_or(0, |data| data.len()));
+        let mut magic = [0; 4];
+        let read = file.read(&mut magic).map_err(|error| self.io(self.archive, &error))?;
+        match &magic[..read] {
+            [b'P', b'K', 3, 4] => self.zip(),
+            [0x1f, 0x8b, ..] => self.tar(true),
+            _ => self.tar(false),
+        }
+    }
+
     fn zip(&self) -> Outcome<()> {
         let mut zip = ZipArchive::new(BufReader::new(self.open()?)).map_err(|error| self.damaged(&error))?;
         let names: Vec<PathBuf> = zip.file_names().map(PathBuf::from).collect();
@@ -75,8 +115,11 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// The folder that holds `lib`, inside the archive.
+    /// The folder that holds `lib`, inside the archive; of a wheel all of it counts.
     fn root(&self, names: Vec<PathBuf>) -> Outcome<PathBuf> {
+        if self.wheel.is_some() {
+            return Ok(PathBuf::new());
+        }
         let found = names.iter().filter(|name| name.file_name().is_some_and(|last| last == VERSION_FILE));
         let shallowest = found.min_by_key(|name| name.components().count());
         let root = shallowest.and_then(|name| name.parent()).map(Path::to_path_buf);
@@ -92,10 +135,12 @@ impl Job<'_> {
             let text = format!("{}: has an entry outside its folder, {}", self.archive.display(), name.display());
             return Err(Failure::new("Data", text));
         }
-        if !is_wanted(inner) {
-            return Ok(());
-        }
-        let path = self.target.join(inner);
+        let place = match &self.wheel {
+            Some(wheel) => wheel.place(inner),
+            None => is_wanted(inner).then(|| inner.to_path_buf()),
+        };
+        let Some(place) = place else { return Ok(()) };
+        let path = self.target.join(place);
         let made = path.parent().map_or(Ok(()), fs::create_dir_all);
         made.map_err(|error| self.io(&path, &error))?;
         let mut to = File::create(&path).map_err(|error| self.io(&path, &error))?;
@@ -133,9 +178,16 @@ impl Job<'_> {
 fn is_wanted(inner: &Path) -> bool {
     let name = inner.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let top = inner.components().next().map(|part| part.as_os_str().to_owned()).unwrap_or_default();
-    let shared = name.contains(".so") || name.ends_with(".dylib") || name.ends_with(".dll");
-    let licence = name.to_ascii_uppercase().starts_with("LICENSE") || name.to_ascii_uppercase().starts_with("NOTICE");
-    inner == Path::new(VERSION_FILE) || (top == "lib" && shared) || top == "licenses" || licence
+    inner == Path::new(VERSION_FILE) || (top == "lib" && is_shared(name)) || top == "licenses" || is_licence(name)
+}
+
+fn is_shared(name: &str) -> bool {
+    name.contains(".so") || name.ends_with(".dylib") || name.ends_with(".dll")
+}
+
+fn is_licence(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["licen", "notice", "copying"].iter().any(|word| name.contains(word))
 }
 
 /// Tells the watch how much of a file has been read.

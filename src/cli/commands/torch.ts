@@ -12,7 +12,7 @@ export const torchCommand: Command = {
       .usage('$0 torch install [--cuda cu130] [--from FILE|URL] [--sha256 HEX] [--dir DIR]')
       .positional('action', { choices: ['install'], describe: 'What to do' })
       .option('cuda', { requiresArg: true, describe: 'A build for this CUDA, such as cu130 (default the CPU build)' })
-      .option('from', { requiresArg: true, describe: 'Archive to take: a file, or an http(s) address' })
+      .option('from', { requiresArg: true, describe: 'Archive to take instead: a file, or an http(s) address' })
       .option('sha256', { requiresArg: true, describe: 'Checksum of the archive; an address needs it' })
       .option('dir', { requiresArg: true, describe: 'Folder to install to (default in the cache, where drcorl looks)' })
       .option('overwrite', { boolean: true, describe: 'Replace the libtorch that is there' }),
@@ -37,7 +37,7 @@ export const torchCommand: Command = {
         ['libtorch', `${result.version}, ${result.cuda ? 'with CUDA' : 'CPU only'}`],
         ['folder', `${result.folder}${result.status === 'present' ? ' (was there already)' : ''}`],
         ['from', result.from ?? 'unknown'],
-        ['sha256', result.sha256 ?? 'unknown'],
+        ['sha256', result.sha256 ?? (result.from === null ? 'unknown' : 'of each wheel, as pinned')],
         ['next', result.found_by_default ? 'drcorl doctor' : `DRCORL_LIBTORCH=${result.folder} drcorl doctor`],
       ])
       return { json: { ...result }, text }

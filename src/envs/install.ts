@@ -3,7 +3,8 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeFolder } from '../files.js'
 import { lock } from '../lock.js'
-import { runProgram } from '../subprocess.js'
+import { runPip } from '../pip.js'
+import { type ProgramOptions, runProgram } from '../subprocess.js'
 import { envsFolder, hasSuite, readInstallation, venvFolder, venvPython, writeInstallation } from './installed.js'
 import { type Interpreter, findPython } from './interpreter.js'
 import { openPythonEnv } from './python.js'
@@ -98,24 +99,17 @@ class Install {
     await rm(join(this.folder, 'drcorl-envs.json'), { force: true })
     await rm(venvFolder(this.folder), { recursive: true, force: true })
     const hint = 'on Debian and Ubuntu the module is a package of its own: sudo apt install python3-venv'
-    await this.execute('making a virtual environment', command, ['-m', 'venv', venvFolder(this.folder)], { hint })
+    const args = ['-m', 'venv', venvFolder(this.folder)]
+    await runProgram('making a virtual environment', command, args, this.program(hint))
     return interpreter
   }
 
   private async pip(suite: SuiteName): Promise<void> {
     const { label, packages } = SUITES[suite]
     this.say(`${label}: installing ${packages.length} packages`)
-    // Wheels only: a compiler that runs for minutes, or is not there, is no installation.
-    const options = [
-      '--no-deps',
-      '--only-binary=:all:',
-      '--no-input',
-      '--disable-pip-version-check',
-      '--progress-bar=off',
-    ]
     let collected = 0
-    await this.execute(`installing ${label}`, this.python, ['-m', 'pip', 'install', ...options, ...packages], {
-      hint: 'nothing else was changed; the command can be run again',
+    await runPip(`installing ${label}`, this.python, 'install', packages, {
+      ...this.program('nothing else was changed; the command can be run again'),
       onLine: (line) => {
         if (/^(Collecting|Requirement already)/.test(line)) collected += 1
         this.say(`${collected}/${packages.length}  ${line.trim()}`, true)
@@ -156,17 +150,11 @@ class Install {
     this.options.onProgress?.({ text, detail })
   }
 
-  /** Runs a program; its last lines are the hint of the error. */
-  private execute(
-    what: string,
-    command: string,
-    args: readonly string[],
-    { hint, onLine }: { hint: string; onLine?: (line: string) => void },
-  ): Promise<void> {
-    const { signal } = this.options
+  /** How every program of an installation is run. */
+  private program(hint: string): ProgramOptions {
     const env = { ...process.env }
     // They would lead pip to packages outside the environment.
     for (const name of ['PYTHONPATH', 'PYTHONHOME', 'PIP_USER', 'PIP_TARGET', 'PIP_PREFIX']) delete env[name]
-    return runProgram(what, command, args, { code: 'Environment', hint, onLine, env, signal })
+    return { code: 'Environment', hint, env, signal: this.options.signal }
   }
 }

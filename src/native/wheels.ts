@@ -7,7 +7,7 @@ import { readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DrcorlError } from '../errors.js'
 import { exists, makeFolder, sha256File, writeAtomic } from '../files.js'
-import { runProgram } from '../subprocess.js'
+import { runPip } from '../pip.js'
 import { pythonCommand } from './libtorch.js'
 import { tripleOf } from './platform.js'
 
@@ -90,15 +90,8 @@ export async function fetchWheels(
     for (const wheel of wheels) {
       if (await isComplete(join(folder, wheel.file), wheel)) continue
       await writeAtomic(list, `${wheel.requirement} --hash=sha256:${wheel.sha256}\n`)
-      const options = [
-        '--no-deps',
-        '--only-binary=:all:',
-        '--no-input',
-        '--disable-pip-version-check',
-        '--progress-bar=off',
-      ]
-      const args = ['-m', 'pip', 'download', ...options, ...tagsOf(wheel.file), '--dest', folder, '--requirement', list]
-      await runProgram(`fetching ${wheel.file}`, python, args, {
+      const args = [...tagsOf(wheel.file), '--dest', folder, '--requirement', list]
+      await runPip(`fetching ${wheel.file}`, python, 'download', args, {
         code: 'Io',
         hint: 'it takes Python 3 with pip and a package index; the command can be run again. Without: --from FILE|URL',
         env: { ...env, TMPDIR: scratch, TEMP: scratch, TMP: scratch },

@@ -269,7 +269,8 @@ impl DrcorlConfig {
             gate: Gate::ModelRollout,
             model_gate_margin: 0.4,
             gate_states: GateStates::Safe,
-            gate_interval: 25,
+            gate_interval: 10,
+            average_keep: 0.997,
             candidate_interval: 100,
             ..DrcorlConfig::default()
         }

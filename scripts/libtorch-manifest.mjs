@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { format, resolveConfig } from 'prettier'
 import { MANIFEST } from './lib/libtorch.mjs'
 import { LIBTORCH_VERSION, PLATFORMS, wheelSelection } from './lib/platforms.mjs'
 import { PIP, PYTHON } from './lib/python.mjs'
@@ -74,7 +75,11 @@ async function main() {
       console.log(`${triple} ${name}: ${wheels.length} wheels, ${megabytes} MB`)
     }
   }
-  replaceFile(MANIFEST, `${JSON.stringify({ version: LIBTORCH_VERSION, builds }, null, 2)}\n`)
+  const options = await resolveConfig(MANIFEST)
+  replaceFile(
+    MANIFEST,
+    await format(JSON.stringify({ version: LIBTORCH_VERSION, builds }), { ...options, parser: 'json' }),
+  )
 }
 
 main().catch(fail)

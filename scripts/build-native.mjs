@@ -1,7 +1,7 @@
 // Builds the two addons into the root, and their types to target/native. The types of the repository are generated files:
 // `npm run codegen` copies them, `npm run codegen:check` compares them. What loads the addons is src/native/addons.ts.
 // With --dist the runtime addon is built as it is shipped: small, in minutes (profile `dist` in Cargo.toml).
-import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { generateTypeDef } from '@napi-rs/cli'
 import { ADDONS, addonFile } from './lib/addons.mjs'
@@ -15,6 +15,9 @@ const OUT = join(ROOT, 'target/native')
 // Parquet's zstd is read and never written, but the C library comes whole: its better compressors are 150 KB of the addon.
 const COMPRESSORS = ['DFAST', 'GREEDY', 'LAZY', 'LAZY2', 'BTLAZY2', 'BTOPT', 'BTULTRA']
 const DIST_CFLAGS = COMPRESSORS.map((name) => `-DZSTD_EXCLUDE_${name}_BLOCK_COMPRESSOR`)
+
+/** Bytes the runtime addon may have as it is shipped. */
+const DIST_LIMIT = 3e6
 
 /** Types of an addon: those of its own crate and those of the crate that both share. */
 async function typesOf({ crate }) {
@@ -50,8 +53,11 @@ async function main() {
     // Renamed into place: a process that has the old addon loaded keeps it.
     const file = join(ROOT, addonFile(addon, triple))
     const profile = dist && addon.crate === 'drcorl-runtime' ? 'dist' : 'release'
-    const library = PLATFORMS[triple].library(addon.crate.replaceAll('-', '_'))
-    copyFileSync(join(ROOT, 'target', profile, library), `${file}.partial`)
+    const built = join(ROOT, 'target', profile, PLATFORMS[triple].library(addon.crate.replaceAll('-', '_')))
+    if (profile === 'dist' && statSync(built).size > DIST_LIMIT) {
+      throw new StepError(`${built} has ${statSync(built).size} bytes, more than the ${DIST_LIMIT} that are promised`)
+    }
+    copyFileSync(built, `${file}.partial`)
     renameSync(`${file}.partial`, file)
     const types = join(ROOT, 'src/native', addon.types)
     if (!existsSync(types)) copyFileSync(join(OUT, addon.types), types)

@@ -188,6 +188,11 @@ test('scales: round ticks inside the domain, logarithms, and a domain of one val
   t.deepEqual(niceTicks(-7, 38, 5), [0, 10, 20, 30])
   t.is(linearScale([0, 10], [100, 0])(2.5), 75)
   t.true(Number.isFinite(linearScale([4, 4], [0, 100])(4)))
+  // A constant whose average over steps is rounded: once a loop without end.
+  t.deepEqual(linearScale([0.05, 0.05000000000000001], [0, 100]).ticks, [-0.4, -0.2, 0, 0.2, 0.4])
+  t.is(linearScale([1e20, 1e20], [0, 100])(1e20), 50)
+  t.true(niceTicks(0.05, 0.05000000000000001, 5).length < 10)
+  t.deepEqual(niceTicks(Number.NaN, 1, 5), [])
   const log = logScale([0.01, 100], [0, 80])
   t.is(log(1), 40)
   t.deepEqual(log.ticks, [0.01, 0.1, 1, 10, 100])

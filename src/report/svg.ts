@@ -25,10 +25,10 @@ export function niceTicks(low: number, high: number, count: number): number[] {
   const raw = span / Math.max(1, count)
   const power = 10 ** Math.floor(Math.log10(raw))
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= raw) ?? raw
-  const ticks: number[] = []
-  for (let i = Math.ceil(low / step); i * step <= high + step * 1e-9; i += 1)
-    ticks.push(Number((i * step).toPrecision(12)))
-  return ticks
+  // Counted beforehand: from 2^53 on, adding 1 changes nothing, and a loop that waits for `high` never ends.
+  const first = Math.ceil(low / step)
+  const ticks = Math.max(0, Math.floor(high / step + 1e-9) - first + 1) || 0
+  return Array.from({ length: ticks }, (_, i) => Number(((first + i) * step).toPrecision(12)))
 }
 
 /** Smallest and largest of many values; spreading them into `Math.min` overflows the stack at some 100,000. */
@@ -39,8 +39,16 @@ export function extent(values: readonly number[]): [number, number] {
   )
 }
 
+/** Values that differ in their last digits only are one value with room around it. */
+function widened([low, high]: [number, number]): [number, number] {
+  const size = Math.max(Math.abs(low), Math.abs(high))
+  if (high - low > size * 1e-9) return [low, high]
+  const room = Math.max(0.5, size * 1e-3)
+  return [low - room, high + room]
+}
+
 export function linearScale(domain: [number, number], range: [number, number], count = 5): Scale {
-  const [low, high] = domain[0] === domain[1] ? [domain[0] - 0.5, domain[1] + 0.5] : domain
+  const [low, high] = widened(domain)
   const map = (value: number): number => range[0] + ((value - low) / (high - low)) * (range[1] - range[0])
   return Object.assign(map, { ticks: niceTicks(low, high, count), domain: [low, high] as [number, number] })
 }

@@ -15,19 +15,6 @@ import { replaceFile } from './lib/stamp.mjs'
 /** Name of a package as wheels write it. */
 const nameOf = (requirement) => requirement.split('==')[0].replaceAll('-', '_')
 
-/** Downloads what the options name, calls `use` with the folder, and removes it. */
-async function withWheels(options, use) {
-  const folder = await mkdtemp(join(ROOT, 'target/wheels-'))
-  try {
-    await runQuietly('download', PYTHON, [...PIP, 'download', '--dest', folder, ...options], {
-      env: { TMPDIR: folder },
-    })
-    return await use(folder)
-  } finally {
-    await rm(folder, { recursive: true, force: true })
-  }
-}
-
 async function entry(folder, file) {
   const hash = createHash('sha256')
   for await (const chunk of createReadStream(join(folder, file))) hash.update(chunk)
@@ -38,7 +25,10 @@ async function entry(folder, file) {
 
 /** Of a build: its wheels, each with the libraries to take. `librariesOf` answers undefined for a wheel that is not wanted. */
 async function build(options, librariesOf) {
-  return withWheels(options, async (folder) => {
+  const folder = await mkdtemp(join(ROOT, 'target/wheels-'))
+  try {
+    const args = [...PIP, 'download', '--dest', folder, ...options]
+    await runQuietly('download', PYTHON, args, { env: { TMPDIR: folder } })
     const found = []
     const files = (await readdir(folder)).filter((file) => file.endsWith('.whl')).toSorted()
     for (const file of files) {
@@ -47,7 +37,9 @@ async function build(options, librariesOf) {
       found.push({ ...(await entry(folder, file)), ...(libraries === 'all' ? {} : { libraries }) })
     }
     return found
-  })
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
 }
 
 async function buildsOf({ tags, wheels, cuda }) {

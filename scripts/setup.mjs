@@ -115,7 +115,7 @@ async function typescript() {
 const STEPS = [
   ['tools', 'look for Node, Rust, Python and a C++ compiler', checkTools],
   ['packages', 'npm packages of package-lock.json', npmInstall],
-  ['libtorch', 'CPU libraries of PyTorch, about 560 MB to fetch', libtorch],
+  ['libtorch', 'CPU libraries of PyTorch', libtorch],
   ['native', 'Rust core and Node addons, minutes the first time', native],
   ['typescript', 'src to dist', typescript],
 ]

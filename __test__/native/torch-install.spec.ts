@@ -67,7 +67,7 @@ test('a zip, a tar and a gzipped tar are unpacked: libraries and version, no hea
     t.regex((await refused(t, { from, dir, cuda: 'cu130' })).message, /without CUDA/)
   }
   t.deepEqual(
-    (await readdir(FOLDER)).filter((name) => /^from-.*\.(partial|lock|old|archive)$/.test(name)),
+    (await readdir(FOLDER)).filter((name) => /^from-.*\.(partial|lock|old|fetched)$/.test(name)),
     [],
   )
 })

@@ -9,7 +9,7 @@ import { VERSION } from '../version.js'
 import { inspectLibtorch, libtorchCache } from './libtorch.js'
 import { unpackFile, unpackWheelFile } from './operation.js'
 import { refusal, thisHost } from './platform.js'
-import { type Build, buildOf, fetchWheels } from './wheels.js'
+import { type Build, buildOf, bytesOf, fetchWheels } from './wheels.js'
 
 export interface TorchInstallOptions {
   /** A CUDA build, such as `cu130`; default the CPU build. */
@@ -149,12 +149,12 @@ async function unpackWheels(
 ): Promise<Origin> {
   const progress = (bytes: number, total: number): void => onProgress?.('download', bytes, total)
   const paths = await fetchWheels(wheels, fetched, { signal, onProgress: progress })
-  const total = wheels.reduce((sum, { bytes }) => sum + bytes, 0)
+  const total = bytesOf(wheels)
   let before = 0
-  for (const [index, path] of paths.entries()) {
+  for (const [index, { libraries, bytes }] of wheels.entries()) {
     const unpacked = (done: number): void => onProgress?.('unpack', before + done, total)
-    await unpackWheelFile(path, folder, wheels[index]?.libraries, { signal, onProgress: unpacked })
-    before += wheels[index]?.bytes ?? 0
+    await unpackWheelFile(paths[index]!, folder, libraries, { signal, onProgress: unpacked })
+    before += bytes
   }
   await writeAtomic(join(folder, 'build-version'), `${version}\n`)
   return { from: wheels.map(({ requirement }) => requirement).join(' '), sha256: null }

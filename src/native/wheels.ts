@@ -38,6 +38,9 @@ export interface FetchOptions {
   env?: NodeJS.ProcessEnv | undefined
 }
 
+/** Of all of them together. */
+export const bytesOf = (wheels: readonly Wheel[]): number => wheels.reduce((sum, { bytes }) => sum + bytes, 0)
+
 /** Between two looks at what pip has written. */
 const POLL_MS = 250
 
@@ -81,7 +84,7 @@ export async function fetchWheels(
   const scratch = join(folder, 'tmp')
   const list = join(folder, 'wheel.txt')
   await makeFolder(scratch)
-  const total = wheels.reduce((sum, { bytes }) => sum + bytes, 0)
+  const total = bytesOf(wheels)
   const report = (): void => {
     void sizeOf(folder).then((bytes) => onProgress?.(Math.min(bytes, total), total))
   }
@@ -117,7 +120,8 @@ function tagsOf(file: string): string[] {
     .slice(-3)
   const version = /^cp3(\d+)$/.exec(python)?.[1]
   const tags = platforms.split('.').map((platform) => `--platform=${platform}`)
-  return [...tags, '--implementation=cp', `--python-version=3.${version ?? '11'}`]
+  // A wheel of py3 is for every one.
+  return [...tags, '--implementation=cp', ...(version === undefined ? [] : [`--python-version=3.${version}`])]
 }
 
 async function sizeOf(folder: string): Promise<number> {

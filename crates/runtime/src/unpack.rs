@@ -61,6 +61,7 @@ impl Wheel {
         (folder.file_name()? == "lib" && is_shared(name) && listed).then(|| Path::new("lib").join(name))
     }
 }
+
 impl Job<'_> {
     fn run(&self) -> Outcome<()> {
         let mut file = self.open()?;

@@ -1,10 +1,12 @@
 //! The affine layer, for one instruction set after another.
 //!
 //! Every output of every row is one chain `bias + x[0] w[0] + x[1] w[1] + ..` in this order, whatever the block of rows or
-//! outputs it is computed in; a row by itself leaves out the terms whose input is zero, which changes no sum. So a row's result has the same bits alone and in a batch, and the same bits with AVX2
-//! and AVX-512 (both fuse multiply and add; the portable code on x86-64 does not).
+//! outputs it is computed in; a row by itself leaves out the terms whose input is zero, which changes no sum. So a row's result has
+//! the same bits alone and in a batch, and the same bits with AVX2 and AVX-512 (both fuse multiply and add; the portable code on
+//! x86-64 does not).
 
-use crate::layer::{Layer, LANES};
+use crate::layer::{Lanes, Layer, LANES};
+use crate::register::{Baseline, Register, BASELINE};
 
 /// Instruction set used for the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,9 +20,6 @@ pub(crate) enum Kernel {
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
-
-/// NEON has fused multiply-add; on a target without it `mul_add` would be a slow library call.
-const PORTABLE_FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
 /// The features of this processor by which kernels are chosen, here and in the core; none on other processors than x86-64.
 pub fn cpu_features() -> Vec<&'static str> {
@@ -77,8 +76,12 @@ impl Kernel {
     /// `x` holds rows of `stride >= layer.inputs` floats, `out` rows of `layer.width()`.
     pub fn affine(self, layer: &Layer, relu: bool, x: Rows<'_>, out: &mut [f32]) {
         match self {
-            Kernel::Portable if cfg!(target_arch = "x86_64") => affine::<PORTABLE_FMA, 2, 1, 2>(layer, relu, x, out),
-            Kernel::Portable => affine::<PORTABLE_FMA, 4, 1, 4>(layer, relu, x, out),
+            // SAFETY: every processor of the target has what `Baseline` needs.
+            Kernel::Portable if cfg!(target_arch = "x86_64") => unsafe {
+                affine::<Baseline, BASELINE, 2, 1, 2>(layer, relu, x, out)
+            },
+            // SAFETY: as above.
+            Kernel::Portable => unsafe { affine::<Baseline, BASELINE, 4, 1, 4>(layer, relu, x, out) },
             // SAFETY: `available` and so `best` name these only if the processor has the features.
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => unsafe { affine_avx2(layer, relu, x, out) },
@@ -100,19 +103,25 @@ pub(crate) struct Rows<'a> {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn affine_avx2(layer: &Layer, relu: bool, x: Rows<'_>, out: &mut [f32]) {
-    affine::<true, 4, 1, 4>(layer, relu, x, out)
+    // SAFETY: the features are those of the attribute.
+    unsafe { affine::<std::arch::x86_64::__m256, 2, 4, 1, 4>(layer, relu, x, out) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,fma")]
 fn affine_avx512(layer: &Layer, relu: bool, x: Rows<'_>, out: &mut [f32]) {
-    affine::<true, 4, 2, 8>(layer, relu, x, out)
+    // SAFETY: as above.
+    unsafe { affine::<std::arch::x86_64::__m512, 1, 4, 2, 8>(layer, relu, x, out) }
 }
 
 /// `R` rows by `GB` panels at a time, then the remaining rows one by one, `GS` panels at a time. The three numbers
-/// fill the registers of an instruction set: about 8 chains are needed to hide the latency of an addition.
+/// fill the registers of an instruction set: about 8 chains are needed to hide the latency of an addition. `N` registers `V` hold
+/// a panel.
+///
+/// # Safety
+/// Here and below, the processor must have the instructions of `V`.
 #[inline(always)]
-fn affine<const FMA: bool, const R: usize, const GB: usize, const GS: usize>(
+unsafe fn affine<V: Register, const N: usize, const R: usize, const GB: usize, const GS: usize>(
     layer: &Layer,
     relu: bool,
     x: Rows<'_>,
@@ -124,9 +133,9 @@ fn affine<const FMA: bool, const R: usize, const GB: usize, const GS: usize>(
         let wide = panel + GB <= layer.panels();
         for row in (0..blocked).step_by(R) {
             if wide {
-                tile::<FMA, R, GB>(layer, relu, x, out, row, panel);
+                tile::<V, N, R, GB>(layer, relu, x, out, row, panel);
             } else {
-                tile::<FMA, R, 1>(layer, relu, x, out, row, panel);
+                tile::<V, N, R, 1>(layer, relu, x, out, row, panel);
             }
         }
         panel += if wide { GB } else { 1 };
@@ -138,10 +147,10 @@ fn affine<const FMA: bool, const R: usize, const GB: usize, const GS: usize>(
         while panel < layer.panels() {
             let wide = panel + GS <= layer.panels();
             match (active, wide) {
-                (None, true) => tile::<FMA, 1, GS>(layer, relu, x, out, row, panel),
-                (None, false) => tile::<FMA, 1, 1>(layer, relu, x, out, row, panel),
-                (Some(active), true) => sparse_tile::<FMA, GS>(layer, relu, (x, active), out, row, panel),
-                (Some(active), false) => sparse_tile::<FMA, 1>(layer, relu, (x, active), out, row, panel),
+                (None, true) => tile::<V, N, 1, GS>(layer, relu, x, out, row, panel),
+                (None, false) => tile::<V, N, 1, 1>(layer, relu, x, out, row, panel),
+                (Some(active), true) => sparse_tile::<V, N, GS>(layer, relu, (x, active), out, row, panel),
+                (Some(active), false) => sparse_tile::<V, N, 1>(layer, relu, (x, active), out, row, panel),
             }
             panel += if wide { GS } else { 1 };
         }
@@ -169,7 +178,7 @@ fn active<'a>(x: &[f32], indices: &'a mut [u16; MOST_INPUTS]) -> Option<&'a [u16
 
 /// `R` rows from `row` by `G` panels from `panel`. The sums stay in registers.
 #[inline(always)]
-fn tile<const FMA: bool, const R: usize, const G: usize>(
+unsafe fn tile<V: Register, const N: usize, const R: usize, const G: usize>(
     layer: &Layer,
     relu: bool,
     x: Rows<'_>,
@@ -180,17 +189,15 @@ fn tile<const FMA: bool, const R: usize, const G: usize>(
     let inputs = layer.inputs;
     let xs: [&[f32]; R] = std::array::from_fn(|r| &x.values[(row + r) * x.stride..][..inputs]);
     let panels: [_; G] = std::array::from_fn(|g| layer.panel(panel + g));
-    let ws: [&[[f32; LANES]]; G] = panels.map(|(_, weight)| &weight[..inputs]);
-    let bias: [[f32; LANES]; G] = panels.map(|(bias, _)| *bias);
-    let mut sums = [bias; R];
+    let ws: [&[Lanes]; G] = panels.map(|(_, weight)| &weight[..inputs]);
+    let mut sums = [panels.map(|(bias, _)| V::load_row::<N>(&bias.0)); R];
     for i in 0..inputs {
         for g in 0..G {
-            let w = ws[g][i];
+            let w = V::load_row::<N>(&ws[g][i].0);
             for r in 0..R {
-                let value = xs[r][i];
-                for lane in 0..LANES {
-                    let sum = &mut sums[r][g][lane];
-                    *sum = if FMA { value.mul_add(w[lane], *sum) } else { *sum + value * w[lane] };
+                let value = V::splat(xs[r][i]);
+                for n in 0..N {
+                    sums[r][g][n] = V::multiply_add(value, w[n], sums[r][g][n]);
                 }
             }
         }
@@ -202,7 +209,7 @@ fn tile<const FMA: bool, const R: usize, const G: usize>(
 
 /// As [`tile`] for one row, over its active inputs only. The chain of every output loses terms that are zero, so its value stays.
 #[inline(always)]
-fn sparse_tile<const FMA: bool, const G: usize>(
+unsafe fn sparse_tile<V: Register, const N: usize, const G: usize>(
     layer: &Layer,
     relu: bool,
     (x, active): (Rows<'_>, &[u16]),
@@ -213,16 +220,15 @@ fn sparse_tile<const FMA: bool, const G: usize>(
     let inputs = layer.inputs;
     let xs = &x.values[row * x.stride..][..inputs];
     let panels: [_; G] = std::array::from_fn(|g| layer.panel(panel + g));
-    let ws: [&[[f32; LANES]]; G] = panels.map(|(_, weight)| &weight[..inputs]);
-    let mut sums: [[f32; LANES]; G] = panels.map(|(bias, _)| *bias);
+    let ws: [&[Lanes]; G] = panels.map(|(_, weight)| &weight[..inputs]);
+    let mut sums: [[V; N]; G] = panels.map(|(bias, _)| V::load_row(&bias.0));
     for &i in active {
         let i = usize::from(i);
-        let value = xs[i];
+        let value = V::splat(xs[i]);
         for g in 0..G {
-            let w = ws[g][i];
-            for lane in 0..LANES {
-                let sum = &mut sums[g][lane];
-                *sum = if FMA { value.mul_add(w[lane], *sum) } else { *sum + value * w[lane] };
+            let w = V::load_row::<N>(&ws[g][i].0);
+            for n in 0..N {
+                sums[g][n] = V::multiply_add(value, w[n], sums[g][n]);
             }
         }
     }
@@ -231,15 +237,9 @@ fn sparse_tile<const FMA: bool, const G: usize>(
 
 /// Writes the sums of neighbouring panels of one row.
 #[inline(always)]
-fn store<const G: usize>(sums: &[[f32; LANES]; G], relu: bool, out: &mut [f32]) {
+unsafe fn store<V: Register, const N: usize, const G: usize>(sums: &[[V; N]; G], relu: bool, out: &mut [f32]) {
+    let (out, _) = out[..G * LANES].as_chunks_mut::<LANES>();
     for (g, &sums) in sums.iter().enumerate() {
-        let mut values = sums;
-        if relu {
-            for value in &mut values {
-                // Lets NaN through, as PyTorch's relu does: an overflow must not look like a dead unit.
-                *value = if *value < 0.0 { 0.0 } else { *value };
-            }
-        }
-        out[g * LANES..][..LANES].copy_from_slice(&values);
+        V::store_row(if relu { sums.map(|sum| V::relu(sum)) } else { sums }, &mut out[g]);
     }
 }

@@ -5,6 +5,11 @@ use crate::error::{Error, Result};
 /// Outputs per panel: one AVX-512 register, or one cache line of weights per input.
 pub(crate) const LANES: usize = 16;
 
+/// The weights of one input in a panel, in one cache line. Across two lines, as `Vec` would place them, an action takes a third longer.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+pub(crate) struct Lanes(pub [f32; LANES]);
+
 /// `outputs x inputs` weights, transposed and cut into panels of [`LANES`] outputs.
 ///
 /// Panel `p` holds the bias and then, input by input, the weights of the outputs `p * LANES ..`; missing outputs of the
@@ -15,7 +20,7 @@ pub(crate) struct Layer {
     pub inputs: usize,
     pub outputs: usize,
     /// `[panels][1 + inputs][LANES]`.
-    panels: Vec<[f32; LANES]>,
+    panels: Vec<Lanes>,
 }
 
 impl Layer {
@@ -24,12 +29,12 @@ impl Layer {
         let outputs = bias.len();
         debug_assert_eq!(weight.len(), outputs * inputs);
         let panels = outputs.div_ceil(LANES);
-        let mut layer = Layer { inputs, outputs, panels: vec![[0.0; LANES]; panels * (1 + inputs)] };
+        let mut layer = Layer { inputs, outputs, panels: vec![Lanes([0.0; LANES]); panels * (1 + inputs)] };
         for (output, row) in weight.chunks_exact(inputs).enumerate() {
             let (start, lane) = (output / LANES * (1 + inputs), output % LANES);
             let values = std::iter::once(&bias[output]).chain(row);
             for (lanes, &value) in layer.panels[start..].iter_mut().zip(values) {
-                lanes[lane] = value;
+                lanes.0[lane] = value;
             }
         }
         layer
@@ -42,7 +47,7 @@ impl Layer {
 
     /// Bias and weights of one panel, the latter `[inputs][LANES]`.
     #[inline(always)]
-    pub fn panel(&self, index: usize) -> (&[f32; LANES], &[[f32; LANES]]) {
+    pub fn panel(&self, index: usize) -> (&Lanes, &[Lanes]) {
         let start = index * (1 + self.inputs);
         let panel = &self.panels[start..][..1 + self.inputs];
         (&panel[0], &panel[1..])

@@ -33,6 +33,7 @@ mod layer;
 pub mod math;
 mod mlp;
 mod network;
+mod register;
 mod sequence;
 
 pub use actor::{Actor, Player, Turn};

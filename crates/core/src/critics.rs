@@ -122,17 +122,15 @@ impl IqlCritic {
         self.v.descend(observation, &(weight * &advantage * (-2.0 / rows as f64)), v_lr);
 
         let target = signal + (1.0 - terminal) * &next_v * gamma;
-        let critic_loss = regress(&mut self.q, state_action, &target, q_lr);
-        self.q.follow(target_rate);
+        let critic_loss = regress(&mut self.q, state_action, &target, q_lr, target_rate);
         Ok(IqlStep { value_loss, critic_loss, mean_target_q: mean(&target_q), mean_next_v: mean(&next_v) })
     }
 
     /// One regression step of Q and V on Monte-Carlo returns `[B,1]`; targets are copied. Returns the Q loss.
     pub fn regress(&mut self, state_action: &Tensor, observation: &Tensor, returns: &Tensor) -> Result<f64> {
         check_column("returns", returns, state_action.size()[0])?;
-        let loss = regress(&mut self.q, state_action, returns, self.config.q_lr);
-        regress(&mut self.v, observation, returns, self.config.v_lr);
-        self.q.follow(1.0);
+        let loss = regress(&mut self.q, state_action, returns, self.config.q_lr, 1.0);
+        regress(&mut self.v, observation, returns, self.config.v_lr, 0.0);
         Ok(loss)
     }
 
@@ -148,13 +146,16 @@ impl IqlCritic {
     }
 }
 
-/// One MSE step of every member towards `target [B,1]` or `[B,E]`; returns the mean over members of the mean squared error.
-fn regress(head: &mut Head, input: &Tensor, target: &Tensor, lr: f64) -> f64 {
-    let error = head.forward(input) - target;
-    let loss = mean(&error.square());
-    let scale = 2.0 / error.numel() as f64;
-    head.descend(input, &(error * scale), lr);
-    loss
+/// One MSE step of every member towards `target [B,1]` or `[B,E]`, which the lagged copy follows by `rate`; returns the mean over members
+/// of the mean squared error.
+fn regress(head: &mut Head, input: &Tensor, target: &Tensor, lr: f64, rate: f64) -> f64 {
+    let count = (input.size()[0] * head.members()) as f64;
+    head.regress(input, target, 2.0 / count, lr, rate) / count
+}
+
+/// The column of `member` in `columns [B,1]`, which is everybody's, or `[B,E]`.
+fn of_member(columns: &Tensor, member: i64) -> Tensor {
+    columns.narrow(1, member.min(columns.size()[1] - 1), 1)
 }
 
 /// Mean over members plus `k` standard deviations at `state_action`, `[B,1]`, and its gradient for the action columns, `[B,A]`.
@@ -271,22 +272,22 @@ impl CostCritic {
         check_column("terminal", terminal, rows)?;
         self.value_step(state_action);
         let target = self.target(cost, terminal, next_state_action);
-        let alpha = self.config.alpha;
+        let CostCriticConfig { alpha, lr, target_rate, .. } = self.config;
         let loss = match policy_state_action {
             Some(policy) if self.config.pessimism == Pessimism::Cql && alpha != 0.0 => {
                 let joined = Tensor::cat(&[state_action, policy], 0);
-                let values = self.q.forward(&joined);
-                let count = (rows * values.size()[1]) as f64;
-                let error = values.narrow(0, 0, rows) - &target;
-                let loss = mean(&error.square());
-                let raised = error.ones_like() * (-alpha / count);
-                let grad = Tensor::cat(&[&error * (2.0 / count), raised], 0);
-                self.q.descend(&joined, &grad, self.config.lr);
-                loss
+                let count = (rows * self.q.members()) as f64;
+                let mut squares = 0.0;
+                self.q.descend_each(&joined, lr, target_rate, |member, values| {
+                    let error = of_member(values, member).narrow(0, 0, rows) - of_member(&target, member);
+                    squares += error.square().sum(Kind::Double).double_value(&[]);
+                    let raised = error.ones_like() * (-alpha / count);
+                    Tensor::cat(&[error * (2.0 / count), raised], 0)
+                });
+                squares / count
             }
-            _ => regress(&mut self.q, state_action, &target, self.config.lr),
+            _ => regress(&mut self.q, state_action, &target, lr, target_rate),
         };
-        self.q.follow(self.config.target_rate);
         Ok(loss)
     }
 
@@ -304,9 +305,7 @@ impl CostCritic {
     /// One regression step on Monte-Carlo costs `[B,1]`; targets are copied.
     pub fn regress(&mut self, state_action: &Tensor, returns: &Tensor) -> Result<f64> {
         check_column("returns", returns, state_action.size()[0])?;
-        let loss = regress(&mut self.q, state_action, returns, self.config.lr);
-        self.q.follow(1.0);
-        Ok(loss)
+        Ok(regress(&mut self.q, state_action, returns, self.config.lr, 1.0))
     }
 
     /// Lagged values of all members, `[B,E]`.

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::State;
 use crate::error::Result;
+use crate::nn::dropout::Dropout;
 use crate::nn::score_net::ScoreNetShape;
 use crate::nn::{Arena, ArenaBuilder, ScoreCache, ScoreNet};
 use crate::optim::{Adam, AdamConfig};
@@ -90,6 +91,9 @@ impl ScoreWeight {
     }
 }
 
+/// Rows of a batch that go through the denoiser together on a CPU.
+const PART: i64 = 1024;
+
 /// The diffusion model of the behaviour policy: a denoiser trained on the logged actions.
 pub struct BehaviorModel {
     net: ScoreNet,
@@ -134,33 +138,37 @@ impl BehaviorModel {
         self.net.frequencies_mut()
     }
 
-    /// Dropout masks for a training batch; empty without dropout.
-    pub fn masks(&self, batch: i64, rng: &mut Rng) -> Vec<Tensor> {
-        if self.dropout == 0.0 {
-            return Vec::new();
-        }
-        let keep = 1.0 - self.dropout;
-        (0..self.blocks)
-            .map(|_| rng.uniform(&[batch, self.hidden], self.arena.device()).lt(keep).to_kind(Kind::Float) / keep)
-            .collect()
+    /// Dropout for a training batch, one a block.
+    pub fn draw_dropout(&self, rng: &mut Rng) -> Vec<Dropout> {
+        (0..self.blocks).map(|_| Dropout::draw(self.dropout, rng)).collect()
     }
 
     /// One AdamW step of (5) on `observation [B,S]`, `action [B,A]` with draws `unit [B]` and `noise [B,A]`.
+    ///
+    /// On the CPU the batch goes through the net in parts: the activations of a part stay in the second-level cache, which are read four times.
     pub fn step(
         &mut self,
         observation: &Tensor,
         action: &Tensor,
         unit: &Tensor,
         noise: &Tensor,
-        masks: Vec<Tensor>,
+        dropout: &[Dropout],
         lr: f64,
     ) -> DenoiseStep {
         let diffused = diffuse(action, unit, noise, (TRAIN_TIME_MIN, 1.0));
-        let (predicted, cache) = self.net.forward(&self.arena, &diffused.noisy, observation, &diffused.time, masks);
-        let error = &predicted - noise;
-        let rows = action.size()[0] as f64;
-        let loss = error.square().sum(Kind::Float).double_value(&[]) / rows;
-        self.net.backward(&self.arena, &(error * (2.0 / rows)), &cache);
+        let rows = action.size()[0];
+        let _ = self.arena.gradients().shallow_clone().zero_();
+        let predicted = noise.empty_like();
+        let part = if action.device() == Device::Cpu { PART } else { rows };
+        for start in (0..rows).step_by(part as usize) {
+            let of = |tensor: &Tensor| tensor.narrow(0, start, part.min(rows - start));
+            let dropout: Vec<Dropout> = dropout.iter().map(|d| d.from_element(start * self.hidden)).collect();
+            let (noisy, time) = (of(&diffused.noisy), of(&diffused.time));
+            let (output, cache) = self.net.forward(&self.arena, &noisy, &of(observation), &time, &dropout);
+            of(&predicted).copy_(&output);
+            self.net.backward(&self.arena, &((output - of(noise)) * (2.0 / rows as f64)), &cache);
+        }
+        let loss = (&predicted - noise).square().sum(Kind::Float).double_value(&[]) / rows as f64;
         self.adam.step(&mut self.arena, lr);
         DenoiseStep { loss, diffused, predicted }
     }
@@ -172,7 +180,7 @@ impl BehaviorModel {
 
     /// As [`BehaviorModel::predict`], with the intermediate values.
     pub fn inspect(&self, noisy: &Tensor, observation: &Tensor, time: &Tensor) -> (Tensor, ScoreCache) {
-        self.net.forward(&self.arena, noisy, observation, time, Vec::new())
+        self.net.forward(&self.arena, noisy, observation, time, &[])
     }
 
     /// Saves or restores parameters and moments.

@@ -2,7 +2,8 @@
 
 use crate::checkpoint::State;
 use crate::error::Result;
-use crate::nn::{kernels, Arena};
+use crate::nn::kernels::{self, AdamScalars};
+use crate::nn::Arena;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -37,18 +38,27 @@ impl Adam {
 
     /// One step along the arena's gradients.
     pub fn step(&mut self, arena: &mut Arena, lr: f64) {
+        let scalars = self.begin(lr);
+        self.apply(arena, scalars, (0, arena.len()));
+    }
+
+    /// Begins a step that [`Adam::apply`] carries out part by part.
+    pub fn begin(&mut self, lr: f64) -> AdamScalars {
         self.steps += 1;
         let AdamConfig { beta1, beta2, eps, weight_decay } = self.config;
-        let scalars = kernels::AdamScalars {
+        AdamScalars {
             step_size: (lr / (1.0 - beta1.powi(self.steps as i32))) as f32,
             second_correction: (1.0 / (1.0 - beta2.powi(self.steps as i32)).sqrt()) as f32,
             beta1: beta1 as f32,
             beta2: beta2 as f32,
             eps: eps as f32,
             decay: (1.0 - lr * weight_decay) as f32,
-        };
-        let gradients = arena.gradients().shallow_clone();
-        kernels::adam(&mut arena.values().shallow_clone(), &gradients, &mut self.first, &mut self.second, scalars);
+        }
+    }
+
+    /// The step that was begun, for the parameters in `span` = (offset, length) of the arena.
+    pub fn apply(&mut self, arena: &mut Arena, scalars: AdamScalars, span: (i64, i64)) {
+        kernels::adam(arena.values(), arena.gradients(), &self.first, &self.second, span, scalars);
     }
 
     /// Saves or restores moments and step count.
@@ -97,7 +107,12 @@ pub fn cosine(lr: f64, last: f64, step: u64, horizon: u64) -> f64 {
 
 /// `target <- target + rate (source - target)` on all parameters.
 pub fn soft_update(target: &mut Arena, source: &Arena, rate: f64) {
-    kernels::ema(&mut target.values().shallow_clone(), source.values(), rate);
+    soft_update_part(target, source, rate, (0, source.len()));
+}
+
+/// [`soft_update`] of the parameters in `span` = (offset, length).
+pub fn soft_update_part(target: &mut Arena, source: &Arena, rate: f64, span: (i64, i64)) {
+    kernels::ema(target.values(), source.values(), span, rate);
 }
 
 #[cfg(test)]

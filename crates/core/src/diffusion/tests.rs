@@ -64,7 +64,7 @@ fn train(steps: u64, rng: &mut Rng, mut sample: impl FnMut(&mut Rng) -> (Tensor,
         let (observation, action) = sample(rng);
         let rows = action.size()[0];
         let (unit, noise) = (rng.uniform(&[rows], Device::Cpu), rng.normal(&[rows, 1], Device::Cpu));
-        model.step(&observation, &action, &unit, &noise, vec![], crate::optim::cosine(3e-3, 1e-5, step, steps));
+        model.step(&observation, &action, &unit, &noise, &[], crate::optim::cosine(3e-3, 1e-5, step, steps));
     }
     model
 }
@@ -168,20 +168,38 @@ fn the_score_identity_holds() {
     }
 }
 
-/// U7: training leaves the frequencies alone; dropout masks keep the mean.
+/// U7: training leaves the frequencies alone.
 #[test]
-fn frequencies_are_frozen_and_masks_are_scaled() {
+fn frequencies_are_frozen() {
     let mut rng = Rng::new(7, 0);
     let mut model = BehaviorModel::new(small(2), 0.1, 0.01, Device::Cpu, &mut rng);
     let before = model.frequencies_mut().copy();
     let (s, a) = (rng.normal(&[8, 1], Device::Cpu), rng.normal(&[8, 2], Device::Cpu));
-    let masks = model.masks(4096, &mut rng);
-    assert_eq!(masks.len(), 2);
-    assert!((masks[0].mean(Kind::Float).double_value(&[]) - 1.0).abs() < 0.01);
-    let masks = model.masks(8, &mut rng);
+    let dropout = model.draw_dropout(&mut rng);
+    assert_eq!(dropout.len(), 2);
     let (unit, noise) = (rng.uniform(&[8], Device::Cpu), rng.normal(&[8, 2], Device::Cpu));
-    model.step(&s, &a, &unit, &noise, masks, 1e-2);
+    model.step(&s, &a, &unit, &noise, &dropout, 1e-2);
     assert_eq!(&before, model.frequencies_mut());
+}
+
+/// A batch of several parts makes the step the same rows make at once, dropout included.
+#[test]
+fn a_batch_in_parts_makes_the_same_step() {
+    let rows = 2 * PART + 7;
+    let mut rng = Rng::new(8, 0);
+    let (s, a) = (rng.normal(&[rows, 1], Device::Cpu), rng.normal(&[rows, 2], Device::Cpu));
+    let (unit, noise) = (rng.uniform(&[rows], Device::Cpu), rng.normal(&[rows, 2], Device::Cpu));
+    let mut model = BehaviorModel::new(small(2), 0.3, 0.0, Device::Cpu, &mut rng);
+    let dropout = model.draw_dropout(&mut rng);
+    let diffused = diffuse(&a, &unit, &noise, (TRAIN_TIME_MIN, 1.0));
+    let (whole, cache) = model.net.forward(&model.arena, &diffused.noisy, &s, &diffused.time, &dropout);
+    let _ = model.arena.gradients().shallow_clone().zero_();
+    model.net.backward(&model.arena, &((&whole - &noise) * (2.0 / rows as f64)), &cache);
+    let expected = model.arena.gradients().copy();
+    let step = model.step(&s, &a, &unit, &noise, &dropout, 1e-4);
+    let distance = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+    assert!(distance(&step.predicted, &whole) < 1e-5);
+    assert!(distance(model.arena.gradients(), &expected) < 1e-5 * expected.abs().max().double_value(&[]).max(1.0));
 }
 
 const KAPPA: [(f64, f64, f64, f64); 5] = [

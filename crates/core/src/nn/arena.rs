@@ -14,6 +14,14 @@ struct Entry {
     name: String,
     shape: Vec<i64>,
     offset: i64,
+    /// Members of an ensemble along the first dimension; 0 for a parameter of one network.
+    members: i64,
+}
+
+impl Entry {
+    fn len(&self) -> i64 {
+        self.shape.iter().product()
+    }
 }
 
 /// Collects parameters and their initial values before the vector is laid out.
@@ -25,22 +33,33 @@ pub struct ArenaBuilder {
 
 impl ArenaBuilder {
     /// Adds a parameter; `value` is called once an element.
-    pub fn add(&mut self, name: &str, shape: &[i64], mut value: impl FnMut() -> f32) -> Slot {
+    pub fn add(&mut self, name: &str, shape: &[i64], value: impl FnMut() -> f32) -> Slot {
+        self.add_entry(name, shape, 0, value)
+    }
+
+    fn add_entry(&mut self, name: &str, shape: &[i64], members: i64, mut value: impl FnMut() -> f32) -> Slot {
         let offset = self.values.len() as i64;
-        let len = shape.iter().product::<i64>();
-        self.values.extend((0..len).map(|_| value()));
-        self.entries.push(Entry { name: name.to_string(), shape: shape.to_vec(), offset });
+        let entry = Entry { name: name.to_string(), shape: shape.to_vec(), offset, members };
+        self.values.extend((0..entry.len()).map(|_| value()));
+        self.entries.push(entry);
         Slot(self.entries.len() - 1)
     }
 
-    /// Adds a weight `[.., out, in]` and a bias `[.., out]` with PyTorch's default of a linear layer: U(-1/sqrt(in), 1/sqrt(in)).
-    pub fn add_linear(&mut self, name: &str, lead: &[i64], fan_out: i64, fan_in: i64, rng: &mut Rng) -> (Slot, Slot) {
-        let bound = 1.0 / (fan_in as f32).sqrt();
-        let weight_shape: Vec<i64> = lead.iter().copied().chain([fan_out, fan_in]).collect();
-        let bias_shape: Vec<i64> = lead.iter().copied().chain([fan_out]).collect();
+    /// Adds a weight `[out, in]` and a bias `[out]` with PyTorch's default of a linear layer: U(-1/sqrt(in), 1/sqrt(in)).
+    pub fn add_linear(&mut self, name: &str, fan_out: i64, fan_in: i64, rng: &mut Rng) -> (Slot, Slot) {
+        self.add_layer(name, 0, &[fan_out, fan_in], &[fan_out], rng)
+    }
+
+    /// As [`ArenaBuilder::add_linear`] for every member of an ensemble: `[E, out, in]` and `[E, out]`.
+    pub fn add_linears(&mut self, name: &str, members: i64, fan_out: i64, fan_in: i64, rng: &mut Rng) -> (Slot, Slot) {
+        self.add_layer(name, members, &[members, fan_out, fan_in], &[members, fan_out], rng)
+    }
+
+    fn add_layer(&mut self, name: &str, members: i64, weight: &[i64], bias: &[i64], rng: &mut Rng) -> (Slot, Slot) {
+        let bound = 1.0 / (weight[weight.len() - 1] as f32).sqrt();
         let mut draw = || (2.0 * rng.unit() - 1.0) * bound;
-        let weight = self.add(&format!("{name}.weight"), &weight_shape, &mut draw);
-        let bias = self.add(&format!("{name}.bias"), &bias_shape, &mut draw);
+        let weight = self.add_entry(&format!("{name}.weight"), weight, members, &mut draw);
+        let bias = self.add_entry(&format!("{name}.bias"), bias, members, &mut draw);
         (weight, bias)
     }
 
@@ -56,16 +75,30 @@ pub struct Arena {
     entries: Vec<Entry>,
     values: Tensor,
     gradients: Tensor,
-    views: Vec<(Tensor, Tensor)>,
+    views: Vec<Views>,
+}
+
+/// Of one entry. Views are made once: to make one takes libtorch as long as to multiply small matrices.
+struct Views {
+    value: Tensor,
+    gradient: Tensor,
+    /// Value and gradient of every member of an ensemble.
+    members: Vec<(Tensor, Tensor)>,
 }
 
 impl Arena {
     fn over(entries: Vec<Entry>, values: Tensor) -> Self {
         let gradients = values.zeros_like();
-        let view = |flat: &Tensor, entry: &Entry| {
-            flat.narrow(0, entry.offset, entry.shape.iter().product::<i64>()).view(entry.shape.as_slice())
-        };
-        let views = entries.iter().map(|entry| (view(&values, entry), view(&gradients, entry))).collect();
+        let view =
+            |flat: &Tensor, entry: &Entry| flat.narrow(0, entry.offset, entry.len()).view(entry.shape.as_slice());
+        let views = entries
+            .iter()
+            .map(|entry| {
+                let (value, gradient) = (view(&values, entry), view(&gradients, entry));
+                let members = (0..entry.members).map(|i| (value.select(0, i), gradient.select(0, i))).collect();
+                Views { value, gradient, members }
+            })
+            .collect();
         Arena { entries, values, gradients, views }
     }
 
@@ -76,12 +109,25 @@ impl Arena {
 
     /// The parameter at `slot`.
     pub fn value(&self, slot: Slot) -> &Tensor {
-        &self.views[slot.0].0
+        &self.views[slot.0].value
     }
 
     /// The gradient of the parameter at `slot`.
     pub fn gradient(&self, slot: Slot) -> &Tensor {
-        &self.views[slot.0].1
+        &self.views[slot.0].gradient
+    }
+
+    /// Value and gradient of one member's part of the parameter at `slot`, which [`ArenaBuilder::add_linears`] gave.
+    pub fn member(&self, slot: Slot, member: i64) -> (&Tensor, &Tensor) {
+        let (value, gradient) = &self.views[slot.0].members[member as usize];
+        (value, gradient)
+    }
+
+    /// Where one member's part of the parameter at `slot` lies in [`Arena::values`]: offset and length.
+    pub fn member_span(&self, slot: Slot, member: i64) -> (i64, i64) {
+        let entry = &self.entries[slot.0];
+        let len = entry.len() / entry.members;
+        (entry.offset + member * len, len)
     }
 
     /// All parameters, `[P]`.
@@ -117,7 +163,7 @@ impl Arena {
     /// The parameter of that name and its gradient.
     pub fn named(&self, name: &str) -> Option<(&Tensor, &Tensor)> {
         let index = self.entries.iter().position(|entry| entry.name == name)?;
-        Some((&self.views[index].0, &self.views[index].1))
+        Some((&self.views[index].value, &self.views[index].gradient))
     }
 
     /// Overwrites all values with those of an arena of the same layout.
@@ -137,7 +183,7 @@ impl Arena {
                 self.entries[index].shape
             )));
         }
-        self.views[index].0.copy_(&value.to_kind(Kind::Float));
+        self.views[index].value.copy_(&value.to_kind(Kind::Float));
         Ok(())
     }
 

@@ -28,13 +28,12 @@ impl Dense {
 
     /// [`Dense::forward`] into `out [N,out]`.
     pub fn forward_into(&self, arena: &Arena, input: &Tensor, out: &Tensor) {
-        linear::forward(out, input, arena.value(self.weight), arena.value(self.bias), 1, Activation::Identity);
+        linear::forward(out, input, arena.value(self.weight), arena.value(self.bias), Activation::Identity);
     }
 
     /// Adds the gradients of both parameters for `grad [N,out]` at `input [N,in]`.
     pub fn accumulate(&self, arena: &Arena, grad: &Tensor, input: &Tensor) {
-        accumulate_product(arena.gradient(self.weight), grad, input);
-        accumulate_rows(arena.gradient(self.bias), grad);
+        linear::add_parameter_gradients(grad, input, arena.gradient(self.weight), arena.gradient(self.bias));
     }
 
     /// Gradient `[N,in]` for the input.
@@ -47,16 +46,6 @@ impl Dense {
 
     /// [`Dense::input_gradient`] into `out [N,in]`.
     pub fn input_gradient_into(&self, arena: &Arena, grad: &Tensor, out: &Tensor) {
-        linear::input_gradient(out, grad, arena.value(self.weight), 1, Through::Nothing);
+        linear::input_gradient(out, grad, arena.value(self.weight), Through::Nothing);
     }
-}
-
-/// `total [out,in] += grad^T input` for `grad [N,out]`, `input [N,in]`.
-pub(super) fn accumulate_product(total: &Tensor, grad: &Tensor, input: &Tensor) {
-    let _ = total.addmm_out(total, &grad.tr(), input);
-}
-
-/// `total [out] +=` the sum over the rows of `grad [N,out]`.
-pub(super) fn accumulate_rows(total: &Tensor, grad: &Tensor) {
-    let _ = total.shallow_clone().g_add_(&grad.sum_dim_intlist(0i64, false, Kind::Float));
 }

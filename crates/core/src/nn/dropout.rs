@@ -15,11 +15,13 @@ pub struct Dropout {
     threshold: u32,
     /// 1 / (1 - rate)
     pub(super) scale: f32,
+    /// Of the first element it is applied to.
+    first: u32,
 }
 
 impl Dropout {
     /// Keeps everything.
-    pub const NONE: Dropout = Dropout { key: 0, threshold: 0, scale: 1.0 };
+    pub const NONE: Dropout = Dropout { key: 0, threshold: 0, scale: 1.0, first: 0 };
 
     /// Drops each element with probability `rate`, independently; the key is drawn from `rng`.
     pub fn draw(rate: f64, rng: &mut Rng) -> Dropout {
@@ -28,7 +30,7 @@ impl Dropout {
         }
         let threshold = (rate * f64::from(1u32 << 24)).round() as u32;
         let kept = 1.0 - f64::from(threshold) / f64::from(1u32 << 24);
-        Dropout { key: rng.below(1 << 32) as u32, threshold, scale: (1.0 / kept) as f32 }
+        Dropout { key: rng.below(1 << 32) as u32, threshold, scale: (1.0 / kept) as f32, first: 0 }
     }
 
     /// True if nothing is dropped.
@@ -36,10 +38,15 @@ impl Dropout {
         self.threshold == 0
     }
 
+    /// The same mask for a part that begins at element `first` of the whole.
+    pub fn from_element(self, first: i64) -> Dropout {
+        Dropout { first: first as u32, ..self }
+    }
+
     /// What element `index` is multiplied by.
     #[inline(always)]
     pub(super) fn factor(&self, index: u32) -> f32 {
-        let hash = mix(index.wrapping_mul(0x9E37_79B9) ^ self.key);
+        let hash = mix(index.wrapping_add(self.first).wrapping_mul(0x9E37_79B9) ^ self.key);
         if hash >> 8 >= self.threshold {
             self.scale
         } else {
@@ -52,7 +59,8 @@ impl Dropout {
         // 32-bit arithmetic in 64-bit integers: the lower half of a product is right even where the whole overflows.
         let low = |x: Tensor| x.bitwise_and(0xFFFF_FFFFi64);
         let folded = |x: &Tensor, bits: i64| x.bitwise_xor_tensor(&x.bitwise_right_shift_tensor_scalar(bits));
-        let index = Tensor::arange(n, (Kind::Int64, device));
+        let first = i64::from(self.first);
+        let index = Tensor::arange_start(first, first + n, (Kind::Int64, device));
         let mut x = low(index * 0x9E37_79B9i64).bitwise_xor(i64::from(self.key));
         x = low(folded(&x, 16) * 0x7FEB_352Di64);
         x = low(folded(&x, 15) * 0x846C_A68Bi64);
@@ -95,6 +103,14 @@ multiversion! {
     }
 }
 
+multiversion! {
+    fn add_cpu(total: &mut [f32], x: &[f32], dropout: Dropout) {
+        for (i, (total, &x)) in total.iter_mut().zip(x).enumerate() {
+            *total += x * dropout.factor(i as u32);
+        }
+    }
+}
+
 /// `out = dropout(x)`, both contiguous and of one size.
 pub fn apply(x: &Tensor, out: &Tensor, dropout: Dropout) {
     if dropout.is_none() {
@@ -113,6 +129,18 @@ pub fn apply_in_place(x: &Tensor, dropout: Dropout) {
         apply_in_place_cpu(elements_mut(x), dropout);
     } else {
         let _ = x.shallow_clone().g_mul_(&dropout.factors(x.numel() as i64, x.device()).view_as(x));
+    }
+}
+
+/// `total += dropout(x)`, both contiguous and of one size.
+pub fn add(total: &Tensor, x: &Tensor, dropout: Dropout) {
+    if dropout.is_none() {
+        let _ = total.shallow_clone().g_add_(x);
+    } else if host(x) {
+        add_cpu(elements_mut(total), elements(x), dropout);
+    } else {
+        let factors = dropout.factors(x.numel() as i64, x.device()).view_as(x);
+        let _ = total.shallow_clone().g_add_(&(x * factors));
     }
 }
 
@@ -155,11 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn tensor_operations_find_the_same_mask() {
+    fn tensor_operations_and_parts_find_the_same_mask() {
         let dropout = Dropout::draw(0.3, &mut Rng::new(3, 0));
         let by_hash: Vec<f32> = (0..10_000).map(|i| dropout.factor(i)).collect();
-        let by_tensors = Vec::<f32>::try_from(&dropout.factors(10_000, Device::Cpu)).unwrap();
-        assert_eq!(by_hash, by_tensors);
+        let by_tensors = |dropout: Dropout, n| Vec::<f32>::try_from(&dropout.factors(n, Device::Cpu)).unwrap();
+        assert_eq!(by_hash, by_tensors(dropout, 10_000));
+        assert_eq!(by_hash[4_000..], by_tensors(dropout.from_element(4_000), 6_000));
+        assert_eq!(by_hash[4_001], dropout.from_element(4_000).factor(1));
     }
 
     #[test]
@@ -170,7 +200,10 @@ mod tests {
             apply(&x, &out, dropout);
             let total = x.zeros_like();
             residual(&x, &x, &total, dropout);
-            assert!((total - (&x + &out)).abs().max().double_value(&[]) < 1e-6);
+            assert!((&total - (&x + &out)).abs().max().double_value(&[]) < 1e-6);
+            let sum = x.copy();
+            add(&sum, &x, dropout);
+            assert!((sum - &total).abs().max().double_value(&[]) < 1e-6);
             let again = x.copy();
             apply_in_place(&again, dropout);
             assert_eq!(again, out);

@@ -1,14 +1,14 @@
 //! An ensemble of E equal networks, ReLU unless said otherwise; E = 1 is a plain MLP.
 //!
-//! Activations are kept as `[B, E*width]`, so the first layer of all members is one matrix product and every later layer is
-//! one product a member on a strided view; nothing is transposed or gathered.
+//! Every pass goes member by member, through all layers of one before the next: the weights and activations of one member fit
+//! the second-level cache, those of all members do not, and the matrix products of a step are small enough to feel it.
 
 use super::linear::{self, Activation, Through};
 use super::{kernels, Arena, ArenaBuilder, Slot};
 use crate::rng::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// What follows every layer but the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,44 +36,39 @@ pub struct Ensemble {
 #[derive(Default)]
 pub struct Cache {
     batch: i64,
-    hidden: Vec<Tensor>,
-    grads: Vec<Tensor>,
+    /// Activations `[B,width]` a hidden layer, of every member a backward pass is to come for.
+    hidden: Vec<Vec<Tensor>>,
+    /// Room `[B,width]` a hidden layer for the member at hand: its gradients, or activations nobody asks for again.
+    room: Vec<Tensor>,
     output: Option<Tensor>,
 }
 
 impl Cache {
-    fn prepare(&mut self, net: &Ensemble, input: &Tensor) {
-        let batch = input.size()[0];
-        if self.batch == batch && self.output.is_some() {
-            return;
-        }
-        let buffer = |width: i64| Tensor::empty([batch, net.members * width], (Kind::Float, input.device()));
-        let inner = &net.widths[1..net.widths.len() - 1];
-        self.hidden = inner.iter().map(|&width| buffer(width)).collect();
-        self.grads = inner.iter().map(|&width| buffer(width)).collect();
-        self.output = Some(buffer(net.outputs()));
-        self.batch = batch;
+    /// Outputs of the last pass, `[B,E*out]`.
+    pub fn output(&self) -> Option<&Tensor> {
+        self.output.as_ref()
     }
-}
 
-/// How the input relates to the members.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Input {
-    /// `[B, in]`, the same rows for every member.
-    Shared,
-    /// `[B, E*in]`, own rows for each member.
-    PerMember,
+    /// Buffers for `batch` rows, and the activations of `kept` members.
+    fn prepare(&mut self, net: &Ensemble, batch: i64, kept: i64, device: Device) {
+        if self.batch != batch || self.output.is_none() {
+            let output = Some(Tensor::empty([batch, net.members * net.outputs()], (Kind::Float, device)));
+            *self = Cache { batch, hidden: Vec::new(), room: net.hidden_buffers(batch, device), output };
+        }
+        while (self.hidden.len() as i64) < kept {
+            self.hidden.push(net.hidden_buffers(batch, device));
+        }
+    }
 }
 
 impl Ensemble {
     /// Registers an ensemble. `widths` = [in, hidden.., out].
     pub fn new(builder: &mut ArenaBuilder, name: &str, members: usize, widths: &[i64], rng: &mut Rng) -> Self {
         assert!(widths.len() >= 2 && members >= 1, "an ensemble has at least one layer and one member");
-        let lead = [members as i64];
         let layers = widths
             .windows(2)
             .enumerate()
-            .map(|(i, pair)| builder.add_linear(&format!("{name}.{i}"), &lead, pair[1], pair[0], rng))
+            .map(|(i, pair)| builder.add_linears(&format!("{name}.{i}"), members as i64, pair[1], pair[0], rng))
             .collect();
         Ensemble { members: members as i64, widths: widths.to_vec(), layers, hidden: Hidden::Relu }
     }
@@ -108,48 +103,42 @@ impl Ensemble {
         self.layers.iter().map(|&(weight, bias)| (arena.value(weight), arena.value(bias)))
     }
 
-    fn input_kind(&self, input: &Tensor) -> Input {
-        let width = input.size()[1];
-        if width == self.widths[0] {
-            Input::Shared
-        } else {
-            assert_eq!(width, self.members * self.widths[0], "input width of the ensemble");
-            Input::PerMember
-        }
+    /// Weight `[out,in]` and bias `[out]` of one member in layer `layer`.
+    fn values<'a>(&self, arena: &'a Arena, layer: usize, member: i64) -> (&'a Tensor, &'a Tensor) {
+        let (weight, bias) = self.layers[layer];
+        (arena.member(weight, member).0, arena.member(bias, member).0)
     }
 
-    /// Independent products in layer `i`: a shared input meets the weights of all members, stacked, in one.
-    fn groups(&self, layer: usize, kind: Input) -> i64 {
-        if layer == 0 && kind == Input::Shared {
-            1
-        } else {
-            self.members
+    /// Where the parameters of one member lie in an arena: offsets and lengths.
+    pub fn spans(&self, arena: &Arena, member: i64) -> Vec<(i64, i64)> {
+        let slots = self.layers.iter().flat_map(|&(weight, bias)| [weight, bias]);
+        slots.map(|slot| arena.member_span(slot, member)).collect()
+    }
+
+    fn hidden_buffers(&self, batch: i64, device: Device) -> Vec<Tensor> {
+        let inner = &self.widths[1..self.widths.len() - 1];
+        inner.iter().map(|&width| Tensor::empty([batch, width], (Kind::Float, device))).collect()
+    }
+
+    /// The input of one member: its columns of `input [B,E*in]`, or all of `input [B,in]`, which is everybody's.
+    fn input_of(&self, member: i64, input: &Tensor) -> Tensor {
+        let (columns, width) = (input.size()[1], self.widths[0]);
+        if columns == width {
+            return input.shallow_clone();
         }
+        assert_eq!(columns, self.members * width, "input width of the ensemble");
+        input.narrow(1, member * width, width)
     }
 
     /// Outputs of all members for `input [B,in]` (shared) or `[B,E*in]` (own rows a member): `[B, E*out]`.
     ///
     /// The result lives in the cache and is overwritten by the next call.
     pub fn forward<'c>(&self, arena: &Arena, input: &Tensor, cache: &'c mut Cache) -> &'c Tensor {
-        cache.prepare(self, input);
-        let kind = self.input_kind(input);
+        cache.prepare(self, input.size()[0], self.members, input.device());
         let Cache { hidden, output, .. } = cache;
         let output = output.as_ref().expect("prepared above");
-        let last = self.layers.len() - 1;
-        for (i, &(weight, bias)) in self.layers.iter().enumerate() {
-            let (weight, bias) = (arena.value(weight), arena.value(bias));
-            let source = if i == 0 { input } else { &hidden[i - 1] };
-            let out = if i == last { output } else { &hidden[i] };
-            if i == last && self.scalar_head() {
-                kernels::scalar_head(source, weight, bias, out);
-                continue;
-            }
-            let activation = match self.hidden {
-                _ if i == last => Activation::Identity,
-                Hidden::Relu => Activation::Relu,
-                Hidden::Tanh => Activation::Tanh,
-            };
-            linear::forward(out, source, weight, bias, self.groups(i, kind), activation);
+        for (member, hidden) in (0..self.members).zip(hidden) {
+            self.forward_member(arena, member, input, hidden, output);
         }
         output
     }
@@ -157,76 +146,167 @@ impl Ensemble {
     /// [`Ensemble::forward`] without a backward pass to follow, block by block; the result is the caller's.
     pub fn evaluate(&self, arena: &Arena, input: &Tensor, cache: &mut Cache) -> Tensor {
         let rows = input.size()[0];
-        if rows <= BLOCK {
-            return self.forward(arena, input, cache).copy();
-        }
+        cache.prepare(self, rows.min(BLOCK), 0, input.device());
         let out = Tensor::empty([rows, self.members * self.outputs()], (Kind::Float, input.device()));
-        for start in (0..rows).step_by(BLOCK as usize) {
-            let count = BLOCK.min(rows - start);
-            out.narrow(0, start, count).copy_(self.forward(arena, &input.narrow(0, start, count), cache));
+        for member in 0..self.members {
+            for start in (0..rows).step_by(BLOCK as usize) {
+                let count = BLOCK.min(rows - start);
+                let room: Vec<Tensor> = cache.room.iter().map(|buffer| buffer.narrow(0, 0, count)).collect();
+
+                self.forward_member(arena, member, &input.narrow(0, start, count), &room, &out.narrow(0, start, count));
+            }
         }
         out
+    }
+
+    /// Of one member: its columns of `output [B,E*out]`, by way of `hidden`.
+    fn forward_member(&self, arena: &Arena, member: i64, input: &Tensor, hidden: &[Tensor], output: &Tensor) {
+        let input = self.input_of(member, input);
+        let last = self.layers.len() - 1;
+        for layer in 0..=last {
+            let (weight, bias) = self.values(arena, layer, member);
+            let source = if layer == 0 { &input } else { &hidden[layer - 1] };
+            if layer < last {
+                let activation = match self.hidden {
+                    Hidden::Relu => Activation::Relu,
+                    Hidden::Tanh => Activation::Tanh,
+                };
+                linear::forward(&hidden[layer], source, weight, bias, activation);
+            } else if self.scalar_head() {
+                kernels::scalar_head(source, weight, bias, output, member as usize);
+            } else {
+                let out = output.narrow(1, member * self.outputs(), self.outputs());
+                linear::forward(&out, source, weight, bias, Activation::Identity);
+            }
+        }
+    }
+
+    /// Forward and backward pass of one member after the other: `gradient(member, output [B,E*out])`, in which the columns of that member and
+    /// the ones before are filled, tells `dloss/doutput [B,out]`; `after(member)` is called when the gradients of its parameters are in the arena.
+    ///
+    /// For losses in which no member meets another. Each is done with while its weights and activations are near.
+    pub fn sweep(
+        &self,
+        arena: &mut Arena,
+        input: &Tensor,
+        cache: &mut Cache,
+        mut gradient: impl FnMut(i64, &Tensor) -> Tensor,
+        mut after: impl FnMut(&mut Arena, i64),
+    ) {
+        cache.prepare(self, input.size()[0], 1, input.device());
+        let Cache { hidden, room, output, .. } = cache;
+        let output = output.as_ref().expect("prepared above");
+        for member in 0..self.members {
+            self.forward_member(arena, member, input, &hidden[0], output);
+            let grad_out = gradient(member, output);
+            let grads = if self.overwritable(arena, input) { &hidden[0] } else { &*room };
+            self.backward_member(arena, member, Some(input), &grad_out, &hidden[0], grads);
+            after(arena, member);
+        }
+    }
+
+    /// True if gradients can take the place of the activations they belong to: less memory to keep near.
+    fn overwritable(&self, arena: &Arena, input: &Tensor) -> bool {
+        let inner = 1..self.layers.len();
+        inner.into_iter().all(|layer| linear::overwrites(self.values(arena, layer, 0).0, input.size()[0]))
     }
 
     /// Backward pass of the last [`Ensemble::forward`] with the same arena, input and cache.
     ///
-    /// `grad_out [B,E*out]`. With `parameters`, the gradients of all layers are written to the arena.
+    /// `grad_out [B,E*out]`. The gradients of all layers are written to the arena.
     pub fn backward(&self, arena: &Arena, input: &Tensor, grad_out: &Tensor, cache: &mut Cache) {
-        self.backward_hidden(arena, grad_out, cache, true);
-        let first = if self.layers.len() == 1 { grad_out } else { &cache.grads[0] };
-        self.parameter_gradients(arena, 0, first, input, self.groups(0, self.input_kind(input)));
+        self.backward_all(arena, Some(input), grad_out, cache, |_, _| {});
     }
 
     /// [`Ensemble::backward`], and the gradient with respect to a shared input.
     pub fn backward_to_input(&self, arena: &Arena, input: &Tensor, grad_out: &Tensor, cache: &mut Cache) -> Tensor {
-        self.backward(arena, input, grad_out, cache);
-        self.first_layer_gradient(arena, grad_out, cache)
+        self.first_layer_gradient(arena, Some(input), grad_out, cache)
     }
 
     /// Gradient of `sum(grad_out * output)` with respect to a shared input: `[B,in]`, summed over members.
     pub fn input_gradient(&self, arena: &Arena, grad_out: &Tensor, cache: &mut Cache) -> Tensor {
-        self.backward_hidden(arena, grad_out, cache, false);
-        self.first_layer_gradient(arena, grad_out, cache)
+        self.first_layer_gradient(arena, None, grad_out, cache)
     }
 
-    fn first_layer_gradient(&self, arena: &Arena, grad_out: &Tensor, cache: &Cache) -> Tensor {
-        let first = if self.layers.len() == 1 { grad_out } else { &cache.grads[0] };
-        let out = Tensor::empty([grad_out.size()[0], self.widths[0]], (Kind::Float, grad_out.device()));
-        linear::input_gradient(&out, first, arena.value(self.layers[0].0), 1, Through::Nothing);
+    /// As [`Ensemble::backward_all`]; the members' gradients of the first layer meet its stacked weights in one product.
+    fn first_layer_gradient(
+        &self,
+        arena: &Arena,
+        input: Option<&Tensor>,
+        grad_out: &Tensor,
+        cache: &mut Cache,
+    ) -> Tensor {
+        let (rows, device) = (grad_out.size()[0], grad_out.device());
+        let buffer = |width: i64| Tensor::empty([rows, width], (Kind::Float, device));
+        let width = self.widths[1];
+        let first = buffer(self.members * width);
+        self.backward_all(arena, input, grad_out, cache, |member, grad| {
+            first.narrow(1, member * width, width).copy_(grad);
+        });
+        let out = buffer(self.widths[0]);
+        let weight = arena.value(self.layers[0].0).view([-1, self.widths[0]]);
+        linear::input_gradient(&out, &first, &weight, Through::Nothing);
         out
     }
 
-    /// Carries the gradient from the output to the pre-activations of the first layer (left in `cache.grads[0]`).
-    fn backward_hidden(&self, arena: &Arena, grad_out: &Tensor, cache: &mut Cache, parameters: bool) {
-        let Cache { hidden, grads, .. } = cache;
-        let last = self.layers.len() - 1;
-        for i in (1..=last).rev() {
-            let (below, above) = grads.split_at(i);
-            let grad = if i == last { grad_out } else { &above[0] };
-            let weight = arena.value(self.layers[i].0);
-            if parameters {
-                self.parameter_gradients(arena, i, grad, &hidden[i - 1], self.members);
-            }
-            let target = &below[i - 1];
-            if i == last && self.scalar_head() {
-                kernels::scalar_head_backward(&hidden[i - 1], weight, grad, target);
-                continue;
-            }
-            match self.hidden {
-                Hidden::Relu => {
-                    linear::input_gradient(target, grad, weight, self.members, Through::Relu(&hidden[i - 1]));
-                }
-                Hidden::Tanh => {
-                    let derivative = 1.0 - hidden[i - 1].square();
-                    linear::input_gradient(target, grad, weight, self.members, Through::Derivative(&derivative));
-                }
-            }
+    /// Backward pass of every member; `first(member, grad [B,width])` sees the gradient at the first layer's pre-activations.
+    fn backward_all(
+        &self,
+        arena: &Arena,
+        input: Option<&Tensor>,
+        grad_out: &Tensor,
+        cache: &mut Cache,
+        first: impl Fn(i64, &Tensor),
+    ) {
+        let Cache { hidden, room, .. } = cache;
+        for (member, hidden) in (0..self.members).zip(hidden) {
+            let grad_out = grad_out.narrow(1, member * self.outputs(), self.outputs());
+            self.backward_member(arena, member, input, &grad_out, hidden, room);
+            first(member, room.first().unwrap_or(&grad_out));
         }
     }
 
-    fn parameter_gradients(&self, arena: &Arena, layer: usize, grad: &Tensor, input: &Tensor, groups: i64) {
-        let (weight, bias) = self.layers[layer];
-        linear::parameter_gradients(grad, input, arena.gradient(weight), arena.gradient(bias), groups);
+    /// Carries `grad_out [B,out]` of one member to the pre-activations of its first layer, left in `grads[0]`. With `input`, the gradients of
+    /// its parameters are written to the arena. `grads` may be `hidden`, where [`Ensemble::overwritable`].
+    fn backward_member(
+        &self,
+        arena: &Arena,
+        member: i64,
+        input: Option<&Tensor>,
+        grad_out: &Tensor,
+        hidden: &[Tensor],
+        grads: &[Tensor],
+    ) {
+        let last = self.layers.len() - 1;
+        let parameters = |layer: usize, grad: &Tensor, source: &Tensor| {
+            let (weight, bias) = self.layers[layer];
+            let of = |slot: Slot| arena.member(slot, member).1;
+            linear::parameter_gradients(grad, source, of(weight), of(bias));
+        };
+        for layer in (1..=last).rev() {
+            let (below, above) = grads.split_at(layer);
+            let grad = if layer == last { grad_out } else { &above[0] };
+            let (source, target) = (&hidden[layer - 1], &below[layer - 1]);
+            if input.is_some() {
+                parameters(layer, grad, source);
+            }
+            let (weight, _) = self.values(arena, layer, member);
+            match self.hidden {
+                _ if layer == last && self.scalar_head() => {
+                    if target.data_ptr() != source.data_ptr() {
+                        target.shallow_clone().copy_(source);
+                    }
+                    kernels::scalar_head_backward(target, weight, &grad.contiguous());
+                }
+                Hidden::Relu => linear::input_gradient(target, grad, weight, Through::Relu(source)),
+                Hidden::Tanh => {
+                    linear::input_gradient(target, grad, weight, Through::Derivative(&(1.0 - source.square())));
+                }
+            }
+        }
+        if let Some(input) = input {
+            parameters(0, grads.first().unwrap_or(grad_out), &self.input_of(member, input));
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! An ensemble with its parameters, optimiser, and optional target copy: what every critic and every policy is made of.
 
-use super::{Arena, ArenaBuilder, Cache, Ensemble, Hidden};
+use super::{kernels, Arena, ArenaBuilder, Cache, Ensemble, Hidden};
 use crate::checkpoint::State;
 use crate::error::Result;
-use crate::optim::{soft_update, Adam, AdamConfig};
+use crate::optim::{soft_update, soft_update_part, Adam, AdamConfig};
 use crate::rng::Rng;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A trainable ensemble.
 pub struct Head {
@@ -116,6 +116,38 @@ impl Head {
     pub fn descend(&mut self, input: &Tensor, grad_out: &Tensor, lr: f64) {
         self.backward(input, grad_out);
         self.step(lr);
+    }
+
+    /// One Adam step of every member along its own gradient: `gradient(member, live outputs [B,E*out]) -> [B,out]`. The lagged copy follows by
+    /// `rate` (0: not). Member by member, see [`Ensemble::sweep`].
+    pub fn descend_each(&mut self, input: &Tensor, lr: f64, rate: f64, gradient: impl FnMut(i64, &Tensor) -> Tensor) {
+        let Head { net, online, target, adam, cache, .. } = self;
+        let scalars = adam.begin(lr);
+        net.sweep(online, input, cache, gradient, |online, member| {
+            for span in net.spans(online, member) {
+                adam.apply(online, scalars, span);
+                if let Some(target) = target.as_mut().filter(|_| rate != 0.0) {
+                    soft_update_part(target, online, rate, span);
+                }
+            }
+        });
+    }
+
+    /// [`Head::descend_each`] of scalar outputs along `scale` times the error against `target [B,1]` or `[B,E]`. Returns the sum of all squared errors.
+    pub fn regress(&mut self, input: &Tensor, target: &Tensor, scale: f64, lr: f64, rate: f64) -> f64 {
+        let target = target.contiguous();
+        let grad = Tensor::empty([input.size()[0], 1], (Kind::Float, input.device()));
+        let mut squares = 0.0;
+        self.descend_each(input, lr, rate, |member, outputs| {
+            squares += kernels::squared_error(outputs, &target, member, scale, &grad);
+            grad.shallow_clone()
+        });
+        squares
+    }
+
+    /// Live outputs `[B,E*out]` that the last [`Head::forward`], [`Head::descend_each`] or [`Head::regress`] saw.
+    pub fn outputs(&self) -> Tensor {
+        self.cache.output().expect("a forward pass came before").copy()
     }
 
     /// Moves the lagged parameters by `rate` towards the live ones.

@@ -49,17 +49,19 @@ pub(super) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 /// Floats of the widest vector register. Sums keep so many partial ones: a fixed order that vectorises.
 pub(super) const LANES: usize = 16;
 
-/// Adds `term(i)` for `i` below `count` in [`LANES`] partial sums.
+/// Adds `term` of the elements of slices of one length in [`LANES`] partial sums.
 #[inline(always)]
-fn sum_of(count: usize, term: impl Fn(usize) -> f32) -> f32 {
+fn sum_of<const N: usize>(slices: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32 {
+    // Chunks of a length the compiler knows: an index it had to check would keep it from vectorising.
+    let chunks = slices.map(|slice| slice.as_chunks::<LANES>());
     let mut partial = [0f32; LANES];
-    let whole = count - count % LANES;
-    for from in (0..whole).step_by(LANES) {
+    for i in 0..chunks[0].0.len() {
+        let lines = chunks.map(|(lines, _)| &lines[i]);
         for (lane, sum) in partial.iter_mut().enumerate() {
-            *sum += term(from + lane);
+            *sum += term(lines.map(|line| line[lane]));
         }
     }
-    let rest: f32 = (whole..count).map(term).sum();
+    let rest: f32 = (0..chunks[0].1.len()).map(|i| term(chunks.map(|(_, rest)| rest[i]))).sum();
     across(partial, |a, b| a + b) + rest
 }
 
@@ -95,6 +97,15 @@ pub(super) fn elements_mut(tensor: &Tensor) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr() as *mut f32, tensor.numel()) }
 }
 
+fn part(tensor: &Tensor, (offset, len): (i64, i64)) -> &[f32] {
+    &elements(tensor)[offset as usize..][..len as usize]
+}
+
+#[allow(clippy::mut_from_ref)]
+fn part_mut(tensor: &Tensor, (offset, len): (i64, i64)) -> &mut [f32] {
+    &mut elements_mut(tensor)[offset as usize..][..len as usize]
+}
+
 fn check(tensor: &Tensor) {
     assert!(
         tensor.kind() == Kind::Float && host(tensor) && tensor.is_contiguous(),
@@ -104,12 +115,15 @@ fn check(tensor: &Tensor) {
     );
 }
 
-/// tanh(softplus(x)) = n / (n + 2) with n = e^x (e^x + 2), and the logistic function of x.
+/// tanh(softplus(x)) = n / (n + 2) with n = e^x (e^x + 2), and the logistic function of x; with one division for both, which takes as long
+/// as the rest.
 #[inline(always)]
 fn mish_parts(x: f32) -> (f32, f32) {
     let e = exp(x.min(20.0));
     let n = e * (e + 2.0);
-    (n / (n + 2.0), e / (1.0 + e))
+    let (a, b) = (n + 2.0, 1.0 + e);
+    let inverse = 1.0 / (a * b);
+    (n * b * inverse, e * a * inverse)
 }
 
 multiversion! {
@@ -164,8 +178,8 @@ multiversion! {
         for ((x, y), (mean, rstd)) in rows {
             // Slices of one length without a bound to check: the loops vectorise.
             let (x, y) = (&x[..width], &mut y[..width]);
-            let centre = sum_of(width, |j| x[j]) / width as f32;
-            let variance = sum_of(width, |j| (x[j] - centre) * (x[j] - centre)) / width as f32;
+            let centre = sum_of([x], |[x]| x) / width as f32;
+            let variance = sum_of([x], |[x]| (x - centre) * (x - centre)) / width as f32;
             let scale = 1.0 / (variance + eps).sqrt();
             for ((y, &x), (&w, &b)) in y.iter_mut().zip(x).zip(weight.iter().zip(bias)) {
                 *y = (x - centre) * scale * w + b;
@@ -247,6 +261,25 @@ pub fn bias_relu(x: &Tensor, bias: &Tensor) {
 }
 
 multiversion! {
+    fn bias_residual_cpu(x: &mut [f32], bias: &[f32], base: &[f32]) {
+        for (x, base) in x.chunks_exact_mut(bias.len()).zip(base.chunks_exact(bias.len())) {
+            for ((x, &b), &base) in x.iter_mut().zip(bias).zip(base) {
+                *x = (*x + b) + base;
+            }
+        }
+    }
+}
+
+/// `x += bias + base` for `x`, `base [B,n]`, `bias` of n elements.
+pub fn bias_residual(x: &Tensor, bias: &Tensor, base: &Tensor) {
+    if host(x) {
+        bias_residual_cpu(elements_mut(x), elements(bias), elements(base));
+    } else {
+        let _ = x.shallow_clone().g_add_(bias).g_add_(base);
+    }
+}
+
+multiversion! {
     fn relu_backward_cpu(grad: &mut [f32], active: &[f32]) {
         for (g, &a) in grad.iter_mut().zip(active) {
             *g = if a > 0.0 { *g } else { 0.0 };
@@ -264,73 +297,74 @@ pub fn relu_backward(grad: &Tensor, active: &Tensor) {
 }
 
 multiversion! {
-    fn scalar_head_cpu(hidden: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
-        let (members, width) = (bias.len(), weight.len() / bias.len());
-        for (row, out) in hidden.chunks_exact(members * width).zip(out.chunks_exact_mut(members)) {
-            for member in 0..members {
-                let (h, w) = (&row[member * width..][..width], &weight[member * width..][..width]);
-                // Sixteen partial sums: a fixed order, wide enough for one vector register.
-                let mut partial = [0f32; 16];
-                let mut chunks = h.chunks_exact(16).zip(w.chunks_exact(16));
-                for (h, w) in &mut chunks {
-                    for lane in 0..16 {
-                        partial[lane] += h[lane] * w[lane];
-                    }
-                }
-                let done = width / 16 * 16;
-                let rest: f32 = h[done..].iter().zip(&w[done..]).map(|(h, w)| h * w).sum();
-                out[member] = partial.iter().sum::<f32>() + rest + bias[member];
+    fn derivative_backward_cpu(grad: &mut [f32], derivative: &[f32], sum: &mut [f32]) {
+        for (grad, derivative) in grad.chunks_exact_mut(sum.len()).zip(derivative.chunks_exact(sum.len())) {
+            for ((g, &d), sum) in grad.iter_mut().zip(derivative).zip(sum.iter_mut()) {
+                *g *= d;
+                *sum += *g;
             }
+        }
+    }
+}
+
+/// `grad *= derivative`, both `[B,n]`; the sum over rows is added to `sum [n]`.
+pub fn derivative_backward(grad: &Tensor, derivative: &Tensor, sum: &Tensor) {
+    if host(grad) {
+        derivative_backward_cpu(elements_mut(grad), elements(derivative), elements_mut(sum));
+    } else {
+        let grad = grad.shallow_clone().g_mul_(derivative);
+        let _ = sum.shallow_clone().g_add_(&grad.sum_dim_intlist(0i64, false, Kind::Float));
+    }
+}
+
+multiversion! {
+    fn scalar_head_cpu(hidden: &[f32], weight: &[f32], bias: f32, out: &mut [f32], members: usize, member: usize) {
+        let (whole, rest) = weight.split_at(weight.len() / LANES * LANES);
+        for (h, out) in hidden.chunks_exact(weight.len()).zip(out.chunks_exact_mut(members)) {
+            let mut partial = [0f32; LANES];
+            for (h, w) in h.chunks_exact(LANES).zip(whole.chunks_exact(LANES)) {
+                for lane in 0..LANES {
+                    partial[lane] += h[lane] * w[lane];
+                }
+            }
+            let rest: f32 = h[whole.len()..].iter().zip(rest).map(|(h, w)| h * w).sum();
+            out[member] = partial.iter().sum::<f32>() + rest + bias;
         }
     }
 }
 
 multiversion! {
-    fn scalar_head_backward_cpu(hidden: &[f32], weight: &[f32], grad_out: &[f32], grad_hidden: &mut [f32]) {
-        let row = weight.len();
-        let members = grad_out.len() * row / hidden.len();
-        let width = row / members;
-        let rows = hidden.chunks_exact(row).zip(grad_out.chunks_exact(members)).zip(grad_hidden.chunks_exact_mut(row));
-        for ((h, g), d) in rows {
-            let parts = h.chunks_exact(width).zip(weight.chunks_exact(width)).zip(d.chunks_exact_mut(width));
-            for (((h, w), d), &scale) in parts.zip(g) {
-                // Slices of one length without an index: the loop vectorises.
-                for ((d, &h), &w) in d.iter_mut().zip(h).zip(w) {
-                    *d = if h > 0.0 { scale * w } else { 0.0 };
-                }
+    fn scalar_head_backward_cpu(hidden: &mut [f32], weight: &[f32], grad_out: &[f32]) {
+        for (hidden, &scale) in hidden.chunks_exact_mut(weight.len()).zip(grad_out) {
+            for (h, &w) in hidden.iter_mut().zip(weight) {
+                *h = if *h > 0.0 { scale * w } else { 0.0 };
             }
         }
     }
 }
 
-/// Scalar heads of an ensemble: `out[b,e] = <hidden[b,e,:], weight[e,:]> + bias[e]` for `hidden [B,E*h]`, `weight [E,1,h]`, `bias [E,1]`.
-pub fn scalar_head(hidden: &Tensor, weight: &Tensor, bias: &Tensor, out: &Tensor) {
+/// The scalar head of one member: `out[b,member] = <hidden[b,:], weight> + bias` for `hidden [B,h]`, `weight [1,h]`, `bias [1]`, `out [B,E]`.
+pub fn scalar_head(hidden: &Tensor, weight: &Tensor, bias: &Tensor, out: &Tensor, member: usize) {
     if host(hidden) {
-        scalar_head_cpu(elements(hidden), elements(weight), elements(bias), elements_mut(out));
+        let members = out.size()[1] as usize;
+        scalar_head_cpu(elements(hidden), elements(weight), elements(bias)[0], elements_mut(out), members, member);
     } else {
-        let members = bias.size()[0];
-        let products = hidden.view([hidden.size()[0], members, -1]) * weight.squeeze_dim(1);
-        let sums = products.sum_dim_intlist(2i64, false, Kind::Float) + bias.squeeze_dim(1);
-        out.shallow_clone().copy_(&sums);
+        out.narrow(1, member as i64, 1).copy_(&(hidden.mm(&weight.tr()) + bias));
     }
 }
 
-/// Backward of [`scalar_head`] into the ReLU layer before it: `grad_hidden[b,e,:] = grad_out[b,e] weight[e,:]` where `hidden > 0`, else 0.
-pub fn scalar_head_backward(hidden: &Tensor, weight: &Tensor, grad_out: &Tensor, grad_hidden: &Tensor) {
+/// Backward of [`scalar_head`] into the ReLU layer before it: `hidden [B,h]` becomes its gradient, `grad_out[b] weight` where it is above 0, else 0.
+pub fn scalar_head_backward(hidden: &Tensor, weight: &Tensor, grad_out: &Tensor) {
     if host(hidden) {
-        scalar_head_backward_cpu(elements(hidden), elements(weight), elements(grad_out), elements_mut(grad_hidden));
+        scalar_head_backward_cpu(elements_mut(hidden), elements(weight), elements(grad_out));
     } else {
-        let members = weight.size()[0];
-        let product = (grad_out.unsqueeze(2) * weight.squeeze_dim(1)).view([-1, members * weight.size()[2]]);
-        grad_hidden.shallow_clone().copy_(&hidden.threshold_backward(&product, 0.0));
+        hidden.shallow_clone().copy_(&hidden.threshold_backward(&(grad_out * weight), 0.0));
     }
 }
 
 multiversion! {
     fn layer_norm_backward_cpu(input: &[f32], mean: &[f32], rstd: &[f32], weight: &[f32], grad: &mut [f32], weight_grad: &mut [f32], bias_grad: &mut [f32]) {
         let width = weight.len();
-        weight_grad.fill(0.0);
-        bias_grad.fill(0.0);
         let (weight_grad, bias_grad) = (&mut weight_grad[..width], &mut bias_grad[..width]);
         for ((x, g), (&mean, &rstd)) in input.chunks_exact(width).zip(grad.chunks_exact_mut(width)).zip(mean.iter().zip(rstd)) {
             // Slices of one length without a bound to check: the loops vectorise.
@@ -340,8 +374,8 @@ multiversion! {
                 *weight_grad += g * ((x - mean) * rstd);
                 *bias_grad += g;
             }
-            let sum = sum_of(width, |j| g[j] * weight[j]) / width as f32;
-            let dot = sum_of(width, |j| g[j] * weight[j] * ((x[j] - mean) * rstd)) / width as f32;
+            let sum = sum_of([g, weight], |[g, w]| g * w) / width as f32;
+            let dot = sum_of([g, weight, x], |[g, w, x]| g * w * ((x - mean) * rstd)) / width as f32;
             for ((g, &x), &w) in g.iter_mut().zip(x).zip(weight) {
                 *g = rstd * (*g * w - sum - (x - mean) * rstd * dot);
             }
@@ -350,7 +384,7 @@ multiversion! {
 }
 
 /// Backward of a layer norm over the last dimension: `grad [B,h]` becomes the gradient of `input [B,h]`; `mean`, `rstd [B,1]` are the
-/// forward pass's. `weight_grad`, `bias_grad [h]` are overwritten.
+/// forward pass's. `weight_grad`, `bias_grad [h]` are added to.
 pub fn layer_norm_backward(
     input: &Tensor,
     mean: &Tensor,
@@ -373,8 +407,8 @@ pub fn layer_norm_backward(
         );
     } else {
         let normal = (input - mean) * rstd;
-        weight_grad.shallow_clone().copy_(&(&*grad * &normal).sum_dim_intlist(0i64, false, Kind::Float));
-        bias_grad.shallow_clone().copy_(&grad.sum_dim_intlist(0i64, false, Kind::Float));
+        let _ = weight_grad.shallow_clone().g_add_(&(&*grad * &normal).sum_dim_intlist(0i64, false, Kind::Float));
+        let _ = bias_grad.shallow_clone().g_add_(&grad.sum_dim_intlist(0i64, false, Kind::Float));
         let scaled = &*grad * weight;
         let mean_of = |x: &Tensor| x.mean_dim(1i64, true, Kind::Float);
         let result = (&scaled - mean_of(&scaled) - &normal * mean_of(&(&scaled * &normal))) * rstd;
@@ -406,17 +440,20 @@ multiversion! {
     }
 }
 
-/// One Adam(W) step on flat vectors: both moments and the parameters in one pass.
-pub fn adam(value: &mut Tensor, grad: &Tensor, first: &mut Tensor, second: &mut Tensor, s: AdamScalars) {
+/// One Adam(W) step on `span` = (offset, length) of flat vectors: both moments and the parameters in one pass.
+pub fn adam(value: &Tensor, grad: &Tensor, first: &Tensor, second: &Tensor, span: (i64, i64), s: AdamScalars) {
     if host(value) {
-        adam_cpu(elements_mut(value), elements(grad), elements_mut(first), elements_mut(second), s);
+        let [value, first, second] = [value, first, second].map(|tensor| part_mut(tensor, span));
+        adam_cpu(value, part(grad, span), first, second, s);
     } else {
-        let _ = first.lerp_(grad, f64::from(1.0 - s.beta1));
+        let [mut value, grad, mut first, mut second] =
+            [value, grad, first, second].map(|tensor| tensor.narrow(0, span.0, span.1));
+        let _ = first.lerp_(&grad, f64::from(1.0 - s.beta1));
         let _ = second.g_mul_scalar_(f64::from(s.beta2));
-        second.copy_(&(&*second + grad * grad * f64::from(1.0 - s.beta2)));
+        second.copy_(&(&second + &grad * &grad * f64::from(1.0 - s.beta2)));
         let denominator = second.sqrt() * f64::from(s.second_correction) + f64::from(s.eps);
         let _ = value.g_mul_scalar_(f64::from(s.decay));
-        value.copy_(&(&*value - &*first / denominator * f64::from(s.step_size)));
+        value.copy_(&(&value - first / denominator * f64::from(s.step_size)));
     }
 }
 
@@ -428,12 +465,40 @@ multiversion! {
     }
 }
 
-/// `target += rate (source - target)` on flat vectors.
-pub fn ema(target: &mut Tensor, source: &Tensor, rate: f64) {
+/// `target += rate (source - target)` on `span` = (offset, length) of flat vectors.
+pub fn ema(target: &Tensor, source: &Tensor, span: (i64, i64), rate: f64) {
     if host(target) {
-        ema_cpu(elements_mut(target), elements(source), rate as f32);
+        ema_cpu(part_mut(target, span), part(source, span), rate as f32);
     } else {
-        let _ = target.lerp_(source, rate);
+        let of = |tensor: &Tensor| tensor.narrow(0, span.0, span.1);
+        let _ = of(target).lerp_(&of(source), rate);
+    }
+}
+
+multiversion! {
+    fn squared_error_cpu(values: &[f32], target: &[f32], member: usize, scale: f32, grad: &mut [f32], sum: &mut f64) {
+        let (members, targets) = (values.len() / grad.len(), target.len() / grad.len());
+        let rows = values.chunks_exact(members).zip(target.chunks_exact(targets));
+        for ((values, target), grad) in rows.zip(grad) {
+            let error = values[member] - target[member.min(targets - 1)];
+            *grad = error * scale;
+            *sum += f64::from(error * error);
+        }
+    }
+}
+
+/// Sum over rows of the squared error of one member of `values [B,E]` against `target [B,1]`, which is everybody's, or `[B,E]`; `grad [B,1]`
+/// becomes the error times `scale`.
+pub fn squared_error(values: &Tensor, target: &Tensor, member: i64, scale: f64, grad: &Tensor) -> f64 {
+    if host(values) {
+        let mut sum = 0.0;
+        let target = elements(target);
+        squared_error_cpu(elements(values), target, member as usize, scale as f32, elements_mut(grad), &mut sum);
+        sum
+    } else {
+        let error = values.narrow(1, member, 1) - target.narrow(1, member.min(target.size()[1] - 1), 1);
+        grad.shallow_clone().copy_(&(&error * scale));
+        error.square().sum(Kind::Double).double_value(&[])
     }
 }
 

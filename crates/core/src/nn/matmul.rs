@@ -1,10 +1,16 @@
-//! The three matrix products of a linear layer, by whichever of libtorch's two libraries is fast on this CPU.
+//! The three matrix products of a linear layer, by whatever is fast on this CPU.
 //!
 //! libtorch multiplies by MKL, which keeps its AVX-512 code for Intel's processors: on an AMD EPYC it reaches 105 GFLOP/s a core, where
-//! oneDNN, in the same libtorch, reaches 180-240 in the same exact fp32. On Intel both are equal and MKL needs no copies of its
-//! operands. The choice follows the vendor, not a measurement: a measured one could fall otherwise tomorrow and change the bits of a
-//! run. `DRCORL_MATMUL=mkl|onednn` overrides it; with MKL_ENABLE_INSTRUCTIONS=AVX2, an Intel machine shows what an AMD one sees.
+//! oneDNN, in the same libtorch, reaches 180-240 in the same exact fp32, less the copies of its operands. Where there is AVX-512,
+//! [`super::gemm`] multiplies what is small enough, without their calls and most of their copies. Large products remain MKL's on Intel's
+//! processors and oneDNN's on others.
+//!
+//! The choice follows the processor and the sizes, not a measurement: a measured one could fall otherwise tomorrow and change the bits of a
+//! run. `DRCORL_MATMUL=own|mkl|onednn` overrides it; with MKL_ENABLE_INSTRUCTIONS=AVX2, an Intel machine shows what an AMD one sees of MKL.
 
+#[cfg(target_arch = "x86_64")]
+use super::gemm;
+use super::kernels;
 use std::sync::OnceLock;
 use tch::{Device, Kind, Tensor};
 
@@ -13,6 +19,7 @@ const LEAST_WIDTH: i64 = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Library {
+    Own,
     Default,
     OneDnn,
 }
@@ -30,28 +37,72 @@ fn foreign_x86() -> bool {
     }
 }
 
-fn library() -> Library {
-    static CHOICE: OnceLock<Library> = OnceLock::new();
-    *CHOICE.get_or_init(|| {
-        let onednn = match std::env::var("DRCORL_MATMUL").as_deref() {
-            Ok("mkl") => false,
-            Ok("onednn") => true,
-            _ => foreign_x86(),
-        };
-        if onednn && tch::utils::has_mkldnn() {
-            Library::OneDnn
-        } else {
-            Library::Default
-        }
-    })
+/// True where [`gemm`] runs.
+fn own() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        gemm::available()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
 }
 
-fn choose(weight: &Tensor) -> Library {
-    let wide = weight.size().iter().all(|&width| width >= LEAST_WIDTH);
-    if wide && weight.device() == Device::Cpu && weight.kind() == Kind::Float {
-        library()
-    } else {
-        Library::Default
+/// What a processor does by which library.
+struct Choice {
+    /// Most rows and widths for [`gemm`].
+    own: i64,
+    large: Library,
+}
+
+impl Choice {
+    /// For this processor, or as asked for.
+    fn of(asked: &str) -> Choice {
+        let large = match (tch::utils::has_mkldnn(), asked) {
+            (true, "onednn") => Library::OneDnn,
+            (true, "") if foreign_x86() => Library::OneDnn,
+            _ => Library::Default,
+        };
+        let own = match asked {
+            _ if !own() => 0,
+            "own" => i64::MAX,
+            "" if foreign_x86() => 4096,
+            // MKL's copies of both operands pay from here.
+            "" => 512,
+            _ => 0,
+        };
+        Choice { own, large }
+    }
+}
+
+/// For `rows` rows through a layer with `weight [out,in]`.
+fn choose(weight: &Tensor, rows: i64) -> Library {
+    static CHOICE: OnceLock<Choice> = OnceLock::new();
+    if weight.device() != Device::Cpu || weight.kind() != Kind::Float {
+        return Library::Default;
+    }
+    let choice = CHOICE.get_or_init(|| Choice::of(&std::env::var("DRCORL_MATMUL").unwrap_or_default()));
+    let widths = weight.size();
+    if rows <= choice.own && widths.iter().all(|&width| width <= choice.own) {
+        return Library::Own;
+    }
+    match choice.large {
+        Library::OneDnn if widths.iter().any(|&width| width < LEAST_WIDTH) => Library::Default,
+        large => large,
+    }
+}
+
+/// True if [`input_gradient`] through a ReLU may be written over that ReLU's output, for `rows` rows and a layer with `weight [out,in]`.
+pub(super) fn overwrites(weight: &Tensor, rows: i64) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        choose(weight, rows) == Library::Own && weight.size()[0] <= gemm::MOST_OVERWRITABLE as i64
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (weight, rows);
+        false
     }
 }
 
@@ -82,55 +133,147 @@ mod onednn {
     }
 }
 
-/// `out [B,n] = input [B,m] weight^T`, `weight [n,m]`. All three may be strided views.
-pub(super) fn forward(out: &Tensor, input: &Tensor, weight: &Tensor) {
-    match choose(weight) {
-        Library::Default => _ = input.mm_out(out, &weight.tr()),
-        Library::OneDnn => onednn::forward(out, input, weight),
+/// The products by [`gemm`]; false where it does not take an operand as it lies.
+mod own {
+    #[cfg(target_arch = "x86_64")]
+    use super::gemm::{product, Finish, Matrix};
+    use super::After;
+    use tch::Tensor;
+
+    /// A tensor, and whether it is taken transposed.
+    pub type Operand<'a> = (&'a Tensor, bool);
+
+    /// `out = a b`.
+    #[cfg(target_arch = "x86_64")]
+    pub fn multiply(out: &Tensor, a: Operand, b: Operand, after: After) -> bool {
+        let of = |(tensor, transposed): Operand| match transposed {
+            true => Matrix::of(tensor).transposed(),
+            false => Matrix::of(tensor),
+        };
+        let finish = match after {
+            After::Nothing => Finish::Nothing,
+            After::Add => Finish::Add,
+            After::BiasRelu(bias) => Finish::BiasRelu(Matrix::row(bias)),
+            After::Relu(active) => Finish::Relu(Matrix::of(active)),
+        };
+        product(Matrix::of(out), of(a), of(b), finish)
     }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn multiply(_: &Tensor, _: Operand, _: Operand, _: After) -> bool {
+        false
+    }
+}
+
+/// What becomes of a product; in the same pass where the library knows how, else in one of its own.
+#[derive(Clone, Copy)]
+pub(super) enum After<'a> {
+    Nothing,
+    /// It is added to what is there.
+    Add,
+    /// The bias `[n]` is added, negative values become 0. `out` is contiguous.
+    BiasRelu(&'a Tensor),
+    /// It becomes 0 where this output of a ReLU is 0. Both are contiguous.
+    Relu(&'a Tensor),
+}
+
+/// `out = left right` by libtorch.
+fn by_libtorch(out: &Tensor, left: &Tensor, right: &Tensor, after: After) {
+    match after {
+        After::Add => _ = out.addmm_out(out, left, right),
+        _ => _ = left.mm_out(out, right),
+    }
+    pass(out, after);
+}
+
+/// What is left to do after a product.
+fn pass(out: &Tensor, after: After) {
+    match after {
+        After::Nothing | After::Add => {}
+        After::BiasRelu(bias) => kernels::bias_relu(out, bias),
+        After::Relu(active) => kernels::relu_backward(out, active),
+    }
+}
+
+impl Library {
+    fn forward(self, out: &Tensor, input: &Tensor, weight: &Tensor, after: After) {
+        match self {
+            Library::Own if own::multiply(out, (input, false), (weight, true), after) => {}
+            Library::OneDnn => {
+                onednn::forward(out, input, weight);
+                pass(out, after);
+            }
+            _ => by_libtorch(out, input, &weight.tr(), after),
+        }
+    }
+
+    fn input_gradient(self, out: &Tensor, grad: &Tensor, weight: &Tensor, after: After) {
+        match self {
+            Library::Own if own::multiply(out, (grad, false), (weight, false), after) => {}
+            Library::OneDnn => {
+                onednn::input_gradient(out, grad, weight);
+                pass(out, after);
+            }
+            _ => by_libtorch(out, grad, weight, after),
+        }
+    }
+
+    fn weight_gradient(self, out: &Tensor, grad: &Tensor, input: &Tensor, after: After) {
+        match self {
+            Library::Own if own::multiply(out, (grad, true), (input, false), after) => {}
+            Library::OneDnn if matches!(after, After::Nothing) => onednn::weight_gradient(out, grad, input),
+            _ => by_libtorch(out, &grad.tr(), input, after),
+        }
+    }
+}
+
+/// `out [B,n] = input [B,m] weight^T`, `weight [n,m]`. All three may be strided views.
+pub(super) fn forward(out: &Tensor, input: &Tensor, weight: &Tensor, after: After) {
+    choose(weight, input.size()[0]).forward(out, input, weight, after);
 }
 
 /// `out [B,m] = grad [B,n] weight`.
-pub(super) fn input_gradient(out: &Tensor, grad: &Tensor, weight: &Tensor) {
-    match choose(weight) {
-        Library::Default => _ = grad.mm_out(out, weight),
-        Library::OneDnn => onednn::input_gradient(out, grad, weight),
-    }
+pub(super) fn input_gradient(out: &Tensor, grad: &Tensor, weight: &Tensor, after: After) {
+    choose(weight, grad.size()[0]).input_gradient(out, grad, weight, after);
 }
 
 /// `weight_grad [n,m] = grad [B,n]^T input [B,m]`.
-pub(super) fn weight_gradient(weight_grad: &Tensor, grad: &Tensor, input: &Tensor) {
-    match choose(weight_grad) {
-        Library::Default => _ = grad.tr().mm_out(weight_grad, input),
-        Library::OneDnn => onednn::weight_gradient(weight_grad, grad, input),
-    }
+pub(super) fn weight_gradient(weight_grad: &Tensor, grad: &Tensor, input: &Tensor, after: After) {
+    choose(weight_grad, grad.size()[0]).weight_gradient(weight_grad, grad, input, after);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// On strided views, as the members of an ensemble are.
+    /// On strided views, as columns of a batch are, with everything that can come after.
     #[test]
-    fn both_libraries_give_the_same_products() {
-        if !tch::utils::has_mkldnn() {
-            return;
-        }
+    fn all_libraries_give_the_same_products() {
         let random = |size: [i64; 2]| Tensor::randn(size, (Kind::Float, Device::Cpu));
-        let (input, weight, grad) =
-            (random([33, 2 * 70]).narrow(1, 70, 70), random([90, 70]), random([33, 2 * 90]).narrow(1, 0, 90));
-        let close = |out: &Tensor, expected: &Tensor| {
-            let distance = (out - expected).abs().max().double_value(&[]);
-            assert!(distance < 5e-5, "{distance}");
+        let (input, weight, grad) = (random([33, 2 * 70]).narrow(1, 70, 70), random([90, 70]), random([33, 90]));
+        let (bias, active) = (random([1, 90]).view([90]), random([33, 70]).relu());
+        let forward = input.mm(&weight.tr()) + &bias;
+        let backward = grad.mm(&weight);
+        let parameters = grad.tr().mm(&input);
+        let available = |library: &Library| match library {
+            Library::Own => own(),
+            Library::OneDnn => tch::utils::has_mkldnn(),
+            Library::Default => true,
         };
-        let out = random([33, 3 * 90]).narrow(1, 90, 90);
-        onednn::forward(&out, &input, &weight);
-        close(&out, &input.mm(&weight.tr()));
-        let out = random([33, 70]);
-        onednn::input_gradient(&out, &grad, &weight);
-        close(&out, &grad.mm(&weight));
-        let out = random([90, 70]);
-        onednn::weight_gradient(&out, &grad, &input);
-        close(&out, &grad.tr().mm(&input));
+        for library in [Library::Own, Library::OneDnn, Library::Default].into_iter().filter(available) {
+            let check = |expected: &Tensor, run: &dyn Fn(&Tensor)| {
+                let out = expected.full_like(0.5);
+                run(&out);
+                let distance = (&out - expected).abs().max().double_value(&[]);
+                assert!(distance < 5e-5, "{library:?}: {distance}");
+            };
+            check(&forward.relu(), &|out| library.forward(out, &input, &weight, After::BiasRelu(&bias)));
+            check(&(&forward - &bias), &|out| library.forward(out, &input, &weight, After::Nothing));
+            check(&backward, &|out| library.input_gradient(out, &grad, &weight, After::Nothing));
+            let through = &backward * active.sign();
+            check(&through, &|out| library.input_gradient(out, &grad, &weight, After::Relu(&active)));
+            check(&parameters, &|out| library.weight_gradient(out, &grad, &input, After::Nothing));
+            check(&(&parameters + 0.5), &|out| library.weight_gradient(out, &grad, &input, After::Add));
+        }
     }
 }

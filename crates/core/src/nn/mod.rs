@@ -10,6 +10,8 @@ pub mod buffers;
 pub mod dense;
 pub mod dropout;
 pub mod ensemble;
+#[cfg(target_arch = "x86_64")]
+mod gemm;
 pub mod head;
 pub mod kernels;
 mod linear;

@@ -238,9 +238,9 @@ impl Drcorl {
         let (rows, device) = (batch.len(), context.data.device());
         let unit = context.rng.uniform(&[rows], device);
         let noise = context.rng.normal(&[rows, context.data.actions()], device);
-        let masks = self.behavior.masks(rows, context.rng);
+        let dropout = self.behavior.draw_dropout(context.rng);
         let lr = cosine(config.behavior_lr, config.behavior_lr_final, step, config.behavior_steps);
-        let result = self.behavior.step(&batch.observation(), &batch.action(), &unit, &noise, masks, lr);
+        let result = self.behavior.step(&batch.observation(), &batch.action(), &unit, &noise, &dropout, lr);
         vec![("behavior_loss", result.loss)]
     }
 

@@ -167,7 +167,7 @@ fn the_score_term_seeks_a_mode() {
     for step in 0..1500 {
         let (action, unit, noise) =
             (sample(&mut rng), rng.uniform(&[128], Device::Cpu), rng.normal(&[128, 1], Device::Cpu));
-        behavior.step(&state, &action, &unit, &noise, vec![], cosine(3e-3, 1e-4, step, 1500));
+        behavior.step(&state, &action, &unit, &noise, &[], cosine(3e-3, 1e-4, step, 1500));
     }
     let mut policy = Policy::new(1, 1, &[16], false, Device::Cpu, &mut rng);
     let mut cloned = Policy::new(1, 1, &[16], false, Device::Cpu, &mut rng);

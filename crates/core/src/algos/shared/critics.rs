@@ -72,11 +72,9 @@ impl Critics {
 
     /// One Adam step of every member towards `target [B,1]`.
     pub fn regress(&mut self, state_action: &Tensor, target: Tensor, lr: f64) -> CriticStep {
-        let values = self.head.forward(state_action).copy();
-        let error = &values - &target;
-        let rows = error.size()[0] as f64;
-        let loss = error.square().sum(Kind::Double).double_value(&[]) / rows;
-        self.head.descend(state_action, &(error * (2.0 / rows)), lr);
+        let rows = state_action.size()[0] as f64;
+        let loss = self.head.regress(state_action, &target, 2.0 / rows, lr, 0.0) / rows;
+        let values = self.head.outputs();
         CriticStep { loss, target, values }
     }
 

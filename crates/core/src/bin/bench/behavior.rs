@@ -87,8 +87,8 @@ pub fn step(shape: ScoreNetShape, dropout: f64, rows: i64, device: Device) -> St
         flop: 2.0 * rows as f64 * (3.0 * all - inputs),
         ours: Box::new(move || {
             tch::no_grad(|| {
-                let masks = ours.masks(rows, &mut rng);
-                ours.step(&observation, &action, &unit, &noise, masks, LR).loss
+                let dropout = ours.draw_dropout(&mut rng);
+                ours.step(&observation, &action, &unit, &noise, &dropout, LR).loss
             })
         }),
         plain: Box::new(move || {

@@ -154,8 +154,10 @@ fn load(options: &Options) -> Result<Value, String> {
 }
 
 fn bench(options: &Options) -> Result<Value, String> {
-    let matmul_budget = Duration::from_millis(if options.profile { 0 } else { 150 });
-    let rate = MatmulRate::measure(options.device, matmul_budget);
+    let rate = match options.profile {
+        true => MatmulRate::unknown(),
+        false => MatmulRate::measure(options.device, Duration::from_millis(150)),
+    };
     let mut steps = Vec::new();
     for entry in STEPS.iter().filter(|entry| options.only.as_ref().is_none_or(|only| entry.0 == only)) {
         let step = measure(*entry, rate.best(), options)?;

@@ -83,9 +83,14 @@ pub struct MatmulRate {
 }
 
 impl MatmulRate {
+    /// Not measured: a profile is to show one step and nothing else.
+    pub fn unknown() -> MatmulRate {
+        MatmulRate { default: 0.0, mkldnn: 0.0, shape: SHAPES[0] }
+    }
+
     /// Measures every shape with outputs that are allocated once.
     pub fn measure(device: Device, budget: Duration) -> MatmulRate {
-        let mut best = MatmulRate { default: 0.0, mkldnn: 0.0, shape: SHAPES[0] };
+        let mut best = MatmulRate::unknown();
         for shape in SHAPES {
             let (m, n, k) = shape;
             let flop = 2.0 * (m * n * k) as f64;

@@ -41,20 +41,52 @@ fn layer_norm_agrees_with_libtorch() {
 
 #[test]
 fn scalar_heads_agree_with_matrix_products() {
-    let (b, e, h) = (7, 3, 37);
-    let hidden = Tensor::randn([b, e * h], (Kind::Float, Device::Cpu)).relu();
-    let weight = Tensor::randn([e, 1, h], (Kind::Float, Device::Cpu));
-    let bias = Tensor::randn([e, 1], (Kind::Float, Device::Cpu));
-    let out = Tensor::empty([b, e], (Kind::Float, Device::Cpu));
-    scalar_head(&hidden, &weight, &bias, &out);
-    let expected = (hidden.view([b, e, h]) * weight.squeeze_dim(1)).sum_dim_intlist(2i64, false, Kind::Float)
-        + bias.squeeze_dim(1);
-    assert!(close(&out, &expected, 1e-5));
-    let grad_out = Tensor::randn([b, e], (Kind::Float, Device::Cpu));
-    let grad = hidden.empty_like();
-    scalar_head_backward(&hidden, &weight, &grad_out, &grad);
-    let dense = hidden.threshold_backward(&(grad_out.unsqueeze(2) * weight.squeeze_dim(1)).view([b, e * h]), 0.0);
-    assert!(close(&grad, &dense, 1e-6));
+    let (rows, members, width) = (7, 3, 37);
+    let random = |size: [i64; 2]| Tensor::randn(size, (Kind::Float, Device::Cpu));
+    let out = random([rows, members]);
+    for member in 0..members {
+        let (hidden, weight, bias) = (random([rows, width]).relu(), random([1, width]), random([1, 1]).view([1]));
+        let before = out.copy();
+        scalar_head(&hidden, &weight, &bias, &out, member as usize);
+        assert!(close(&out.narrow(1, member, 1), &(hidden.mm(&weight.tr()) + bias), 1e-5));
+        before.narrow(1, member, 1).copy_(&out.narrow(1, member, 1));
+        assert_eq!(before, out, "the other members' columns");
+        let (grad_out, grad) = (random([rows, 1]), hidden.copy());
+        scalar_head_backward(&grad, &weight, &grad_out);
+        assert!(close(&grad, &hidden.threshold_backward(&(grad_out * weight), 0.0), 1e-6));
+    }
+}
+
+/// Against a target for all and one a member: the sum of squares, and the error scaled.
+#[test]
+fn squared_errors_are_those_of_tensor_operations() {
+    let random = |size: [i64; 2]| Tensor::randn(size, (Kind::Float, Device::Cpu));
+    let (values, grad) = (random([9, 3]), random([9, 1]));
+    for target in [random([9, 1]), random([9, 3])] {
+        let errors = &values - &target;
+        for member in 0..3 {
+            let sum = squared_error(&values, &target, member, 0.25, &grad);
+            let error = errors.narrow(1, member, 1);
+            assert!((sum - error.square().sum(Kind::Double).double_value(&[])).abs() < 1e-5);
+            assert!(close(&grad, &(error * 0.25), 1e-6));
+        }
+    }
+}
+
+/// A step and an average over the whole are those over its parts.
+#[test]
+fn vectors_can_be_passed_over_in_parts() {
+    let random = || Tensor::randn([50], (Kind::Float, Device::Cpu));
+    let s = AdamScalars { step_size: 0.1, second_correction: 2.0, beta1: 0.9, beta2: 0.99, eps: 1e-8, decay: 0.999 };
+    let (whole, grad) = ([random(), random(), random().abs()], random());
+    let parts = [0, 1, 2].map(|i: usize| whole[i].copy());
+    adam(&whole[0], &grad, &whole[1], &whole[2], (0, 50), s);
+    ema(&whole[1], &grad, (0, 50), 0.3);
+    for span in [(0, 17), (17, 1), (18, 32)] {
+        adam(&parts[0], &grad, &parts[1], &parts[2], span, s);
+        ema(&parts[1], &grad, span, 0.3);
+    }
+    assert_eq!(whole, parts);
 }
 
 #[test]
@@ -67,6 +99,13 @@ fn passes_with_a_bias_agree_with_libtorch() {
     let masked = grad.copy();
     relu_backward(&masked, &active);
     assert!(close(&masked, &active.threshold_backward(&grad, 0.0), 0.0));
+    let (through, total) = (grad.copy(), bias.copy());
+    derivative_backward(&through, &x, &total);
+    assert!(close(&through, &(&grad * &x), 0.0));
+    assert!(close(&total, &(&bias + (&grad * &x).sum_dim_intlist(0i64, false, Kind::Float)), 1e-5));
+    let sum = x.copy();
+    bias_residual(&sum, &bias, &grad);
+    assert!(close(&sum, &(&x + &bias + &grad), 0.0));
     let (mut derivative, out) = (x.copy(), x.empty_like());
     bias_mish(&mut derivative, &bias, &out);
     let (mut expected, value) = (&x + &bias, x.empty_like());

@@ -1,7 +1,6 @@
 //! Layer norms and parts of linear layers, with the caches their gradients need.
 
 use crate::nn::buffers::Buffers;
-use crate::nn::dense::{accumulate_product, accumulate_rows};
 use crate::nn::linear::{self, Activation, Through};
 use crate::nn::{kernels, Arena, ArenaBuilder, Dense, Slot};
 use tch::Tensor;
@@ -44,7 +43,7 @@ impl Norm {
     /// `grad` of the result becomes that of the input; those of the parameters are added.
     pub fn backward(&self, arena: &Arena, cache: &NormCache, grad: &mut Tensor) {
         let weight = arena.value(self.weight);
-        let [weight_grad, bias_grad] = [(); 2].map(|()| weight.empty_like());
+        let [weight_grad, bias_grad] = [(); 2].map(|()| weight.zeros_like());
         let NormCache { input, mean, rstd } = cache;
         kernels::layer_norm_backward(input, mean, rstd, weight, grad, &weight_grad, &bias_grad);
         let _ = arena.gradient(self.weight).shallow_clone().g_add_(&weight_grad);
@@ -73,18 +72,17 @@ impl Part {
 
     pub fn forward(&self, input: &Tensor, buffers: &Buffers) -> Tensor {
         let out = buffers.take(input.size()[0], self.weight.size()[0], input.device());
-        linear::forward(&out, input, &self.weight, &self.bias, 1, Activation::Identity);
+        linear::forward(&out, input, &self.weight, &self.bias, Activation::Identity);
         out
     }
 
     pub fn input_gradient(&self, grad: &Tensor, buffers: &Buffers) -> Tensor {
         let out = buffers.take(grad.size()[0], self.weight.size()[1], grad.device());
-        linear::input_gradient(&out, grad, &self.weight, 1, Through::Nothing);
+        linear::input_gradient(&out, grad, &self.weight, Through::Nothing);
         out
     }
 
     pub fn accumulate(&self, grad: &Tensor, input: &Tensor) {
-        accumulate_product(&self.weight_grad, grad, input);
-        accumulate_rows(&self.bias_grad, grad);
+        linear::add_parameter_gradients(grad, input, &self.weight_grad, &self.bias_grad);
     }
 }

@@ -101,7 +101,7 @@ pub fn bind_behavior(fixture: &Fixture, _variant: &str, init: &Tensors, device: 
 
 impl Binding for Behavior {
     fn step(&mut self, _step: usize, batch: &Tensors, draws: &[Tensor]) -> Result<Record> {
-        let step = self.model.step(batch.get("obs")?, batch.get("act")?, &draws[0], &draws[1], vec![], self.lr);
+        let step = self.model.step(batch.get("obs")?, batch.get("act")?, &draws[0], &draws[1], &[], self.lr);
         let mut record = read_score(self.model.arena(), self.blocks, true);
         record.extend([
             ("loss/denoise".to_string(), Tensor::from(step.loss)),

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::State;
 use crate::error::Result;
-use crate::nn::kernels::{self, AdamScalars};
+use crate::nn::kernels::{self, AdamScalars, Span};
 use crate::nn::Arena;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -39,7 +39,7 @@ impl Adam {
     /// One step along the arena's gradients.
     pub fn step(&mut self, arena: &mut Arena, lr: f64) {
         let scalars = self.begin(lr);
-        self.apply(arena, scalars, (0, arena.len()));
+        self.apply(arena, scalars, &[(0, arena.len())]);
     }
 
     /// Begins a step that [`Adam::apply`] carries out part by part.
@@ -56,9 +56,9 @@ impl Adam {
         }
     }
 
-    /// The step that was begun, for the parameters in `span` = (offset, length) of the arena.
-    pub fn apply(&mut self, arena: &mut Arena, scalars: AdamScalars, span: (i64, i64)) {
-        kernels::adam(arena.values(), arena.gradients(), &self.first, &self.second, span, scalars);
+    /// The step that was begun, for the parameters in `spans` of the arena.
+    pub fn apply(&mut self, arena: &mut Arena, scalars: AdamScalars, spans: &[Span]) {
+        kernels::adam(arena.values(), arena.gradients(), &self.first, &self.second, spans, scalars);
     }
 
     /// Saves or restores moments and step count.
@@ -107,12 +107,12 @@ pub fn cosine(lr: f64, last: f64, step: u64, horizon: u64) -> f64 {
 
 /// `target <- target + rate (source - target)` on all parameters.
 pub fn soft_update(target: &mut Arena, source: &Arena, rate: f64) {
-    soft_update_part(target, source, rate, (0, source.len()));
+    soft_update_parts(target, source, rate, &[(0, source.len())]);
 }
 
-/// [`soft_update`] of the parameters in `span` = (offset, length).
-pub fn soft_update_part(target: &mut Arena, source: &Arena, rate: f64, span: (i64, i64)) {
-    kernels::ema(target.values(), source.values(), span, rate);
+/// [`soft_update`] of the parameters in `spans`.
+pub fn soft_update_parts(target: &mut Arena, source: &Arena, rate: f64, spans: &[Span]) {
+    kernels::ema(target.values(), source.values(), spans, rate);
 }
 
 #[cfg(test)]

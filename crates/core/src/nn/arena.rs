@@ -1,5 +1,6 @@
 //! A flat parameter vector with named views.
 
+use super::kernels::Span;
 use crate::checkpoint::State;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -123,8 +124,8 @@ impl Arena {
         (value, gradient)
     }
 
-    /// Where one member's part of the parameter at `slot` lies in [`Arena::values`]: offset and length.
-    pub fn member_span(&self, slot: Slot, member: i64) -> (i64, i64) {
+    /// Where one member's part of the parameter at `slot` lies in [`Arena::values`].
+    pub fn member_span(&self, slot: Slot, member: i64) -> Span {
         let entry = &self.entries[slot.0];
         let len = entry.len() / entry.members;
         (entry.offset + member * len, len)

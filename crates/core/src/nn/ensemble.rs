@@ -3,8 +3,9 @@
 //! Every pass goes member by member, through all layers of one before the next: the weights and activations of one member fit
 //! the second-level cache, those of all members do not, and the matrix products of a step are small enough to feel it.
 
+use super::kernels::{self, Span};
 use super::linear::{self, Activation, Through};
-use super::{kernels, Arena, ArenaBuilder, Slot};
+use super::{Arena, ArenaBuilder, Slot};
 use crate::rng::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -109,8 +110,8 @@ impl Ensemble {
         (arena.member(weight, member).0, arena.member(bias, member).0)
     }
 
-    /// Where the parameters of one member lie in an arena: offsets and lengths.
-    pub fn spans(&self, arena: &Arena, member: i64) -> Vec<(i64, i64)> {
+    /// Where the parameters of one member lie in an arena.
+    pub fn spans(&self, arena: &Arena, member: i64) -> Vec<Span> {
         let slots = self.layers.iter().flat_map(|&(weight, bias)| [weight, bias]);
         slots.map(|slot| arena.member_span(slot, member)).collect()
     }
@@ -149,11 +150,15 @@ impl Ensemble {
         cache.prepare(self, rows.min(BLOCK), 0, input.device());
         let out = Tensor::empty([rows, self.members * self.outputs()], (Kind::Float, input.device()));
         for member in 0..self.members {
+            if rows <= BLOCK {
+                self.forward_member(arena, member, input, &cache.room, &out);
+                continue;
+            }
             for start in (0..rows).step_by(BLOCK as usize) {
                 let count = BLOCK.min(rows - start);
                 let room: Vec<Tensor> = cache.room.iter().map(|buffer| buffer.narrow(0, 0, count)).collect();
-
-                self.forward_member(arena, member, &input.narrow(0, start, count), &room, &out.narrow(0, start, count));
+                let part = |tensor: &Tensor| tensor.narrow(0, start, count);
+                self.forward_member(arena, member, &part(input), &room, &part(&out));
             }
         }
         out
@@ -196,10 +201,10 @@ impl Ensemble {
         cache.prepare(self, input.size()[0], 1, input.device());
         let Cache { hidden, room, output, .. } = cache;
         let output = output.as_ref().expect("prepared above");
+        let grads = if self.overwritable(arena, input) { &hidden[0] } else { &*room };
         for member in 0..self.members {
             self.forward_member(arena, member, input, &hidden[0], output);
             let grad_out = gradient(member, output);
-            let grads = if self.overwritable(arena, input) { &hidden[0] } else { &*room };
             self.backward_member(arena, member, Some(input), &grad_out, &hidden[0], grads);
             after(arena, member);
         }

@@ -1,8 +1,9 @@
 //! Matrix products of f32 for AVX-512, of the sizes that critics have: a few hundred rows and columns.
 //!
 //! The right operand is copied into panels of 64 columns, a block of its rows at a time; the left one is read where it lies. A tile of
-//! the result, 6 rows by 64 columns, stays in 24 registers while it runs through a block: an element is the sum of its products in their order, as a chain of fused multiply-adds, and blocks are added in theirs. The same operands give the
-//! same bits, wherever they lie and whatever comes after.
+//! the result, 6 rows by 64 columns, stays in 24 registers while it runs through a block: an element is the sum of its products in their
+//! order, as a chain of fused multiply-adds, and blocks are added in theirs. The same operands give the same bits, wherever they lie and
+//! whatever comes after.
 //!
 //! libtorch's libraries copy both operands, need a microsecond to be called, and know a slower way on processors of other makers; see
 //! [`super::matmul`] for the choice.
@@ -74,8 +75,8 @@ pub(super) enum Finish {
     Relu(Matrix),
 }
 
-/// `out [m,n] = a [m,k] b [k,n]`, finished. False, and nothing is done, where the rows of `out` or of the matrix in `finish`, or both rows and
-/// columns of `b`, are not dense.
+/// `out [m,n] = a [m,k] b [k,n]`, finished. False, and nothing is done, where `k` is 0, or the rows of `out` or of the matrix in `finish`, or
+/// both rows and columns of `b`, are not dense.
 ///
 /// `out` must not overlap `a` or `b`; where `k` is at most [`DEPTH`], it may be the ReLU's output itself. All must be alive.
 pub(super) fn product(out: Matrix, a: Matrix, b: Matrix, finish: Finish) -> bool {
@@ -93,7 +94,7 @@ pub(super) fn product(out: Matrix, a: Matrix, b: Matrix, finish: Finish) -> bool
         }
     };
     assert_eq!((out.rows, out.columns, a.columns), (a.rows, b.columns, b.rows), "sizes of a matrix product");
-    if !finishable || !dense_rows(out) || (b.across != 1 && b.down != 1) {
+    if b.rows == 0 || !finishable || !dense_rows(out) || (b.across != 1 && b.down != 1) {
         return false;
     }
     let mut panel = Panel(MaybeUninit::uninit());
@@ -240,7 +241,8 @@ impl Strip {
                     let other =
                         || _mm512_maskz_loadu_ps(lanes, self.other.add((row + r) * self.other_down + v * LANES));
                     let sum = match FINISH {
-                        BIAS_RELU => _mm512_max_ps(_mm512_add_ps(sum, other()), _mm512_setzero_ps()),
+                        // The maximum of two is the second where either is NaN: an overflow must not look like a dead unit.
+                        BIAS_RELU => _mm512_max_ps(_mm512_setzero_ps(), _mm512_add_ps(sum, other())),
                         RELU => {
                             let open = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(other(), _mm512_setzero_ps());
                             _mm512_maskz_mov_ps(open, sum)

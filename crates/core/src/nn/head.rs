@@ -3,7 +3,7 @@
 use super::{kernels, Arena, ArenaBuilder, Cache, Ensemble, Hidden};
 use crate::checkpoint::State;
 use crate::error::Result;
-use crate::optim::{soft_update, soft_update_part, Adam, AdamConfig};
+use crate::optim::{soft_update, soft_update_parts, Adam, AdamConfig};
 use crate::rng::Rng;
 use tch::{Device, Kind, Tensor};
 
@@ -124,11 +124,10 @@ impl Head {
         let Head { net, online, target, adam, cache, .. } = self;
         let scalars = adam.begin(lr);
         net.sweep(online, input, cache, gradient, |online, member| {
-            for span in net.spans(online, member) {
-                adam.apply(online, scalars, span);
-                if let Some(target) = target.as_mut().filter(|_| rate != 0.0) {
-                    soft_update_part(target, online, rate, span);
-                }
+            let spans = net.spans(online, member);
+            adam.apply(online, scalars, &spans);
+            if let Some(target) = target.as_mut().filter(|_| rate != 0.0) {
+                soft_update_parts(target, online, rate, &spans);
             }
         });
     }

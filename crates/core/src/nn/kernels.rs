@@ -97,13 +97,8 @@ pub(super) fn elements_mut(tensor: &Tensor) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr() as *mut f32, tensor.numel()) }
 }
 
-fn part(tensor: &Tensor, (offset, len): (i64, i64)) -> &[f32] {
-    &elements(tensor)[offset as usize..][..len as usize]
-}
-
-#[allow(clippy::mut_from_ref)]
-fn part_mut(tensor: &Tensor, (offset, len): (i64, i64)) -> &mut [f32] {
-    &mut elements_mut(tensor)[offset as usize..][..len as usize]
+fn range(&(offset, len): &Span) -> std::ops::Range<usize> {
+    offset as usize..(offset + len) as usize
 }
 
 fn check(tensor: &Tensor) {
@@ -245,7 +240,9 @@ multiversion! {
     fn bias_relu_cpu(x: &mut [f32], bias: &[f32]) {
         for row in x.chunks_exact_mut(bias.len()) {
             for (x, &b) in row.iter_mut().zip(bias) {
-                *x = (*x + b).max(0.0);
+                // Lets NaN through: an overflow must not look like a dead unit.
+                let v = *x + b;
+                *x = if v < 0.0 { 0.0 } else { v };
             }
         }
     }
@@ -440,14 +437,23 @@ multiversion! {
     }
 }
 
-/// One Adam(W) step on `span` = (offset, length) of flat vectors: both moments and the parameters in one pass.
-pub fn adam(value: &Tensor, grad: &Tensor, first: &Tensor, second: &Tensor, span: (i64, i64), s: AdamScalars) {
+/// Where some parameters lie in a flat vector: offset and length.
+pub type Span = (i64, i64);
+
+/// One Adam(W) step on `spans` of flat vectors: both moments and the parameters in one pass.
+pub fn adam(value: &Tensor, grad: &Tensor, first: &Tensor, second: &Tensor, spans: &[Span], s: AdamScalars) {
     if host(value) {
-        let [value, first, second] = [value, first, second].map(|tensor| part_mut(tensor, span));
-        adam_cpu(value, part(grad, span), first, second, s);
-    } else {
+        let [value, first, second] = [value, first, second].map(elements_mut);
+        let grad = elements(grad);
+        for span in spans.iter().map(range) {
+            let (m, v) = (&mut first[span.clone()], &mut second[span.clone()]);
+            adam_cpu(&mut value[span.clone()], &grad[span], m, v, s);
+        }
+        return;
+    }
+    for &(offset, len) in spans {
         let [mut value, grad, mut first, mut second] =
-            [value, grad, first, second].map(|tensor| tensor.narrow(0, span.0, span.1));
+            [value, grad, first, second].map(|tensor| tensor.narrow(0, offset, len));
         let _ = first.lerp_(&grad, f64::from(1.0 - s.beta1));
         let _ = second.g_mul_scalar_(f64::from(s.beta2));
         second.copy_(&(&second + &grad * &grad * f64::from(1.0 - s.beta2)));
@@ -465,12 +471,17 @@ multiversion! {
     }
 }
 
-/// `target += rate (source - target)` on `span` = (offset, length) of flat vectors.
-pub fn ema(target: &Tensor, source: &Tensor, span: (i64, i64), rate: f64) {
+/// `target += rate (source - target)` on `spans` of flat vectors.
+pub fn ema(target: &Tensor, source: &Tensor, spans: &[Span], rate: f64) {
     if host(target) {
-        ema_cpu(part_mut(target, span), part(source, span), rate as f32);
-    } else {
-        let of = |tensor: &Tensor| tensor.narrow(0, span.0, span.1);
+        let (target, source) = (elements_mut(target), elements(source));
+        for span in spans.iter().map(range) {
+            ema_cpu(&mut target[span.clone()], &source[span], rate as f32);
+        }
+        return;
+    }
+    for &(offset, len) in spans {
+        let of = |tensor: &Tensor| tensor.narrow(0, offset, len);
         let _ = of(target).lerp_(&of(source), rate);
     }
 }

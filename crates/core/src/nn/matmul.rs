@@ -191,7 +191,10 @@ fn pass(out: &Tensor, after: After) {
     match after {
         After::Nothing | After::Add => {}
         After::BiasRelu(bias) => kernels::bias_relu(out, bias),
-        After::Relu(active) => kernels::relu_backward(out, active),
+        After::Relu(active) => {
+            assert!(out.data_ptr() != active.data_ptr(), "the product has overwritten the ReLU's output");
+            kernels::relu_backward(out, active);
+        }
     }
 }
 
@@ -274,6 +277,14 @@ mod tests {
             check(&through, &|out| library.input_gradient(out, &grad, &weight, After::Relu(&active)));
             check(&parameters, &|out| library.weight_gradient(out, &grad, &input, After::Nothing));
             check(&(&parameters + 0.5), &|out| library.weight_gradient(out, &grad, &input, After::Add));
+            let none = |tensor: &Tensor| tensor.narrow(0, 0, 0);
+            check(&parameters.zeros_like(), &|out| {
+                library.weight_gradient(out, &none(&grad), &none(&input), After::Nothing)
+            });
+            let broken = input.full_like(f64::NAN);
+            let out = forward.zeros_like();
+            library.forward(&out, &broken, &weight, After::BiasRelu(&bias));
+            assert!(out.isnan().all().double_value(&[]) == 1.0, "{library:?} hides NaN");
         }
     }
 }

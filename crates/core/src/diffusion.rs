@@ -91,7 +91,7 @@ impl ScoreWeight {
     }
 }
 
-/// Rows of a batch that go through the denoiser together on a CPU.
+/// Rows of a batch that go through the denoiser together on a CPU. Parts of 256 were slower: a library copies the weights for each.
 const PART: i64 = 1024;
 
 /// The diffusion model of the behaviour policy: a denoiser trained on the logged actions.
@@ -145,7 +145,7 @@ impl BehaviorModel {
 
     /// One AdamW step of (5) on `observation [B,S]`, `action [B,A]` with draws `unit [B]` and `noise [B,A]`.
     ///
-    /// On the CPU the batch goes through the net in parts: the activations of a part stay in the second-level cache, which are read four times.
+    /// On the CPU the batch goes through the net in parts, whose activations lie closer together than those of a large batch.
     pub fn step(
         &mut self,
         observation: &Tensor,

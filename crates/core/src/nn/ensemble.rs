@@ -5,7 +5,7 @@
 
 use super::kernels::{self, Span};
 use super::linear::{self, Activation, Through};
-use super::{Arena, ArenaBuilder, Slot};
+use super::{matmul, Arena, ArenaBuilder, Slot};
 use crate::rng::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -213,7 +213,7 @@ impl Ensemble {
     /// True if gradients can take the place of the activations they belong to: less memory to keep near.
     fn overwritable(&self, arena: &Arena, input: &Tensor) -> bool {
         let inner = 1..self.layers.len();
-        inner.into_iter().all(|layer| linear::overwrites(self.values(arena, layer, 0).0, input.size()[0]))
+        inner.into_iter().all(|layer| matmul::overwrites(self.values(arena, layer, 0).0, input.size()[0]))
     }
 
     /// Backward pass of the last [`Ensemble::forward`] with the same arena, input and cache.

@@ -45,11 +45,6 @@ pub(super) fn input_gradient(out: &Tensor, grad: &Tensor, weight: &Tensor, throu
     }
 }
 
-/// True if [`input_gradient`] through a ReLU may be written over that ReLU's output, for `rows` rows.
-pub(super) fn overwrites(weight: &Tensor, rows: i64) -> bool {
-    matmul::overwrites(weight, rows)
-}
-
 /// Gradients for the parameters: `weight_grad [out,in]` and `bias_grad [out]` are overwritten.
 pub(super) fn parameter_gradients(grad: &Tensor, input: &Tensor, weight_grad: &Tensor, bias_grad: &Tensor) {
     matmul::weight_gradient(weight_grad, grad, input, After::Nothing);

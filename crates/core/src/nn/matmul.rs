@@ -133,20 +133,20 @@ mod onednn {
     }
 }
 
+/// A factor of a product: a tensor, and whether it is taken transposed.
+type Factor<'a> = (&'a Tensor, bool);
+
 /// The products by [`gemm`]; false where it does not take an operand as it lies.
 mod own {
     #[cfg(target_arch = "x86_64")]
     use super::gemm::{product, Finish, Matrix};
-    use super::After;
+    use super::{After, Factor};
     use tch::Tensor;
 
-    /// A tensor, and whether it is taken transposed.
-    pub type Operand<'a> = (&'a Tensor, bool);
-
-    /// `out = a b`.
+    /// `out = left right`.
     #[cfg(target_arch = "x86_64")]
-    pub fn multiply(out: &Tensor, a: Operand, b: Operand, after: After) -> bool {
-        let of = |(tensor, transposed): Operand| match transposed {
+    pub fn multiply(out: &Tensor, left: Factor, right: Factor, after: After) -> bool {
+        let of = |(tensor, transposed): Factor| match transposed {
             true => Matrix::of(tensor).transposed(),
             false => Matrix::of(tensor),
         };
@@ -156,11 +156,11 @@ mod own {
             After::BiasRelu(bias) => Finish::BiasRelu(Matrix::row(bias)),
             After::Relu(active) => Finish::Relu(Matrix::of(active)),
         };
-        product(Matrix::of(out), of(a), of(b), finish)
+        product(Matrix::of(out), of(left), of(right), finish)
     }
 
     #[cfg(not(target_arch = "x86_64"))]
-    pub fn multiply(_: &Tensor, _: Operand, _: Operand, _: After) -> bool {
+    pub fn multiply(_: &Tensor, _: Factor, _: Factor, _: After) -> bool {
         false
     }
 }
@@ -177,16 +177,7 @@ pub(super) enum After<'a> {
     Relu(&'a Tensor),
 }
 
-/// `out = left right` by libtorch.
-fn by_libtorch(out: &Tensor, left: &Tensor, right: &Tensor, after: After) {
-    match after {
-        After::Add => _ = out.addmm_out(out, left, right),
-        _ => _ = left.mm_out(out, right),
-    }
-    pass(out, after);
-}
-
-/// What is left to do after a product.
+/// What is left to do after a product that was stored.
 fn pass(out: &Tensor, after: After) {
     match after {
         After::Nothing | After::Add => {}
@@ -199,34 +190,28 @@ fn pass(out: &Tensor, after: After) {
 }
 
 impl Library {
-    fn forward(self, out: &Tensor, input: &Tensor, weight: &Tensor, after: After) {
-        match self {
-            Library::Own if own::multiply(out, (input, false), (weight, true), after) => {}
-            Library::OneDnn => {
-                onednn::forward(out, input, weight);
-                pass(out, after);
-            }
-            _ => by_libtorch(out, input, &weight.tr(), after),
+    /// `out = left right`; `onednn` makes that product where it is oneDNN's, which cannot add.
+    fn multiply(self, out: &Tensor, left: Factor, right: Factor, after: After, onednn: impl FnOnce()) {
+        let of = |(tensor, transposed): Factor| if transposed { tensor.tr() } else { tensor.shallow_clone() };
+        match (self, after) {
+            (Library::Own, _) if own::multiply(out, left, right, after) => return,
+            (_, After::Add) => _ = out.addmm_out(out, &of(left), &of(right)),
+            (Library::OneDnn, _) => onednn(),
+            _ => _ = of(left).mm_out(out, &of(right)),
         }
+        pass(out, after);
+    }
+
+    fn forward(self, out: &Tensor, input: &Tensor, weight: &Tensor, after: After) {
+        self.multiply(out, (input, false), (weight, true), after, || onednn::forward(out, input, weight));
     }
 
     fn input_gradient(self, out: &Tensor, grad: &Tensor, weight: &Tensor, after: After) {
-        match self {
-            Library::Own if own::multiply(out, (grad, false), (weight, false), after) => {}
-            Library::OneDnn => {
-                onednn::input_gradient(out, grad, weight);
-                pass(out, after);
-            }
-            _ => by_libtorch(out, grad, weight, after),
-        }
+        self.multiply(out, (grad, false), (weight, false), after, || onednn::input_gradient(out, grad, weight));
     }
 
     fn weight_gradient(self, out: &Tensor, grad: &Tensor, input: &Tensor, after: After) {
-        match self {
-            Library::Own if own::multiply(out, (grad, true), (input, false), after) => {}
-            Library::OneDnn if matches!(after, After::Nothing) => onednn::weight_gradient(out, grad, input),
-            _ => by_libtorch(out, &grad.tr(), input, after),
-        }
+        self.multiply(out, (grad, true), (input, false), after, || onednn::weight_gradient(out, grad, input));
     }
 }
 

@@ -43,11 +43,9 @@ impl Norm {
     /// `grad` of the result becomes that of the input; those of the parameters are added.
     pub fn backward(&self, arena: &Arena, cache: &NormCache, grad: &mut Tensor) {
         let weight = arena.value(self.weight);
-        let [weight_grad, bias_grad] = [(); 2].map(|()| weight.zeros_like());
         let NormCache { input, mean, rstd } = cache;
-        kernels::layer_norm_backward(input, mean, rstd, weight, grad, &weight_grad, &bias_grad);
-        let _ = arena.gradient(self.weight).shallow_clone().g_add_(&weight_grad);
-        let _ = arena.gradient(self.bias).shallow_clone().g_add_(&bias_grad);
+        let (weight_grad, bias_grad) = (arena.gradient(self.weight), arena.gradient(self.bias));
+        kernels::layer_norm_backward(input, mean, rstd, weight, grad, weight_grad, bias_grad);
     }
 }
 

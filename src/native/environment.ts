@@ -12,7 +12,8 @@ export interface CoreEnvironment {
   devices: string[]
   intra_op_threads: number
   processors: number
-  mkldnn: boolean
+  /** What makes the matrix products of networks, those of the largest gain first; empty if `DRCORL_MATMUL` names what is not there. */
+  matmul: string[]
 }
 
 /** Needs libtorch: see `loadCore` for the errors. */

@@ -49,7 +49,7 @@ pub fn environment() -> Value {
         "devices": devices,
         "intra_op_threads": tch::get_num_threads(),
         "processors": std::thread::available_parallelism().map_or(1, usize::from),
-        "mkldnn": tch::utils::has_mkldnn(),
+        "matmul": nn::matmul::libraries().unwrap_or_default(),
     })
 }
 

@@ -9,6 +9,7 @@ use crate::checkpoint::{write_atomically, State};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hybrid::{Mode, Played, Visit, Visits};
+use crate::nn::matmul;
 use crate::offline::{certify, Evidence, Fqe, Judge};
 use crate::policy::FrozenPolicy;
 use crate::rng::Rng;
@@ -130,6 +131,7 @@ impl Trainer {
         let entry = algos::find(&config.algorithm)?;
         let resolved = entry.resolve(&config.config, &run)?;
         tch::set_num_threads(run.threads);
+        matmul::libraries()?;
         let _no_grad = tch::no_grad_guard();
         let data = Dataset::scaled(columns, run.episode_length, run.scaling, run.device()?)?;
         let mut rng = Rng::new(run.seed, TRAINING_STREAM);

@@ -10,12 +10,11 @@ pub mod buffers;
 pub mod dense;
 pub mod dropout;
 pub mod ensemble;
-#[cfg(target_arch = "x86_64")]
 mod gemm;
 pub mod head;
 pub mod kernels;
 mod linear;
-mod matmul;
+pub mod matmul;
 pub mod mmd;
 pub mod score_net;
 pub mod squashed;

@@ -41,6 +41,8 @@ pub struct Cache {
     hidden: Vec<Vec<Tensor>>,
     /// Room `[B,width]` a hidden layer for the member at hand: its gradients, or activations nobody asks for again.
     room: Vec<Tensor>,
+    /// Room as large for the activations of some rows, where it was ever needed.
+    picked: Vec<Tensor>,
     output: Option<Tensor>,
 }
 
@@ -54,7 +56,8 @@ impl Cache {
     fn prepare(&mut self, net: &Ensemble, batch: i64, kept: i64, device: Device) {
         if self.batch != batch || self.output.is_none() {
             let output = Some(Tensor::empty([batch, net.members * net.outputs()], (Kind::Float, device)));
-            *self = Cache { batch, hidden: Vec::new(), room: net.hidden_buffers(batch, device), output };
+            let room = net.hidden_buffers(batch, device);
+            *self = Cache { batch, room, output, ..Cache::default() };
         }
         while (self.hidden.len() as i64) < kept {
             self.hidden.push(net.hidden_buffers(batch, device));
@@ -220,7 +223,7 @@ impl Ensemble {
     ///
     /// `grad_out [B,E*out]`. The gradients of all layers are written to the arena.
     pub fn backward(&self, arena: &Arena, input: &Tensor, grad_out: &Tensor, cache: &mut Cache) {
-        self.backward_all(arena, Some(input), grad_out, cache, |_, _| {});
+        self.backward_all(arena, Some(input), grad_out, cache, |_, _, _| {});
     }
 
     /// [`Ensemble::backward`], and the gradient with respect to a shared input.
@@ -245,8 +248,12 @@ impl Ensemble {
         let buffer = |width: i64| Tensor::empty([rows, width], (Kind::Float, device));
         let width = self.widths[1];
         let first = buffer(self.members * width);
-        self.backward_all(arena, input, grad_out, cache, |member, grad| {
-            first.narrow(1, member * width, width).copy_(grad);
+        self.backward_all(arena, input, grad_out, cache, |member, grad, rows| {
+            let mut columns = first.narrow(1, member * width, width);
+            match rows {
+                None => columns.copy_(grad),
+                Some(rows) => _ = columns.zero_().index_copy_(0, rows, grad),
+            }
         });
         let out = buffer(self.widths[0]);
         let weight = arena.value(self.layers[0].0).view([-1, self.widths[0]]);
@@ -254,21 +261,55 @@ impl Ensemble {
         out
     }
 
-    /// Backward pass of every member; `first(member, grad [B,width])` sees the gradient at the first layer's pre-activations.
+    /// Backward pass of every member; `first(member, grad [N,width], rows [N])` sees the gradient at the first layer's pre-activations, where it is
+    /// not 0; without `rows`, everywhere.
     fn backward_all(
         &self,
         arena: &Arena,
         input: Option<&Tensor>,
         grad_out: &Tensor,
         cache: &mut Cache,
-        first: impl Fn(i64, &Tensor),
+        first: impl Fn(i64, &Tensor, Option<&Tensor>),
     ) {
-        let Cache { hidden, room, .. } = cache;
-        for (member, hidden) in (0..self.members).zip(hidden) {
+        for member in 0..self.members {
             let grad_out = grad_out.narrow(1, member * self.outputs(), self.outputs());
-            self.backward_member(arena, member, input, &grad_out, hidden, room);
-            first(member, room.first().unwrap_or(&grad_out));
+            match live_rows(&grad_out) {
+                Some(rows) => self.backward_rows(arena, member, input, &grad_out, cache, &rows, &first),
+                None => {
+                    let Cache { hidden, room, .. } = &*cache;
+                    self.backward_member(arena, member, input, &grad_out, &hidden[member as usize], room);
+                    first(member, room.first().unwrap_or(&grad_out), None);
+                }
+            }
         }
+    }
+
+    /// What [`Ensemble::backward_all`] does for one member, where `grad_out` is 0 in all but `rows`: all products are of those rows.
+    #[allow(clippy::too_many_arguments)]
+    fn backward_rows(
+        &self,
+        arena: &Arena,
+        member: i64,
+        input: Option<&Tensor>,
+        grad_out: &Tensor,
+        cache: &mut Cache,
+        rows: &[i64],
+        first: &impl Fn(i64, &Tensor, Option<&Tensor>),
+    ) {
+        let (device, count) = (grad_out.device(), rows.len() as i64);
+        if cache.picked.is_empty() {
+            cache.picked = self.hidden_buffers(cache.batch, device);
+        }
+        let index = Tensor::from_slice(rows);
+        let begin = |buffers: &[Tensor]| buffers.iter().map(|b| b.narrow(0, 0, count)).collect::<Vec<Tensor>>();
+        let (room, picked) = (begin(&cache.room), begin(&cache.picked));
+        for (from, to) in cache.hidden[member as usize].iter().zip(&picked) {
+            let _ = from.index_select_out(to, 0, &index);
+        }
+        let input = input.map(|input| self.input_of(member, input).index_select(0, &index));
+        let grad = grad_out.index_select(0, &index);
+        self.backward_member(arena, member, input.as_ref(), &grad, &picked, &room);
+        first(member, room.first().unwrap_or(&grad), Some(&index));
     }
 
     /// Carries `grad_out [B,out]` of one member to the pre-activations of its first layer, left in `grads[0]`. With `input`, the gradients of
@@ -313,6 +354,16 @@ impl Ensemble {
             parameters(0, grads.first().unwrap_or(grad_out), &self.input_of(member, input));
         }
     }
+}
+
+/// The rows of `grad [B,out]` that are not all 0, where they are few enough to be worth picking out: where the loss sees the lowest of several
+/// members, a member has a gradient in some rows only.
+fn live_rows(grad: &Tensor) -> Option<Vec<i64>> {
+    if grad.device() != Device::Cpu {
+        return None;
+    }
+    let live = kernels::rows_not_zero(grad);
+    (4 * live.len() as i64 <= 3 * grad.size()[0]).then_some(live)
 }
 
 #[cfg(test)]
@@ -362,23 +413,27 @@ mod tests {
         // A strided view, as batches are.
         let input = rng.normal(&[9, columns + 3], Device::Cpu).narrow(1, 2, columns);
         let input = if per_member { input.contiguous() } else { input };
-        let tracked = input.copy().set_requires_grad(true);
         let mut cache = Cache::default();
-        let output = net.forward(&arena, &input, &mut cache).copy();
-        let (expected, parameters) = reference(&net, &arena, &tracked);
-        assert!(distance(&output, &expected) < 1e-5);
-        let grad_out = rng.normal(&output.size(), Device::Cpu);
-        (&expected * &grad_out).sum(Kind::Float).backward();
-        net.backward(&arena, &input, &grad_out, &mut cache);
-        for (&(weight, bias), pair) in net.layers.iter().zip(parameters.chunks(2)) {
-            assert!(distance(arena.gradient(weight), &pair[0].grad()) < 2e-5);
-            assert!(distance(arena.gradient(bias), &pair[1].grad()) < 2e-5);
-        }
-        if !per_member {
-            let gradient = net.input_gradient(&arena, &grad_out, &mut cache);
-            assert!(distance(&gradient, &tracked.grad()) < 2e-5);
-            let both = net.backward_to_input(&arena, &input, &grad_out, &mut cache);
-            assert!(distance(&both, &tracked.grad()) < 2e-5);
+        // Of every third row only, as where the loss sees the lowest of three members; of none; of all.
+        let third = Tensor::from_slice(&[0f32, 1.0, 0.0]).repeat([3]).view([9, 1]);
+        for rows in [&third, &third.zeros_like(), &third.ones_like()] {
+            let tracked = input.copy().set_requires_grad(true);
+            let output = net.forward(&arena, &input, &mut cache).copy();
+            let (expected, parameters) = reference(&net, &arena, &tracked);
+            assert!(distance(&output, &expected) < 1e-5);
+            let grad_out = rng.normal(&output.size(), Device::Cpu) * rows;
+            (&expected * &grad_out).sum(Kind::Float).backward();
+            net.backward(&arena, &input, &grad_out, &mut cache);
+            for (&(weight, bias), pair) in net.layers.iter().zip(parameters.chunks(2)) {
+                assert!(distance(arena.gradient(weight), &pair[0].grad()) < 2e-5);
+                assert!(distance(arena.gradient(bias), &pair[1].grad()) < 2e-5);
+            }
+            if !per_member {
+                let gradient = net.input_gradient(&arena, &grad_out, &mut cache);
+                assert!(distance(&gradient, &tracked.grad()) < 2e-5);
+                let both = net.backward_to_input(&arena, &input, &grad_out, &mut cache);
+                assert!(distance(&both, &tracked.grad()) < 2e-5);
+            }
         }
     }
 

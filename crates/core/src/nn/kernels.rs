@@ -513,5 +513,12 @@ pub fn squared_error(values: &Tensor, target: &Tensor, member: i64, scale: f64, 
     }
 }
 
+/// The rows of `tensor [B,n]` on the CPU that are not all 0; NaN is not 0.
+pub fn rows_not_zero(tensor: &Tensor) -> Vec<i64> {
+    let tensor = tensor.contiguous();
+    let rows = elements(&tensor).chunks_exact(tensor.size()[1] as usize);
+    (0..).zip(rows).filter_map(|(i, row)| row.iter().any(|&x| x != 0.0).then_some(i)).collect()
+}
+
 #[cfg(test)]
 mod tests;

@@ -96,14 +96,29 @@ impl Policy {
 
     /// Gradient `[P]` of a loss with `dloss/daction = grad_action [B,A]` at `action` from the last [`Policy::forward`]; a copy.
     pub fn backward(&mut self, observation: &Tensor, action: &Tensor, grad_action: &Tensor) -> Tensor {
-        let grad_out = grad_action * (1.0 - action.square());
-        self.head.backward(observation, &grad_out);
+        self.carry(observation, action, grad_action);
         self.head.online().gradients().copy()
     }
 
     /// One Adam step along `gradient [P]`; the average follows by `1 - keep`.
     pub fn apply(&mut self, gradient: &Tensor, lr: f64, keep: f64) {
         self.head.online().gradients().shallow_clone().copy_(gradient);
+        self.step(lr, keep);
+    }
+
+    /// [`Policy::backward`] and [`Policy::apply`], where the gradient is nobody else's.
+    pub fn descend(&mut self, observation: &Tensor, action: &Tensor, grad_action: &Tensor, lr: f64, keep: f64) {
+        self.carry(observation, action, grad_action);
+        self.step(lr, keep);
+    }
+
+    /// Leaves the gradients in the live arena.
+    fn carry(&mut self, observation: &Tensor, action: &Tensor, grad_action: &Tensor) {
+        let grad_out = grad_action * (1.0 - action.square());
+        self.head.backward(observation, &grad_out);
+    }
+
+    fn step(&mut self, lr: f64, keep: f64) {
         self.head.step(lr);
         if let Some(average) = &mut self.average {
             soft_update(average, self.head.online(), 1.0 - keep);

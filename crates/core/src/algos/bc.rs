@@ -74,8 +74,7 @@ pub fn regress(policy: &mut Policy, observation: &Tensor, action: &Tensor, lr: f
     let error = &predicted - action;
     let loss = error.square().mean(Kind::Double).double_value(&[]);
     let scale = 2.0 / error.numel() as f64;
-    let gradient = policy.backward(observation, &predicted, &(error * scale));
-    policy.apply(&gradient, lr, 0.0);
+    policy.descend(observation, &predicted, &(error * scale), lr, 0.0);
     loss
 }
 

@@ -394,7 +394,9 @@ pub fn coptidice(device: Device) -> Step {
     };
     let noise = [&draws.observation, &draws.action].map(Tensor::shallow_clone);
     let (state, actor_widths) = ([STATES, 256, 256, 1], [STATES, 256, 256, 2 * ACTIONS]);
-    let flop = 2.0 * (2.0 * flop(2 * ROWS, &state).1 + flop(2 * ROWS, &state).0) + flop(ROWS, &actor_widths).1;
+    let (forward, both) = flop(2 * ROWS, &state);
+    // A row goes back through the lower one of two members: half of the rows through each.
+    let flop = 2.0 * (2.0 * (forward + (both - forward) / 2.0) + forward) + flop(ROWS, &actor_widths).1;
     let initial = Initial::Flags(initial);
     Step {
         flop,

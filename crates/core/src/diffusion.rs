@@ -91,16 +91,12 @@ impl ScoreWeight {
     }
 }
 
-/// Rows of a batch that go through the denoiser together on a CPU. Parts of 256 were slower: a library copies the weights for each.
-const PART: i64 = 1024;
-
 /// The diffusion model of the behaviour policy: a denoiser trained on the logged actions.
 pub struct BehaviorModel {
     net: ScoreNet,
     arena: Arena,
     adam: Adam,
     dropout: f64,
-    hidden: i64,
     blocks: usize,
 }
 
@@ -120,7 +116,7 @@ impl BehaviorModel {
         let net = ScoreNet::new(&mut builder, shape, device, rng);
         let arena = builder.build(device);
         let adam = Adam::new(&arena, AdamConfig { weight_decay, ..AdamConfig::default() });
-        BehaviorModel { net, arena, adam, dropout, hidden: shape.hidden, blocks: shape.blocks }
+        BehaviorModel { net, arena, adam, dropout, blocks: shape.blocks }
     }
 
     /// Parameters by name.
@@ -144,8 +140,6 @@ impl BehaviorModel {
     }
 
     /// One AdamW step of (5) on `observation [B,S]`, `action [B,A]` with draws `unit [B]` and `noise [B,A]`.
-    ///
-    /// On the CPU the batch goes through the net in parts, whose activations lie closer together than those of a large batch.
     pub fn step(
         &mut self,
         observation: &Tensor,
@@ -156,19 +150,12 @@ impl BehaviorModel {
         lr: f64,
     ) -> DenoiseStep {
         let diffused = diffuse(action, unit, noise, (TRAIN_TIME_MIN, 1.0));
-        let rows = action.size()[0];
+        let rows = action.size()[0] as f64;
+        let (predicted, cache) = self.net.forward(&self.arena, &diffused.noisy, observation, &diffused.time, dropout);
+        let error = &predicted - noise;
+        let loss = error.square().sum(Kind::Float).double_value(&[]) / rows;
         let _ = self.arena.gradients().shallow_clone().zero_();
-        let predicted = noise.empty_like();
-        let part = if action.device() == Device::Cpu { PART } else { rows };
-        for start in (0..rows).step_by(part as usize) {
-            let of = |tensor: &Tensor| tensor.narrow(0, start, part.min(rows - start));
-            let dropout: Vec<Dropout> = dropout.iter().map(|d| d.from_element(start * self.hidden)).collect();
-            let (noisy, time) = (of(&diffused.noisy), of(&diffused.time));
-            let (output, cache) = self.net.forward(&self.arena, &noisy, &of(observation), &time, &dropout);
-            of(&predicted).copy_(&output);
-            self.net.backward(&self.arena, &((output - of(noise)) * (2.0 / rows as f64)), &cache);
-        }
-        let loss = (&predicted - noise).square().sum(Kind::Float).double_value(&[]) / rows as f64;
+        self.net.backward(&self.arena, &(error * (2.0 / rows)), &cache);
         self.adam.step(&mut self.arena, lr);
         DenoiseStep { loss, diffused, predicted }
     }

@@ -182,26 +182,6 @@ fn frequencies_are_frozen() {
     assert_eq!(&before, model.frequencies_mut());
 }
 
-/// A batch of several parts makes the step the same rows make at once, dropout included.
-#[test]
-fn a_batch_in_parts_makes_the_same_step() {
-    let rows = 2 * PART + 7;
-    let mut rng = Rng::new(8, 0);
-    let (s, a) = (rng.normal(&[rows, 1], Device::Cpu), rng.normal(&[rows, 2], Device::Cpu));
-    let (unit, noise) = (rng.uniform(&[rows], Device::Cpu), rng.normal(&[rows, 2], Device::Cpu));
-    let mut model = BehaviorModel::new(small(2), 0.3, 0.0, Device::Cpu, &mut rng);
-    let dropout = model.draw_dropout(&mut rng);
-    let diffused = diffuse(&a, &unit, &noise, (TRAIN_TIME_MIN, 1.0));
-    let (whole, cache) = model.net.forward(&model.arena, &diffused.noisy, &s, &diffused.time, &dropout);
-    let _ = model.arena.gradients().shallow_clone().zero_();
-    model.net.backward(&model.arena, &((&whole - &noise) * (2.0 / rows as f64)), &cache);
-    let expected = model.arena.gradients().copy();
-    let step = model.step(&s, &a, &unit, &noise, &dropout, 1e-4);
-    let distance = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
-    assert!(distance(&step.predicted, &whole) < 1e-5);
-    assert!(distance(model.arena.gradients(), &expected) < 1e-5 * expected.abs().max().double_value(&[]).max(1.0));
-}
-
 const KAPPA: [(f64, f64, f64, f64); 5] = [
     (0.05, 0.23401, 0.88921, 3.36081),
     (0.10, 0.23006, 0.78942, 2.60673),

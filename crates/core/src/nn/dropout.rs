@@ -15,13 +15,11 @@ pub struct Dropout {
     threshold: u32,
     /// 1 / (1 - rate)
     pub(super) scale: f32,
-    /// Of the first element it is applied to.
-    first: u32,
 }
 
 impl Dropout {
     /// Keeps everything.
-    pub const NONE: Dropout = Dropout { key: 0, threshold: 0, scale: 1.0, first: 0 };
+    pub const NONE: Dropout = Dropout { key: 0, threshold: 0, scale: 1.0 };
 
     /// Drops each element with probability `rate`, independently; the key is drawn from `rng`.
     pub fn draw(rate: f64, rng: &mut Rng) -> Dropout {
@@ -30,7 +28,7 @@ impl Dropout {
         }
         let threshold = (rate * f64::from(1u32 << 24)).round() as u32;
         let kept = 1.0 - f64::from(threshold) / f64::from(1u32 << 24);
-        Dropout { key: rng.below(1 << 32) as u32, threshold, scale: (1.0 / kept) as f32, first: 0 }
+        Dropout { key: rng.below(1 << 32) as u32, threshold, scale: (1.0 / kept) as f32 }
     }
 
     /// True if nothing is dropped.
@@ -38,15 +36,10 @@ impl Dropout {
         self.threshold == 0
     }
 
-    /// The same mask for a part that begins at element `first` of the whole.
-    pub fn from_element(self, first: i64) -> Dropout {
-        Dropout { first: first as u32, ..self }
-    }
-
     /// What element `index` is multiplied by.
     #[inline(always)]
     pub(super) fn factor(&self, index: u32) -> f32 {
-        let hash = mix(index.wrapping_add(self.first).wrapping_mul(0x9E37_79B9) ^ self.key);
+        let hash = mix(index.wrapping_mul(0x9E37_79B9) ^ self.key);
         if hash >> 8 >= self.threshold {
             self.scale
         } else {
@@ -59,8 +52,7 @@ impl Dropout {
         // 32-bit arithmetic in 64-bit integers: the lower half of a product is right even where the whole overflows.
         let low = |x: Tensor| x.bitwise_and(0xFFFF_FFFFi64);
         let folded = |x: &Tensor, bits: i64| x.bitwise_xor_tensor(&x.bitwise_right_shift_tensor_scalar(bits));
-        let first = i64::from(self.first);
-        let index = Tensor::arange_start(first, first + n, (Kind::Int64, device));
+        let index = Tensor::arange(n, (Kind::Int64, device));
         let mut x = low(index * 0x9E37_79B9i64).bitwise_xor(i64::from(self.key));
         x = low(folded(&x, 16) * 0x7FEB_352Di64);
         x = low(folded(&x, 15) * 0x846C_A68Bi64);
@@ -183,13 +175,10 @@ mod tests {
     }
 
     #[test]
-    fn tensor_operations_and_parts_find_the_same_mask() {
+    fn tensor_operations_find_the_same_mask() {
         let dropout = Dropout::draw(0.3, &mut Rng::new(3, 0));
         let by_hash: Vec<f32> = (0..10_000).map(|i| dropout.factor(i)).collect();
-        let by_tensors = |dropout: Dropout, n| Vec::<f32>::try_from(&dropout.factors(n, Device::Cpu)).unwrap();
-        assert_eq!(by_hash, by_tensors(dropout, 10_000));
-        assert_eq!(by_hash[4_000..], by_tensors(dropout.from_element(4_000), 6_000));
-        assert_eq!(by_hash[4_001], dropout.from_element(4_000).factor(1));
+        assert_eq!(by_hash, Vec::<f32>::try_from(&dropout.factors(10_000, Device::Cpu)).unwrap());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The three matrix products of a linear layer, by whatever is fast on this CPU.
 //!
-//! [`super::gemm`] has two kernels of our own. That for AMX, on Intel's processors since Sapphire Rapids, makes products of more than a few dozen rows and widths
-//! in two thirds of the time of any other. That for AVX-512 does without the calls of libtorch's libraries and most of their copies, which pays where
+//! [`super::gemm`] has two kernels of our own. That for AMX, on Intel's processors since Sapphire Rapids, makes products of more than a hundred
+//! rows and widths in two thirds of the time of any other. That for AVX-512 does without the calls of libtorch's libraries and most of their copies, which pays where
 //! matrices are small. Large products remain MKL's on Intel's processors without AMX. On those of other makers MKL leaves AVX-512 alone:
 //! on an AMD EPYC it reaches 105 GFLOP/s a core, where oneDNN, in the same libtorch, reaches 180-240 less the copies of its operands.
 //!
@@ -91,7 +91,8 @@ impl Choice {
     fn names(&self) -> Vec<&'static str> {
         let rest = match self.rest {
             Library::OneDnn => "onednn",
-            _ => "mkl",
+            _ if cfg!(target_arch = "x86_64") => "mkl",
+            _ => "libtorch",
         };
         [(self.amx, "amx"), (self.avx512 > 0, "avx512"), (true, rest)]
             .into_iter()
@@ -99,15 +100,15 @@ impl Choice {
             .collect()
     }
 
-    /// For `rows` rows through a layer of these widths.
-    fn library(&self, rows: i64, [out, input]: [i64; 2]) -> Library {
+    /// For `rows` rows through a layer of these widths. Our kernels work in one thread, so that on several, large products are libtorch's.
+    fn library(&self, rows: i64, [out, input]: [i64; 2], threads: i32) -> Library {
         /// Least rows and widths, and products of two elements, from which on AMX's copies of both operands surely pay: beside another thread on
-        /// its core, the unit multiplies at half its rate.
+        /// its core, the unit multiplies at two fifths of its rate.
         const TILED: (i64, i64) = (128, 1 << 23);
         /// Least widths at which oneDNN's copies may pay.
         const BLOCKED: i64 = 64;
         let (least, most) = (rows.min(out).min(input), rows.max(out).max(input));
-        if self.amx && (self.asked || least >= TILED.0 && rows * out * input > TILED.1) {
+        if self.amx && (self.asked || threads == 1 && least >= TILED.0 && rows * out * input > TILED.1) {
             Library::Own(Kernel::Amx)
         } else if most <= self.avx512 {
             Library::Own(Kernel::Avx512)
@@ -130,7 +131,7 @@ fn choose(weight: &Tensor, rows: i64) -> Library {
         return Library::Default;
     }
     let widths = <[i64; 2]>::try_from(weight.size()).expect("a weight is a matrix");
-    Choice::asked().unwrap_or_else(|error| panic!("{error}")).library(rows, widths)
+    Choice::asked().unwrap_or_else(|error| panic!("{error}")).library(rows, widths, tch::get_num_threads())
 }
 
 /// True if [`input_gradient`] through a ReLU may be written over that ReLU's output, for `rows` rows and a layer with `weight [out,in]`.
@@ -261,7 +262,7 @@ mod tests {
             ("amx", Kernel::Amx.available(), Library::Own(Kernel::Amx)),
         ] {
             match Choice::of(name) {
-                Ok(choice) => assert_eq!((available, choice.library(9000, [80, 64])), (true, library)),
+                Ok(choice) => assert_eq!((available, choice.library(9000, [80, 64], 4)), (true, library)),
                 Err(error) => assert!(!available && error.to_string().contains(name), "{error}"),
             }
         }
@@ -282,8 +283,9 @@ mod tests {
             (1, [256, 256], Library::Own(Kernel::Avx512)),
             (2048, [256, 23], Library::Default),
         ] {
-            assert_eq!(choice.library(rows, widths), library, "{rows} rows, {widths:?}");
+            assert_eq!(choice.library(rows, widths, 1), library, "{rows} rows, {widths:?}");
         }
+        assert_eq!(choice.library(2048, [1024, 256], 2), Library::Default);
     }
 
     /// On strided views, as columns of a batch are, with everything that can come after.

@@ -1,7 +1,7 @@
 //! The three matrix products of a linear layer, by whatever is fast on this CPU.
 //!
-//! [`super::gemm`] has two kernels of our own. That for AMX, on Intel's processors since Sapphire Rapids, makes products of more than a hundred
-//! rows and widths in two thirds of the time of any other. That for AVX-512 does without the calls of libtorch's libraries and most of their copies, which pays where
+//! [`super::gemm`] has two kernels of our own. That for AMX, on Intel's processors since Sapphire Rapids, makes products of some
+//! hundred rows and widths in two thirds of the time of any other. That for AVX-512 does without the calls of libtorch's libraries and most of their copies, which pays where
 //! matrices are small. Large products remain MKL's on Intel's processors without AMX. On those of other makers MKL leaves AVX-512 alone:
 //! on an AMD EPYC it reaches 105 GFLOP/s a core, where oneDNN, in the same libtorch, reaches 180-240 less the copies of its operands.
 //!
@@ -102,13 +102,12 @@ impl Choice {
 
     /// For `rows` rows through a layer of these widths. Our kernels work in one thread, so that on several, large products are libtorch's.
     fn library(&self, rows: i64, [out, input]: [i64; 2], threads: i32) -> Library {
-        /// Least rows and widths, and products of two elements, from which on AMX's copies of both operands surely pay: beside another thread on
-        /// its core, the unit multiplies at two fifths of its rate.
-        const TILED: (i64, i64) = (128, 1 << 23);
+        /// Least rows and widths for AMX. It is faster from half of that on, but loses more than it gains where the other thread of the core is busy.
+        const TILED: i64 = 256;
         /// Least widths at which oneDNN's copies may pay.
         const BLOCKED: i64 = 64;
         let (least, most) = (rows.min(out).min(input), rows.max(out).max(input));
-        if self.amx && (self.asked || threads == 1 && least >= TILED.0 && rows * out * input > TILED.1) {
+        if self.amx && (self.asked || threads == 1 && least >= TILED) {
             Library::Own(Kernel::Amx)
         } else if most <= self.avx512 {
             Library::Own(Kernel::Avx512)
@@ -278,7 +277,7 @@ mod tests {
         for (rows, widths, library) in [
             (256, [256, 256], Library::Own(Kernel::Amx)),
             (2048, [1024, 256], Library::Own(Kernel::Amx)),
-            (256, [128, 128], Library::Own(Kernel::Avx512)),
+            (512, [128, 128], Library::Own(Kernel::Avx512)),
             (256, [256, 23], Library::Own(Kernel::Avx512)),
             (1, [256, 256], Library::Own(Kernel::Avx512)),
             (2048, [256, 23], Library::Default),

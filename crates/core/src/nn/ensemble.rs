@@ -63,6 +63,25 @@ impl Cache {
             self.hidden.push(net.hidden_buffers(batch, device));
         }
     }
+
+    /// The activations of `member` in `rows [N]`, or in all, and room for their gradients.
+    fn rows(&mut self, net: &Ensemble, member: i64, rows: Option<&Tensor>) -> (Vec<Tensor>, Vec<Tensor>) {
+        let hidden = &self.hidden[member as usize];
+        let count = rows.map_or(self.batch, |rows| rows.size()[0]);
+        let begin = |buffers: &[Tensor]| buffers.iter().map(|buffer| buffer.narrow(0, 0, count)).collect::<Vec<_>>();
+        let room = begin(&self.room);
+        let Some(rows) = rows else {
+            return (begin(hidden), room);
+        };
+        if self.picked.is_empty() {
+            self.picked = net.hidden_buffers(self.batch, rows.device());
+        }
+        let picked = begin(&self.picked);
+        for (from, to) in hidden.iter().zip(&picked) {
+            let _ = from.index_select_out(to, 0, rows);
+        }
+        (picked, room)
+    }
 }
 
 impl Ensemble {
@@ -273,43 +292,17 @@ impl Ensemble {
     ) {
         for member in 0..self.members {
             let grad_out = grad_out.narrow(1, member * self.outputs(), self.outputs());
-            match live_rows(&grad_out) {
-                Some(rows) => self.backward_rows(arena, member, input, &grad_out, cache, &rows, &first),
-                None => {
-                    let Cache { hidden, room, .. } = &*cache;
-                    self.backward_member(arena, member, input, &grad_out, &hidden[member as usize], room);
-                    first(member, room.first().unwrap_or(&grad_out), None);
-                }
-            }
+            let rows = live_rows(&grad_out);
+            let of_rows = |tensor: Tensor| match &rows {
+                Some(rows) => tensor.index_select(0, rows),
+                None => tensor,
+            };
+            let input = input.map(|input| of_rows(self.input_of(member, input)));
+            let grad_out = of_rows(grad_out);
+            let (hidden, room) = cache.rows(self, member, rows.as_ref());
+            self.backward_member(arena, member, input.as_ref(), &grad_out, &hidden, &room);
+            first(member, room.first().unwrap_or(&grad_out), rows.as_ref());
         }
-    }
-
-    /// What [`Ensemble::backward_all`] does for one member, where `grad_out` is 0 in all but `rows`: all products are of those rows.
-    #[allow(clippy::too_many_arguments)]
-    fn backward_rows(
-        &self,
-        arena: &Arena,
-        member: i64,
-        input: Option<&Tensor>,
-        grad_out: &Tensor,
-        cache: &mut Cache,
-        rows: &[i64],
-        first: &impl Fn(i64, &Tensor, Option<&Tensor>),
-    ) {
-        let (device, count) = (grad_out.device(), rows.len() as i64);
-        if cache.picked.is_empty() {
-            cache.picked = self.hidden_buffers(cache.batch, device);
-        }
-        let index = Tensor::from_slice(rows);
-        let begin = |buffers: &[Tensor]| buffers.iter().map(|b| b.narrow(0, 0, count)).collect::<Vec<Tensor>>();
-        let (room, picked) = (begin(&cache.room), begin(&cache.picked));
-        for (from, to) in cache.hidden[member as usize].iter().zip(&picked) {
-            let _ = from.index_select_out(to, 0, &index);
-        }
-        let input = input.map(|input| self.input_of(member, input).index_select(0, &index));
-        let grad = grad_out.index_select(0, &index);
-        self.backward_member(arena, member, input.as_ref(), &grad, &picked, &room);
-        first(member, room.first().unwrap_or(&grad), Some(&index));
     }
 
     /// Carries `grad_out [B,out]` of one member to the pre-activations of its first layer, left in `grads[0]`. With `input`, the gradients of
@@ -358,12 +351,12 @@ impl Ensemble {
 
 /// The rows of `grad [B,out]` that are not all 0, where they are few enough to be worth picking out: where the loss sees the lowest of several
 /// members, a member has a gradient in some rows only.
-fn live_rows(grad: &Tensor) -> Option<Vec<i64>> {
+fn live_rows(grad: &Tensor) -> Option<Tensor> {
     if grad.device() != Device::Cpu {
         return None;
     }
     let live = kernels::rows_not_zero(grad);
-    (4 * live.len() as i64 <= 3 * grad.size()[0]).then_some(live)
+    (4 * live.len() as i64 <= 3 * grad.size()[0]).then(|| Tensor::from_slice(&live))
 }
 
 #[cfg(test)]

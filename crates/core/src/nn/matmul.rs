@@ -1,9 +1,10 @@
 //! The three matrix products of a linear layer, by whatever is fast on this CPU.
 //!
 //! [`super::gemm`] has two kernels of our own. That for AMX, on Intel's processors since Sapphire Rapids, makes products of some
-//! hundred rows and widths in two thirds of the time of any other. That for AVX-512 does without the calls of libtorch's libraries and most of their copies, which pays where
-//! matrices are small. Large products remain MKL's on Intel's processors without AMX. On those of other makers MKL leaves AVX-512 alone:
-//! on an AMD EPYC it reaches 105 GFLOP/s a core, where oneDNN, in the same libtorch, reaches 180-240 less the copies of its operands.
+//! hundred rows and widths in two thirds of the time of any other. That for AVX-512 does without the calls of libtorch's libraries
+//! and most of their copies, which pays where matrices are small. Large products remain MKL's on Intel's processors without AMX. On
+//! those of other makers MKL leaves AVX-512 alone: on an AMD EPYC it reaches 105 GFLOP/s a core, where oneDNN, in the same libtorch,
+//! reaches 180-240 less the copies of its operands.
 //!
 //! The choice follows the processor and the sizes, not a measurement: a measured one could fall otherwise tomorrow and change the bits of a
 //! run. `DRCORL_MATMUL=amx|avx512|mkl|onednn` overrides it; with MKL_ENABLE_INSTRUCTIONS=AVX2, an Intel machine shows what an AMD one sees

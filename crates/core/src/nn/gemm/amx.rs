@@ -232,7 +232,7 @@ impl Unit {
             bytes: [u16; 16],
             rows: [u8; 16],
         }
-        const CONFIG: Config = {
+        static ALL_OF_A_SIZE: Config = {
             let mut config = Config { palette: 1, start_row: 0, reserved: [0; 14], bytes: [0; 16], rows: [0; 16] };
             let mut tile = 0;
             while tile < 8 {
@@ -242,7 +242,6 @@ impl Unit {
             }
             config
         };
-        static ALL_OF_A_SIZE: Config = CONFIG;
         // SAFETY: the unit is there and permitted.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &ALL_OF_A_SIZE, options(nostack, preserves_flags)) };
         Unit

@@ -20,12 +20,14 @@ use crate::optim::ScalarAdam;
 use crate::policy::FrozenMlp;
 use crate::rng::Rng;
 use crate::run::{check_widths, RunConfig};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 pub use config::{CoptidiceConfig, InitialStates, LimitUnit, PolicyFit};
+use rows::{average, column, dot, log_sum_exp, numbers, Columns, Values};
 
 mod config;
 pub mod divergence;
+pub mod rows;
 
 /// Factor on the data's standard deviations in the noise of the policy's regression.
 const NOISE: f64 = 0.1;
@@ -56,6 +58,24 @@ pub struct Scales {
     pub action_std: Tensor,
 }
 
+impl Scales {
+    /// Weights over s, s' and, if they are separate, initial states, by which `E[v(s0)]` is a weighted sum of the values there.
+    fn start(&self, initial: &Initial, rows: usize) -> Vec<f64> {
+        let mut weights = vec![0.0; 2 * rows];
+        match initial {
+            Initial::Flags(flags) => {
+                let weight = |flag: f64| flag / (self.initial_share * rows as f64);
+                weights.splice(..rows, numbers(flags).into_iter().map(weight));
+            }
+            Initial::States(states) => {
+                let count = states.size()[0];
+                weights.extend((0..count).map(|_| 1.0 / count as f64));
+            }
+        }
+        weights
+    }
+}
+
 /// Initial states of one step.
 pub enum Initial {
     /// `[B,1]`, 1 where a row of the batch is initial.
@@ -70,12 +90,12 @@ pub struct CoptidiceDraws {
     pub action: Tensor,
 }
 
-/// `nu`, `nu'`, `e`, `w`, all `[B,1]`.
+/// `nu`, `nu'`, `e`, `w`, a number a row.
 pub struct Ratio {
-    pub nu: Tensor,
-    pub nu_next: Tensor,
-    pub e: Tensor,
-    pub w: Tensor,
+    pub nu: Vec<f64>,
+    pub nu_next: Vec<f64>,
+    pub e: Vec<f64>,
+    pub w: Vec<f64>,
 }
 
 /// What one step did.
@@ -97,31 +117,12 @@ pub struct CoptidiceStep {
     pub cost_bound: f64,
 }
 
-/// Network outputs at several groups of states from one forward pass.
-struct Values {
-    input: Tensor,
-    /// `[N,E]`
-    outputs: Tensor,
-    /// The lowest member, `[N,1]`
-    lowest: Tensor,
-}
-
-impl Values {
-    /// Live values at the rows of `states`, one group after the other; kept for [`Values::descend`].
-    fn forward(head: &mut Head, states: &[&Tensor]) -> Self {
-        let input = Tensor::cat(states, 0);
-        let outputs = head.forward(&input).copy();
-        Values { input, lowest: outputs.amin(1i64, true), outputs }
-    }
-
-    fn rows(&self, from: i64, count: i64) -> Tensor {
-        self.lowest.narrow(0, from, count)
-    }
-
-    /// One Adam step along the gradient `[N,1]` of a loss in the lowest members.
-    fn descend(&self, head: &mut Head, grad: &Tensor, lr: f64) {
-        let lowest = self.outputs.argmin(1, true);
-        head.descend(&self.input, &self.outputs.zeros_like().scatter(1, &lowest, grad), lr);
+/// max(x, 0); NaN stays NaN.
+fn relu(x: f64) -> f64 {
+    if x < 0.0 {
+        0.0
+    } else {
+        x
     }
 }
 
@@ -156,66 +157,53 @@ impl Coptidice {
         }
     }
 
-    /// The ratio from values `nu`, `nu_next [B,1]`.
-    fn ratio(&self, batch: &Transition, lambda: f64, nu: Tensor, nu_next: Tensor) -> Ratio {
-        let e: Tensor =
-            &batch.reward - &batch.cost * lambda + (1.0 - &batch.reward_stop) * &nu_next * self.config.gamma - &nu;
-        let w = self.config.divergence.inverse_derivative(&(&e / self.config.alpha)).relu();
-        Ratio { nu, nu_next, e, w }
-    }
-
-    /// Weights `[N,1]` over the rows of a pass over [s, s', s0 if separate] by which `E[v(s0)]` is a weighted sum of values.
-    fn initial_weights(&self, initial: &Initial, values: &Values) -> Tensor {
-        let weights = values.lowest.zeros_like();
-        match initial {
-            Initial::Flags(flags) => {
-                let rows = flags.size()[0];
-                weights.narrow(0, 0, rows).copy_(&(flags / (self.scales.initial_share * rows as f64)));
-            }
-            Initial::States(states) => {
-                let count = states.size()[0];
-                let _ = weights.narrow(0, weights.size()[0] - count, count).fill_(1.0 / count as f64);
-            }
-        }
-        weights
+    /// The ratio from the values `nu` at s and then s'.
+    fn ratio(&self, batch: &Columns, lambda: f64, nu: &[f64]) -> Ratio {
+        let rows = batch.rows();
+        let (nu, nu_next) = (&nu[..rows], &nu[rows..2 * rows]);
+        let e = |i: usize| batch.reward[i] - lambda * batch.cost[i] + batch.alive[i] * nu_next[i] - nu[i];
+        let e: Vec<f64> = (0..rows).map(e).collect();
+        let w = |e: &f64| relu(self.config.divergence.inverse_derivative(e / self.config.alpha));
+        Ratio { nu: nu.to_vec(), nu_next: nu_next.to_vec(), w: e.iter().map(w).collect(), e }
     }
 
     /// One step of everything.
     pub fn learn(&mut self, batch: &Transition, initial: &Initial, draws: &CoptidiceDraws) -> Result<CoptidiceStep> {
         batch.check()?;
         let (gamma, alpha, f) = (self.config.gamma, self.config.alpha, self.config.divergence);
-        let (rows, count) = (batch.rows(), batch.rows() as f64);
+        let columns = Columns::of(batch, gamma);
+        let (rows, count) = (columns.rows(), columns.rows() as f64);
         let (lambda, tau) = (softplus(self.raw_lambda.value), softplus(self.raw_tau.value));
         let mut states = vec![&batch.observation, &batch.next_observation];
         if let Initial::States(own) = initial {
             states.push(own);
         }
-        let nu = Values::forward(&mut self.nu, &states);
-        let before = self.ratio(batch, lambda, nu.rows(0, rows), nu.rows(rows, rows));
-        let alive: Tensor = (1.0 - &batch.reward_stop) * gamma;
+        let start = self.scales.start(initial, rows);
+        let nu = Values::forward(&mut self.nu, Tensor::cat(&states, 0));
+        let before = self.ratio(&columns, lambda, &nu.lowest);
 
         let bound = if self.config.cost_bound_epsilon > 0.0 {
-            self.bound_step(batch, initial, &states, &alive, &before.w, tau)
+            self.bound_step(&columns, initial, &start, &nu.input, &before.w, tau)
         } else {
-            Bound { cost: mean(&(&before.w * &batch.cost)), ..Bound::default() }
+            Bound { cost: average(rows, |i| before.w[i] * columns.cost[i]), ..Bound::default() }
         };
 
         // f'(w) = e / alpha wherever w > 0, so that the derivative of w e - alpha f(w) for e is w.
-        let weights = self.initial_weights(initial, &nu);
-        let grad = &weights * (1.0 - gamma);
-        let (mut here, mut next) = (grad.narrow(0, 0, rows), grad.narrow(0, rows, rows));
-        here -= &before.w / count;
-        next += &before.w * &alive / count;
-        let start = (&nu.lowest * weights).sum(Kind::Double).double_value(&[]);
-        let divergence = f.value(&before.w);
-        let nu_loss = (1.0 - gamma) * start + mean(&(&before.w * &before.e - &divergence * alpha));
+        let mut grad: Vec<f64> = start.iter().map(|start| (1.0 - gamma) * start).collect();
+        for i in 0..rows {
+            grad[i] -= before.w[i] / count;
+            grad[rows + i] += before.w[i] * columns.alive[i] / count;
+        }
+        let divergence: Vec<f64> = before.w.iter().map(|&w| f.value(w)).collect();
+        let nu_loss = (1.0 - gamma) * dot(&start, &nu.lowest)
+            + average(rows, |i| before.w[i] * before.e[i] - alpha * divergence[i]);
         nu.descend(&mut self.nu, &grad, self.config.nu_lr);
 
         let slack = self.scales.limit - bound.cost;
         self.raw_lambda.step(sigmoid(self.raw_lambda.value) * slack, self.config.scalar_lr);
 
-        let again = self.nu.evaluate(&Tensor::cat(&states[..2], 0)).amin(1i64, true);
-        let after = self.ratio(batch, lambda, again.narrow(0, 0, rows), again.narrow(0, rows, rows));
+        let again = Values::evaluate(&mut self.nu, &nu.input.narrow(0, 0, 2 * rows as i64));
+        let after = self.ratio(&columns, lambda, &again);
         let actor_loss = self.actor_step(batch, &after.w, draws);
         Ok(CoptidiceStep {
             lambda,
@@ -226,71 +214,68 @@ impl Coptidice {
             lambda_loss: lambda * slack,
             actor_loss,
             kl: bound.kl,
-            divergence: mean(&divergence),
+            divergence: average(rows, |i| divergence[i]),
             cost_bound: bound.cost,
             ratios: [before, after],
         })
     }
 
-    /// One step of chi and tau; `alive [B,1]` is `gamma (1-d)`.
+    /// One step of chi and tau; `start` as from [`Scales::start`], `states [N,S]` are s, s' and initial states of their own.
     fn bound_step(
         &mut self,
-        batch: &Transition,
+        batch: &Columns,
         initial: &Initial,
-        states: &[&Tensor],
-        alive: &Tensor,
-        w: &Tensor,
+        start: &[f64],
+        states: &Tensor,
+        w: &[f64],
         tau: f64,
     ) -> Bound {
         let gamma = self.config.gamma;
         let (rows, count) = (batch.rows(), batch.rows() as f64);
-        let chi = Values::forward(&mut self.chi, states);
-        let flow = w * (&batch.cost + alive * chi.rows(rows, rows) - chi.rows(0, rows));
-        let weights = self.initial_weights(initial, &chi);
+        let chi = Values::forward(&mut self.chi, states.shallow_clone());
+        let at = &chi.lowest;
         // A flagged row has its own term; separate initial states enter every row alike, and so cancel in the softmax.
-        let residual = match initial {
-            Initial::Flags(_) => flow + (&chi.lowest * &weights).narrow(0, 0, rows) * ((1.0 - gamma) * count),
-            Initial::States(_) => flow + (&chi.lowest * &weights).sum(Kind::Float) * (1.0 - gamma),
+        let everybody = dot(start, at);
+        let own = |i: usize| match initial {
+            Initial::Flags(_) => start[i] * at[i] * count,
+            Initial::States(_) => everybody,
         };
-        let log_weight = (&residual / tau).log_softmax(0, Kind::Float) + count.ln();
-        let weight = log_weight.exp();
-        let chi_loss = mean(&(&weight * &residual));
-        let kl = mean(&(&weight * &log_weight - &weight + 1.0));
-        let cost = mean(&(&weight * w * &batch.cost));
+        let flow = |i: usize| w[i] * (batch.cost[i] + batch.alive[i] * at[rows + i] - at[i]);
+        let residual: Vec<f64> = (0..rows).map(|i| (1.0 - gamma) * own(i) + flow(i)).collect();
+        let scaled: Vec<f64> = residual.iter().map(|l| l / tau).collect();
+        let level = log_sum_exp(&scaled) - count.ln();
+        let weight: Vec<f64> = scaled.iter().map(|l| (l - level).exp()).collect();
+        let chi_loss = average(rows, |i| weight[i] * residual[i]);
+        let kl = average(rows, |i| weight[i] * (scaled[i] - level) - weight[i] + 1.0);
+        let cost = average(rows, |i| weight[i] * w[i] * batch.cost[i]);
 
         // d E[W l] / d l_i = W_i (1 + (l_i - E[W l]) / tau) / B: the published loss differentiates through the weights.
-        let slope = &weight * ((&residual - chi_loss) / tau + 1.0) / count;
-        let grad = weights * (1.0 - gamma);
-        let (mut here, mut next) = (grad.narrow(0, 0, rows), grad.narrow(0, rows, rows));
-        if let Initial::Flags(_) = initial {
-            // The slopes of all rows sum to 1, which is all that separate initial states see of them.
-            here *= &slope * count;
+        let slope = |i: usize| weight[i] * ((residual[i] - chi_loss) / tau + 1.0) / count;
+        let mut grad: Vec<f64> = start.iter().map(|start| (1.0 - gamma) * start).collect();
+        for i in 0..rows {
+            if let Initial::Flags(_) = initial {
+                // The slopes of all rows sum to 1, which is all that separate initial states see of them.
+                grad[i] *= slope(i) * count;
+            }
+            grad[i] -= slope(i) * w[i];
+            grad[rows + i] += slope(i) * w[i] * batch.alive[i];
         }
-        here -= &slope * w;
-        next += &slope * w * alive;
         chi.descend(&mut self.chi, &grad, self.config.chi_lr);
         let excess = self.config.cost_bound_epsilon - kl;
         self.raw_tau.step(sigmoid(self.raw_tau.value) * excess, self.config.scalar_lr);
         Bound { chi_loss, tau_loss: tau * excess, kl, cost }
     }
 
-    /// One step of weighted regression with `w [B,1]`.
-    fn actor_step(&mut self, batch: &Transition, w: &Tensor, draws: &CoptidiceDraws) -> f64 {
-        let (rows, actions) = (batch.rows() as f64, batch.actions());
+    /// One step of weighted regression with a weight a row.
+    fn actor_step(&mut self, batch: &Transition, w: &[f64], draws: &CoptidiceDraws) -> f64 {
         let observation = &batch.observation + &draws.observation * &self.scales.observation_std * NOISE;
-        let noisy = batch.state_action.narrow(1, 0, actions) + &draws.action * &self.scales.action_std * NOISE;
+        let action = batch.state_action.narrow(1, 0, batch.actions());
+        let noisy = action + &draws.action * &self.scales.action_std * NOISE;
         let target = match self.config.policy_fit {
             PolicyFit::RawNormal => noisy,
             PolicyFit::Squashed => noisy.clamp(ATANH_MARGIN - 1.0, 1.0 - ATANH_MARGIN).atanh_(),
         };
-        let gaussian = self.actor.forward(&observation);
-        let loss = -mean(&(w * gaussian.log_density(&target)));
-        let normal = (&target - &gaussian.mu) * (-&gaussian.log_std).exp();
-        let weight = w * (-1.0 / rows);
-        let mu = &weight * &normal * (-&gaussian.log_std).exp();
-        let log_std = (normal.square() - 1.0) * weight;
-        self.actor.descend(&observation, &gaussian, mu, log_std, self.config.actor_lr);
-        loss
+        self.actor.fit(&observation, &target, &column(w, batch.observation.device()), self.config.actor_lr)
     }
 }
 

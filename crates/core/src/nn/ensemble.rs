@@ -21,8 +21,14 @@ pub enum Hidden {
     Tanh,
 }
 
-/// Rows evaluated at a time where nothing is kept for a backward pass: the activations of a block stay in the nearest caches.
+/// Rows of a forward pass that go through all layers before the next: their activations stay in the nearest caches.
 const BLOCK: i64 = 512;
+
+/// Begin and number of rows of the blocks of a forward pass.
+fn blocks(rows: i64, device: Device) -> impl Iterator<Item = (i64, i64)> {
+    let block = if device == Device::Cpu { BLOCK } else { rows.max(1) };
+    (0..rows).step_by(block as usize).map(move |start| (start, block.min(rows - start)))
+}
 
 /// The layout of an ensemble: weights `[E,out,in]` and biases `[E,out]` a layer.
 #[derive(Clone)]
@@ -63,24 +69,62 @@ impl Cache {
             self.hidden.push(net.hidden_buffers(batch, device));
         }
     }
+}
 
-    /// The activations of `member` in `rows [N]`, or in all, and room for their gradients.
-    fn rows(&mut self, net: &Ensemble, member: i64, rows: Option<&Tensor>) -> (Vec<Tensor>, Vec<Tensor>) {
-        let hidden = &self.hidden[member as usize];
-        let count = rows.map_or(self.batch, |rows| rows.size()[0]);
-        let begin = |buffers: &[Tensor]| buffers.iter().map(|buffer| buffer.narrow(0, 0, count)).collect::<Vec<_>>();
-        let room = begin(&self.room);
-        let Some(rows) = rows else {
-            return (begin(hidden), room);
+/// What a backward pass goes by.
+struct Pass<'a> {
+    /// Activations `[B,width]` a hidden layer.
+    hidden: &'a [Tensor],
+    /// Room for the gradients at their pre-activations, of as many rows; may be `hidden`, where [`Ensemble::overwritable`] and all rows are meant.
+    grads: &'a [Tensor],
+    /// The rows that have a gradient, if not all, and room for their activations.
+    live: Option<(&'a Rows, &'a [Tensor])>,
+}
+
+impl Pass<'_> {
+    fn rows(&self) -> Option<&[i64]> {
+        self.live.map(|(rows, _)| &rows.list[..])
+    }
+
+    /// The activations of hidden layer `layer` in the rows with a gradient, `[N,width]`.
+    fn hidden(&self, layer: usize) -> Tensor {
+        let all = &self.hidden[layer];
+        let Some((rows, room)) = self.live else {
+            return all.shallow_clone();
         };
-        if self.picked.is_empty() {
-            self.picked = net.hidden_buffers(self.batch, rows.device());
+        let picked = room[layer].narrow(0, 0, rows.len());
+        let _ = all.index_select_out(&picked, 0, &rows.index);
+        picked
+    }
+
+    /// Room for the gradients of hidden layer `layer`, `[N,width]`.
+    fn grad(&self, layer: usize) -> Tensor {
+        let all = &self.grads[layer];
+        self.live.map_or_else(|| all.shallow_clone(), |(rows, _)| all.narrow(0, 0, rows.len()))
+    }
+}
+
+/// Some rows of a batch.
+struct Rows {
+    list: Vec<i64>,
+    /// The same, `[N]`.
+    index: Tensor,
+}
+
+impl Rows {
+    /// Those of `grad [B,out]` that are not all 0, where they are few enough to be worth picking out: where the loss sees the lowest of several
+    /// members, a member has a gradient in some rows only.
+    fn live(grad: &Tensor) -> Option<Rows> {
+        if grad.device() != Device::Cpu {
+            return None;
         }
-        let picked = begin(&self.picked);
-        for (from, to) in hidden.iter().zip(&picked) {
-            let _ = from.index_select_out(to, 0, rows);
-        }
-        (picked, room)
+        let list = kernels::rows_not_zero(grad);
+        let few = 4 * list.len() as i64 <= 3 * grad.size()[0];
+        few.then(|| Rows { index: Tensor::from_slice(&list), list })
+    }
+
+    fn len(&self) -> i64 {
+        self.list.len() as i64
     }
 }
 
@@ -161,23 +205,18 @@ impl Ensemble {
         let Cache { hidden, output, .. } = cache;
         let output = output.as_ref().expect("prepared above");
         for (member, hidden) in (0..self.members).zip(hidden) {
-            self.forward_member(arena, member, input, hidden, output);
+            self.forward_kept(arena, member, input, hidden, output);
         }
         output
     }
 
     /// [`Ensemble::forward`] without a backward pass to follow, block by block; the result is the caller's.
     pub fn evaluate(&self, arena: &Arena, input: &Tensor, cache: &mut Cache) -> Tensor {
-        let rows = input.size()[0];
-        cache.prepare(self, rows.min(BLOCK), 0, input.device());
-        let out = Tensor::empty([rows, self.members * self.outputs()], (Kind::Float, input.device()));
+        let (rows, device) = (input.size()[0], input.device());
+        cache.prepare(self, blocks(rows, device).next().map_or(0, |(_, count)| count), 0, device);
+        let out = Tensor::empty([rows, self.members * self.outputs()], (Kind::Float, device));
         for member in 0..self.members {
-            if rows <= BLOCK {
-                self.forward_member(arena, member, input, &cache.room, &out);
-                continue;
-            }
-            for start in (0..rows).step_by(BLOCK as usize) {
-                let count = BLOCK.min(rows - start);
+            for (start, count) in blocks(rows, device) {
                 let room: Vec<Tensor> = cache.room.iter().map(|buffer| buffer.narrow(0, 0, count)).collect();
                 let part = |tensor: &Tensor| tensor.narrow(0, start, count);
                 self.forward_member(arena, member, &part(input), &room, &part(&out));
@@ -186,7 +225,16 @@ impl Ensemble {
         out
     }
 
-    /// Of one member: its columns of `output [B,E*out]`, by way of `hidden`.
+    /// Of one member: its columns of `output [B,E*out]`, and its activations `hidden`.
+    fn forward_kept(&self, arena: &Arena, member: i64, input: &Tensor, hidden: &[Tensor], output: &Tensor) {
+        for (start, count) in blocks(input.size()[0], input.device()) {
+            let part = |tensor: &Tensor| tensor.narrow(0, start, count);
+            let hidden: Vec<Tensor> = hidden.iter().map(part).collect();
+            self.forward_member(arena, member, &part(input), &hidden, &part(output));
+        }
+    }
+
+    /// [`Ensemble::forward_kept`] of one block.
     fn forward_member(&self, arena: &Arena, member: i64, input: &Tensor, hidden: &[Tensor], output: &Tensor) {
         let input = self.input_of(member, input);
         let last = self.layers.len() - 1;
@@ -225,9 +273,10 @@ impl Ensemble {
         let output = output.as_ref().expect("prepared above");
         let grads = if self.overwritable(arena, input) { &hidden[0] } else { &*room };
         for member in 0..self.members {
-            self.forward_member(arena, member, input, &hidden[0], output);
+            self.forward_kept(arena, member, input, &hidden[0], output);
             let grad_out = gradient(member, output);
-            self.backward_member(arena, member, Some(input), &grad_out, &hidden[0], grads);
+            let pass = Pass { hidden: &hidden[0], grads, live: None };
+            let _ = self.backward_member(arena, member, Some(input), &grad_out, &pass);
             after(arena, member);
         }
     }
@@ -290,73 +339,70 @@ impl Ensemble {
         cache: &mut Cache,
         first: impl Fn(i64, &Tensor, Option<&Tensor>),
     ) {
-        for member in 0..self.members {
+        let Cache { hidden, room, picked, .. } = cache;
+        // The last member's activations are the nearest.
+        for member in (0..self.members).rev() {
             let grad_out = grad_out.narrow(1, member * self.outputs(), self.outputs());
-            let rows = live_rows(&grad_out);
-            let of_rows = |tensor: Tensor| match &rows {
-                Some(rows) => tensor.index_select(0, rows),
+            let live = Rows::live(&grad_out);
+            if live.is_some() && picked.is_empty() {
+                *picked = self.hidden_buffers(grad_out.size()[0], grad_out.device());
+            }
+            let of_rows = |tensor: Tensor| match &live {
+                Some(rows) => tensor.index_select(0, &rows.index),
                 None => tensor,
             };
             let input = input.map(|input| of_rows(self.input_of(member, input)));
             let grad_out = of_rows(grad_out);
-            let (hidden, room) = cache.rows(self, member, rows.as_ref());
-            self.backward_member(arena, member, input.as_ref(), &grad_out, &hidden, &room);
-            first(member, room.first().unwrap_or(&grad_out), rows.as_ref());
+            let live = live.as_ref().map(|rows| (rows, &picked[..]));
+            let pass = Pass { hidden: &hidden[member as usize], grads: room, live };
+            let grad = self.backward_member(arena, member, input.as_ref(), &grad_out, &pass);
+            first(member, &grad, live.map(|(rows, _)| &rows.index));
         }
     }
 
-    /// Carries `grad_out [B,out]` of one member to the pre-activations of its first layer, left in `grads[0]`. With `input`, the gradients of
-    /// its parameters are written to the arena. `grads` may be `hidden`, where [`Ensemble::overwritable`].
+    /// Carries `grad_out [N,out]` of one member to the pre-activations of its first layer: `[N,width]`. With `input [N,in]`, the gradients of
+    /// its parameters are written to the arena.
     fn backward_member(
         &self,
         arena: &Arena,
         member: i64,
         input: Option<&Tensor>,
         grad_out: &Tensor,
-        hidden: &[Tensor],
-        grads: &[Tensor],
-    ) {
+        pass: &Pass,
+    ) -> Tensor {
         let last = self.layers.len() - 1;
-        let parameters = |layer: usize, grad: &Tensor, source: &Tensor| {
+        let gradients = |layer: usize| {
             let (weight, bias) = self.layers[layer];
             let of = |slot: Slot| arena.member(slot, member).1;
-            linear::parameter_gradients(grad, source, of(weight), of(bias));
+            (of(weight), of(bias))
         };
+        let mut grad = grad_out.shallow_clone();
         for layer in (1..=last).rev() {
-            let (below, above) = grads.split_at(layer);
-            let grad = if layer == last { grad_out } else { &above[0] };
-            let (source, target) = (&hidden[layer - 1], &below[layer - 1]);
-            if input.is_some() {
-                parameters(layer, grad, source);
-            }
             let (weight, _) = self.values(arena, layer, member);
-            match self.hidden {
-                _ if layer == last && self.scalar_head() => {
-                    if target.data_ptr() != source.data_ptr() {
-                        target.shallow_clone().copy_(source);
-                    }
-                    kernels::scalar_head_backward(target, weight, &grad.contiguous());
-                }
-                Hidden::Relu => linear::input_gradient(target, grad, weight, Through::Relu(source)),
-                Hidden::Tanh => {
-                    linear::input_gradient(target, grad, weight, Through::Derivative(&(1.0 - source.square())));
-                }
+            let target = pass.grad(layer - 1);
+            if layer == last && self.scalar_head() {
+                let parameters = input.map(|_| gradients(layer));
+                let hidden = &pass.hidden[layer - 1];
+                kernels::scalar_head_backward(hidden, pass.rows(), weight, &grad.contiguous(), &target, parameters);
+                grad = target;
+                continue;
             }
+            let source = pass.hidden(layer - 1);
+            if input.is_some() {
+                let (weight_grad, bias_grad) = gradients(layer);
+                linear::parameter_gradients(&grad, &source, weight_grad, bias_grad);
+            }
+            let derivative = (self.hidden == Hidden::Tanh).then(|| 1.0 - source.square());
+            let through = derivative.as_ref().map_or(Through::Relu(&source), Through::Derivative);
+            linear::input_gradient(&target, &grad, weight, through);
+            grad = target;
         }
         if let Some(input) = input {
-            parameters(0, grads.first().unwrap_or(grad_out), &self.input_of(member, input));
+            let (weight_grad, bias_grad) = gradients(0);
+            linear::parameter_gradients(&grad, &self.input_of(member, input), weight_grad, bias_grad);
         }
+        grad
     }
-}
-
-/// The rows of `grad [B,out]` that are not all 0, where they are few enough to be worth picking out: where the loss sees the lowest of several
-/// members, a member has a gradient in some rows only.
-fn live_rows(grad: &Tensor) -> Option<Tensor> {
-    if grad.device() != Device::Cpu {
-        return None;
-    }
-    let live = kernels::rows_not_zero(grad);
-    (4 * live.len() as i64 <= 3 * grad.size()[0]).then(|| Tensor::from_slice(&live))
 }
 
 #[cfg(test)]

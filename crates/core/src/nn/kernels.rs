@@ -331,9 +331,20 @@ multiversion! {
 }
 
 multiversion! {
-    fn scalar_head_backward_cpu(hidden: &mut [f32], weight: &[f32], grad_out: &[f32]) {
-        for (hidden, &scale) in hidden.chunks_exact_mut(weight.len()).zip(grad_out) {
-            for (h, &w) in hidden.iter_mut().zip(weight) {
+    fn scalar_head_backward_cpu(grad: &mut [f32], weight: &[f32], grad_out: &[f32]) {
+        for (grad, &scale) in grad.chunks_exact_mut(weight.len()).zip(grad_out) {
+            for (h, &w) in grad.iter_mut().zip(weight) {
+                *h = if *h > 0.0 { scale * w } else { 0.0 };
+            }
+        }
+    }
+}
+
+multiversion! {
+    fn scalar_head_gradients_cpu(grad: &mut [f32], weight: &[f32], grad_out: &[f32], weight_grad: &mut [f32]) {
+        for (grad, &scale) in grad.chunks_exact_mut(weight.len()).zip(grad_out) {
+            for ((h, &w), sum) in grad.iter_mut().zip(weight).zip(weight_grad.iter_mut()) {
+                *sum += scale * *h;
                 *h = if *h > 0.0 { scale * w } else { 0.0 };
             }
         }
@@ -350,12 +361,50 @@ pub fn scalar_head(hidden: &Tensor, weight: &Tensor, bias: &Tensor, out: &Tensor
     }
 }
 
-/// Backward of [`scalar_head`] into the ReLU layer before it: `hidden [B,h]` becomes its gradient, `grad_out[b] weight` where it is above 0, else 0.
-pub fn scalar_head_backward(hidden: &Tensor, weight: &Tensor, grad_out: &Tensor) {
-    if host(hidden) {
-        scalar_head_backward_cpu(elements_mut(hidden), elements(weight), elements(grad_out));
-    } else {
-        hidden.shallow_clone().copy_(&hidden.threshold_backward(&(grad_out * weight), 0.0));
+/// Backward of [`scalar_head`] and of the ReLU before it, for `rows` of `hidden [B,h]` or for all: `grad [N,h]`, which may be `hidden` where all are
+/// meant, becomes `grad_out[n] weight` where `hidden` is above 0, else 0; `grad_out [N,1]`. Gradients of weight and bias are written to `parameters`.
+pub fn scalar_head_backward(
+    hidden: &Tensor,
+    rows: Option<&[i64]>,
+    weight: &Tensor,
+    grad_out: &Tensor,
+    grad: &Tensor,
+    parameters: Option<(&Tensor, &Tensor)>,
+) {
+    if let Some((_, bias_grad)) = parameters {
+        let _ = grad_out.sum_intlist_out(bias_grad, 0i64, false, Kind::Float);
+    }
+    if !host(hidden) {
+        let hidden = match rows {
+            Some(rows) => hidden.index_select(0, &Tensor::from_slice(rows).to_device(hidden.device())),
+            None => hidden.shallow_clone(),
+        };
+        if let Some((weight_grad, _)) = parameters {
+            let _ = grad_out.tr().mm_out(weight_grad, &hidden);
+        }
+        grad.shallow_clone().copy_(&hidden.threshold_backward(&(grad_out * weight), 0.0));
+        return;
+    }
+    let (weight, grad_out) = (elements(weight), elements(grad_out));
+    let width = weight.len();
+    let mut sums = parameters.map(|(weight_grad, _)| elements_mut(weight_grad));
+    if let Some(sums) = &mut sums {
+        sums.fill(0.0);
+    }
+    let mut backward = |grad: &mut [f32], grad_out: &[f32]| match &mut sums {
+        Some(sums) => scalar_head_gradients_cpu(grad, weight, grad_out, sums),
+        None => scalar_head_backward_cpu(grad, weight, grad_out),
+    };
+    if hidden.data_ptr() == grad.data_ptr() {
+        assert!(rows.is_none(), "the gradient of some rows has no place among all of them");
+        return backward(elements_mut(grad), grad_out);
+    }
+    // A row is copied to where its gradient comes, which takes its place while it is near.
+    let hidden = elements(hidden);
+    for (n, grad) in elements_mut(grad).chunks_exact_mut(width).enumerate() {
+        let row = rows.map_or(n, |rows| rows[n] as usize);
+        grad.copy_from_slice(&hidden[row * width..][..width]);
+        backward(grad, &grad_out[n..=n]);
     }
 }
 
@@ -511,6 +560,57 @@ pub fn squared_error(values: &Tensor, target: &Tensor, member: i64, scale: f64, 
         grad.shallow_clone().copy_(&(&error * scale));
         error.square().sum(Kind::Double).double_value(&[])
     }
+}
+
+multiversion! {
+    fn gaussian_fit_cpu(outputs: &[f32], target: &[f32], weight: &[f32], low: f32, high: f32, grad: &mut [f32], sum: &mut f64) {
+        const HALF_LOG_TWO_PI: f32 = 0.918_938_5;
+        let columns = target.len() / weight.len();
+        let scale = 1.0 / weight.len() as f32;
+        let rows = outputs.chunks_exact(2 * columns).zip(target.chunks_exact(columns)).zip(weight);
+        for (((output, target), &weight), grad) in rows.zip(grad.chunks_exact_mut(2 * columns)) {
+            let (mu, raw) = output.split_at(columns);
+            let (mu_grad, raw_grad) = grad.split_at_mut(columns);
+            let mut loss = 0.0;
+            for ((&mu, &raw), &target) in mu.iter().zip(raw).zip(target) {
+                let normal = (target - mu) * exp(-raw.clamp(low, high));
+                loss += 0.5 * normal * normal + raw.clamp(low, high) + HALF_LOG_TWO_PI;
+            }
+            for (((&mu, &raw), &target), (mu_grad, raw_grad)) in
+                mu.iter().zip(raw).zip(target).zip(mu_grad.iter_mut().zip(raw_grad))
+            {
+                let inverse = exp(-raw.clamp(low, high));
+                let normal = (target - mu) * inverse;
+                *mu_grad = -scale * weight * normal * inverse;
+                *raw_grad = if raw >= low && raw <= high { scale * weight * (1.0 - normal * normal) } else { 0.0 };
+            }
+            *sum += f64::from(weight * loss);
+        }
+    }
+}
+
+/// Mean over rows of `weight [B,1]` times the negative log density of `target [B,A]` under the Gaussians `outputs [B,2A]`, [mu | log sigma] with log sigma
+/// clamped to `range`; `grad [B,2A]` becomes the gradient for `outputs`. All contiguous.
+pub fn gaussian_fit(outputs: &Tensor, target: &Tensor, weight: &Tensor, range: (f64, f64), grad: &Tensor) -> f64 {
+    let rows = weight.size()[0];
+    if host(outputs) {
+        let (low, high) = (range.0 as f32, range.1 as f32);
+        let mut sum = 0.0;
+        let (outputs, target, weight) = (elements(outputs), elements(target), elements(weight));
+        gaussian_fit_cpu(outputs, target, weight, low, high, elements_mut(grad), &mut sum);
+        return sum / rows as f64;
+    }
+    let columns = target.size()[1];
+    let (mu, raw) = (outputs.narrow(1, 0, columns), outputs.narrow(1, columns, columns));
+    let log_std = raw.clamp(range.0, range.1);
+    let inverse = (-&log_std).exp();
+    let normal = (target - mu) * &inverse;
+    let inside = raw.ge(range.0).logical_and(&raw.le(range.1));
+    let scaled = weight / rows as f64;
+    grad.narrow(1, 0, columns).copy_(&(-&scaled * &normal * inverse));
+    grad.narrow(1, columns, columns).copy_(&((1.0 - normal.square()) * &scaled * inside));
+    let terms = normal.square() * 0.5 + log_std + 0.5 * (2.0 * std::f64::consts::PI).ln();
+    (terms * scaled).sum(Kind::Double).double_value(&[])
 }
 
 /// The rows of `tensor [B,n]` on the CPU that are not all 0; NaN is not 0.

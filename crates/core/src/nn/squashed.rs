@@ -1,6 +1,6 @@
 //! The stochastic actor of the SAC family: `u ~ N(mu(s), sigma(s))`, `a = tanh(u)`, with hand-written gradients.
 
-use super::Head;
+use super::{kernels, Head};
 use crate::checkpoint::State;
 use crate::error::Result;
 use crate::rng::Rng;
@@ -40,13 +40,6 @@ impl Gaussian {
             &self.mu + self.log_std.exp() * noise
         }
     }
-
-    /// Log density of `u [B,A]`, summed over dimensions: `[B,1]`.
-    pub fn log_density(&self, u: &Tensor) -> Tensor {
-        let normal = (u - &self.mu) * (-&self.log_std).exp();
-        let terms = normal.square() * -0.5 - &self.log_std - 0.5 * (2.0 * std::f64::consts::PI).ln();
-        terms.sum_dim_intlist(1i64, true, Kind::Float)
-    }
 }
 
 impl SquashedActor {
@@ -57,7 +50,7 @@ impl SquashedActor {
         SquashedActor { head: Head::new("actor", 1, &widths, target, device, rng) }
     }
 
-    /// The live Gaussian at `observation [B,S]`, kept for [`SquashedActor::descend`].
+    /// The live Gaussian at `observation [B,S]`, kept for [`SquashedActor::descend_samples`].
     pub fn forward(&mut self, observation: &Tensor) -> Gaussian {
         Gaussian::of(&self.head.forward(observation).copy())
     }
@@ -72,13 +65,19 @@ impl SquashedActor {
         Gaussian::of(&self.head.evaluate_target(observation))
     }
 
-    /// One Adam step along `dloss/dmu`, `dloss/dlog_std [B,A]` at the Gaussian of the last [`SquashedActor::forward`].
-    pub fn descend(&mut self, observation: &Tensor, gaussian: &Gaussian, mu: Tensor, log_std: Tensor, lr: f64) {
-        let grad_out = Tensor::cat(&[mu, log_std * &gaussian.inside], 1);
-        self.head.descend(observation, &grad_out, lr);
+    /// One Adam step of weighted maximum likelihood, with `loss = -mean(weight log N(u; mu(s), sigma(s)))` for `u [B,A]`, `weight [B,1]`. Returns the loss.
+    pub fn fit(&mut self, observation: &Tensor, u: &Tensor, weight: &Tensor, lr: f64) -> f64 {
+        let mut loss = 0.0;
+        self.head.descend_each(observation, lr, 0.0, |_, outputs| {
+            let grad = outputs.empty_like();
+            loss = kernels::gaussian_fit(outputs, &u.contiguous(), &weight.contiguous(), LOG_STD, &grad);
+            grad
+        });
+        loss
     }
 
-    /// As [`SquashedActor::descend`] for a loss of samples `u = mu + sigma noise` with `dloss/du = grad`, `[B,A]` or `[B,N,A]`.
+    /// One Adam step along the gradient `dloss/du = grad [B,A]` or `[B,N,A]` of a loss of samples `u = mu + sigma noise` from the Gaussian of the last
+    /// [`SquashedActor::forward`].
     pub fn descend_samples(
         &mut self,
         observation: &Tensor,
@@ -94,8 +93,8 @@ impl SquashedActor {
             }
             _ => (grad.shallow_clone(), grad * noise),
         };
-        let log_std = scaled * gaussian.log_std.exp();
-        self.descend(observation, gaussian, mu, log_std, lr);
+        let log_std = scaled * gaussian.log_std.exp() * &gaussian.inside;
+        self.head.descend(observation, &Tensor::cat(&[mu, log_std], 1), lr);
     }
 
     /// Saves or restores everything.
@@ -108,16 +107,12 @@ impl SquashedActor {
 mod tests {
     use super::*;
 
-    /// Samples, densities and both gradients against autograd; the clamp stops the gradient.
-    #[test]
-    fn gradients_equal_autograd() {
-        let mut rng = Rng::new(2, 0);
-        let mut actor = SquashedActor::new(3, 2, &[8, 8], false, Device::Cpu, &mut rng);
-        // The second log sigma is above its clamp.
+    /// An actor whose second log sigma is above its clamp, states, and its Gaussian there, tracked through its parameters.
+    fn setting(rng: &mut Rng) -> (SquashedActor, Tensor, Vec<Tensor>, Gaussian) {
+        let actor = SquashedActor::new(3, 2, &[8, 8], false, Device::Cpu, rng);
         let bias = actor.head.online().named("actor.2.bias").unwrap().0.shallow_clone();
         let _ = bias.view([-1]).get(3).fill_(5.0);
         let observation = rng.normal(&[7, 3], Device::Cpu);
-        let noise = rng.normal(&[7, 4, 2], Device::Cpu);
         let parameters: Vec<Tensor> = actor
             .head
             .net()
@@ -133,26 +128,45 @@ mod tests {
                 y
             }
         });
-        let expected = Gaussian::of(&output);
+        (actor, observation, parameters, Gaussian::of(&output))
+    }
+
+    fn compare(actor: &SquashedActor, parameters: &[Tensor]) {
+        for (name, parameter) in actor.head.online().names().zip(parameters) {
+            let gradient = actor.head.online().named(name).unwrap().1;
+            assert!((gradient - parameter.grad()).abs().max().double_value(&[]) < 2e-4, "{name}");
+        }
+    }
+
+    /// Samples and their gradients against autograd; the clamp stops the gradient.
+    #[test]
+    fn gradients_of_samples_equal_autograd() {
+        let mut rng = Rng::new(2, 0);
+        let (mut actor, observation, parameters, expected) = setting(&mut rng);
+        let (noise, weights) = (rng.normal(&[7, 4, 2], Device::Cpu), rng.normal(&[7, 4, 2], Device::Cpu));
         let samples = expected.sample(&noise);
-        let density = expected.log_density(&observation.narrow(1, 0, 2));
-        let weights = rng.normal(&[7, 4, 2], Device::Cpu);
         (&samples * &weights).sum(Kind::Float).backward();
-        let normal = |i: i64, j: i64| {
-            let (m, s) = (expected.mu.double_value(&[i, j]), expected.log_std.double_value(&[i, j]));
-            let z = (observation.double_value(&[i, j]) - m) / s.exp();
-            -0.5 * z * z - s - 0.5 * (2.0 * std::f64::consts::PI).ln()
-        };
-        assert!((density.double_value(&[3, 0]) - normal(3, 0) - normal(3, 1)).abs() < 1e-5);
         tch::no_grad(|| {
             let gaussian = actor.forward(&observation);
             assert!((gaussian.sample(&noise) - &samples).abs().max().double_value(&[]) < 1e-5);
             actor.descend_samples(&observation, &gaussian, &noise, &weights, 1e-3);
         });
-        let names: Vec<String> = actor.head.online().names().map(str::to_string).collect();
-        for (name, parameter) in names.iter().zip(&parameters) {
-            let gradient = actor.head.online().named(name).unwrap().1;
-            assert!((gradient - parameter.grad()).abs().max().double_value(&[]) < 2e-4, "{name}");
-        }
+        compare(&actor, &parameters);
+    }
+
+    /// The weighted density of a Gaussian, written out once more.
+    #[test]
+    fn gradients_of_a_fit_equal_autograd() {
+        let mut rng = Rng::new(4, 0);
+        let (mut actor, observation, parameters, expected) = setting(&mut rng);
+        let (u, weight) = (rng.normal(&[7, 2], Device::Cpu), rng.normal(&[7, 1], Device::Cpu).abs());
+        let variance = (&expected.log_std * 2.0).exp();
+        let density: Tensor =
+            ((&u - &expected.mu).square() / &variance + (variance * 2.0 * std::f64::consts::PI).log()) * -0.5;
+        let loss = -(density.sum_dim_intlist(1i64, true, Kind::Float) * &weight).mean(Kind::Float);
+        loss.backward();
+        let found = tch::no_grad(|| actor.fit(&observation, &u, &weight, 1e-3));
+        assert!((found - loss.double_value(&[])).abs() < 1e-5);
+        compare(&actor, &parameters);
     }
 }

@@ -1,8 +1,8 @@
 //! The hand-written gradients against autograd, and what the repaired choices mean.
 
-use super::divergence::Divergence;
 use super::*;
 use crate::nn::Arena;
+use tch::Kind;
 
 const STATES: i64 = 3;
 const ACTIONS: i64 = 2;
@@ -87,7 +87,7 @@ fn gradients_of_nu_and_chi_equal_autograd() {
     for choice in [InitialStates::InBatch, InitialStates::Separate] {
         let Setting { mut learner, batch, initial, draws } = setting(small(choice));
         let (nu, chi) = (tracked(learner.nu.online()), tracked(learner.chi.online()));
-        let (gamma, alpha, f) = (0.99, 0.5, Divergence::Softchi);
+        let (gamma, alpha) = (0.99, 0.5);
         let (lambda, tau) = (softplus(1.0), softplus(1.0));
         let alive: Tensor = (1.0 - &batch.reward_stop) * gamma;
         let start = |parameters: &[(String, Tensor)], name: &str| match &initial {
@@ -96,9 +96,12 @@ fn gradients_of_nu_and_chi_equal_autograd() {
         };
         let (now, next) = (lowest(&nu, "nu", &batch.observation), lowest(&nu, "nu", &batch.next_observation));
         let e: Tensor = &batch.reward - &batch.cost * lambda + &alive * next - now;
-        let w = f.inverse_derivative(&(&e / alpha)).relu();
+        // Softchi, as it is defined: both pieces and where they meet.
+        let scaled = &e / alpha;
+        let w = scaled.clamp_max(0.0).exp().where_self(&scaled.lt(0.0), &(&scaled + 1.0)).relu();
+        let value = (&w * (w.log() - 1.0) + 1.0).where_self(&w.lt(1.0), &((&w - 1.0).square() * 0.5));
         let loss: Tensor =
-            start(&nu, "nu").mean(Kind::Float) * (1.0 - gamma) + (&w * &e - f.value(&w) * alpha).mean(Kind::Float);
+            start(&nu, "nu").mean(Kind::Float) * (1.0 - gamma) + (&w * &e - value * alpha).mean(Kind::Float);
         loss.backward();
         let (now, next) = (lowest(&chi, "chi", &batch.observation), lowest(&chi, "chi", &batch.next_observation));
         let residual = start(&chi, "chi") * (1.0 - gamma) + w.detach() * (&batch.cost + &alive * next - now);
@@ -130,7 +133,7 @@ fn a_squashed_fit_reproduces_the_action() {
         let mut batch = batch;
         batch.state_action = shared::join(&batch.state_action.narrow(1, 0, ACTIONS).full_like(0.9), &batch.observation);
         draws.action = draws.action.zeros_like();
-        let w = batch.reward.ones_like();
+        let w = vec![1.0; ROWS as usize];
         tch::no_grad(|| (0..500).for_each(|_| _ = learner.actor_step(&batch, &w, &draws)));
         let acted = mean(&learner.actor.evaluate(&batch.observation).mu.tanh());
         assert!((acted - expected).abs() < 0.02, "{policy_fit:?}: {acted}");

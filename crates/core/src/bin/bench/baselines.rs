@@ -5,6 +5,7 @@ use crate::{column, flop, Step, ACTIONS, STATES};
 use drcorl_core::algos::bc::regress;
 use drcorl_core::algos::bcq_lag::{BcqDraws, BcqLag, BcqLagConfig};
 use drcorl_core::algos::bear_lag::{BearDraws, BearLag, BearLagConfig};
+use drcorl_core::algos::coptidice::divergence::Divergence;
 use drcorl_core::algos::coptidice::{Coptidice, CoptidiceConfig, CoptidiceDraws, Initial, Scales};
 use drcorl_core::algos::cpq::{Cpq, CpqConfig, CpqDraws};
 use drcorl_core::algos::shared::{join, mean, repeat, Transition};
@@ -372,7 +373,9 @@ pub fn coptidice(device: Device) -> Step {
     let mut rng = Rng::new(6, 0);
     let config = CoptidiceConfig::osrl();
     let (alpha, share) = (config.alpha, 0.2);
-    let f = config.divergence;
+    assert_eq!(config.divergence, Divergence::Softchi, "which is written out below");
+    let softchi =
+        |w: &Tensor| (w * ((w + 1e-10).log() - 1.0) + 1.0).where_self(&w.lt(1.0), &((w - 1.0).square() * 0.5));
     let scales = Scales {
         limit: THRESHOLD,
         initial_share: share,
@@ -412,7 +415,8 @@ pub fn coptidice(device: Device) -> Step {
             let ratio = |nu: &Group| {
                 let (here, next) = (lowest(nu, &batch.observation), lowest(nu, &batch.next_observation));
                 let e = &batch.reward - &batch.cost * lambda.detach() + &alive * next - &here;
-                let w = f.inverse_derivative(&(&e / alpha)).relu();
+                let scaled = &e / alpha;
+                let w = scaled.clamp_max(0.0).exp().where_self(&scaled.lt(0.0), &(&scaled + 1.0)).relu();
                 (here, e, w)
             };
             let (here, e, w) = ratio(&nu);
@@ -429,7 +433,7 @@ pub fn coptidice(device: Device) -> Step {
             let excess: Tensor = 0.01 - distance;
             (&tau * excess).sum(Kind::Float).backward();
             let nu_loss = (here * &flags / share).mean(Kind::Float) * (1.0 - GAMMA)
-                + (&w * &e - f.value(&w) * alpha).mean(Kind::Float);
+                + (&w * &e - softchi(&w) * alpha).mean(Kind::Float);
             nu.optimizer.backward_step(&nu_loss);
             let slack: Tensor = THRESHOLD - bound;
             let lambda_loss = (&lambda * slack).sum(Kind::Float);

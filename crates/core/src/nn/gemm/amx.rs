@@ -128,22 +128,22 @@ impl Operand {
     /// The panel from `line` on.
     #[target_feature(enable = "avx512f")]
     unsafe fn pack(&self, line: usize, panel: &mut [Tile]) {
-        let mut rooms = [const { Room(MaybeUninit::uninit()) }; 2];
+        let [mut room, mut other] = [const { Room(MaybeUninit::uninit()) }; 2];
         for (i, tiles) in panel.chunks_exact_mut(TILES).enumerate() {
             let depth = self.top + i * STEP;
             for half in 0..2 {
                 let line = line + half * LANES;
                 // A pair is of elements a register apart, so that two registers are sixteen pairs, on either side.
-                let [first, second] = [depth, depth + LANES].map(|depth| match self.side {
-                    Side::Left => (line, depth),
-                    Side::Right => (depth, line),
-                });
-                // SAFETY: the matrix is alive.
+                let (first, second) = match self.side {
+                    Side::Left => ((line, depth), (line, depth + LANES)),
+                    Side::Right => ((depth, line), (depth + LANES, line)),
+                };
+                // SAFETY: the matrix is alive, and so is the room of a block; both blocks have sixteen rows.
                 unsafe {
-                    let [room, other] = &mut rooms;
-                    let blocks = [Block::of(self.matrix, first, room), Block::of(self.matrix, second, other)];
+                    let first = Block::of(self.matrix, first, &mut room);
+                    let second = Block::of(self.matrix, second, &mut other);
                     for row in 0..LANES {
-                        let parts = split(blocks.each_ref().map(|block| block.row(row)));
+                        let parts = split([first.row(row), second.row(row)]);
                         for (part, pairs) in parts.into_iter().enumerate() {
                             _mm512_store_si512(tiles[2 * part + half].0[row].as_mut_ptr().cast(), pairs);
                         }
@@ -158,12 +158,9 @@ impl Operand {
 struct Block {
     from: *const f32,
     down: usize,
-    /// Rows and columns within the matrix.
-    rows: usize,
-    columns: __mmask16,
 }
 
-/// Room for a block that lies transposed in memory.
+/// Room for a block that does not lie in memory as it is read.
 #[repr(C, align(64))]
 struct Room(MaybeUninit<[[f32; LANES]; LANES]>);
 
@@ -173,28 +170,35 @@ impl Block {
     unsafe fn of(matrix: Matrix, (row, column): (usize, usize), room: &mut Room) -> Block {
         let within = |from: usize, to: usize| to.saturating_sub(from).min(LANES);
         let (rows, columns) = (within(row, matrix.rows), within(column, matrix.columns));
-        if rows == 0 || columns == 0 {
-            return Block { from: std::ptr::null(), down: 0, rows: 0, columns: 0 };
+        let from = matrix.data.wrapping_add(row * matrix.down + column * matrix.across);
+        if matrix.across == 1 && rows == LANES && columns == LANES {
+            return Block { from, down: matrix.down };
         }
-        // SAFETY: the matrix has this element, and as many rows and columns from it.
+        let to: *mut f32 = room.0.as_mut_ptr().cast();
+        // SAFETY: the matrix has so many rows and columns from here, the room sixteen.
         unsafe {
-            let from = matrix.data.add(row * matrix.down + column * matrix.across);
-            if matrix.across == 1 {
-                return Block { from, down: matrix.down, rows, columns: tail(columns) };
+            if rows == 0 || columns == 0 {
+                to.write_bytes(0, LANES * LANES);
+            } else if matrix.across == 1 {
+                for i in 0..LANES {
+                    let lanes = if i < rows { tail(columns) } else { 0 };
+                    let line = _mm512_maskz_loadu_ps(lanes, from.wrapping_add(i * matrix.down));
+                    _mm512_store_ps(to.add(i * LANES), line);
+                }
+            } else {
+                transpose(from, matrix.across, columns, rows, to, LANES);
+                to.add(rows * LANES).write_bytes(0, (LANES - rows) * LANES);
             }
-            let to = room.0.as_mut_ptr().cast();
-            transpose(from, matrix.across, columns, rows, to, LANES);
-            Block { from: to, down: LANES, rows, columns: !0 }
         }
+        Block { from: to, down: LANES }
     }
 
-    /// A row; the room must still be there.
+    /// A row; the matrix and the room must still be there.
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn row(&self, row: usize) -> __m512 {
-        let columns = if row < self.rows { self.columns } else { 0 };
-        // SAFETY: the row is there, where it is read.
-        unsafe { _mm512_maskz_loadu_ps(columns, self.from.wrapping_add(row * self.down)) }
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_loadu_ps(self.from.add(row * self.down)) }
     }
 }
 
@@ -330,13 +334,25 @@ impl Sums {
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn finish<const FINISH: u8>(&self, place: &Place, rows: Range<usize>, width: usize) {
-        let registers = width.div_ceil(LANES);
+        // SAFETY: the caller's promise.
+        unsafe {
+            match width.div_ceil(LANES) {
+                2 => self.registers::<2, FINISH>(place, rows),
+                _ => self.registers::<1, FINISH>(place, rows),
+            }
+        }
+    }
+
+    /// V registers of every row.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn registers<const V: usize, const FINISH: u8>(&self, place: &Place, rows: Range<usize>) {
         for (row, sums) in rows.zip(&self.0) {
-            for v in 0..registers {
+            for v in 0..V {
                 // SAFETY: a register is within a row of the sums, and by the caller's promise within the place.
                 unsafe {
                     let sum = _mm512_load_ps(sums.as_ptr().add(v * LANES));
-                    place.put::<FINISH>(row, v, v + 1 == registers, sum);
+                    place.put::<FINISH>(row, v, v + 1 == V, sum);
                 }
             }
         }

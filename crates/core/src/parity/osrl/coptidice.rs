@@ -2,6 +2,7 @@
 
 use super::names::{by_variant, count, hidden, mean_action_density, scalars, transition, Members, Names};
 use crate::algos::coptidice::divergence::Divergence;
+use crate::algos::coptidice::rows::{average, column};
 use crate::algos::coptidice::{Coptidice as Learner, CoptidiceConfig, CoptidiceDraws, Initial, Scales};
 use crate::algos::shared::mean;
 use crate::error::{Error, Result};
@@ -71,7 +72,7 @@ impl Binding for Coptidice {
             ("loss/tau_loss", step.tau_loss),
             ("loss/D_kl", step.kl),
             ("loss/Df", step.divergence),
-            ("loss/td_error", mean(&step.ratios[0].e.square())),
+            ("loss/td_error", average(step.ratios[0].e.len(), |i| step.ratios[0].e[i].powi(2))),
             ("loss/nu_loss", step.nu_loss),
             ("loss/lmbda_loss", step.lambda_loss),
             ("loss/actor_loss", step.actor_loss),
@@ -82,7 +83,7 @@ impl Binding for Coptidice {
         ]);
         for (suffix, ratio) in ["", "_2"].iter().zip(step.ratios) {
             let columns = [("nu", ratio.nu), ("nu_next", ratio.nu_next), ("e", ratio.e), ("w", ratio.w)];
-            record.extend(columns.map(|(name, column)| (format!("aux/{name}{suffix}"), column)));
+            record.extend(columns.map(|(name, values)| (format!("aux/{name}{suffix}"), column(&values, Device::Cpu))));
         }
         record.extend(self.actor.gradients(learner.actor.head.online()));
         record.extend(self.nu.gradients(&learner.nu));

@@ -89,19 +89,25 @@ pub(super) unsafe fn multiply(out: Matrix, a: Matrix, b: Matrix, finish: Finish)
             room.resize(room.len().max((1 + PANELS) * panel), EMPTY);
             let (left, rights) = room.split_at_mut(panel);
             for begin in (0..out.columns).step_by(PANELS * LINES) {
-                let columns = || (begin..out.columns.min(begin + PANELS * LINES)).step_by(LINES);
+                let columns = (begin..out.columns.min(begin + PANELS * LINES)).step_by(LINES);
+                let turns = columns.len();
                 // SAFETY: rows and columns are within the matrices; the unit has been configured.
                 unsafe {
-                    for (column, right) in columns().zip(rights.chunks_exact_mut(panel)) {
-                        b.pack(column, right);
-                    }
+                    a.fetch(0, 0, 1);
+                    b.fetch(begin, 0, 1);
                     for row in (0..out.rows).step_by(LINES) {
                         a.pack(row, left);
-                        for (column, right) in columns().zip(rights.chunks_exact(panel)) {
-                            let sums = unit.multiply(left, right);
-                            let width = LINES.min(out.columns - column);
+                        for (turn, (column, right)) in columns.clone().zip(rights.chunks_exact_mut(panel)).enumerate() {
+                            if row == 0 {
+                                b.pack(column, right);
+                                b.fetch(column + LINES, 0, 1);
+                            }
+                            let (rows, width) = (row..out.rows.min(row + LINES), LINES.min(out.columns - column));
                             let place = Place::of(out, column, width, finish, top == 0, bottom == depth);
-                            sums.put(&place, row..out.rows.min(row + LINES), width);
+                            // While the unit multiplies, what is needed next comes near.
+                            a.fetch(row + LINES, turn, turns);
+                            place.fetch(rows.clone(), width);
+                            unit.multiply(left, right).put(&place, rows, width);
                         }
                     }
                 }
@@ -125,6 +131,25 @@ struct Operand {
 }
 
 impl Operand {
+    /// Begins to fetch part `turn` of `turns` of what the panel from `line` on is made of, if there is such a panel.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn fetch(&self, line: usize, turn: usize, turns: usize) {
+        let Matrix { data, rows, columns, down, across } = self.matrix;
+        let (lines, to_line, depth, to_depth) = match self.side {
+            Side::Left => (rows, down, columns, across),
+            Side::Right => (columns, across, rows, down),
+        };
+        let (lines, depth) = (LINES.min(lines.saturating_sub(line)), depth - self.top);
+        let from = data.wrapping_add(line * to_line + self.top * to_depth);
+        let (spans, to_span, floats) = if to_depth == 1 { (lines, to_line, depth) } else { (depth, to_depth, lines) };
+        for span in spans * turn / turns..spans * (turn + 1) / turns {
+            for float in (0..floats).step_by(LANES) {
+                _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(span * to_span + float).cast());
+            }
+        }
+    }
+
     /// The panel from `line` on.
     #[target_feature(enable = "avx512f")]
     unsafe fn pack(&self, line: usize, panel: &mut [Tile]) {

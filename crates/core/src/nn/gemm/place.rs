@@ -3,6 +3,7 @@
 use super::lanes::{tail, LANES};
 use super::{Finish, Matrix};
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// What is done with a sum, known when the code is compiled: a kernel's loop has no register to spare for it.
 pub(super) const STORE: u8 = 0;
@@ -35,6 +36,21 @@ impl Place {
         };
         let add = !first || matches!(finish, Finish::Add);
         Place { finish: kind, out: at(out), down: out.down, tail: tail(width), add, other, other_down }
+    }
+
+    /// Begins to fetch `width` columns of what [`Place::put`] reads and overwrites in these rows.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub fn fetch(&self, rows: Range<usize>, width: usize) {
+        for row in rows {
+            // The ends of a row; one line at most lies between them.
+            for column in [0, width - 1] {
+                _mm_prefetch::<_MM_HINT_ET0>(self.out.wrapping_add(row * self.down + column).cast());
+                if self.finish == RELU {
+                    _mm_prefetch::<_MM_HINT_T0>(self.other.wrapping_add(row * self.other_down + column).cast());
+                }
+            }
+        }
     }
 
     /// Finishes and stores the sums of register `v` of a row; of the last register of a row, what lies within the matrix.

@@ -1,13 +1,13 @@
 //! COptiDICE: offline constrained RL by stationary distribution correction (Lee et al. 2022, arXiv 2204.08957), as in OSRL.
 //!
 //! With `e = r - lambda c + gamma (1-d) nu(s') - nu(s)` and `w = relu(f'^-1(e / alpha))`, the ratio of the optimal state-action
-//! distribution to the data's, a step updates, in this order:
+//! distribution to the data's, a step updates
 //!
-//! 1. chi and tau, which bound the cost of w from above: with `l = (1-gamma) chi(s0) + w (c + gamma (1-d) chi(s') - chi(s))` and
-//!    `W = softmax(l / tau)` over the batch, `min_chi E[W l]`, `min_tau tau (eps - KL(W))`; the bound is `E[W w c]`;
-//! 2. nu: `min (1-gamma) E[nu(s0)] + E[w e - alpha f(w)]`;
+//! 1. nu: `min (1-gamma) E[nu(s0)] + E[w e - alpha f(w)]`;
+//! 2. chi and tau, which bound the cost of w, as it was before 1, from above: with `l = (1-gamma) chi(s0) + w (c + gamma (1-d) chi(s') - chi(s))`
+//!    and `W = softmax(l / tau)` over the batch, `min_chi E[W l]`, `min_tau tau (eps - KL(W))`; the bound is `E[W w c]`;
 //! 3. lambda: `min lambda (limit - bound)`;
-//! 4. the policy by weighted regression: `min -E[w log pi(a | s)]`, with a little noise on both.
+//! 4. the policy by weighted regression: `min -E[w log pi(a | s)]`, w as after 1, with a little noise on both.
 //!
 //! What `fixed` repairs in the published implementation is numbered in docs/algorithms/coptidice.md.
 
@@ -23,7 +23,7 @@ use crate::run::{check_widths, RunConfig};
 use tch::{Device, Tensor};
 
 pub use config::{CoptidiceConfig, InitialStates, LimitUnit, PolicyFit};
-use rows::{average, column, dot, log_sum_exp, numbers, Columns, Values};
+use rows::{average, column, dot, log_sum_exp, Rows, Values};
 
 mod config;
 pub mod divergence;
@@ -56,24 +56,6 @@ pub struct Scales {
     /// Standard deviations `[1,S]`, `[1,A]`.
     pub observation_std: Tensor,
     pub action_std: Tensor,
-}
-
-impl Scales {
-    /// Weights over s, s' and, if they are separate, initial states, by which `E[v(s0)]` is a weighted sum of the values there.
-    fn start(&self, initial: &Initial, rows: usize) -> Vec<f64> {
-        let mut weights = vec![0.0; 2 * rows];
-        match initial {
-            Initial::Flags(flags) => {
-                let weight = |flag: f64| flag / (self.initial_share * rows as f64);
-                weights.splice(..rows, numbers(flags).into_iter().map(weight));
-            }
-            Initial::States(states) => {
-                let count = states.size()[0];
-                weights.extend((0..count).map(|_| 1.0 / count as f64));
-            }
-        }
-        weights
-    }
 }
 
 /// Initial states of one step.
@@ -157,120 +139,110 @@ impl Coptidice {
         }
     }
 
-    /// The ratio from the values `nu` at s and then s'.
-    fn ratio(&self, batch: &Columns, lambda: f64, nu: &[f64]) -> Ratio {
-        let rows = batch.rows();
-        let (nu, nu_next) = (&nu[..rows], &nu[rows..2 * rows]);
-        let e = |i: usize| batch.reward[i] - lambda * batch.cost[i] + batch.alive[i] * nu_next[i] - nu[i];
-        let e: Vec<f64> = (0..rows).map(e).collect();
-        let w = |e: &f64| relu(self.config.divergence.inverse_derivative(e / self.config.alpha));
-        Ratio { nu: nu.to_vec(), nu_next: nu_next.to_vec(), w: e.iter().map(w).collect(), e }
-    }
-
     /// One step of everything.
     pub fn learn(&mut self, batch: &Transition, initial: &Initial, draws: &CoptidiceDraws) -> Result<CoptidiceStep> {
         batch.check()?;
-        let (gamma, alpha, f) = (self.config.gamma, self.config.alpha, self.config.divergence);
-        let columns = Columns::of(batch, gamma);
-        let (rows, count) = (columns.rows(), columns.rows() as f64);
+        let rows = Rows::of(batch, initial, self.config.gamma, self.scales.initial_share);
         let (lambda, tau) = (softplus(self.raw_lambda.value), softplus(self.raw_tau.value));
-        let mut states = vec![&batch.observation, &batch.next_observation];
-        if let Initial::States(own) = initial {
-            states.push(own);
-        }
-        let start = self.scales.start(initial, rows);
-        let nu = Values::forward(&mut self.nu, Tensor::cat(&states, 0));
-        let before = self.ratio(&columns, lambda, &nu.lowest);
-
+        let nu = self.nu_step(&rows, lambda);
+        let w = &nu.ratios[0].w;
         let bound = if self.config.cost_bound_epsilon > 0.0 {
-            self.bound_step(&columns, initial, &start, &nu.input, &before.w, tau)
+            self.bound_step(&rows, w, tau)
         } else {
-            Bound { cost: average(rows, |i| before.w[i] * columns.cost[i]), ..Bound::default() }
+            Bound { cost: average(rows.count(), |i| w[i] * rows.cost[i]), ..Bound::default() }
         };
-
-        // f'(w) = e / alpha wherever w > 0, so that the derivative of w e - alpha f(w) for e is w.
-        let mut grad: Vec<f64> = start.iter().map(|start| (1.0 - gamma) * start).collect();
-        for i in 0..rows {
-            grad[i] -= before.w[i] / count;
-            grad[rows + i] += before.w[i] * columns.alive[i] / count;
-        }
-        let divergence: Vec<f64> = before.w.iter().map(|&w| f.value(w)).collect();
-        let nu_loss = (1.0 - gamma) * dot(&start, &nu.lowest)
-            + average(rows, |i| before.w[i] * before.e[i] - alpha * divergence[i]);
-        nu.descend(&mut self.nu, &grad, self.config.nu_lr);
-
         let slack = self.scales.limit - bound.cost;
         self.raw_lambda.step(sigmoid(self.raw_lambda.value) * slack, self.config.scalar_lr);
-
-        let again = Values::evaluate(&mut self.nu, &nu.input.narrow(0, 0, 2 * rows as i64));
-        let after = self.ratio(&columns, lambda, &again);
-        let actor_loss = self.actor_step(batch, &after.w, draws);
+        let actor_loss = self.actor_step(batch, &nu.ratios[1].w, draws);
         Ok(CoptidiceStep {
+            ratios: nu.ratios,
             lambda,
             tau,
             chi_loss: bound.chi_loss,
             tau_loss: bound.tau_loss,
-            nu_loss,
+            nu_loss: nu.loss,
             lambda_loss: lambda * slack,
             actor_loss,
             kl: bound.kl,
-            divergence: average(rows, |i| divergence[i]),
+            divergence: nu.divergence,
             cost_bound: bound.cost,
-            ratios: [before, after],
         })
     }
 
-    /// One step of chi and tau; `start` as from [`Scales::start`], `states [N,S]` are s, s' and initial states of their own.
-    fn bound_step(
-        &mut self,
-        batch: &Columns,
-        initial: &Initial,
-        start: &[f64],
-        states: &Tensor,
-        w: &[f64],
-        tau: f64,
-    ) -> Bound {
-        let gamma = self.config.gamma;
-        let (rows, count) = (batch.rows(), batch.rows() as f64);
-        let chi = Values::forward(&mut self.chi, states.shallow_clone());
+    /// The ratio from the values `nu` at s and then s'.
+    fn ratio(&self, rows: &Rows, lambda: f64, nu: &[f64]) -> Ratio {
+        let count = rows.count();
+        let (nu, nu_next) = (&nu[..count], &nu[count..2 * count]);
+        let e = |i: usize| rows.reward[i] - lambda * rows.cost[i] + rows.alive[i] * nu_next[i] - nu[i];
+        let e: Vec<f64> = (0..count).map(e).collect();
+        let w = |e: &f64| relu(self.config.divergence.inverse_derivative(e / self.config.alpha));
+        Ratio { nu: nu.to_vec(), nu_next: nu_next.to_vec(), w: e.iter().map(w).collect(), e }
+    }
+
+    /// One step of nu.
+    fn nu_step(&mut self, rows: &Rows, lambda: f64) -> NuStep {
+        let CoptidiceConfig { gamma, alpha, divergence: f, nu_lr, .. } = self.config;
+        let count = rows.count();
+        let nu = Values::forward(&mut self.nu, &rows.states);
+        let before = self.ratio(rows, lambda, &nu.lowest);
+        let (w, e) = (&before.w, &before.e);
+        let divergence: Vec<f64> = w.iter().map(|&w| f.value(w)).collect();
+        let start = (1.0 - gamma) * dot(&rows.start, &nu.lowest);
+        let loss = start + average(count, |i| w[i] * e[i] - alpha * divergence[i]);
+
+        // f'(w) = e / alpha wherever w > 0, so that the derivative of w e - alpha f(w) for e is w.
+        let mut grad: Vec<f64> = rows.start.iter().map(|start| (1.0 - gamma) * start).collect();
+        for i in 0..count {
+            grad[i] -= w[i] / count as f64;
+            grad[count + i] += w[i] * rows.alive[i] / count as f64;
+        }
+        nu.descend(&mut self.nu, &rows.states, &grad, nu_lr);
+        let again = Values::evaluate(&mut self.nu, &rows.states.narrow(0, 0, 2 * count as i64));
+        let after = self.ratio(rows, lambda, &again);
+        NuStep { loss, divergence: average(count, |i| divergence[i]), ratios: [before, after] }
+    }
+
+    /// One step of chi and tau.
+    fn bound_step(&mut self, rows: &Rows, w: &[f64], tau: f64) -> Bound {
+        let CoptidiceConfig { gamma, cost_bound_epsilon, chi_lr, .. } = self.config;
+        let count = rows.count();
+        let size = count as f64;
+        let chi = Values::forward(&mut self.chi, &rows.states);
         let at = &chi.lowest;
         // A flagged row has its own term; separate initial states enter every row alike, and so cancel in the softmax.
-        let everybody = dot(start, at);
-        let own = |i: usize| match initial {
-            Initial::Flags(_) => start[i] * at[i] * count,
-            Initial::States(_) => everybody,
-        };
-        let flow = |i: usize| w[i] * (batch.cost[i] + batch.alive[i] * at[rows + i] - at[i]);
-        let residual: Vec<f64> = (0..rows).map(|i| (1.0 - gamma) * own(i) + flow(i)).collect();
+        let everybody = dot(&rows.start, at);
+        let start = |i: usize| if rows.flagged { rows.start[i] * at[i] * size } else { everybody };
+        let flow = |i: usize| w[i] * (rows.cost[i] + rows.alive[i] * at[count + i] - at[i]);
+        let residual: Vec<f64> = (0..count).map(|i| (1.0 - gamma) * start(i) + flow(i)).collect();
         let scaled: Vec<f64> = residual.iter().map(|l| l / tau).collect();
-        let level = log_sum_exp(&scaled) - count.ln();
+        let level = log_sum_exp(&scaled) - size.ln();
         let weight: Vec<f64> = scaled.iter().map(|l| (l - level).exp()).collect();
-        let chi_loss = average(rows, |i| weight[i] * residual[i]);
-        let kl = average(rows, |i| weight[i] * (scaled[i] - level) - weight[i] + 1.0);
-        let cost = average(rows, |i| weight[i] * w[i] * batch.cost[i]);
+        let chi_loss = average(count, |i| weight[i] * residual[i]);
+        let kl = average(count, |i| weight[i] * (scaled[i] - level) - weight[i] + 1.0);
+        let cost = average(count, |i| weight[i] * w[i] * rows.cost[i]);
 
         // d E[W l] / d l_i = W_i (1 + (l_i - E[W l]) / tau) / B: the published loss differentiates through the weights.
-        let slope = |i: usize| weight[i] * ((residual[i] - chi_loss) / tau + 1.0) / count;
-        let mut grad: Vec<f64> = start.iter().map(|start| (1.0 - gamma) * start).collect();
-        for i in 0..rows {
-            if let Initial::Flags(_) = initial {
+        let slope = |i: usize| weight[i] * ((residual[i] - chi_loss) / tau + 1.0) / size;
+        let mut grad: Vec<f64> = rows.start.iter().map(|start| (1.0 - gamma) * start).collect();
+        for i in 0..count {
+            if rows.flagged {
                 // The slopes of all rows sum to 1, which is all that separate initial states see of them.
-                grad[i] *= slope(i) * count;
+                grad[i] *= slope(i) * size;
             }
             grad[i] -= slope(i) * w[i];
-            grad[rows + i] += slope(i) * w[i] * batch.alive[i];
+            grad[count + i] += slope(i) * w[i] * rows.alive[i];
         }
-        chi.descend(&mut self.chi, &grad, self.config.chi_lr);
-        let excess = self.config.cost_bound_epsilon - kl;
+        chi.descend(&mut self.chi, &rows.states, &grad, chi_lr);
+        let excess = cost_bound_epsilon - kl;
         self.raw_tau.step(sigmoid(self.raw_tau.value) * excess, self.config.scalar_lr);
         Bound { chi_loss, tau_loss: tau * excess, kl, cost }
     }
 
     /// One step of weighted regression with a weight a row.
     fn actor_step(&mut self, batch: &Transition, w: &[f64], draws: &CoptidiceDraws) -> f64 {
-        let observation = &batch.observation + &draws.observation * &self.scales.observation_std * NOISE;
+        let observation = batch.observation.addcmul(&draws.observation, &(&self.scales.observation_std * NOISE));
         let action = batch.state_action.narrow(1, 0, batch.actions());
-        let noisy = action + &draws.action * &self.scales.action_std * NOISE;
+        let noisy = action.addcmul(&draws.action, &(&self.scales.action_std * NOISE));
         let target = match self.config.policy_fit {
             PolicyFit::RawNormal => noisy,
             PolicyFit::Squashed => noisy.clamp(ATANH_MARGIN - 1.0, 1.0 - ATANH_MARGIN).atanh_(),
@@ -279,7 +251,14 @@ impl Coptidice {
     }
 }
 
-/// The cost bound's part of a step.
+/// What a step of nu did; see [`CoptidiceStep`].
+struct NuStep {
+    loss: f64,
+    divergence: f64,
+    ratios: [Ratio; 2],
+}
+
+/// What a step of chi and tau did, and the bound on the cost.
 #[derive(Default)]
 struct Bound {
     chi_loss: f64,

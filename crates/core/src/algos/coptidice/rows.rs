@@ -3,6 +3,7 @@
 //! The losses of COptiDICE are functions of some numbers a row and of nothing else: a thousand rows take a few microseconds here, in double
 //! precision, and would take a hundred calls of libtorch.
 
+use super::Initial;
 use crate::algos::shared::Transition;
 use crate::nn::Head;
 use tch::{Device, Tensor};
@@ -36,31 +37,55 @@ pub fn log_sum_exp(x: &[f64]) -> f64 {
     highest + x.iter().map(|x| (x - highest).exp()).sum::<f64>().ln()
 }
 
-/// What a batch says, a number a row.
-pub struct Columns {
+/// What a batch says, B numbers each, and the N states at which it asks for values.
+pub struct Rows {
     pub reward: Vec<f64>,
     pub cost: Vec<f64>,
     /// `gamma (1 - d)`
     pub alive: Vec<f64>,
+    /// s, s' and, if they are separate, initial states, `[N,S]`.
+    pub states: Tensor,
+    /// Weights of the states, by which `E[v(s0)]` is a weighted sum of the values there.
+    pub start: Vec<f64>,
+    /// True if initial states are rows of the batch.
+    pub flagged: bool,
 }
 
-impl Columns {
-    /// Of a batch whose columns are `[B,1]`.
-    pub fn of(batch: &Transition, gamma: f64) -> Columns {
-        let alive = numbers(&batch.reward_stop).into_iter().map(|stop| gamma * (1.0 - stop)).collect();
-        Columns { reward: numbers(&batch.reward), cost: numbers(&batch.cost), alive }
+impl Rows {
+    /// Of a batch whose columns are `[B,1]`, where `share` of the data's rows are initial.
+    pub fn of(batch: &Transition, initial: &Initial, gamma: f64, share: f64) -> Rows {
+        let count = batch.rows();
+        let mut states = vec![&batch.observation, &batch.next_observation];
+        let mut start = vec![0.0; 2 * count as usize];
+        match initial {
+            Initial::Flags(flags) => {
+                let weight = |flag: f64| flag / (share * count as f64);
+                start.splice(..count as usize, numbers(flags).into_iter().map(weight));
+            }
+            Initial::States(own) => {
+                states.push(own);
+                let own = own.size()[0];
+                start.extend((0..own).map(|_| 1.0 / own as f64));
+            }
+        }
+        Rows {
+            reward: numbers(&batch.reward),
+            cost: numbers(&batch.cost),
+            alive: numbers(&batch.reward_stop).into_iter().map(|stop| gamma * (1.0 - stop)).collect(),
+            states: Tensor::cat(&states, 0),
+            start,
+            flagged: matches!(initial, Initial::Flags(_)),
+        }
     }
 
     /// Number of rows B.
-    pub fn rows(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.reward.len()
     }
 }
 
 /// Values at N states: those of the lowest member.
 pub struct Values {
-    /// `[N,S]`
-    pub input: Tensor,
     /// A number a state.
     pub lowest: Vec<f64>,
     /// The member whose value that is.
@@ -68,29 +93,29 @@ pub struct Values {
 }
 
 impl Values {
-    /// Live values at `input [N,S]`, kept for [`Values::descend`].
-    pub fn forward(head: &mut Head, input: Tensor) -> Values {
+    /// Live values at `states [N,S]`, kept for [`Values::descend`].
+    pub fn forward(head: &mut Head, states: &Tensor) -> Values {
         let members = head.members() as usize;
-        let outputs = numbers(head.forward(&input));
+        let outputs = numbers(head.forward(states));
         let (member, lowest) = outputs.chunks_exact(members).map(minimum).unzip();
-        Values { input, lowest, member }
+        Values { lowest, member }
     }
 
-    /// Live values at `input [N,S]`.
-    pub fn evaluate(head: &mut Head, input: &Tensor) -> Vec<f64> {
+    /// Live values at `states [N,S]`.
+    pub fn evaluate(head: &mut Head, states: &Tensor) -> Vec<f64> {
         let members = head.members() as usize;
-        numbers(&head.evaluate(input)).chunks_exact(members).map(|values| minimum(values).1).collect()
+        numbers(&head.evaluate(states)).chunks_exact(members).map(|values| minimum(values).1).collect()
     }
 
     /// One Adam step along the gradient of a loss in the values, a number a state.
-    pub fn descend(&self, head: &mut Head, grad: &[f64], lr: f64) {
+    pub fn descend(&self, head: &mut Head, states: &Tensor, grad: &[f64], lr: f64) {
         let members = head.members() as usize;
         let mut grad_out = vec![0f32; grad.len() * members];
         for ((of_row, &member), &grad) in grad_out.chunks_exact_mut(members).zip(&self.member).zip(grad) {
             of_row[member] = grad as f32;
         }
         let grad_out = Tensor::from_slice(&grad_out).view([-1, members as i64]);
-        head.descend(&self.input, &grad_out.to_device(self.input.device()), lr);
+        head.descend(states, &grad_out.to_device(states.device()), lr);
     }
 }
 

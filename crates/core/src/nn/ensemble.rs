@@ -119,7 +119,7 @@ impl Rows {
             return None;
         }
         let list = kernels::rows_not_zero(grad);
-        let few = 4 * list.len() as i64 <= 3 * grad.size()[0];
+        let few = 8 * list.len() as i64 <= 7 * grad.size()[0];
         few.then(|| Rows { index: Tensor::from_slice(&list), list })
     }
 

@@ -145,12 +145,15 @@ impl Coptidice {
         let rows = Rows::of(batch, initial, self.config.gamma, self.scales.initial_share);
         let (lambda, tau) = (softplus(self.raw_lambda.value), softplus(self.raw_tau.value));
         let nu = self.nu_step(&rows, lambda);
+        // Nu and chi are of one size and learn one after the other.
+        self.nu.hand_buffers_to(&mut self.chi);
         let w = &nu.ratios[0].w;
         let bound = if self.config.cost_bound_epsilon > 0.0 {
             self.bound_step(&rows, w, tau)
         } else {
             Bound { cost: average(rows.count(), |i| w[i] * rows.cost[i]), ..Bound::default() }
         };
+        self.chi.hand_buffers_to(&mut self.nu);
         let slack = self.scales.limit - bound.cost;
         self.raw_lambda.step(sigmoid(self.raw_lambda.value) * slack, self.config.scalar_lr);
         let actor_loss = self.actor_step(batch, &nu.ratios[1].w, draws);

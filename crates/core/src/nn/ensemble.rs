@@ -93,7 +93,7 @@ impl Pass<'_> {
             return all.shallow_clone();
         };
         let picked = room[layer].narrow(0, 0, rows.len());
-        let _ = all.index_select_out(&picked, 0, &rows.index);
+        kernels::pick_rows(all, &rows.list, &picked);
         picked
     }
 

@@ -144,6 +144,12 @@ impl Head {
         squares
     }
 
+    /// Gives the buffers of its passes to a head of the same widths, whose passes then find them near. What they held is lost.
+    pub fn hand_buffers_to(&mut self, other: &mut Head) {
+        other.cache = std::mem::take(&mut self.cache);
+        other.other_cache = std::mem::take(&mut self.other_cache);
+    }
+
     /// Live outputs `[B,E*out]` that the last [`Head::forward`], [`Head::descend_each`] or [`Head::regress`] saw.
     pub fn outputs(&self) -> Tensor {
         self.cache.output().expect("a forward pass came before").copy()

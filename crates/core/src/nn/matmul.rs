@@ -103,16 +103,17 @@ impl Choice {
 
     /// For `rows` rows through a layer of these widths. Our kernels work in one thread, so that on several, large products are libtorch's.
     fn library(&self, rows: i64, [out, input]: [i64; 2], threads: i32) -> Library {
-        /// Least rows and widths for AMX. It is faster from half of that on, but loses more than it gains where the other thread of the core is busy.
-        const TILED: i64 = 256;
+        /// Least rows and widths for AMX. It is faster from widths of half of that on, but loses more than it gains where the other thread of the core
+        /// is busy.
+        const TILED: (i64, i64) = (128, 256);
         /// Least widths at which oneDNN's copies may pay.
         const BLOCKED: i64 = 64;
-        let (least, most) = (rows.min(out).min(input), rows.max(out).max(input));
-        if self.amx && (self.asked || threads == 1 && least >= TILED) {
+        let (narrow, most) = (out.min(input), rows.max(out).max(input));
+        if self.amx && (self.asked || threads == 1 && rows >= TILED.0 && narrow >= TILED.1) {
             Library::Own(Kernel::Amx)
         } else if most <= self.avx512 {
             Library::Own(Kernel::Avx512)
-        } else if self.rest == Library::OneDnn && out.min(input) < BLOCKED {
+        } else if self.rest == Library::OneDnn && narrow < BLOCKED {
             Library::Default
         } else {
             self.rest
@@ -276,7 +277,7 @@ mod tests {
         let choice = Choice { amx: true, avx512: 512, rest: Library::Default, asked: false };
         assert_eq!(choice.names(), ["amx", "avx512", "mkl"]);
         for (rows, widths, library) in [
-            (256, [256, 256], Library::Own(Kernel::Amx)),
+            (128, [256, 256], Library::Own(Kernel::Amx)),
             (2048, [1024, 256], Library::Own(Kernel::Amx)),
             (512, [128, 128], Library::Own(Kernel::Avx512)),
             (256, [256, 23], Library::Own(Kernel::Avx512)),

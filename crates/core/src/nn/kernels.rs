@@ -51,7 +51,7 @@ pub(super) const LANES: usize = 16;
 
 /// Adds `term` of the elements of slices of one length in [`LANES`] partial sums.
 #[inline(always)]
-fn sum_of<const N: usize>(slices: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32 {
+pub(super) fn sum_of<const N: usize>(slices: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32 {
     // Chunks of a length the compiler knows: an index it had to check would keep it from vectorising.
     let chunks = slices.map(|slice| slice.as_chunks::<LANES>());
     let mut partial = [0f32; LANES];

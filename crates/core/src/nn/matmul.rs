@@ -140,6 +140,11 @@ pub(super) fn overwrites(weight: &Tensor, rows: i64) -> bool {
     matches!(choose(weight, rows), Library::Own(kernel) if kernel.overwrites(weight.size()[0]))
 }
 
+/// True if the matrix unit makes products of `rows` rows through a layer with `weight [out,in]`.
+pub(super) fn by_unit(weight: &Tensor, rows: i64) -> bool {
+    choose(weight, rows) == Library::Own(Kernel::Amx)
+}
+
 /// The products by oneDNN, between tensors in its own layout.
 mod onednn {
     use tch::{Kind, Tensor};

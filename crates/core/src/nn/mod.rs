@@ -16,6 +16,7 @@ pub mod kernels;
 mod linear;
 pub mod matmul;
 pub mod mmd;
+mod scalar_head;
 pub mod score_net;
 pub mod squashed;
 pub mod transformer;

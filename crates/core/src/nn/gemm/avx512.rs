@@ -7,7 +7,7 @@
 //! libtorch's libraries copy both operands, need a microsecond to be called, and know a slower way on processors of other makers.
 
 use super::lanes::{tail, transpose, LANES};
-use super::place::{Place, BIAS_RELU, RELU, STORE};
+use super::place::{Place, BIAS_RELU, RELU, SCALED_RELU, STORE};
 use super::{Finish, Matrix};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -52,6 +52,7 @@ pub(super) unsafe fn multiply(out: Matrix, a: Matrix, b: Matrix, finish: Finish)
                 match strip.place.finish {
                     BIAS_RELU => strip.run::<BIAS_RELU>(width),
                     RELU => strip.run::<RELU>(width),
+                    SCALED_RELU => strip.run::<SCALED_RELU>(width),
                     _ => strip.run::<STORE>(width),
                 }
             }

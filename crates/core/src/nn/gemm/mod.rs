@@ -2,6 +2,8 @@
 //!
 //! Two kernels: [`avx512`] multiplies in registers, [`amx`] by the matrix unit that Intel's processors have since Sapphire Rapids. The same
 //! kernel gives the same bits for the same operands, wherever they lie and whatever comes after. See [`super::matmul`] for the choice.
+//!
+//! The matrix unit also makes products that only [`super::scalar_head`] asks for.
 
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 
@@ -9,10 +11,13 @@
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod gates;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod place;
+
+pub(super) use gates::Gates;
 
 use tch::Tensor;
 
@@ -69,6 +74,57 @@ impl Kernel {
     }
 }
 
+/// A layer with one number as output, behind a ReLU and its bias: `<relu(x + bias), weight> + offset`.
+#[derive(Clone, Copy)]
+pub(super) struct ScalarHead<'a> {
+    pub bias: &'a [f32],
+    pub weight: &'a [f32],
+    pub offset: f32,
+}
+
+/// True if [`scalar_head`] takes a layer of these widths, on a processor with the matrix unit.
+pub(super) fn takes_scalar_head([out, input]: [usize; 2]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return (1..=amx::DEPTH).contains(&input) && (1..=amx::WIDTH).contains(&out);
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// `values [m,1]` become the head's of `a [m,k] b [k,n]`, and rows `first..first + m` of the gates those of its ReLU.
+///
+/// For widths that [`takes_scalar_head`], where there is a matrix unit. Rows or columns of both factors are dense.
+pub(super) fn scalar_head(values: Matrix, a: Matrix, b: Matrix, head: ScalarHead, gates: Option<(&mut Gates, usize)>) {
+    assert_eq!((values.rows, values.columns, a.columns), (a.rows, 1, b.rows), "sizes of a matrix product");
+    assert_eq!([head.bias.len(), head.weight.len()], [b.columns; 2], "a bias and a weight a column");
+    if let Some((gates, first)) = &gates {
+        assert!(gates.units() == b.columns && first + a.rows <= gates.rows(), "size of gates");
+    }
+    assert!(Kernel::Amx.available() && takes_scalar_head([b.columns, b.rows]) && a.is_dense() && b.is_dense());
+    // SAFETY: the processor has the instructions, and the matrices are those of live tensors and of matching sizes.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        amx::head(values, a, b, head, gates);
+    }
+}
+
+/// `out = gates diag(scale) b`, or with the gates transposed, finished; nothing is done where `b` has no rows.
+///
+/// For processors with a matrix unit. Rows are dense. `out` must not overlap `b`; see [`Kernel::overwrites`] for a ReLU's output.
+pub(super) fn through_gates(out: Matrix, gates: (&Gates, bool), scale: &[f32], b: Matrix, finish: Finish) {
+    let (rows, columns) = match gates {
+        (gates, false) => (gates.rows(), gates.units()),
+        (gates, true) => (gates.units(), gates.rows()),
+    };
+    assert_eq!((out.rows, out.columns, columns), (rows, b.columns, b.rows), "sizes of a matrix product");
+    assert_eq!(scale.len(), b.rows, "a number a row");
+    assert!(Kernel::Amx.available() && finish.suits(out) && out.has_dense_rows() && b.has_dense_rows());
+    // SAFETY: the processor has the instructions, and the matrices are those of live tensors and of matching sizes.
+    #[cfg(target_arch = "x86_64")]
+    if b.rows > 0 {
+        unsafe { amx::through_gates(out, gates, scale, b, finish) };
+    }
+}
+
 /// A matrix: element (i, j) is at `data + i * down + j * across`.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix {
@@ -119,6 +175,8 @@ pub(super) enum Finish {
     BiasRelu(Matrix),
     /// It becomes 0 where the output `[m,n]` of a ReLU is 0.
     Relu(Matrix),
+    /// The same, and a row is multiplied by its element of a row `[1,m]`.
+    ScaledRelu(Matrix, Matrix),
 }
 
 impl Finish {
@@ -129,7 +187,10 @@ impl Finish {
                 assert_eq!((row.rows, row.columns), (1, out.columns), "size of a bias");
                 row
             }
-            Finish::Relu(active) => {
+            Finish::ScaledRelu(scale, _) if (scale.rows, scale.columns) != (1, out.rows) => {
+                panic!("size of a scale")
+            }
+            Finish::Relu(active) | Finish::ScaledRelu(_, active) => {
                 assert_eq!((active.rows, active.columns), (out.rows, out.columns), "size of a ReLU's output");
                 active
             }

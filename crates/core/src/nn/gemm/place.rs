@@ -9,10 +9,11 @@ use std::ops::Range;
 pub(super) const STORE: u8 = 0;
 pub(super) const BIAS_RELU: u8 = 1;
 pub(super) const RELU: u8 = 2;
+pub(super) const SCALED_RELU: u8 = 3;
 
 /// Columns of a result.
 pub(super) struct Place {
-    /// [`STORE`], [`BIAS_RELU`] or [`RELU`].
+    /// [`STORE`], [`BIAS_RELU`], [`RELU`] or [`SCALED_RELU`].
     pub finish: u8,
     out: *mut f32,
     down: usize,
@@ -22,6 +23,8 @@ pub(super) struct Place {
     /// The bias, or the output of a ReLU at the place of `out`.
     other: *const f32,
     other_down: usize,
+    /// A number a row.
+    scale: *const f32,
 }
 
 impl Place {
@@ -32,10 +35,12 @@ impl Place {
         let (kind, other, other_down) = match finish {
             Finish::BiasRelu(bias) if last => (BIAS_RELU, at(bias).cast_const(), 0),
             Finish::Relu(active) if last => (RELU, at(active).cast_const(), active.down),
+            Finish::ScaledRelu(_, active) if last => (SCALED_RELU, at(active).cast_const(), active.down),
             _ => (STORE, std::ptr::null(), 0),
         };
+        let scale = if let Finish::ScaledRelu(scale, _) = finish { scale.data } else { std::ptr::null_mut() };
         let add = !first || matches!(finish, Finish::Add);
-        Place { finish: kind, out: at(out), down: out.down, tail: tail(width), add, other, other_down }
+        Place { finish: kind, out: at(out), down: out.down, tail: tail(width), add, other, other_down, scale }
     }
 
     /// Begins to fetch `width` columns of what [`Place::put`] reads and overwrites in these rows.
@@ -46,7 +51,7 @@ impl Place {
             // The ends of a row; one line at most lies between them.
             for column in [0, width - 1] {
                 _mm_prefetch::<_MM_HINT_ET0>(self.out.wrapping_add(row * self.down + column).cast());
-                if self.finish == RELU {
+                if matches!(self.finish, RELU | SCALED_RELU) {
                     _mm_prefetch::<_MM_HINT_T0>(self.other.wrapping_add(row * self.other_down + column).cast());
                 }
             }
@@ -69,6 +74,10 @@ impl Place {
                 RELU => {
                     let open = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(other(), _mm512_setzero_ps());
                     _mm512_maskz_mov_ps(open, sum)
+                }
+                SCALED_RELU => {
+                    let open = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(other(), _mm512_setzero_ps());
+                    _mm512_maskz_mul_ps(open, sum, _mm512_set1_ps(*self.scale.add(row)))
                 }
                 _ => sum,
             };

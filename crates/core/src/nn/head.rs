@@ -181,6 +181,6 @@ fn probe(
 ) -> (Tensor, Tensor) {
     let outputs = net.forward(arena, input, cache).copy();
     let grad_out = weights(&outputs);
-    let gradient = net.input_gradient(arena, &grad_out, cache);
+    let gradient = net.input_gradient(arena, input, &grad_out, cache);
     (outputs, gradient)
 }

@@ -361,21 +361,16 @@ pub fn scalar_head(hidden: &Tensor, weight: &Tensor, bias: &Tensor, out: &Tensor
     }
 }
 
-/// Copies rows of `from`, `width` floats each, to `to`, one after the other, and shows each to `then` while it is near: of `rows`, or of all.
-fn copy_rows(
-    from: &[f32],
-    rows: Option<&[i64]>,
-    width: usize,
-    to: &mut [f32],
-    mut then: impl FnMut(usize, &mut [f32]),
-) {
+/// `to [N,h]` becomes `rows` of `from [B,h]`, both contiguous and on the CPU.
+pub fn pick_rows(from: &Tensor, rows: &[i64], to: &Tensor) {
     /// Rows that are fetched before they are copied: no processor foresees which.
     const AHEAD: usize = 4;
-    let row = |n: usize| &from[rows.map_or(n, |rows| rows[n] as usize) * width..][..width];
-    let count = to.len() / width;
-    for (n, to) in to.chunks_exact_mut(width).enumerate() {
+    let width = from.size()[1] as usize;
+    let from = elements(from);
+    let row = |n: usize| &from[rows[n] as usize * width..][..width];
+    for (n, to) in elements_mut(to).chunks_exact_mut(width).enumerate() {
         #[cfg(target_arch = "x86_64")]
-        if rows.is_some() && n + AHEAD < count {
+        if n + AHEAD < rows.len() {
             use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
             for line in row(n + AHEAD).chunks(LANES) {
                 // SAFETY: every x86-64 processor has the instruction, which reads nothing.
@@ -383,20 +378,13 @@ fn copy_rows(
             }
         }
         to.copy_from_slice(row(n));
-        then(n, to);
     }
 }
 
-/// `to [N,h]` becomes `rows` of `from [B,h]`, both contiguous and on the CPU.
-pub fn pick_rows(from: &Tensor, rows: &[i64], to: &Tensor) {
-    copy_rows(elements(from), Some(rows), from.size()[1] as usize, elements_mut(to), |_, _| {});
-}
-
-/// Backward of [`scalar_head`] and of the ReLU before it, for `rows` of `hidden [B,h]` or for all: `grad [N,h]`, which may be `hidden` where all are
-/// meant, becomes `grad_out[n] weight` where `hidden` is above 0, else 0; `grad_out [N,1]`. Gradients of weight and bias are written to `parameters`.
+/// Backward of [`scalar_head`] and of the ReLU before it: `grad [B,h]`, which may be `hidden [B,h]`, becomes `grad_out[b] weight` where `hidden` is
+/// above 0, else 0; `grad_out [B,1]`. Gradients of weight and bias are written to `parameters`.
 pub fn scalar_head_backward(
     hidden: &Tensor,
-    rows: Option<&[i64]>,
     weight: &Tensor,
     grad_out: &Tensor,
     grad: &Tensor,
@@ -406,18 +394,13 @@ pub fn scalar_head_backward(
         let _ = grad_out.sum_intlist_out(bias_grad, 0i64, false, Kind::Float);
     }
     if !host(hidden) {
-        let hidden = match rows {
-            Some(rows) => hidden.index_select(0, &Tensor::from_slice(rows).to_device(hidden.device())),
-            None => hidden.shallow_clone(),
-        };
         if let Some((weight_grad, _)) = parameters {
-            let _ = grad_out.tr().mm_out(weight_grad, &hidden);
+            let _ = grad_out.tr().mm_out(weight_grad, hidden);
         }
         grad.shallow_clone().copy_(&hidden.threshold_backward(&(grad_out * weight), 0.0));
         return;
     }
     let (weight, grad_out) = (elements(weight), elements(grad_out));
-    let width = weight.len();
     let mut sums = parameters.map(|(weight_grad, _)| elements_mut(weight_grad));
     if let Some(sums) = &mut sums {
         sums.fill(0.0);
@@ -427,11 +410,14 @@ pub fn scalar_head_backward(
         None => scalar_head_backward_cpu(grad, weight, grad_out),
     };
     if hidden.data_ptr() == grad.data_ptr() {
-        assert!(rows.is_none(), "the gradient of some rows has no place among all of them");
         return backward(elements_mut(grad), grad_out);
     }
     // A row is copied to where its gradient comes, which takes its place.
-    copy_rows(elements(hidden), rows, width, elements_mut(grad), |n, row| backward(row, &grad_out[n..=n]));
+    let rows = elements(hidden).chunks_exact(weight.len()).zip(elements_mut(grad).chunks_exact_mut(weight.len()));
+    for ((from, to), grad_out) in rows.zip(grad_out.chunks_exact(1)) {
+        to.copy_from_slice(from);
+        backward(to, grad_out);
+    }
 }
 
 multiversion! {

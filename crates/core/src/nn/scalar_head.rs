@@ -9,7 +9,7 @@
 //! One factor of both products is ones and zeros, of which the unit makes products in half of the time. Neither the layer's output nor the gradient there
 //! is ever in memory: the backward pass needs a bit of each element.
 
-use super::gemm::{self, Finish, Gates, Matrix, ScalarHead};
+use super::gemm::{self, Finish, Gates, Kernel, Matrix, ScalarHead};
 use super::kernels::{elements, elements_mut, multiversion, sum_of};
 use super::matmul;
 use tch::{Kind, Tensor};
@@ -26,6 +26,11 @@ pub(super) struct Layers<'a> {
 pub(super) fn takes(weight: &Tensor, rows: i64) -> bool {
     let size = <[i64; 2]>::try_from(weight.size()).expect("a weight is a matrix");
     matmul::by_unit(weight, rows) && gemm::takes_scalar_head(size.map(|n| n as usize))
+}
+
+/// True if [`input_gradient`] through layers with `weight [n,m]` may be written over the output of the ReLU it is carried through.
+pub(super) fn overwrites(weight: &Tensor) -> bool {
+    Kernel::Amx.overwrites(weight.size()[0])
 }
 
 /// `values [B,1] = v(input [B,m])`; the gates of these rows are written to `gates` from a row on.
@@ -81,7 +86,6 @@ multiversion! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::gemm::Kernel;
     use tch::Device;
 
     fn random(size: &[i64]) -> Tensor {

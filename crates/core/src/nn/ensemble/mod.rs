@@ -9,7 +9,7 @@ use super::linear::{self, Activation, Through};
 use super::scalar_head::{self, Layers};
 use super::{matmul, Arena, ArenaBuilder, Slot};
 use crate::rng::Rng;
-use passes::{blocks, Kept, Pass, Rows};
+use passes::{blocks, Activations, Kept, Pass, Plan, Rows};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -101,10 +101,11 @@ impl Ensemble {
         &self.widths[1..self.widths.len() - 1]
     }
 
-    /// True if the last two layers are made as one for batches of so many rows, see [`scalar_head`]: their gates are kept, not their activations.
-    fn gated(&self, arena: &Arena, rows: i64) -> bool {
+    /// How the passes of a batch of so many rows go; `near` says that a member's backward pass comes before the forward pass of the next.
+    fn plan(&self, arena: &Arena, rows: i64, near: bool) -> Plan {
         let hidden = self.hidden_widths().len();
-        self.scalar_head() && hidden > 1 && scalar_head::takes(self.values(arena, hidden - 1, 0).0, rows)
+        let gated = self.scalar_head() && hidden > 1 && scalar_head::takes(self.values(arena, hidden - 1, 0).0, rows);
+        Plan { gated, remade: gated && !near && 4 * self.inputs() <= self.widths[1] }
     }
 
     /// The last two layers of one member, and the gradients of their parameters.
@@ -132,20 +133,18 @@ impl Ensemble {
     /// The result lives in the cache and is overwritten by the next call.
     pub fn forward<'c>(&self, arena: &Arena, input: &Tensor, cache: &'c mut Cache) -> &'c Tensor {
         let rows = input.size()[0];
-        cache.prepare(self, rows, self.gated(arena, rows), self.members, input.device());
-        let Cache { kept, output, .. } = cache;
-        let output = output.as_ref().expect("prepared above");
-        for (member, kept) in (0..self.members).zip(kept) {
-            self.forward_kept(arena, member, input, kept, output);
+        cache.prepare(self, rows, self.plan(arena, rows, false), self.members, input.device());
+        for member in 0..self.members {
+            self.forward_kept(arena, member, input, member, cache);
         }
-        output
+        cache.output.as_ref().expect("prepared above")
     }
 
     /// [`Ensemble::forward`] without a backward pass to follow, block by block; the result is the caller's.
     pub fn evaluate(&self, arena: &Arena, input: &Tensor, cache: &mut Cache) -> Tensor {
         let (rows, device) = (input.size()[0], input.device());
         let block = blocks(rows, device).next().map_or(0, |(_, count)| count);
-        cache.prepare(self, block, self.gated(arena, block), 0, device);
+        cache.prepare(self, block, self.plan(arena, block, false), 0, device);
         let out = Tensor::empty([rows, self.members * self.outputs()], (Kind::Float, device));
         for member in 0..self.members {
             for (start, count) in blocks(rows, device) {
@@ -157,11 +156,14 @@ impl Ensemble {
         out
     }
 
-    /// Of one member: its columns of `output [B,E*out]`, and what is kept of it.
-    fn forward_kept(&self, arena: &Arena, member: i64, input: &Tensor, kept: &mut Kept, output: &Tensor) {
+    /// Of one member: its columns of the outputs, and what is kept of it, in `place`.
+    fn forward_kept(&self, arena: &Arena, member: i64, input: &Tensor, place: i64, cache: &mut Cache) {
+        let Cache { plan, kept, room, output, .. } = cache;
+        let (kept, output) = (&mut kept[place as usize], output.as_ref().expect("prepared before"));
         for (start, count) in blocks(input.size()[0], input.device()) {
             let part = |tensor: &Tensor| tensor.narrow(0, start, count);
-            let hidden: Vec<Tensor> = kept.hidden.iter().map(part).collect();
+            let remade = plan.remade.then(|| room[0].narrow(0, 0, count));
+            let hidden: Vec<Tensor> = remade.into_iter().chain(kept.hidden.iter().map(part)).collect();
             let gates = kept.gates.as_mut().map(|gates| (gates, start as usize));
             self.forward_member(arena, member, &part(input), &hidden, gates, &part(output));
         }
@@ -180,13 +182,8 @@ impl Ensemble {
         let input = self.input_of(member, input);
         let last = self.layers.len() - 1;
         let source = |layer: usize| if layer == 0 { &input } else { &hidden[layer - 1] };
-        let activation = match self.hidden {
-            Hidden::Relu => Activation::Relu,
-            Hidden::Tanh => Activation::Tanh,
-        };
         for (layer, hidden) in hidden.iter().enumerate() {
-            let (weight, bias) = self.values(arena, layer, member);
-            linear::forward(hidden, source(layer), weight, bias, activation);
+            self.hidden_layer(arena, layer, member, source(layer), hidden);
         }
         let out = output.narrow(1, member * self.outputs(), self.outputs());
         let (weight, bias) = self.values(arena, last, member);
@@ -197,6 +194,16 @@ impl Ensemble {
         } else {
             linear::forward(&out, source(last), weight, bias, Activation::Identity);
         }
+    }
+
+    /// Activations `out` of hidden layer `layer` for what that layer sees.
+    fn hidden_layer(&self, arena: &Arena, layer: usize, member: i64, source: &Tensor, out: &Tensor) {
+        let activation = match self.hidden {
+            Hidden::Relu => Activation::Relu,
+            Hidden::Tanh => Activation::Tanh,
+        };
+        let (weight, bias) = self.values(arena, layer, member);
+        linear::forward(out, source, weight, bias, activation);
     }
 
     /// Forward and backward pass of one member after the other: `gradient(member, output [B,E*out])`, in which the columns of that member and
@@ -212,47 +219,59 @@ impl Ensemble {
         mut after: impl FnMut(&mut Arena, i64),
     ) {
         let rows = input.size()[0];
-        cache.prepare(self, rows, self.gated(arena, rows), 1, input.device());
-        let Cache { kept, room, output, .. } = cache;
-        let (output, kept) = (output.as_ref().expect("prepared above"), &mut kept[0]);
+        cache.prepare(self, rows, self.plan(arena, rows, true), 1, input.device());
         for member in 0..self.members {
-            self.forward_kept(arena, member, input, kept, output);
-            let grad_out = gradient(member, output);
-            let Kept { hidden, gates } = &*kept;
-            let grads = if self.overwritable(arena, rows, hidden.len()) { hidden } else { &*room };
-            let pass = Pass { hidden, gates: gates.as_ref(), grads, live: None };
-            let _ = self.backward_member(arena, member, Some(input), &grad_out, &pass);
+            self.forward_kept(arena, member, input, 0, cache);
+            let grad_out = gradient(member, cache.output.as_ref().expect("prepared above"));
+            let Kept { hidden, gates } = &cache.kept[0];
+            let grads = self.gradients_over(arena, hidden, &cache.room);
+            let pass = Pass { hidden, gates: gates.as_ref(), grads: &grads };
+            let _ = self.backward_member(arena, member, &self.input_of(member, input), true, &grad_out, &pass);
             after(arena, member);
         }
     }
 
-    /// True if gradients can take the place of the activations of the first `hidden` layers, to which they belong: less memory to keep near.
-    fn overwritable(&self, arena: &Arena, rows: i64, hidden: usize) -> bool {
-        (1..=hidden).all(|layer| matmul::overwrites(self.values(arena, layer, 0).0, rows))
+    /// For activations `[N,width]` of hidden layers that nobody asks for again, where their gradients go: to the same place, if the passes can do so,
+    /// which leaves less memory to keep near.
+    fn gradients_over(&self, arena: &Arena, hidden: &[Tensor], room: &[Tensor]) -> Vec<Tensor> {
+        let last = hidden.len();
+        let over = |layer: usize, rows: i64| {
+            let weight = self.values(arena, layer + 1, 0).0;
+            match last < self.hidden_widths().len() && layer + 1 == last {
+                true => scalar_head::overwrites(weight),
+                false => matmul::overwrites(weight, rows),
+            }
+        };
+        let choose = |(layer, (hidden, room)): (usize, (&Tensor, &Tensor))| match over(layer, hidden.size()[0]) {
+            true => hidden.shallow_clone(),
+            false => room.narrow(0, 0, hidden.size()[0]),
+        };
+        hidden.iter().zip(room).enumerate().map(choose).collect()
     }
 
     /// Backward pass of the last [`Ensemble::forward`] with the same arena, input and cache.
     ///
     /// `grad_out [B,E*out]`. The gradients of all layers are written to the arena.
     pub fn backward(&self, arena: &Arena, input: &Tensor, grad_out: &Tensor, cache: &mut Cache) {
-        self.backward_all(arena, Some(input), grad_out, cache, |_, _, _| {});
+        self.backward_all(arena, input, true, grad_out, cache, |_, _, _| {});
     }
 
     /// [`Ensemble::backward`], and the gradient with respect to a shared input.
     pub fn backward_to_input(&self, arena: &Arena, input: &Tensor, grad_out: &Tensor, cache: &mut Cache) -> Tensor {
-        self.first_layer_gradient(arena, Some(input), grad_out, cache)
+        self.first_layer_gradient(arena, input, true, grad_out, cache)
     }
 
-    /// Gradient of `sum(grad_out * output)` with respect to a shared input: `[B,in]`, summed over members.
-    pub fn input_gradient(&self, arena: &Arena, grad_out: &Tensor, cache: &mut Cache) -> Tensor {
-        self.first_layer_gradient(arena, None, grad_out, cache)
+    /// Gradient of `sum(grad_out * output)` with respect to a shared input `[B,in]`, summed over members; those of the parameters are left alone.
+    pub fn input_gradient(&self, arena: &Arena, input: &Tensor, grad_out: &Tensor, cache: &mut Cache) -> Tensor {
+        self.first_layer_gradient(arena, input, false, grad_out, cache)
     }
 
     /// As [`Ensemble::backward_all`]; the members' gradients of the first layer meet its stacked weights in one product.
     fn first_layer_gradient(
         &self,
         arena: &Arena,
-        input: Option<&Tensor>,
+        input: &Tensor,
+        parameters: bool,
         grad_out: &Tensor,
         cache: &mut Cache,
     ) -> Tensor {
@@ -260,7 +279,7 @@ impl Ensemble {
         let buffer = |width: i64| Tensor::empty([rows, width], (Kind::Float, device));
         let width = self.widths[1];
         let first = buffer(self.members * width);
-        self.backward_all(arena, input, grad_out, cache, |member, grad, rows| {
+        self.backward_all(arena, input, parameters, grad_out, cache, |member, grad, rows| {
             let mut columns = first.narrow(1, member * width, width);
             match rows {
                 None => columns.copy_(grad),
@@ -278,7 +297,8 @@ impl Ensemble {
     fn backward_all(
         &self,
         arena: &Arena,
-        input: Option<&Tensor>,
+        input: &Tensor,
+        parameters: bool,
         grad_out: &Tensor,
         cache: &mut Cache,
         first: impl Fn(i64, &Tensor, Option<&Tensor>),
@@ -287,68 +307,69 @@ impl Ensemble {
         for member in (0..self.members).rev() {
             let grad_out = grad_out.narrow(1, member * self.outputs(), self.outputs());
             let live = Rows::live(&grad_out);
-            if live.is_some() {
-                cache.prepare_picked();
-            }
+            cache.make_own(live.is_some());
             let of_rows = |tensor: Tensor| match &live {
                 Some(rows) => tensor.index_select(0, &rows.index),
                 None => tensor,
             };
-            let input = input.map(|input| of_rows(self.input_of(member, input)));
-            let grad_out = of_rows(grad_out);
-            let Kept { hidden, gates } = &cache.kept[member as usize];
-            let picked = gates.as_ref().zip(live.as_ref()).map(|(gates, rows)| gates.pick(&rows.list));
-            let live = live.as_ref().map(|rows| (rows, &cache.picked[..]));
-            let pass = Pass { hidden, gates: picked.as_ref().or(gates.as_ref()), grads: &cache.room, live };
-            let grad = self.backward_member(arena, member, input.as_ref(), &grad_out, &pass);
-            first(member, &grad, live.map(|(rows, _)| &rows.index));
+            let (input, grad_out) = (of_rows(self.input_of(member, input)), of_rows(grad_out));
+            let remake = |out: &Tensor| self.hidden_layer(arena, 0, member, &input, out);
+            let Activations { hidden, gates, own } = cache.activations(member, live.as_ref(), remake);
+            let room = cache.room.iter().map(|room| room.narrow(0, 0, grad_out.size()[0]));
+            let grads = match own {
+                true => self.gradients_over(arena, &hidden, &cache.room),
+                false => room.collect(),
+            };
+            let pass = Pass { hidden: &hidden, gates: gates.as_deref(), grads: &grads };
+            let grad = self.backward_member(arena, member, &input, parameters, &grad_out, &pass);
+            first(member, &grad, live.as_ref().map(|rows| &rows.index));
         }
     }
 
-    /// Carries `grad_out [N,out]` of one member to the pre-activations of its first layer: `[N,width]`. With `input [N,in]`, the gradients of
-    /// its parameters are written to the arena.
+    /// Carries `grad_out [N,out]` of one member to the pre-activations of its first layer: `[N,width]`. If asked for, the gradients of its parameters,
+    /// for its `input [N,in]`, are written to the arena.
     fn backward_member(
         &self,
         arena: &Arena,
         member: i64,
-        input: Option<&Tensor>,
+        input: &Tensor,
+        parameters: bool,
         grad_out: &Tensor,
         pass: &Pass,
     ) -> Tensor {
+        let Pass { hidden, gates, grads } = pass;
         let mut last = self.layers.len() - 1;
         let mut grad = grad_out.contiguous();
-        if let Some(gates) = pass.gates {
+        if let Some(gates) = gates {
             last -= 2;
-            let (source, target) = (pass.hidden(last), pass.grad(last));
             let (values, gradients) = self.last_layers(arena, member);
-            if input.is_some() {
-                scalar_head::parameter_gradients(&grad, &source, gates, &values, &gradients);
+            if parameters {
+                scalar_head::parameter_gradients(&grad, &hidden[last], gates, &values, &gradients);
             }
-            scalar_head::input_gradient(&target, &grad, gates, &values, &source);
-            grad = target;
+            scalar_head::input_gradient(&grads[last], &grad, gates, &values, &hidden[last]);
+            grad = grads[last].shallow_clone();
         } else if self.scalar_head() {
             let (weight, _) = self.values(arena, last, member);
-            let parameters = input.map(|_| self.gradients(arena, last, member));
+            let gradients = parameters.then(|| self.gradients(arena, last, member));
             last -= 1;
-            let (hidden, target) = (&pass.hidden[last], pass.grad(last));
-            kernels::scalar_head_backward(hidden, pass.rows(), weight, &grad, &target, parameters);
-            grad = target;
+            kernels::scalar_head_backward(&hidden[last], weight, &grad, &grads[last], gradients);
+            grad = grads[last].shallow_clone();
         }
         for layer in (1..=last).rev() {
             let (weight, _) = self.values(arena, layer, member);
-            let (source, target) = (pass.hidden(layer - 1), pass.grad(layer - 1));
-            if input.is_some() {
+            let (source, target) = (&hidden[layer - 1], &grads[layer - 1]);
+            if parameters {
                 let (weight_grad, bias_grad) = self.gradients(arena, layer, member);
-                linear::parameter_gradients(&grad, &source, weight_grad, bias_grad);
+                linear::parameter_gradients(&grad, source, weight_grad, bias_grad);
             }
             let derivative = (self.hidden == Hidden::Tanh).then(|| 1.0 - source.square());
-            let through = derivative.as_ref().map_or(Through::Relu(&source), Through::Derivative);
-            linear::input_gradient(&target, &grad, weight, through);
-            grad = target;
+            let through = derivative.as_ref().map_or(Through::Relu(source), Through::Derivative);
+            linear::input_gradient(target, &grad, weight, through);
+            grad = target.shallow_clone();
         }
-        if let Some(input) = input {
+        if parameters {
             let (weight_grad, bias_grad) = self.gradients(arena, 0, member);
-            linear::parameter_gradients(&grad, &self.input_of(member, input), weight_grad, bias_grad);
+            linear::parameter_gradients(&grad, input, weight_grad, bias_grad);
         }
         grad
     }

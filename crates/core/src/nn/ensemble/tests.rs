@@ -65,7 +65,7 @@ fn check_with(hidden: Hidden, batch: i64, members: usize, widths: &[i64], per_me
             assert!(distance(arena.gradient(bias), &pair[1].grad()) < tolerance);
         }
         if !per_member {
-            let gradient = net.input_gradient(&arena, &grad_out, &mut cache);
+            let gradient = net.input_gradient(&arena, &input, &grad_out, &mut cache);
             assert!(distance(&gradient, &tracked.grad()) < 2e-5);
             let both = net.backward_to_input(&arena, &input, &grad_out, &mut cache);
             assert!(distance(&both, &tracked.grad()) < 2e-5);

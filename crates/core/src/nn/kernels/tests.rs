@@ -54,31 +54,35 @@ fn scalar_heads_agree_with_matrix_products() {
     }
 }
 
-/// In place and not, of all rows and of some, with the parameters' gradients and without.
+/// In place and not, with the parameters' gradients and without.
 #[test]
 fn gradients_behind_scalar_heads_agree_with_matrix_products() {
     let (rows, width) = (7, 37);
     let random = |size: [i64; 2]| Tensor::randn(size, (Kind::Float, Device::Cpu));
-    let (hidden, weight) = (random([rows, width]).relu(), random([1, width]));
-    for some in [None, Some(&[4i64, 0, 6][..])] {
-        let active = some.map_or_else(|| hidden.copy(), |some| hidden.index_select(0, &Tensor::from_slice(some)));
-        let grad_out = random([active.size()[0], 1]);
-        let expected = active.threshold_backward(&(&grad_out * &weight), 0.0);
-        let (weight_grad, bias_grad) = (random([1, width]), random([1, 1]).view([1]));
-        for parameters in [None, Some((&weight_grad, &bias_grad))] {
-            let apart = active.full_like(0.5);
-            scalar_head_backward(&hidden, some, &weight, &grad_out, &apart, parameters);
-            assert!(close(&apart, &expected, 1e-6));
-            let in_place = active.copy();
-            scalar_head_backward(&in_place, None, &weight, &grad_out, &in_place, parameters);
-            assert_eq!(in_place, apart);
-        }
-        assert!(close(&weight_grad, &grad_out.tr().mm(&active), 1e-5));
-        assert!(close(&bias_grad, &grad_out.sum(Kind::Float).view([1]), 1e-5));
+    let (hidden, weight, grad_out) = (random([rows, width]).relu(), random([1, width]), random([rows, 1]));
+    let expected = hidden.threshold_backward(&(&grad_out * &weight), 0.0);
+    let (weight_grad, bias_grad) = (random([1, width]), random([1, 1]).view([1]));
+    for parameters in [None, Some((&weight_grad, &bias_grad))] {
+        let apart = hidden.full_like(0.5);
+        scalar_head_backward(&hidden, &weight, &grad_out, &apart, parameters);
+        assert!(close(&apart, &expected, 1e-6));
+        let in_place = hidden.copy();
+        scalar_head_backward(&in_place, &weight, &grad_out, &in_place, parameters);
+        assert_eq!(in_place, apart);
     }
+    assert!(close(&weight_grad, &grad_out.tr().mm(&hidden), 1e-5));
+    assert!(close(&bias_grad, &grad_out.sum(Kind::Float).view([1]), 1e-5));
 }
 
-/// Against a target for all and one a member: the sum of squares, and the error scaled.
+#[test]
+fn rows_are_picked_in_their_order() {
+    let from = Tensor::randn([9, 37], (Kind::Float, Device::Cpu));
+    let rows = [4i64, 0, 8, 8, 1, 2, 3];
+    let to = Tensor::zeros([7, 37], (Kind::Float, Device::Cpu));
+    pick_rows(&from, &rows, &to);
+    assert_eq!(to, from.index_select(0, &Tensor::from_slice(&rows)));
+}
+
 #[test]
 fn squared_errors_are_those_of_tensor_operations() {
     let random = |size: [i64; 2]| Tensor::randn(size, (Kind::Float, Device::Cpu));

@@ -106,12 +106,14 @@ impl Choice {
         /// Least rows and widths for AMX. It is faster from widths of half of that on, but loses more than it gains where the other thread of the core
         /// is busy.
         const TILED: (i64, i64) = (128, 256);
+        /// Most inputs of a layer whose products AVX-512 makes for batches of any size: the other libraries copy what is hardly multiplied.
+        const NARROW: i64 = 32;
         /// Least widths at which oneDNN's copies may pay.
         const BLOCKED: i64 = 64;
         let (narrow, most) = (out.min(input), rows.max(out).max(input));
         if self.amx && (self.asked || threads == 1 && rows >= TILED.0 && narrow >= TILED.1) {
             Library::Own(Kernel::Amx)
-        } else if most <= self.avx512 {
+        } else if most <= self.avx512 || self.avx512 > 0 && threads == 1 && input <= NARROW {
             Library::Own(Kernel::Avx512)
         } else if self.rest == Library::OneDnn && narrow < BLOCKED {
             Library::Default
@@ -287,11 +289,14 @@ mod tests {
             (512, [128, 128], Library::Own(Kernel::Avx512)),
             (256, [256, 23], Library::Own(Kernel::Avx512)),
             (1, [256, 256], Library::Own(Kernel::Avx512)),
-            (2048, [256, 23], Library::Default),
+            (2048, [256, 23], Library::Own(Kernel::Avx512)),
+            (2048, [256, 40], Library::Default),
         ] {
             assert_eq!(choice.library(rows, widths, 1), library, "{rows} rows, {widths:?}");
         }
-        assert_eq!(choice.library(2048, [1024, 256], 2), Library::Default);
+        for widths in [[1024, 256], [256, 23]] {
+            assert_eq!(choice.library(2048, widths, 2), Library::Default);
+        }
     }
 
     /// On strided views, as columns of a batch are, with everything that can come after.

@@ -7,6 +7,7 @@ use super::super::lanes::{tail, transpose, LANES};
 use super::super::{Gates, Matrix};
 use super::LINES;
 use std::arch::x86_64::*;
+use std::array::from_fn;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -168,14 +169,11 @@ impl Left for GateColumns<'_> {
     unsafe fn pack(&self, depth: &Range<usize>, line: usize, panel: &mut [Tile]) {
         for (tiles, depth) in panel.chunks_exact_mut(2).zip(depth.clone().step_by(STEP)) {
             // Two rows of gates to a pair, and to a word of either half of the lines.
-            let mut halves = [[0u32; LANES]; 2];
-            for i in 0..LANES {
-                let word = |row: usize| self.0.word(row, line / Gates::WORD);
-                let (first, second) = (word(depth + i), word(depth + LANES + i));
-                halves[0][i] = first & 0xFFFF | second << LANES;
-                halves[1][i] = first >> LANES | second & !0xFFFF;
-            }
-            for (tile, half) in tiles.iter_mut().zip(&halves) {
+            let word = |row: usize| self.0.word(row, line / Gates::WORD);
+            let pairs: [(u32, u32); LANES] = from_fn(|i| (word(depth + i), word(depth + LANES + i)));
+            let lower = pairs.map(|(first, second)| first & 0xFFFF | second << 16);
+            let upper = pairs.map(|(first, second)| first >> 16 | second & !0xFFFF);
+            for (tile, half) in tiles.iter_mut().zip([lower, upper]) {
                 // SAFETY: a half is a register.
                 let mut bits = unsafe { _mm512_loadu_si512(half.as_ptr().cast()) };
                 for row in 0..LANES {

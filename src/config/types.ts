@@ -950,7 +950,7 @@ export interface CoptidiceConfig {
   /**
    * What the policy is fitted to.
    */
-  policy_fit?: 'squashed' | 'raw_normal'
+  policy_fit?: 'clamped' | 'squashed' | 'raw_normal'
   /**
    * Where initial states come from.
    */

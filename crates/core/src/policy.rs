@@ -195,16 +195,24 @@ pub struct Condition {
     pub std: f64,
 }
 
-/// The tanh of a ReLU network of the observation, at one moment.
+/// How outputs of a network become actions in [-1,1].
+#[derive(Clone, Copy, PartialEq)]
+enum Squash {
+    Tanh,
+    Clamp,
+}
+
+/// A ReLU network of the observation, at one moment, whose outputs are squashed into [-1,1]: by tanh unless said otherwise.
 pub struct FrozenMlp {
     layers: Vec<(Tensor, Tensor)>,
+    squash: Squash,
     condition: Option<Condition>,
 }
 
 impl FrozenMlp {
     /// A copy of member 0 of `net`.
     pub fn copy(net: &Ensemble, arena: &Arena) -> Self {
-        FrozenMlp { layers: copy_layers(net, arena, 0), condition: None }
+        FrozenMlp { layers: copy_layers(net, arena, 0), squash: Squash::Tanh, condition: None }
     }
 
     /// The policy that always takes the squashed mean of a stochastic actor.
@@ -215,7 +223,12 @@ impl FrozenMlp {
             let actions = bias.size()[0] / 2;
             (*weight, *bias) = (weight.narrow(0, 0, actions).copy(), bias.narrow(0, 0, actions).copy());
         }
-        FrozenMlp { layers, condition: None }
+        FrozenMlp { layers, squash: Squash::Tanh, condition: None }
+    }
+
+    /// The same network with its outputs clipped instead of squashed.
+    pub fn clamped(self) -> Self {
+        FrozenMlp { squash: Squash::Clamp, ..self }
     }
 
     /// The same network with its last input taken by a condition.
@@ -226,7 +239,7 @@ impl FrozenMlp {
     /// An independent copy.
     pub fn duplicate(&self) -> FrozenMlp {
         let layers = self.layers.iter().map(|(weight, bias)| (weight.copy(), bias.copy())).collect();
-        FrozenMlp { layers, condition: self.condition.clone() }
+        FrozenMlp { layers, condition: self.condition.clone(), ..*self }
     }
 
     fn actions(&self, observation: &Tensor) -> Tensor {
@@ -237,7 +250,11 @@ impl FrozenMlp {
                 Tensor::cat(&[observation, &scaled], 1)
             }
         };
-        run_layers(&self.layers, &input, Hidden::Relu).tanh()
+        let outputs = run_layers(&self.layers, &input, Hidden::Relu);
+        match self.squash {
+            Squash::Tanh => outputs.tanh(),
+            Squash::Clamp => outputs.clamp(-1.0, 1.0),
+        }
     }
 
     /// Saves or restores a frozen policy of known shape.
@@ -258,7 +275,11 @@ impl FrozenPolicy for FrozenMlp {
     fn file(&self) -> Result<PolicyFile> {
         let mut file = PolicyFile::new("mlp");
         file.set("hidden_activation", "relu");
-        file.set("output_activation", "tanh");
+        let squash = match self.squash {
+            Squash::Tanh => "tanh",
+            Squash::Clamp => "clamp",
+        };
+        file.set("output_activation", squash);
         if let Some(condition) = &self.condition {
             file.set("condition", condition.name);
             file.set_setting(condition.name, condition.value);

@@ -247,7 +247,7 @@ impl Coptidice {
         let action = batch.state_action.narrow(1, 0, batch.actions());
         let noisy = action.addcmul(&draws.action, &(&self.scales.action_std * NOISE));
         let target = match self.config.policy_fit {
-            PolicyFit::RawNormal => noisy,
+            PolicyFit::Clamped | PolicyFit::RawNormal => noisy,
             PolicyFit::Squashed => noisy.clamp(ATANH_MARGIN - 1.0, 1.0 - ATANH_MARGIN).atanh_(),
         };
         self.actor.fit(&observation, &target, &column(w, batch.observation.device()), self.config.actor_lr)
@@ -366,7 +366,9 @@ impl Algorithm for Coptidice {
     }
 
     fn policies(&self) -> Vec<NamedPolicy> {
-        vec![NamedPolicy::new("last", FrozenMlp::mean_of(&self.actor))]
+        let mean = FrozenMlp::mean_of(&self.actor);
+        let policy = if self.config.policy_fit == PolicyFit::Clamped { mean.clamped() } else { mean };
+        vec![NamedPolicy::new("last", policy)]
     }
 
     fn persist(&mut self, state: &mut State) -> Result<()> {

@@ -9,19 +9,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitUnit {
-    /// Cost a step, as the bound is: `limit / L`.
+    /// Cost a step, as the bound is: `limit / L`, times the share `1 - gamma^L` of the discounted visits that come before a time limit that ends them.
     PerStep,
     /// Discounted cost of an episode: `limit (1 - gamma^L) / ((1 - gamma) L)`, which the bound practically never reaches.
     Discounted,
 }
 
-/// What the policy's Gaussian is fitted to; it acts by tanh of its mean.
+/// What the policy's Gaussian is fitted to, and how it acts by its mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyFit {
-    /// The logged action before a tanh.
+    /// The logged action; the mean is clipped to [-1, 1].
+    Clamped,
+    /// The logged action before a tanh, which the mean goes through: a logged 1 counts as 6.1.
     Squashed,
-    /// The logged action itself, so that acting shrinks it: 1 becomes 0.76.
+    /// The logged action, but the mean goes through a tanh, which shrinks it: 1 becomes 0.76.
     RawNormal,
 }
 
@@ -86,9 +88,9 @@ impl Default for CoptidiceConfig {
     fn default() -> Self {
         CoptidiceConfig {
             gamma: 0.99,
-            done: Done::Terminals,
+            done: Done::TerminalsAndTimeouts,
             limit_unit: LimitUnit::PerStep,
-            policy_fit: PolicyFit::Squashed,
+            policy_fit: PolicyFit::Clamped,
             initial_states: InitialStates::Separate,
             divergence: Divergence::Softchi,
             alpha: 0.5,
@@ -112,7 +114,6 @@ impl CoptidiceConfig {
     /// The published implementation, faults included.
     pub fn osrl() -> Self {
         CoptidiceConfig {
-            done: Done::TerminalsAndTimeouts,
             limit_unit: LimitUnit::Discounted,
             policy_fit: PolicyFit::RawNormal,
             initial_states: InitialStates::InBatch,
@@ -134,9 +135,13 @@ impl CoptidiceConfig {
 
     /// The number the bound on the cost is compared with.
     pub fn limit(&self, cost_limit: f64, episode_length: usize) -> f64 {
+        let discounted = || self.values().threshold(cost_limit, episode_length);
         match self.limit_unit {
-            LimitUnit::PerStep => cost_limit * self.cost_scale / episode_length as f64,
-            LimitUnit::Discounted => self.values().threshold(cost_limit, episode_length),
+            LimitUnit::PerStep => match self.done {
+                Done::Terminals => cost_limit * self.cost_scale / episode_length as f64,
+                Done::TerminalsAndTimeouts => (1.0 - self.gamma) * discounted(),
+            },
+            LimitUnit::Discounted => discounted(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The hand-written gradients against autograd, and what the repaired choices mean.
 
+use super::divergence::Divergence;
 use super::*;
+use crate::algos::shared::Done;
 use crate::nn::Arena;
 use tch::Kind;
 
@@ -119,15 +121,59 @@ fn gradients_of_nu_and_chi_equal_autograd() {
 /// The published limit is a discounted sum, ten times and more the per-step average it is compared with.
 #[test]
 fn the_limit_is_in_the_unit_of_the_bound() {
-    let at = |limit_unit| CoptidiceConfig { limit_unit, ..CoptidiceConfig::default() }.limit(10.0, 300);
-    assert!((at(LimitUnit::PerStep) - 10.0 / 300.0).abs() < 1e-12);
-    assert!((at(LimitUnit::Discounted) - 3.170).abs() < 1e-3);
+    let at = |limit_unit, done| CoptidiceConfig { limit_unit, done, ..CoptidiceConfig::default() }.limit(10.0, 300);
+    assert!((at(LimitUnit::PerStep, Done::Terminals) - 10.0 / 300.0).abs() < 1e-12);
+    let before_the_end = 1.0 - 0.99f64.powi(300);
+    assert!((at(LimitUnit::PerStep, Done::TerminalsAndTimeouts) - before_the_end * 10.0 / 300.0).abs() < 1e-12);
+    assert!((at(LimitUnit::Discounted, Done::TerminalsAndTimeouts) - 3.170).abs() < 1e-3);
+}
+
+/// Weak duality: the loss of nu is at least what any distribution earns that obeys the flow of the data. Where an episode's last row flows on, to a state
+/// that no row starts from, none does, and the loss has no lower end.
+#[test]
+fn the_dual_is_bounded_if_time_limits_end_the_flow() {
+    const STEPS: i64 = 20;
+    let (gamma, alpha, count) = (0.9f64, 0.5, STEPS as f64);
+    // A walk along a line with reward 1 a step; its discounted visits, as ratios to the data's.
+    let floor: f64 = (0..STEPS)
+        .map(|t| count * (1.0 - gamma) * gamma.powi(t as i32))
+        .map(|w| (w - alpha * Divergence::Softchi.value(w)) / count)
+        .sum();
+    let lowest_loss = |last_stop: f64| {
+        let config = CoptidiceConfig { gamma, alpha, nu_lr: 1e-2, ..small(InitialStates::Separate) };
+        let Setting { mut learner, .. } = setting(config);
+        let ones = Tensor::ones([STEPS, 1], (Kind::Float, Device::Cpu));
+        let place = (Tensor::arange(STEPS + 1, (Kind::Float, Device::Cpu)) / count).view([-1, 1]);
+        let state = Tensor::cat(&[&place, &place.zeros_like(), &place.ones_like()], 1);
+        let observation = state.narrow(0, 0, STEPS);
+        let reward_stop = ones.zeros_like();
+        let _ = reward_stop.narrow(0, STEPS - 1, 1).fill_(last_stop);
+        let batch = Transition {
+            state_action: shared::join(&Tensor::zeros([STEPS, ACTIONS], (Kind::Float, Device::Cpu)), &observation),
+            next_observation: state.narrow(0, 1, STEPS),
+            reward: ones.shallow_clone(),
+            cost: ones.zeros_like(),
+            cost_stop: ones.zeros_like(),
+            reward_stop,
+            observation: observation.shallow_clone(),
+        };
+        let rows = Rows::of(&batch, &Initial::States(state.narrow(0, 0, 1)), gamma, 1.0);
+        let step = |_| tch::no_grad(|| learner.nu_step(&rows, 0.0)).loss;
+        (0..2000).map(step).fold(f64::INFINITY, f64::min)
+    };
+    let ended = lowest_loss(1.0);
+    assert!((floor..floor + 0.2).contains(&ended), "{ended}, floor {floor}");
+    let open = lowest_loss(0.0);
+    assert!(open < floor - 1.0, "{open}, floor {floor}");
+    assert_eq!(CoptidiceConfig::default().done, Done::TerminalsAndTimeouts);
 }
 
 /// The fitted policy acts as the logged action does; the published one shrinks it.
 #[test]
-fn a_squashed_fit_reproduces_the_action() {
-    for (policy_fit, expected) in [(PolicyFit::Squashed, 0.9), (PolicyFit::RawNormal, 0.9f64.tanh())] {
+fn a_fit_reproduces_the_action() {
+    for (policy_fit, expected) in
+        [(PolicyFit::Clamped, 0.9), (PolicyFit::Squashed, 0.9), (PolicyFit::RawNormal, 0.9f64.tanh())]
+    {
         let config = CoptidiceConfig { policy_fit, actor_lr: 1e-2, ..small(InitialStates::Separate) };
         let Setting { mut learner, batch, mut draws, .. } = setting(config);
         let mut batch = batch;
@@ -135,7 +181,8 @@ fn a_squashed_fit_reproduces_the_action() {
         draws.action = draws.action.zeros_like();
         let w = vec![1.0; ROWS as usize];
         tch::no_grad(|| (0..500).for_each(|_| _ = learner.actor_step(&batch, &w, &draws)));
-        let acted = mean(&learner.actor.evaluate(&batch.observation).mu.tanh());
+        let policy = learner.policies().remove(0).policy;
+        let acted = mean(&policy.act(&batch.observation));
         assert!((acted - expected).abs() < 0.02, "{policy_fit:?}: {acted}");
     }
 }

@@ -61,20 +61,8 @@ impl Left for Rows {
     #[target_feature(enable = "avx512f")]
     unsafe fn pack(&self, depth: &Range<usize>, line: usize, panel: &mut [Tile]) {
         let matrix = Matrix { columns: depth.end, ..self.0 };
-        let [mut room, mut other] = [const { Room(MaybeUninit::uninit()) }; 2];
-        for (tiles, depth) in panel.chunks_exact_mut(TILES).zip(depth.clone().step_by(STEP)) {
-            for half in 0..2 {
-                let line = line + half * LANES;
-                // SAFETY: the matrix is alive, and so is the room of a block.
-                unsafe {
-                    let first = Block::of(matrix, (line, depth), &mut room);
-                    let second = Block::of(matrix, (line, depth + LANES), &mut other);
-                    for row in 0..LANES {
-                        put(tiles, half, row, [first.row(row), second.row(row)]);
-                    }
-                }
-            }
-        }
+        // SAFETY: the caller's promise.
+        unsafe { pack(matrix, depth, line, panel, |line, depth| (line, depth), |_, row| row) };
     }
 }
 
@@ -95,41 +83,16 @@ impl Columns<'_> {
     /// The panel from `line` on.
     #[target_feature(enable = "avx512f")]
     pub(super) unsafe fn pack(&self, depth: &Range<usize>, line: usize, panel: &mut [Tile]) {
+        let matrix = Matrix { rows: depth.end, ..self.matrix };
+        let at = |line, depth| (depth, line);
         // SAFETY: the caller's promise.
         match self.scale {
-            None => unsafe { self.pack_scaled(depth, line, panel, |_, row| row) },
+            None => unsafe { pack(matrix, depth, line, panel, at, |_, row| row) },
             Some(scale) => unsafe {
-                let by =
-                    |depth: usize, row| _mm512_mul_ps(_mm512_set1_ps(scale.get(depth).copied().unwrap_or(0.0)), row);
-                self.pack_scaled(depth, line, panel, by);
+                // Beyond the last row, rows are zeros.
+                let by = |depth: usize| _mm512_set1_ps(scale.get(depth).copied().unwrap_or(0.0));
+                pack(matrix, depth, line, panel, at, |depth, row| _mm512_mul_ps(by(depth), row));
             },
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn pack_scaled(
-        &self,
-        depth: &Range<usize>,
-        line: usize,
-        panel: &mut [Tile],
-        scaled: impl Fn(usize, __m512) -> __m512,
-    ) {
-        let matrix = Matrix { rows: depth.end, ..self.matrix };
-        let [mut room, mut other] = [const { Room(MaybeUninit::uninit()) }; 2];
-        for (tiles, depth) in panel.chunks_exact_mut(TILES).zip(depth.clone().step_by(STEP)) {
-            for half in 0..2 {
-                let line = line + half * LANES;
-                // SAFETY: the matrix is alive, and so is the room of a block.
-                unsafe {
-                    let first = Block::of(matrix, (depth, line), &mut room);
-                    let second = Block::of(matrix, (depth + LANES, line), &mut other);
-                    for row in 0..LANES {
-                        let pair = [scaled(depth + row, first.row(row)), scaled(depth + LANES + row, second.row(row))];
-                        put(tiles, half, row, pair);
-                    }
-                }
-            }
         }
     }
 }
@@ -217,6 +180,34 @@ fn fetch(matrix: Matrix, depth: &Range<usize>, line: usize, (turn, turns): (usiz
     for span in spans * turn / turns..spans * (turn + 1) / turns {
         for float in (0..floats).step_by(LANES) {
             _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(span * to_span + float).cast());
+        }
+    }
+}
+
+/// The panel of `matrix` from `line` on: `at(line, depth)` is the place of an element, `scaled` is what becomes of a row of it at a place of the depth.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn pack(
+    matrix: Matrix,
+    depth: &Range<usize>,
+    line: usize,
+    panel: &mut [Tile],
+    at: impl Fn(usize, usize) -> (usize, usize),
+    scaled: impl Fn(usize, __m512) -> __m512,
+) {
+    let [mut room, mut other] = [const { Room(MaybeUninit::uninit()) }; 2];
+    for (tiles, depth) in panel.chunks_exact_mut(TILES).zip(depth.clone().step_by(STEP)) {
+        for half in 0..2 {
+            let line = line + half * LANES;
+            // SAFETY: the matrix is alive, and so is the room of a block.
+            unsafe {
+                let first = Block::of(matrix, at(line, depth), &mut room);
+                let second = Block::of(matrix, at(line, depth + LANES), &mut other);
+                for row in 0..LANES {
+                    let pair = [scaled(depth + row, first.row(row)), scaled(depth + LANES + row, second.row(row))];
+                    put(tiles, half, row, pair);
+                }
+            }
         }
     }
 }

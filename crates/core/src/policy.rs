@@ -59,6 +59,11 @@ pub trait FrozenPolicy: Send {
     fn file(&self) -> Result<PolicyFile>;
 }
 
+/// Carries a gradient at `action` back through the tanh it comes from.
+fn through_tanh(action: &Tensor, grad_action: &Tensor) -> Tensor {
+    grad_action * (1.0 - action.square())
+}
+
 /// A tanh policy with its optimiser and, if wanted, a running average of its weights.
 pub struct Policy {
     head: Head,
@@ -96,30 +101,27 @@ impl Policy {
 
     /// Gradient `[P]` of a loss with `dloss/daction = grad_action [B,A]` at `action` from the last [`Policy::forward`]; a copy.
     pub fn backward(&mut self, observation: &Tensor, action: &Tensor, grad_action: &Tensor) -> Tensor {
-        self.carry(observation, action, grad_action);
+        self.head.backward(observation, &through_tanh(action, grad_action));
         self.head.online().gradients().copy()
     }
 
     /// One Adam step along `gradient [P]`; the average follows by `1 - keep`.
     pub fn apply(&mut self, gradient: &Tensor, lr: f64, keep: f64) {
         self.head.online().gradients().shallow_clone().copy_(gradient);
-        self.step(lr, keep);
-    }
-
-    /// [`Policy::backward`] and [`Policy::apply`], where the gradient is nobody else's.
-    pub fn descend(&mut self, observation: &Tensor, action: &Tensor, grad_action: &Tensor, lr: f64, keep: f64) {
-        self.carry(observation, action, grad_action);
-        self.step(lr, keep);
-    }
-
-    /// Leaves the gradients in the live arena.
-    fn carry(&mut self, observation: &Tensor, action: &Tensor, grad_action: &Tensor) {
-        let grad_out = grad_action * (1.0 - action.square());
-        self.head.backward(observation, &grad_out);
-    }
-
-    fn step(&mut self, lr: f64, keep: f64) {
         self.head.step(lr);
+        self.follow(keep);
+    }
+
+    /// One Adam step along `dloss/daction = gradient(live actions [B,A]) [B,A]`; the average follows by `1 - keep`.
+    pub fn descend(&mut self, observation: &Tensor, lr: f64, keep: f64, mut gradient: impl FnMut(&Tensor) -> Tensor) {
+        self.head.descend_each(observation, lr, 0.0, |_, outputs| {
+            let action = outputs.tanh();
+            through_tanh(&action, &gradient(&action))
+        });
+        self.follow(keep);
+    }
+
+    fn follow(&mut self, keep: f64) {
         if let Some(average) = &mut self.average {
             soft_update(average, self.head.online(), 1.0 - keep);
         }

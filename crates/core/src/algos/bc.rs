@@ -70,11 +70,13 @@ impl Default for BcConfig {
 
 /// The loss and one Adam step on `observation [B,S]`, `action [B,A]`; returns the mean over rows and dimensions.
 pub fn regress(policy: &mut Policy, observation: &Tensor, action: &Tensor, lr: f64) -> f64 {
-    let predicted = policy.forward(observation);
-    let error = &predicted - action;
-    let loss = error.square().mean(Kind::Double).double_value(&[]);
-    let scale = 2.0 / error.numel() as f64;
-    policy.descend(observation, &predicted, &(error * scale), lr, 0.0);
+    let mut loss = 0.0;
+    policy.descend(observation, lr, 0.0, |predicted| {
+        let error = predicted - action;
+        loss = error.square().mean(Kind::Double).double_value(&[]);
+        let scale = 2.0 / error.numel() as f64;
+        error * scale
+    });
     loss
 }
 

@@ -251,6 +251,9 @@ mod tests {
                     product(of(&out), Finish::Relu(of(&active)));
                     let through = &expected * active.sign();
                     close(&out, &through);
+                    let scale = random(1, m);
+                    product(of(&out), Finish::ScaledRelu(of(&scale), of(&active)));
+                    close(&out, &(&through * scale.tr()));
                     if kernel.overwrites(k) {
                         product(of(&active), Finish::Relu(of(&active)));
                         close(&active, &through);

@@ -92,6 +92,11 @@ mod tests {
         Tensor::randn(size, (Kind::Float, Device::Cpu))
     }
 
+    /// W, b, w, c of n units with m inputs.
+    fn parameters(n: i64, m: i64) -> [Tensor; 4] {
+        [random(&[n, m]), random(&[n]), random(&[1, n]), random(&[1])]
+    }
+
     /// Against autograd in double precision: of every remainder of rows and widths, of all rows and of some, in place and not.
     #[test]
     fn values_and_gradients_equal_autograd() {
@@ -99,10 +104,10 @@ mod tests {
             return eprintln!("skipped: no matrix unit here");
         }
         for [rows, n, m] in [[1, 1, 1], [5, 33, 7], [64, 512, 256], [300, 70, 65], [97, 256, 256], [33, 48, 31]] {
-            let (input, weight, bias) = (random(&[rows, m]).relu(), random(&[n, m]), random(&[n]));
-            let (head, offset) = (random(&[1, n]), random(&[1]));
-            let parameters = [&input, &weight, &bias, &head, &offset];
-            let tracked = parameters.map(|x| x.to_kind(Kind::Double).set_requires_grad(true));
+            let input = random(&[rows, m]).relu();
+            let [weight, bias, head, offset] = parameters(n, m);
+            let leaves = [&input, &weight, &bias, &head, &offset];
+            let tracked = leaves.map(|x| x.to_kind(Kind::Double).set_requires_grad(true));
             let [x, w, b, h, c] = &tracked;
             let expected = x.linear(w, Some(b)).relu().linear(h, Some(c));
             let close = |found: &Tensor, expected: &Tensor| {
@@ -153,7 +158,7 @@ mod tests {
         if !Kernel::Amx.available() {
             return eprintln!("skipped: no matrix unit here");
         }
-        let (weight, bias, head, offset) = (random(&[40, 20]), random(&[40]), random(&[1, 40]), random(&[1]));
+        let [weight, bias, head, offset] = parameters(40, 20);
         let layers = Layers { inner: (&weight, &bias), head: (&head, &offset) };
         let gradients = [&weight, &bias, &head, &offset].map(|x| x.full_like(7.0));
         let [wg, bg, hg, cg] = &gradients;
@@ -170,7 +175,7 @@ mod tests {
         if !Kernel::Amx.available() {
             return eprintln!("skipped: no matrix unit here");
         }
-        let (weight, bias, head, offset) = (random(&[40, 20]), random(&[40]), random(&[1, 40]), random(&[1]));
+        let [weight, bias, head, offset] = parameters(40, 20);
         let layers = Layers { inner: (&weight, &bias), head: (&head, &offset) };
         let input = random(&[3, 20]);
         let _ = input.narrow(0, 1, 1).fill_(f64::NAN);

@@ -135,13 +135,11 @@ impl CoptidiceConfig {
 
     /// The number the bound on the cost is compared with.
     pub fn limit(&self, cost_limit: f64, episode_length: usize) -> f64 {
-        let discounted = || self.values().threshold(cost_limit, episode_length);
-        match self.limit_unit {
-            LimitUnit::PerStep => match self.done {
-                Done::Terminals => cost_limit * self.cost_scale / episode_length as f64,
-                Done::TerminalsAndTimeouts => (1.0 - self.gamma) * discounted(),
-            },
-            LimitUnit::Discounted => discounted(),
+        let discounted = self.values().threshold(cost_limit, episode_length);
+        match (self.limit_unit, self.done) {
+            (LimitUnit::PerStep, Done::Terminals) => cost_limit * self.cost_scale / episode_length as f64,
+            (LimitUnit::PerStep, Done::TerminalsAndTimeouts) => (1.0 - self.gamma) * discounted,
+            (LimitUnit::Discounted, _) => discounted,
         }
     }
 }

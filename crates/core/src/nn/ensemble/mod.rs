@@ -224,29 +224,32 @@ impl Ensemble {
             self.forward_kept(arena, member, input, 0, cache);
             let grad_out = gradient(member, cache.output.as_ref().expect("prepared above"));
             let Kept { hidden, gates } = &cache.kept[0];
-            let grads = self.gradients_over(arena, hidden, &cache.room);
+            let grads = self.places_of_gradients(arena, hidden, true, &cache.room);
             let pass = Pass { hidden, gates: gates.as_ref(), grads: &grads };
             let _ = self.backward_member(arena, member, &self.input_of(member, input), true, &grad_out, &pass);
             after(arena, member);
         }
     }
 
-    /// For activations `[N,width]` of hidden layers that nobody asks for again, where their gradients go: to the same place, if the passes can do so,
-    /// which leaves less memory to keep near.
-    fn gradients_over(&self, arena: &Arena, hidden: &[Tensor], room: &[Tensor]) -> Vec<Tensor> {
+    /// Where the gradients of activations `[N,width]` go: to `room`, or, if nobody asks for the activations again (`over`) and the passes can do so, to their
+    /// place, which leaves less memory to keep near.
+    fn places_of_gradients(&self, arena: &Arena, hidden: &[Tensor], over: bool, room: &[Tensor]) -> Vec<Tensor> {
         let last = hidden.len();
-        let over = |layer: usize, rows: i64| {
+        let overwrites = |layer: usize, rows: i64| {
             let weight = self.values(arena, layer + 1, 0).0;
             match last < self.hidden_widths().len() && layer + 1 == last {
                 true => scalar_head::overwrites(weight),
                 false => matmul::overwrites(weight, rows),
             }
         };
-        let choose = |(layer, (hidden, room)): (usize, (&Tensor, &Tensor))| match over(layer, hidden.size()[0]) {
-            true => hidden.shallow_clone(),
-            false => room.narrow(0, 0, hidden.size()[0]),
+        let place = |(layer, (hidden, room)): (usize, (&Tensor, &Tensor))| {
+            let rows = hidden.size()[0];
+            match over && overwrites(layer, rows) {
+                true => hidden.shallow_clone(),
+                false => room.narrow(0, 0, rows),
+            }
         };
-        hidden.iter().zip(room).enumerate().map(choose).collect()
+        hidden.iter().zip(room).enumerate().map(place).collect()
     }
 
     /// Backward pass of the last [`Ensemble::forward`] with the same arena, input and cache.
@@ -315,11 +318,7 @@ impl Ensemble {
             let (input, grad_out) = (of_rows(self.input_of(member, input)), of_rows(grad_out));
             let remake = |out: &Tensor| self.hidden_layer(arena, 0, member, &input, out);
             let Activations { hidden, gates, own } = cache.activations(member, live.as_ref(), remake);
-            let room = cache.room.iter().map(|room| room.narrow(0, 0, grad_out.size()[0]));
-            let grads = match own {
-                true => self.gradients_over(arena, &hidden, &cache.room),
-                false => room.collect(),
-            };
+            let grads = self.places_of_gradients(arena, &hidden, own, &cache.room);
             let pass = Pass { hidden: &hidden, gates: gates.as_deref(), grads: &grads };
             let grad = self.backward_member(arena, member, &input, parameters, &grad_out, &pass);
             first(member, &grad, live.as_ref().map(|rows| &rows.index));

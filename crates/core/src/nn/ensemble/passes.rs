@@ -123,7 +123,7 @@ pub(super) struct Pass<'a> {
     /// Activations `[N,width]` a hidden layer; where there are gates, of all but the last one.
     pub hidden: &'a [Tensor],
     pub gates: Option<&'a Gates>,
-    /// Where the gradients at their pre-activations go; see [`Ensemble::gradients_over`].
+    /// Where the gradients at their pre-activations go; see [`Ensemble::places_of_gradients`].
     pub grads: &'a [Tensor],
 }
 

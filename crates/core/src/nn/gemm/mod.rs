@@ -87,7 +87,10 @@ pub(super) fn takes_scalar_head([out, input]: [usize; 2]) -> bool {
     #[cfg(target_arch = "x86_64")]
     return (1..=amx::DEPTH).contains(&input) && (1..=amx::WIDTH).contains(&out);
     #[cfg(not(target_arch = "x86_64"))]
-    false
+    {
+        let _ = (out, input);
+        false
+    }
 }
 
 /// `values [m,1]` become the head's of `a [m,k] b [k,n]`, and rows `first..first + m` of the gates those of its ReLU.

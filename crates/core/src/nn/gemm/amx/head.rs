@@ -4,13 +4,17 @@ use super::super::lanes::{tail, LANES};
 use super::super::{Gates, Matrix, ScalarHead};
 use super::panel::{Columns, Rows};
 use super::unit::{Sums, Unit};
-use super::{product, Sink, DEPTH, LINES, WIDTH};
+use super::{product, Sink, LINES};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 /// `values = relu(a b + bias) weight + offset`, a number a row, and the gates of that ReLU to rows `first..` of `gates`.
 ///
-/// `b` has at least one row and at most [`DEPTH`], and at most [`WIDTH`] columns; rows or columns of both factors are dense.
+/// `b` has at least one row and at most [`DEPTH`], and at most [`WIDTH`] columns, because rows are finished a panel at a time; rows or columns of both
+/// factors are dense.
+///
+/// [`DEPTH`]: super::DEPTH
+/// [`WIDTH`]: super::WIDTH
 #[target_feature(enable = "avx512f")]
 pub(in super::super) unsafe fn head(
     values: Matrix,
@@ -19,7 +23,6 @@ pub(in super::super) unsafe fn head(
     head: ScalarHead,
     gates: Option<(&mut Gates, usize)>,
 ) {
-    assert!((1..=DEPTH).contains(&b.rows) && b.columns <= WIDTH, "a head is finished a panel of rows at a time");
     let mut sink = Head { head, values, gates, width: b.columns, sums: [Register([0.0; LANES]); LINES] };
     let size = (a.rows, b.columns);
     // SAFETY: the caller's promise.
@@ -42,11 +45,9 @@ struct Head<'a> {
 
 impl Sink for Head<'_> {
     #[inline]
-    unsafe fn fetch(&self, _rows: Range<usize>, _columns: Range<usize>) {}
-
-    #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn put(&mut self, rows: Range<usize>, columns: Range<usize>, sums: &Sums) {
+    unsafe fn take(&mut self, rows: Range<usize>, columns: Range<usize>, multiply: impl FnOnce() -> Sums) {
+        let sums = multiply();
         let ScalarHead { bias, weight, offset } = self.head;
         let zero = _mm512_setzero_ps();
         // Beyond the last column bias and weight are 0.

@@ -88,11 +88,9 @@ unsafe fn into_matrix<L: Left>(out: Matrix, left: &L, right: &Columns, finish: F
 
 /// Where sums of products go.
 trait Sink {
-    /// Begins to fetch what [`Sink::put`] needs for this place.
-    unsafe fn fetch(&self, rows: Range<usize>, columns: Range<usize>);
-
-    /// Takes the sums for a place; those of a panel of rows come one after the other.
-    unsafe fn put(&mut self, rows: Range<usize>, columns: Range<usize>, sums: &Sums);
+    /// Takes the sums for a place, which `multiply` makes; those of a panel of rows come one after the other. While the unit multiplies, what was begun to be
+    /// fetched before comes near.
+    unsafe fn take(&mut self, rows: Range<usize>, columns: Range<usize>, multiply: impl FnOnce() -> Sums);
 }
 
 /// Goes through a product of `rows` by `columns`, the part `depth` of its sums.
@@ -127,10 +125,8 @@ unsafe fn product<L: Left>(
                             right.fetch(&depth, column + LINES);
                         }
                         let columns = column..columns.min(column + LINES);
-                        // While the unit multiplies, what is needed next comes near.
                         left.fetch(&depth, row + LINES, (turn, turns));
-                        sink.fetch(rows.clone(), columns.clone());
-                        sink.put(rows.clone(), columns, &unit.multiply(L::PARTS, left_panel, right_panel));
+                        sink.take(rows.clone(), columns, || unit.multiply(L::PARTS, left_panel, right_panel));
                     }
                 }
             }
@@ -146,26 +142,15 @@ struct Store {
     last: bool,
 }
 
-impl Store {
-    #[inline]
-    unsafe fn place(&self, columns: &Range<usize>) -> Place {
-        // SAFETY: the caller promises that there are these columns.
-        unsafe { Place::of(self.out, columns.start, columns.len(), self.finish, self.first, self.last) }
-    }
-}
-
 impl Sink for Store {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn fetch(&self, rows: Range<usize>, columns: Range<usize>) {
-        // SAFETY: the caller's promise.
-        unsafe { self.place(&columns) }.fetch(rows, columns.len());
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn put(&mut self, rows: Range<usize>, columns: Range<usize>, sums: &Sums) {
-        // SAFETY: the caller's promise.
-        unsafe { sums.put(&self.place(&columns), rows, columns.len()) };
+    unsafe fn take(&mut self, rows: Range<usize>, columns: Range<usize>, multiply: impl FnOnce() -> Sums) {
+        // SAFETY: the caller promises that there are these rows and columns.
+        unsafe {
+            let place = Place::of(self.out, columns.start, columns.len(), self.finish, self.first, self.last);
+            place.fetch(rows.clone(), columns.len());
+            multiply().put(&place, rows, columns.len());
+        }
     }
 }

@@ -39,8 +39,9 @@ pub(super) trait Left {
     /// Bf16s of which an element is the sum.
     const PARTS: usize;
 
-    /// Begins to fetch part `turn` of `turns` of what the panel from `line` on is made of, if there is such a panel.
-    unsafe fn fetch(&self, depth: &Range<usize>, line: usize, turn: (usize, usize));
+    /// Begins to fetch part `turn` of `turns` of what the panel from `line` on is made of, if there is such a panel, and it is worth fetching.
+    #[inline]
+    unsafe fn fetch(&self, _depth: &Range<usize>, _line: usize, _turn: (usize, usize)) {}
 
     /// The panel from `line` on.
     unsafe fn pack(&self, depth: &Range<usize>, line: usize, panel: &mut [Tile]);
@@ -103,9 +104,6 @@ pub(super) struct GateRows<'a>(pub &'a Gates);
 impl Left for GateRows<'_> {
     const PARTS: usize = 1;
 
-    #[inline]
-    unsafe fn fetch(&self, _depth: &Range<usize>, _line: usize, _turn: (usize, usize)) {}
-
     #[target_feature(enable = "avx512f")]
     unsafe fn pack(&self, depth: &Range<usize>, line: usize, panel: &mut [Tile]) {
         let numbers = numbers();
@@ -124,9 +122,6 @@ pub(super) struct GateColumns<'a>(pub &'a Gates);
 
 impl Left for GateColumns<'_> {
     const PARTS: usize = 1;
-
-    #[inline]
-    unsafe fn fetch(&self, _depth: &Range<usize>, _line: usize, _turn: (usize, usize)) {}
 
     #[target_feature(enable = "avx512f")]
     unsafe fn pack(&self, depth: &Range<usize>, line: usize, panel: &mut [Tile]) {

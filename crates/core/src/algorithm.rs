@@ -1,13 +1,13 @@
 //! What an algorithm is to the rest of the house. This file names none.
 
-use crate::checkpoint::State;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hybrid::Visit;
 use crate::offline::{CriticEstimates, Judge};
 use crate::policy::FrozenPolicy;
-use crate::rng::Rng;
 use crate::run::RunConfig;
+use drcorl_nn::checkpoint::State;
+use drcorl_nn::rng::Rng;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
@@ -84,7 +84,7 @@ pub trait Algorithm: Send {
     }
 
     /// Saves or restores everything that changes with training.
-    fn persist(&mut self, state: &mut State) -> Result<()>;
+    fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()>;
 }
 
 /// A named set of values that differ from the defaults.
@@ -147,6 +147,17 @@ impl Entry {
     pub fn describe(&self) -> Value {
         (self.describe)()
     }
+}
+
+/// Every algorithm a trainer can be asked for; one line of it an algorithm.
+pub type Registry = &'static [Entry];
+
+/// The entry of that name. Errs with `Config`, listing the names there are.
+pub fn find(registry: Registry, name: &str) -> Result<&'static Entry> {
+    registry.iter().find(|entry| entry.name == name).ok_or_else(|| {
+        let known: Vec<_> = registry.iter().map(|entry| entry.name).collect();
+        Error::Config(format!("algorithm is {name}; give one of {}", known.join(", ")))
+    })
 }
 
 /// `defaults` with the keys of `given` put over it.

@@ -1,11 +1,11 @@
 //! The logged data on the device, normalised once, and the batches drawn from it.
 
-use crate::checkpoint::State;
 use crate::error::{Error, Result};
-use crate::rng::Rng;
 use crate::run::Scaling;
 use drcorl_actor::PolicyFile;
 use drcorl_data::{Columns, Episode};
+use drcorl_nn::checkpoint::State;
+use drcorl_nn::rng::Rng;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tch::{Device, Tensor};
@@ -347,14 +347,14 @@ impl Dataset {
     }
 
     /// Saves the normaliser, or checks that the stored one is this dataset's; saves or restores what was collected.
-    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         let mut normalizer = self.normalizer.clone();
         let mut rows = self.len();
         state.value("normalizer", &mut normalizer)?;
         state.value("rows", &mut rows)?;
         state.optional_tensor("collected", &mut self.collected, self.device)?;
         if normalizer != self.normalizer || rows != self.len() {
-            return Err(Error::Data(format!(
+            return Err(drcorl_nn::Error::Data(format!(
                 "{}: not the dataset this checkpoint was trained on ({rows} transitions there, {} here, or other values); resume with the original file",
                 self.columns.source,
                 self.len()

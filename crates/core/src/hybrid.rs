@@ -3,8 +3,8 @@
 //! The core knows no environment. When a visit is due the trainer stops and says so; whoever drives it plays the live policy and hands in
 //! what was seen. A run that goes on from a checkpoint asks for the same visits at the same steps.
 
-use crate::checkpoint::State;
 use crate::error::{Error, Result};
+use drcorl_nn::checkpoint::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +99,7 @@ impl Visits {
     }
 
     /// Saves or restores all visits.
-    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.value("made", &mut self.made)
     }
 }

@@ -7,12 +7,12 @@ mod latent;
 
 pub use latent::{FrozenLatent, Perturbation};
 
-use crate::checkpoint::State;
 use crate::error::Result;
-use crate::nn::{Arena, Ensemble, Head, Hidden, SquashedActor};
-use crate::optim::soft_update;
-use crate::rng::Rng;
 use drcorl_actor::PolicyFile;
+use drcorl_nn::checkpoint::State;
+use drcorl_nn::optim::soft_update;
+use drcorl_nn::rng::Rng;
+use drcorl_nn::{Arena, Ensemble, Head, Hidden, SquashedActor};
 use tch::{Device, Kind, Tensor};
 
 /// What the environment, or a model of it, shows `B` rows.
@@ -146,7 +146,7 @@ impl Policy {
     }
 
     /// Saves or restores everything.
-    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.group("head", |state| self.head.persist(state))?;
         match &mut self.average {
             Some(average) => state.group("average", |state| average.persist(state)),
@@ -260,7 +260,7 @@ impl FrozenMlp {
     }
 
     /// Saves or restores a frozen policy of known shape.
-    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         for (i, (weight, bias)) in self.layers.iter_mut().enumerate() {
             state.tensor(&format!("{i}.weight"), weight)?;
             state.tensor(&format!("{i}.bias"), bias)?;

@@ -3,18 +3,17 @@
 //! Glossary. *Step*: one call of a phase, usually one gradient step of each network it trains. *Phase*: a named number of steps.
 //! *Run*: all phases. Nothing here depends on how steps are grouped into calls of [`Trainer::run`].
 
-use crate::algorithm::{overlay, to_value, Algorithm, Context, Metrics, Phase};
-use crate::algos;
-use crate::checkpoint::{write_atomically, State};
+use crate::algorithm::{find, overlay, to_value, Algorithm, Context, Metrics, NamedPolicy, Phase, Registry};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hybrid::{Mode, Played, Visit, Visits};
-use crate::nn::matmul;
 use crate::offline::{certify, Evidence, Fqe, Judge};
 use crate::policy::FrozenPolicy;
-use crate::rng::Rng;
 use crate::run::{require, RunConfig};
 use drcorl_data::Columns;
+use drcorl_nn::checkpoint::{write_atomically, State};
+use drcorl_nn::matmul;
+use drcorl_nn::rng::Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;
@@ -121,14 +120,14 @@ macro_rules! context {
 
 impl Trainer {
     /// A fresh run on `columns`; `json` is a [`TrainerConfig`]. Errs on unknown keys and impossible values before any work.
-    pub fn new(columns: Arc<Columns>, json: &str) -> Result<Trainer> {
+    pub fn new(registry: Registry, columns: Arc<Columns>, json: &str) -> Result<Trainer> {
         let config: TrainerConfig = serde_json::from_str(json).map_err(|error| Error::Config(error.to_string()))?;
-        guarded(|| Trainer::build(columns, &config))
+        guarded(|| Trainer::build(registry, columns, &config))
     }
 
-    fn build(columns: Arc<Columns>, config: &TrainerConfig) -> Result<Trainer> {
+    fn build(registry: Registry, columns: Arc<Columns>, config: &TrainerConfig) -> Result<Trainer> {
         let run = resolve_run(&config.run)?;
-        let entry = algos::find(&config.algorithm)?;
+        let entry = find(registry, &config.algorithm)?;
         let resolved = entry.resolve(&config.config, &run)?;
         tch::set_num_threads(run.threads);
         matmul::libraries()?;
@@ -179,12 +178,12 @@ impl Trainer {
     }
 
     /// Continues the run stored at `path`; the next step is the one the stored run would have made.
-    pub fn resume(columns: Arc<Columns>, path: &Path) -> Result<Trainer> {
+    pub fn resume(registry: Registry, columns: Arc<Columns>, path: &Path) -> Result<Trainer> {
         let (mut state, config) = State::read(path)?;
         let config: TrainerConfig = serde_json::from_value(config)
             .map_err(|error| Error::Data(format!("{}: stored configuration: {error}", path.display())))?;
         guarded(|| {
-            let mut trainer = Trainer::build(columns, &config)?;
+            let mut trainer = Trainer::build(registry, columns, &config)?;
             let _no_grad = tch::no_grad_guard();
             trainer.persist(&mut state)?;
             if trainer.phase > trainer.phases.len() {
@@ -275,7 +274,8 @@ impl Trainer {
         })
     }
 
-    fn advance(&mut self, cancel: &AtomicBool) -> Result<Metrics> {
+    /// Makes one step; `cancel` may end a rollout inside it, and then nothing has changed.
+    pub fn advance(&mut self, cancel: &AtomicBool) -> Result<Metrics> {
         let Phase { name, steps } = self.phases[self.phase].clone();
         let metrics = match name {
             MODEL_PHASE => model_step(&mut self.judge, self.phase_step, &self.data, &self.run, &mut self.rng, cancel)?,
@@ -365,6 +365,16 @@ impl Trainer {
         self.report(self.phase, false, Map::new())
     }
 
+    /// The data as the run sees them.
+    pub fn data(&self) -> &Dataset {
+        &self.data
+    }
+
+    /// The policies the run keeps; the first is the one that ships.
+    pub fn policies(&self) -> Vec<NamedPolicy> {
+        self.algorithm.policies()
+    }
+
     /// The certificate, once the last phase has ended.
     pub fn certificate(&self) -> Option<Value> {
         self.certificate.clone()
@@ -375,7 +385,7 @@ impl Trainer {
         guarded(|| {
             let mut state = State::saving();
             self.persist(&mut state)?;
-            state.write(path, &self.resolved)
+            Ok(state.write(path, &self.resolved)?)
         })
     }
 
@@ -404,10 +414,10 @@ impl Trainer {
         file.set("created_by", format!("drcorl {}", env!("CARGO_PKG_VERSION")));
         // What cannot be read back must not be written.
         drcorl_actor::Actor::new(&file).map_err(|error| Error::Data(error.to_string()))?;
-        write_atomically(path, &file.to_bytes())
+        Ok(write_atomically(path, &file.to_bytes())?)
     }
 
-    fn persist(&mut self, state: &mut State) -> Result<()> {
+    fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.value("phase", &mut self.phase)?;
         state.value("phase_step", &mut self.phase_step)?;
         state.value("step", &mut self.step)?;
@@ -421,6 +431,3 @@ impl Trainer {
         state.group("algorithm", |state| self.algorithm.persist(state))
     }
 }
-
-#[cfg(test)]
-mod tests;

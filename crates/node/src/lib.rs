@@ -13,7 +13,7 @@ use napi_derive::napi;
 /// Algorithms, their parameters as JSON schemas and their presets, as JSON: the content of `src/config/schema.json`.
 #[napi]
 pub fn describe() -> Result<String> {
-    Ok(guard(|| Ok(drcorl_core::describe().to_string()))?)
+    Ok(guard(|| Ok(drcorl_algos::describe().to_string()))?)
 }
 
 /// libtorch version, devices and threads, as JSON.

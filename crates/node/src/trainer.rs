@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use drcorl_algos::REGISTRY;
 use drcorl_binding::{guard, Failure, Job, Outcome, Result};
 use drcorl_core::hybrid::Played;
 use drcorl_core::{Error, Trainer};
@@ -100,14 +101,16 @@ impl NativeTrainer {
     #[napi(ts_return_type = "Promise<NativeTrainer>")]
     pub fn create(dataset: &NativeTrainingData, json: String) -> AsyncTask<Job<NativeTrainer>> {
         let columns = dataset.columns_arc();
-        Job::spawn(move || Trainer::new(columns, &json).map(NativeTrainer::new).map_err(failure))
+        Job::spawn(move || Trainer::new(REGISTRY, columns, &json).map(NativeTrainer::new).map_err(failure))
     }
 
     /// Goes on from a checkpoint, to the bits the uninterrupted run would have had.
     #[napi(ts_return_type = "Promise<NativeTrainer>")]
     pub fn resume(dataset: &NativeTrainingData, path: String) -> AsyncTask<Job<NativeTrainer>> {
         let columns = dataset.columns_arc();
-        Job::spawn(move || Trainer::resume(columns, Path::new(&path)).map(NativeTrainer::new).map_err(failure))
+        Job::spawn(move || {
+            Trainer::resume(REGISTRY, columns, Path::new(&path)).map(NativeTrainer::new).map_err(failure)
+        })
     }
 
     /// Takes up to `steps` gradient steps, never past the end of a phase. Resolves with position and mean metrics as JSON.

@@ -4,15 +4,15 @@
 //! observations that do not determine their successor certifies unsafe policies. Hence [`Dynamics::validate`]: actions of episodes
 //! no member has seen are replayed open loop, and predicted returns and costs must match the logged ones.
 
-use crate::checkpoint::State;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::nn::Head;
-use crate::optim::cosine;
 use crate::policy::{Player, Turn};
-use crate::rng::Rng;
 use crate::run::RunConfig;
 use drcorl_data::Episode;
+use drcorl_nn::checkpoint::State;
+use drcorl_nn::optim::cosine;
+use drcorl_nn::rng::Rng;
+use drcorl_nn::Head;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
@@ -277,7 +277,7 @@ impl Dynamics {
     }
 
     /// Saves or restores the parameters; the split follows from the seed.
-    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.value("holdout", &mut self.holdout)?;
         state.tensor("train_rows", &mut self.train_rows)?;
         state.group("motion", |state| self.motion.persist(state))?;

@@ -1,11 +1,10 @@
 //! Fitted Q evaluation of one frozen policy: reward and cost jointly, several members, infinite-horizon convention.
 
-use crate::checkpoint::State;
 use crate::dataset::{discounted_returns, Dataset};
-use crate::error::Result;
-use crate::nn::Head;
 use crate::policy::FrozenPolicy;
-use crate::rng::Rng;
+use drcorl_nn::checkpoint::State;
+use drcorl_nn::rng::Rng;
+use drcorl_nn::Head;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -96,7 +95,7 @@ impl Fqe {
     }
 
     /// Saves or restores the critic.
-    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.group("head", |state| self.head.persist(state))
     }
 }

@@ -8,12 +8,12 @@ pub use certificate::{certify, CriticEstimates, Evidence};
 pub use dynamics::{Dynamics, RolloutEstimate, Validity};
 pub use fqe::{Fqe, FqeEstimate};
 
-use crate::checkpoint::State;
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::policy::{FrozenPolicy, Player};
-use crate::rng::Rng;
 use crate::run::RunConfig;
+use drcorl_nn::checkpoint::State;
+use drcorl_nn::rng::Rng;
 use std::sync::atomic::AtomicBool;
 use tch::Tensor;
 
@@ -100,7 +100,7 @@ impl Judge {
     }
 
     /// Saves or restores everything.
-    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.tensor("starts", &mut self.starts)?;
         state.value("validity", &mut self.validity)?;
         match &mut self.dynamics {

@@ -2,9 +2,9 @@
 
 use super::{copy_layers, host, insert_layers, run_layers, FrozenPolicy, Player, Turn};
 use crate::error::Result;
-use crate::nn::vae::LATENT_BOUND;
-use crate::nn::{Head, Hidden, Vae};
 use drcorl_actor::{Draws, PolicyFile};
+use drcorl_nn::vae::LATENT_BOUND;
+use drcorl_nn::{Head, Hidden, Vae};
 use tch::{Kind, Tensor};
 
 type Layers = Vec<(Tensor, Tensor)>;

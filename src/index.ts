@@ -30,7 +30,7 @@ export { type InstallOptions, type InstallResult, installEnvironments } from './
 export { type PythonEnv, type PythonEnvOptions } from './envs/python.js'
 export { EMBEDDED_ENVS } from './envs/registry.js'
 export { type DatasetOptions, makeDataset } from './envs/scripted.js'
-export { DrcorlError, type ErrorCode } from './errors.js'
+export { DrcorlError, type ErrorCode } from './base/errors.js'
 export { type EvaluateOptions, type Evaluation, type EvaluationResult, evaluate } from './evaluate/evaluate.js'
 export {
   EXPORT_FORMATS,
@@ -61,7 +61,7 @@ export type {
 } from './train/events.js'
 export { train } from './train/experiment.js'
 export { type RunRecord, type RunResult, readRecord } from './train/run-folder.js'
-export { VERSION } from './version.js'
+export { VERSION } from './base/version.js'
 // What the signatures above are made of.
 export type { ResolveOptions } from './config/load.js'
 export type { AlgorithmSchema, JsonSchema, Preset } from './config/schema.js'
@@ -71,7 +71,7 @@ export type { SuiteName } from './envs/recipe.js'
 export type { EmbeddedEnv, ScoreRange } from './envs/registry.js'
 export type { Rollout, RolloutOptions, RolloutProgress, Transition } from './envs/rollout.js'
 export type { Columns } from './envs/scripted.js'
-export type { DrcorlErrorOptions } from './errors.js'
+export type { DrcorlErrorOptions } from './base/errors.js'
 export type { EvaluationProgress, PolicyEvaluation } from './evaluate/evaluate.js'
 export type { Statistics } from './evaluate/statistics.js'
 export type { ChosenDevice } from './native/device.js'

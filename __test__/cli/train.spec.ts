@@ -1,7 +1,7 @@
 import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { sha256File } from '../../src/files.js'
+import { sha256File } from '../../src/base/files.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
 import { dataFile } from '../data-files.js'
 import { type Finished, drcorl, inProcess, start, temporaryFolder } from './spawn.js'

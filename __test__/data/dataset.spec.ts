@@ -1,8 +1,8 @@
 import test from 'ava'
+import { DrcorlError } from '../../src/base/errors.js'
 import { loadDataset } from '../../src/data/dataset.js'
 import { TASKS } from '../../src/data/tasks.js'
 import { makeDataset } from '../../src/envs/scripted.js'
-import { DrcorlError } from '../../src/errors.js'
 import { dataFile } from '../data-files.js'
 
 /** File, task, transitions, episodes, best return at cost <= 10: the table that came with the files. */

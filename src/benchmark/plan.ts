@@ -1,8 +1,8 @@
 /** What a benchmark consists of: every target, algorithm, limit and seed is one cell, trained and judged in a folder of its own. */
 import { join } from 'node:path'
+import { DrcorlError } from '../base/errors.js'
 import { parseFlag } from '../config/load.js'
 import { type Schema, loadSchema, parametersFor } from '../config/schema.js'
-import { DrcorlError } from '../errors.js'
 
 /** A dataset, and the environment that judges what is learnt from it. */
 export interface Target {

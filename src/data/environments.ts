@@ -1,10 +1,10 @@
 /** Which environment a name speaks of: an embedded one, a DSRL task, or one of the user's own. */
+import { DrcorlError } from '../base/errors.js'
 import type { EnvFactory } from '../envs/env.js'
 import { envsFolder, hasSuite, readInstallation, requireSuite, venvPython } from '../envs/installed.js'
 import { type PythonEnv, type PythonEnvOptions, type PythonEnvSource, openPythonEnv } from '../envs/python.js'
 import type { SuiteName } from '../envs/recipe.js'
 import { EMBEDDED_ENVS, type ScoreRange, findEnv } from '../envs/registry.js'
-import { DrcorlError } from '../errors.js'
 import type { KnownTask } from './dataset.js'
 import { TASKS, type Task } from './tasks.js'
 

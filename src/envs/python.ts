@@ -5,7 +5,7 @@
  * own (bridge/drcorl_bridge/streams.py). The first thing that goes wrong ends all workers and is the one error.
  */
 import { availableParallelism } from 'node:os'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import type { StepResult, VecEnv } from './env.js'
 import { countSteps } from './ledger.js'
 import { REQUEST, PROTOCOL, Worker, WorkerFailure } from './worker.js'

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import type { Feedback, Policy, StepResult, VecEnv } from './env.js'
 
 /** One evaluated episode: undiscounted sums over its steps. */

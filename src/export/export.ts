@@ -1,8 +1,8 @@
 /** `exportPolicy`: a policy file in another format, checked by playing what was written. */
 import { mkdtemp, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
-import { DrcorlError, codeOf } from '../errors.js'
-import { makeFolder, readBytes, writeAtomic } from '../files.js'
+import { DrcorlError, codeOf } from '../base/errors.js'
+import { makeFolder, readBytes, writeAtomic } from '../base/files.js'
 import { type Mlp, readMlp } from '../policy/mlp.js'
 import { MlpPlayer } from '../policy/player.js'
 import { loadPolicy } from '../policy/node.js'

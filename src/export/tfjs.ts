@@ -2,9 +2,9 @@
  * A policy as a TensorFlow.js layers model: `model.json` and `weights.bin`, raw observations [batch, S] to actions in the box
  * [batch, A]. Only Dense and ReLU layers, which every backend has and computes alike.
  */
+import { concat } from '../base/protobuf.js'
+import { VERSION } from '../base/version.js'
 import { type Layer, type Mlp, transposed, unconditionedLayers } from '../policy/mlp.js'
-import { concat } from '../protobuf.js'
-import { VERSION } from '../version.js'
 import { settingsMetadata } from './onnx.js'
 
 export const TFJS_FILES = { model: 'model.json', weights: 'weights.bin' } as const

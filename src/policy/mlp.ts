@@ -2,7 +2,7 @@
  * Policy files of kind `mlp`, read and checked: normaliser, layers, box, settings. What plays them (`player.ts`) and what
  * exports them read this one description. The same format is read in Rust by crates/actor. Needs no Node.
  */
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import { type Safetensors, type Tensor, readSafetensors } from './safetensors.js'
 
 const FORMAT = 'drcorl-policy/1'

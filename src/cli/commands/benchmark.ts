@@ -5,7 +5,7 @@ import { BenchmarkProgress } from '../../benchmark/progress.js'
 import type { Target } from '../../benchmark/plan.js'
 import { terminalTables } from '../../benchmark/tables.js'
 import { fileTarget, taskTargets } from '../../benchmark/targets.js'
-import { DrcorlError } from '../../errors.js'
+import { DrcorlError } from '../../base/errors.js'
 import { type Arguments, type Command, type Output, optionalNumber, optionalString } from '../command.js'
 
 export const benchmarkCommand: Command = {

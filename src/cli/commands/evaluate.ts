@@ -1,7 +1,7 @@
 import { join } from 'node:path'
-import { DrcorlError } from '../../errors.js'
+import { DrcorlError } from '../../base/errors.js'
 import { RUNTIMES, type Runtime, policyFile } from '../../export/open.js'
-import { exists } from '../../files.js'
+import { exists } from '../../base/files.js'
 import {
   type EvaluateOptions,
   type Evaluation,
@@ -12,7 +12,7 @@ import {
 } from '../../evaluate/evaluate.js'
 import type { CostConvention } from '../../evaluate/score.js'
 import type { Statistics } from '../../evaluate/statistics.js'
-import { LiveLine } from '../../live-line.js'
+import { LiveLine } from '../../base/live-line.js'
 import { writeReport } from '../../report/report.js'
 import { formatSeconds } from '../../train/progress.js'
 import { RUN_FILES, holdsRun, readRecord } from '../../train/run-folder.js'

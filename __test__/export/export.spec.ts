@@ -67,16 +67,16 @@ async function holdExports(t: import('ava').ExecutionContext, policy: string, se
     for (const runtime of PLAYED[format]) {
       const exported = await openPolicy(result.path, { runtime })
       t.is(exported.runtime, runtime)
-      t.is(exported.obsDim, result.obs_dim)
-      t.is(exported.actDim, result.act_dim)
+      t.is(exported.obs_dim, result.obs_dim)
+      t.is(exported.act_dim, result.act_dim)
       const given = await exported.act(observations, none)
       const difference = largestDifference(given, wanted, content)
       t.true(difference <= 1e-5, `${runtime}: ${difference}`)
       t.log(`${runtime} ${difference.toExponential(1)}`)
       const outside = given.findIndex((a, i) => !(a >= low![i % low!.length]! && a <= high![i % low!.length]!))
       t.is(outside, -1, `${runtime}: action ${given[outside]} is outside of the box`)
-      const alone = await exported.act(observations.subarray(0, exported.obsDim), none)
-      t.true(largestDifference(alone, wanted.subarray(0, exported.actDim), content) <= 1e-5)
+      const alone = await exported.act(observations.subarray(0, exported.obs_dim), none)
+      t.true(largestDifference(alone, wanted.subarray(0, exported.act_dim), content) <= 1e-5)
     }
   }
 }

@@ -132,14 +132,14 @@ class Install {
   private async verify(suite: SuiteName): Promise<void> {
     for (const id of SUITES[suite].probes) {
       const source = { name: id, suite, id, python: this.python }
-      const env = await openPythonEnv(source, { numEnvs: 1, workers: 1, signal: this.options.signal })
+      const env = await openPythonEnv(source, { num_envs: 1, workers: 1, signal: this.options.signal })
       try {
         const start = performance.now()
         await env.reset([0])
-        const actions = new Float32Array(env.actDim).fill(0.5)
+        const actions = new Float32Array(env.act_dim).fill(0.5)
         for (let step = 0; step < PROBE_STEPS; step += 1) await env.step(actions)
         const rate = (1000 * PROBE_STEPS) / (performance.now() - start)
-        this.say(`${SUITES[suite].label}: ${id} works, ${env.obsDim} observations, ${rate.toFixed(0)} steps/s`)
+        this.say(`${SUITES[suite].label}: ${id} works, ${env.obs_dim} observations, ${rate.toFixed(0)} steps/s`)
       } finally {
         await env.close()
       }

@@ -14,8 +14,8 @@ export type { Feedback, LoadedPolicy, LoadPolicyOptions, Policy, PolicyRuntime }
 /** A policy file of any kind at play; what it remembers of its episodes lives in the addon. */
 class NativePlayer implements LoadedPolicy {
   readonly runtime = 'native'
-  readonly obsDim: number
-  readonly actDim: number
+  readonly obs_dim: number
+  readonly act_dim: number
   readonly settings: Readonly<Record<string, number>>
   readonly metadata: Readonly<Record<string, string>>
 
@@ -23,8 +23,8 @@ class NativePlayer implements LoadedPolicy {
     readonly name: string,
     private readonly native: NativePolicy,
   ) {
-    this.obsDim = native.obsDim
-    this.actDim = native.actDim
+    this.obs_dim = native.obs_dim
+    this.act_dim = native.act_dim
     this.settings = JSON.parse(native.settings) as Record<string, number>
     this.metadata = JSON.parse(native.metadata) as Record<string, string>
   }

@@ -66,8 +66,8 @@ async function sameDataset(options: TrainOptions, record: RunRecord, folder: str
   if (options.dataset === undefined && kind === 'columns') {
     throw new DrcorlError('Usage', `the run in ${folder} was trained on columns: pass the same ones as dataset`)
   }
-  const episodeLength = statedEpisodeLength(record.run)
-  const dataset = await loadDataset(options.dataset ?? source, { episodeLength })
+  const episode_length = statedEpisodeLength(record.run)
+  const dataset = await loadDataset(options.dataset ?? source, { episode_length })
   if (dataset.sha256 !== sha256) {
     throw new DrcorlError(
       'Data',

@@ -38,7 +38,7 @@ export const benchmarkCommand: Command = {
         targets: await targets(args),
         algorithms: list(args, 'algorithms'),
         preset: optionalString(args, 'preset'),
-        costLimits: costLimits(args),
+        cost_limits: costLimits(args),
         seeds: wholes('seeds', list(args, 'seeds') ?? ['0', '1', '2']),
         set: (args['set'] as string[] | undefined) ?? [],
         out,

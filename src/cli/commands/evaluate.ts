@@ -74,7 +74,7 @@ export const evaluateCommand: Command = {
       seed: optionalNumber(args, 'seed'),
       ...openOptions(args),
       settings: numbersByKey(args, 'set'),
-      costLimit: optionalNumber(args, 'cost-limit'),
+      cost_limit: optionalNumber(args, 'cost-limit'),
       runtime: optionalString(args, 'runtime') as Runtime | undefined,
       signal: context.signal,
       onProgress: (progress: EvaluationProgress) => line.update(progressLine(progress)),
@@ -97,8 +97,8 @@ export const evaluateCommand: Command = {
       const policy = join(path, RUN_FILES.selected)
       if (!(await exists(policy))) throw new DrcorlError('Usage', `${path} holds no ${RUN_FILES.selected}`)
       const limit = options.settings?.['cost_limit'] ?? (await readRecord(path)).run['cost_limit']
-      const costLimit = options.costLimit ?? (typeof limit === 'number' ? limit : undefined)
-      const { evaluation } = await evaluate({ policy, ...options, costLimit })
+      const cost_limit = options.cost_limit ?? (typeof limit === 'number' ? limit : undefined)
+      const { evaluation } = await evaluate({ policy, ...options, cost_limit })
       return { json: { run_dir: path, ...evaluation }, text: describe(evaluation, [], convention) }
     } finally {
       line.close()

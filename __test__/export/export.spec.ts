@@ -16,7 +16,7 @@ import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
 import { inProcess } from '../cli/spawn.js'
 import { type PolicyOptions, drawObservations, drawPolicy, largestDifference } from '../policy/files.js'
-import { tinyConfig } from '../tiny.js'
+import { smallConfig } from '../small.js'
 import { RUNTIMES, haveRuntimes } from './runtimes.js'
 
 /** Peers are found from the current folder. */
@@ -96,7 +96,7 @@ for (const [algorithm, config] of [
   withRuntimes(`every export of a trained policy gives its actions: ${algorithm}`, async (t) => {
     const out = join(folder, `run-${algorithm}`)
     const options = { dataset: 'env:point-circle?episodes=10', algorithm, preset: 'none', out }
-    for await (const event of train({ ...options, config: { ...tinyConfig(algorithm), cost_limit: 40, ...config } })) {
+    for await (const event of train({ ...options, config: smallConfig(algorithm, { cost_limit: 40, ...config }) })) {
       t.truthy(event.type)
     }
     await holdExports(t, join(out, RUN_FILES.policy), {})

@@ -13,7 +13,7 @@ import { loadPolicy } from '../../src/policy/node.js'
 import { type Safetensors, readSafetensors, writeSafetensors } from '../../src/policy/safetensors.js'
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
-import { tinyConfig } from '../tiny.js'
+import { smallConfig } from '../small.js'
 import { type PolicyOptions, drawObservations, drawPolicy, largestDifference } from './files.js'
 
 /** Of the box's width. */
@@ -75,7 +75,7 @@ for (const [algorithm, config] of algorithms) {
       const options = { dataset: 'env:point-circle?episodes=10', algorithm, preset: 'none', out }
       for await (const event of train({
         ...options,
-        config: { ...tinyConfig(algorithm), cost_limit: 40, ...config },
+        config: smallConfig(algorithm, { cost_limit: 40, ...config }),
       })) {
         t.truthy(event.type)
       }

@@ -13,7 +13,7 @@ import { sha256File } from '../../src/base/files.js'
 import type { TrainEvent, TrainOptions } from '../../src/train/events.js'
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
-import { tinyConfig } from '../tiny.js'
+import { smallConfig } from '../small.js'
 
 const DATASET = 'env:point-circle?episodes=10'
 
@@ -57,7 +57,7 @@ const schema = loadSchema()
 for (const algorithm of Object.keys(schema.algorithms)) {
   for (const preset of [...Object.keys(schema.algorithms[algorithm]?.presets ?? {}), 'none']) {
     // Scripted data is mostly unsafe: with this limit some of ten episodes are within it.
-    const options = { dataset: DATASET, algorithm, preset, config: { ...tinyConfig(algorithm), cost_limit: 40 } }
+    const options = { dataset: DATASET, algorithm, preset, config: smallConfig(algorithm, { cost_limit: 40 }) }
 
     test(`${algorithm}, preset ${preset}: trains, repeats bit by bit, resumes from every phase, acts in the box`, async (t) => {
       const out = await newRun()

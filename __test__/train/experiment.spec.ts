@@ -10,7 +10,7 @@ import { Trainer } from '../../src/native/trainer.js'
 import type { EndEvent, TrainEvent, TrainOptions } from '../../src/train/events.js'
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES, readRecord } from '../../src/train/run-folder.js'
-import { SMALL } from './small.js'
+import { SMALL } from '../small.js'
 
 const temporaryFolder = async (): Promise<string> => join(await mkdtemp(join(tmpdir(), 'drcorl-train-')), 'run')
 

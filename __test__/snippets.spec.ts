@@ -8,7 +8,7 @@ import { installedPython } from './envs/real.js'
 import { CLI, run } from './cli/spawn.js'
 import { writeSafetensors } from '../src/policy/safetensors.js'
 import { drawPolicy } from './policy/files.js'
-import { tinyConfig } from './tiny.js'
+import { smallFlags } from './small.js'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const PACKAGE = fileURLToPath(new URL('small-drcorl.ts', import.meta.url))
@@ -73,10 +73,9 @@ test('the commands of the README’s guide run in their order, training with few
   const ordered = own.toSorted((a, b) => Number(b.startsWith('data convert')) - Number(a.startsWith('data convert')))
   const folder = await mkdtemp(join(tmpdir(), 'drcorl-guide-'))
   await writeFile(join(folder, 'log.csv'), logFile())
-  const small = Object.entries(tinyConfig('drcorl')).flatMap(([name, value]) => [`--${name}`, String(value)])
   const [node = '', ...words] = CLI
   for (const command of ordered) {
-    const extra = command.startsWith('train ') && !command.includes('--resume') ? small : []
+    const extra = command.startsWith('train ') && !command.includes('--resume') ? smallFlags('drcorl') : []
     const { status, stdout, stderr } = await run(node, [...words, ...command.split(/\s+/), ...extra], folder)
     t.is(status, 0, `drcorl ${command}\n${stdout}${stderr}`)
   }

@@ -31,7 +31,7 @@ export async function bridge(drcorl) {
 }
 
 async function compare({ openTask, TASKS: tasks }, name, dir) {
-  const env = await openTask(name, { numEnvs: ROWS, workers: 1, dir })
+  const env = await openTask(name, { num_envs: ROWS, workers: 1, dir })
   const plain = plainRollout(tasks.find(({ task }) => task === name).simulator_id, join(dir, 'python/bin/python'))
   try {
     const seconds = { bridge: [], plain: [] }
@@ -58,7 +58,7 @@ async function compare({ openTask, TASKS: tasks }, name, dir) {
 async function bridgeRollout(env) {
   await env.reset(Array.from({ length: ROWS }, (_, row) => row))
   const actions = Array.from({ length: STEPS }, (_, t) =>
-    Float32Array.from({ length: ROWS * env.actDim }, (_, i) => ((7 * t + 3 * (i % env.actDim)) % 11) / 5 - 1),
+    Float32Array.from({ length: ROWS * env.act_dim }, (_, i) => ((7 * t + 3 * (i % env.act_dim)) % 11) / 5 - 1),
   )
   const seconds = []
   for (const action of actions) {

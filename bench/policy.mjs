@@ -43,9 +43,9 @@ async function actions(loadPolicy, path, size, runtime) {
   const policy = await loadPolicy(path, {}, { runtime })
   const count = 1000
   const rows = Array.from({ length: count }, (_, row) =>
-    Float32Array.from({ length: policy.obsDim }, (_, i) => Math.sin(row + i)),
+    Float32Array.from({ length: policy.obs_dim }, (_, i) => Math.sin(row + i)),
   )
-  const action = new Float32Array(policy.actDim)
+  const action = new Float32Array(policy.act_dim)
   let next = 0
   const observation = () => rows[(next = (next + 1) % count)]
   const ms = await measure(

@@ -43,6 +43,7 @@ const COUNTS = {
 const STEPS = [
   ['generated files', 'check', NODE, ['scripts/codegen.mjs', '--check']],
   ['oxlint', 'check', 'node_modules/.bin/oxlint', []],
+  ['comments', 'check', NODE, ['scripts/comments.mjs']],
   ['prettier', 'check', 'node_modules/.bin/prettier', ['--check', '.']],
   ['rustfmt', 'check', 'cargo', ['fmt', '--all', '--check']],
   ['clippy', 'check', 'cargo', 'clippy --release --workspace --all-targets -- -D warnings'.split(' ')],

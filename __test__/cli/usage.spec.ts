@@ -1,8 +1,8 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
+import { VERSION } from '../../src/base/version.js'
 import { loadSchema, parametersFor } from '../../src/config/schema.js'
-import { VERSION } from '../../src/version.js'
 import { CLI, drcorl, inProcess, run, temporaryFolder } from './spawn.js'
 
 const COMMANDS = ['train', 'evaluate', 'envs', 'data', 'list', 'info', 'doctor', 'torch', 'report', 'demo']

@@ -54,7 +54,7 @@ export const FIXTURE: Schema = {
     },
     bc: {
       label: 'BC',
-      summary: 'behaviour cloning',
+      summary: 'behavior cloning',
       presets: {},
       schema: {
         type: 'object',

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import * as fc from 'fast-check'
 import { stringify } from 'yaml'
+import { DrcorlError } from '../../src/base/errors.js'
 import {
   type ResolveOptions,
   type ResolvedConfig,
@@ -13,7 +14,6 @@ import {
   resolveConfig,
 } from '../../src/config/load.js'
 import { allowedValues, parametersFor } from '../../src/config/schema.js'
-import { DrcorlError } from '../../src/errors.js'
 import { FIXTURE } from './fixture.js'
 
 const resolve = (options: ResolveOptions): ResolvedConfig => resolveConfig({ schema: FIXTURE, ...options })

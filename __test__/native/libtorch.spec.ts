@@ -6,7 +6,7 @@ import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import test, { type ExecutionContext } from 'ava'
-import { DrcorlError } from '../../src/errors.js'
+import { DrcorlError } from '../../src/base/errors.js'
 import { type Cuda, cudaOf, deviceFor } from '../../src/native/device.js'
 import { chooseLibtorch, libtorchPlaces } from '../../src/native/libtorch.js'
 

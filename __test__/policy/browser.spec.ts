@@ -69,7 +69,7 @@ test('the package export outside Node is the entry tested here', async (t) => {
 test('the modules of the browser entry are few and small', async (t) => {
   const found = await modules()
   t.deepEqual(Object.keys(found).toSorted(), [
-    'errors.js',
+    'base/errors.js',
     'policy/browser.js',
     'policy/mlp.js',
     'policy/player.js',

@@ -25,7 +25,7 @@ export interface FixtureOptions {
 
 const PHASES: Record<string, [name: string, steps: number, metrics: string[]][]> = {
   drcorl: [
-    ['behaviour', 8000, ['score_loss']],
+    ['behavior', 8000, ['score_loss']],
     ['critics', 9500, ['q_loss', 'v_loss', 'cost_loss', 'model_loss']],
     ['warm_up', 3000, ['bc_loss']],
     [
@@ -108,7 +108,7 @@ function record(algorithm: string, run: Record<string, unknown> = {}): unknown {
     task: {
       task: 'point-circle',
       env: 'point-circle',
-      episode_length: task.maxEpisodeSteps,
+      episode_length: task.episode_length,
       obs_dim: 8,
       act_dim: 2,
       ...score_range,
@@ -183,7 +183,7 @@ function certificate(verdict: string, reasons?: string[]): Record<string, unknow
 async function writeEvaluation(folder: string, options: FixtureOptions): Promise<void> {
   const { returns = [231, 5], costs = [0.7, 1.6], algorithm = 'drcorl' } = options
   const { score_range } = findEnv('point-circle')!
-  const measure = { costLimit: 10, scoreRange: score_range }
+  const measure = { cost_limit: 10, score_range }
   const files = algorithm === 'drcorl' ? ['policy.safetensors', 'policy.selected.safetensors'] : ['policy.safetensors']
   const played = files.map((policy, index) => ({ policy, episodes: episodes(returns, costs, index) }))
   const [main, selected] = played.map((one) =>

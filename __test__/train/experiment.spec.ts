@@ -2,15 +2,15 @@ import { access, mkdtemp, readFile, readdir, truncate, unlink, writeFile } from 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
+import { DrcorlError, type ErrorCode } from '../../src/base/errors.js'
+import { sha256File } from '../../src/base/files.js'
 import { loadDataset } from '../../src/data/dataset.js'
 import { makeDataset } from '../../src/envs/scripted.js'
-import { DrcorlError, type ErrorCode } from '../../src/errors.js'
-import { sha256File } from '../../src/files.js'
 import { Trainer } from '../../src/native/trainer.js'
 import type { EndEvent, TrainEvent, TrainOptions } from '../../src/train/events.js'
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES, readRecord } from '../../src/train/run-folder.js'
-import { SMALL } from './small.js'
+import { SMALL } from '../small.js'
 
 const temporaryFolder = async (): Promise<string> => join(await mkdtemp(join(tmpdir(), 'drcorl-train-')), 'run')
 

@@ -12,7 +12,7 @@ import type { TrainEvent, TrainOptions } from '../../src/train/events.js'
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
 import { EventFile, crc32c, eventFiles } from '../../src/train/tensorboard.js'
-import { SMALL } from './small.js'
+import { SMALL } from '../small.js'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const PACKAGES = join(ROOT, 'target/tensorboard')

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { makeFolder, writeAtomic } from '../files.js'
+import { makeFolder, writeAtomic } from '../base/files.js'
 import { writeReport } from '../report/report.js'
 import { type BenchmarkOptions, planCells } from './plan.js'
 import { type CellOutcome, type PoolEvent, runCells } from './pool.js'

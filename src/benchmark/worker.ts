@@ -4,10 +4,10 @@
  */
 import { join, resolve } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import { toDrcorlError } from '../base/errors.js'
+import { exists, readJson } from '../base/files.js'
 import { resolveConfig } from '../config/load.js'
-import { toDrcorlError } from '../errors.js'
 import { type Evaluation, evaluate } from '../evaluate/evaluate.js'
-import { exists, readJson } from '../files.js'
 import { type Compared, requireAgreement } from '../train/agreement.js'
 import { train } from '../train/experiment.js'
 import { RUN_FILES, type RunRecord, holdsRun, readRecord } from '../train/run-folder.js'

@@ -1,8 +1,8 @@
 /** The options of `train`: which there are, and what they ask for. */
 import type { Argv } from 'yargs'
+import { DrcorlError } from '../base/errors.js'
 import { readConfigFile } from '../config/load.js'
 import { defaultAlgorithm, loadSchema } from '../config/schema.js'
-import { DrcorlError } from '../errors.js'
 import type { TrainOptions } from '../train/events.js'
 import { type Arguments, optionalNumber, optionalString } from './command.js'
 import { collectParameters, declareParameters } from './parameters.js'

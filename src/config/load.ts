@@ -1,7 +1,7 @@
 import { Ajv2020, type ErrorObject } from 'ajv/dist/2020.js'
 import { parse as parseYaml } from 'yaml'
-import { DrcorlError, messageOf } from '../errors.js'
-import { readInput } from '../files.js'
+import { DrcorlError, messageOf } from '../base/errors.js'
+import { readInput } from '../base/files.js'
 import {
   type JsonSchema,
   type Parameter,

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { DrcorlError, describeFsError } from '../errors.js'
+import { DrcorlError, describeFsError } from '../base/errors.js'
 
 /** A JSON Schema as schemars 1.x writes it (draft 2020-12); only the keywords read here are typed. */
 export interface JsonSchema {

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
+import { DrcorlError, describeFsError, messageOf } from '../base/errors.js'
+import { sha256File } from '../base/files.js'
 import { findEnv } from '../envs/registry.js'
 import { makeDataset } from '../envs/scripted.js'
-import { DrcorlError, describeFsError, messageOf } from '../errors.js'
-import { sha256File } from '../files.js'
 import { type NativeColumns, type NativeDataset, datasetFromColumns, openDataset } from '../native/dataset.js'
 import { locateDataset } from './locate.js'
 import { recogniseTask } from './tasks.js'
@@ -62,7 +62,7 @@ export interface Dataset {
 
 export interface LoadDatasetOptions {
   /** Steps; an episode longer than this is refused. */
-  episodeLength?: number | undefined
+  episode_length?: number | undefined
 }
 
 /**
@@ -79,10 +79,10 @@ export async function loadDataset(
   if (typeof source !== 'string') return 'native' in source ? source : fromColumns(source, 'columns', null)
   if (source.startsWith('env:')) return fromEnv(source)
   const path = source.startsWith('task:') ? await locateDataset(source.slice('task:'.length)) : source
-  return fromFile(path, options.episodeLength)
+  return fromFile(path, options.episode_length)
 }
 
-async function fromFile(path: string, episodeLength: number | undefined): Promise<Dataset> {
+async function fromFile(path: string, episode_length: number | undefined): Promise<Dataset> {
   const found = await stat(path).catch((error: unknown) => {
     throw new DrcorlError('Io', `cannot read dataset ${path}: ${describeFsError(error)}`, {
       cause: error,
@@ -90,7 +90,7 @@ async function fromFile(path: string, episodeLength: number | undefined): Promis
     })
   })
   if (found.isDirectory()) throw new DrcorlError('Data', `dataset ${path} is a folder, not an HDF5 file`)
-  const native = await openDataset(path, episodeLength)
+  const native = await openDataset(path, episode_length)
   const sha256 = await sha256File(path)
   const dsrl = recogniseTask(path)
   const stem = basename(path).replace(/\.(hdf5|h5)$/i, '')
@@ -106,9 +106,9 @@ async function fromEnv(source: string): Promise<Dataset> {
   const task: KnownTask = {
     task: name,
     env: name,
-    episode_length: env.task.maxEpisodeSteps,
-    obs_dim: columns.obsDim,
-    act_dim: columns.actDim,
+    episode_length: env.task.episode_length,
+    obs_dim: columns.obs_dim,
+    act_dim: columns.act_dim,
     ...env.score_range,
   }
   return fromColumns(columns, 'env', task)
@@ -161,9 +161,9 @@ function summaryOf(native: NativeDataset): DatasetSummary {
 
 /** Of dimensions and bytes in a fixed order, so that the same columns always give the same hash. */
 function sha256Columns(columns: NativeColumns): string {
-  const hash = createHash('sha256').update(`${columns.obsDim} ${columns.actDim}`)
-  const { observations, nextObservations, actions, rewards, costs, terminals, timeouts } = columns
-  for (const column of [observations, nextObservations, actions, rewards, costs, terminals, timeouts]) {
+  const hash = createHash('sha256').update(`${columns.obs_dim} ${columns.act_dim}`)
+  const { observations, next_observations, actions, rewards, costs, terminals, timeouts } = columns
+  for (const column of [observations, next_observations, actions, rewards, costs, terminals, timeouts]) {
     hash.update(new Uint8Array(column.buffer, column.byteOffset, column.byteLength))
   }
   return hash.digest('hex')

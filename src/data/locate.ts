@@ -1,8 +1,8 @@
 /** Where datasets lie on this machine. */
 import { readdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { DrcorlError, codeOf, describeFsError } from '../errors.js'
-import { cacheFolder } from '../files.js'
+import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
+import { cacheFolder } from '../base/files.js'
 import { type Task, recogniseTask, requireTask } from './tasks.js'
 
 interface DataFolder {

@@ -1,7 +1,7 @@
 /** Datasets to new dataset files: filtered as DSRL does it, or converted from other formats. The work is done in Rust. */
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import { type OperationOptions, convertFile, filterFile, writeDatasetFile } from '../native/operation.js'
 import { type KnownTask, loadDataset } from './dataset.js'
 import { locateDataset } from './locate.js'

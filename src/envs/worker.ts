@@ -12,7 +12,7 @@ import { endianness, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { DrcorlError, codeOf, describeFsError } from '../errors.js'
+import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
 
 /** Version of the frames; must be that of bridge/drcorl_bridge/__init__.py. */
 export const PROTOCOL = 1

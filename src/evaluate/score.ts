@@ -1,4 +1,4 @@
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 
 /**
  * The three normalised costs of the field, which all read "safe below 1" and differ by some per cent; `C` is the episodic

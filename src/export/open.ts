@@ -1,7 +1,7 @@
 /** A policy from whatever file holds one, by the runtime it is for. */
 import { stat } from 'node:fs/promises'
 import { extname, join } from 'node:path'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import { loadPolicy } from '../policy/node.js'
 import type { Policy, PolicyRuntime } from '../policy/policy.js'
 import { type ExportedRuntime, openOnnx, openTfjs } from './play.js'

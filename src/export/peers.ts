@@ -2,7 +2,7 @@
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { DrcorlError, messageOf } from '../errors.js'
+import { DrcorlError, messageOf } from '../base/errors.js'
 
 /**
  * Imports a package from where drcorl lies, else from the current folder: `npx` keeps drcorl in a cache of its own, away from

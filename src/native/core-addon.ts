@@ -4,13 +4,13 @@
 /** `N` transitions as flat row-major arrays, in recorded order. */
 export interface NativeColumns {
   /** Entries `S` of an observation. */
-  obsDim: number
+  obs_dim: number
   /** Entries `A` of an action. */
-  actDim: number
+  act_dim: number
   /** `[N*S]`, before the step. */
   observations: Float32Array
   /** `[N*S]`, after the step. */
-  nextObservations: Float32Array
+  next_observations: Float32Array
   /** `[N*A]` */
   actions: Float32Array
   /** `[N]` */

@@ -1,5 +1,5 @@
 /** Work on files that is watched and may be cancelled; none of it needs libtorch. */
-import { codeOf, toDrcorlError } from '../errors.js'
+import { codeOf, toDrcorlError } from '../base/errors.js'
 import { loadRuntime } from './addons.js'
 import type { NativeDataset, NativeOperation } from './runtime-addon.js'
 

@@ -1,5 +1,5 @@
 /** Which machines have native packages, and what their files are called. */
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 
 /** What tells one native package from another. */
 export interface Host {

@@ -4,13 +4,13 @@
 /** `N` transitions as flat row-major arrays, in recorded order. */
 export interface NativeColumns {
   /** Entries `S` of an observation. */
-  obsDim: number
+  obs_dim: number
   /** Entries `A` of an action. */
-  actDim: number
+  act_dim: number
   /** `[N*S]`, before the step. */
   observations: Float32Array
   /** `[N*S]`, after the step. */
-  nextObservations: Float32Array
+  next_observations: Float32Array
   /** `[N*A]` */
   actions: Float32Array
   /** `[N]` */
@@ -28,11 +28,11 @@ export interface NativeColumns {
 /** A checked dataset in native memory. */
 export declare class NativeDataset {
   /**
-   * Reads and checks a DSRL HDF5 file. An episode of more than `episodeLength` steps is refused.
+   * Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused.
    *
    * Rejects with code `Io` or `Data`, naming file, key and value.
    */
-  static open(path: string, episodeLength?: number | undefined | null): Promise<NativeDataset>
+  static open(path: string, episode_length?: number | undefined | null): Promise<NativeDataset>
   /** Checks columns made in JavaScript and copies them. Throws with code `Data`, naming the column and the value. */
   static fromColumns(columns: NativeColumns): NativeDataset
   /** Sizes and distributions of returns, costs and lengths, as JSON. */
@@ -88,9 +88,9 @@ export declare class NativePolicy {
   /** Throws with code `Io`, `Data` or `Shape`, naming file and field. */
   static load(path: string): NativePolicy
   /** Entries `S` of an observation. */
-  get obsDim(): number
+  get obs_dim(): number
   /** Entries `A` of an action. */
-  get actDim(): number
+  get act_dim(): number
   /** What the file says about its origin, as JSON. */
   get metadata(): string
   /** What `set` can change, with the current values, as JSON: targets or limits the policy is conditioned on. */

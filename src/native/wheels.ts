@@ -5,9 +5,9 @@
 import { readFileSync } from 'node:fs'
 import { readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { DrcorlError } from '../errors.js'
-import { exists, makeFolder, sha256File, writeAtomic } from '../files.js'
-import { runPip } from '../pip.js'
+import { DrcorlError } from '../base/errors.js'
+import { exists, makeFolder, sha256File, writeAtomic } from '../base/files.js'
+import { runPip } from '../net/pip.js'
 import { pythonCommand } from './libtorch.js'
 import { tripleOf } from './platform.js'
 

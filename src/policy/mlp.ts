@@ -2,7 +2,7 @@
  * Policy files of kind `mlp`, read and checked: normaliser, layers, box, settings. What plays them (`player.ts`) and what
  * exports them read this one description. The same format is read in Rust by crates/actor. Needs no Node.
  */
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import { type Safetensors, type Tensor, readSafetensors } from './safetensors.js'
 
 const FORMAT = 'drcorl-policy/1'
@@ -26,8 +26,8 @@ export interface Layer {
 /** `action = box(squash(layers((observation - mean) / std, perhaps the setting)))`, ReLU between the layers. */
 export interface Mlp {
   /** S and A. */
-  obsDim: number
-  actDim: number
+  obs_dim: number
+  act_dim: number
   /** [S] each; std is positive. */
   mean: Float32Array
   std: Float32Array
@@ -72,8 +72,8 @@ export function readMlp(bytes: Uint8Array, name: string, settings: Record<string
   const layers = readLayers(fields, mean.length + (condition === null ? 0 : 1), low.length)
   fields.finish()
   return {
-    obsDim: mean.length,
-    actDim: low.length,
+    obs_dim: mean.length,
+    act_dim: low.length,
     mean,
     std,
     low,
@@ -120,7 +120,7 @@ export function unconditionedLayers(mlp: Mlp): Layer[] {
   const [first, ...rest] = mlp.layers
   if (value === null || first === undefined) return mlp.layers
   const { outputs, weight } = first
-  const [inputs, stride] = [mlp.obsDim, first.inputs]
+  const [inputs, stride] = [mlp.obs_dim, first.inputs]
   const bias = first.bias.map((own, o) => own + weight[o * stride + inputs]! * value)
   if (!bias.every(Number.isFinite)) {
     const { setting } = mlp.condition!

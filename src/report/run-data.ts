@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
-import { DrcorlError, codeOf, describeFsError } from '../errors.js'
+import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
+import { exists, readJson } from '../base/files.js'
 import type { Evaluation } from '../evaluate/evaluate.js'
-import { exists, readJson } from '../files.js'
 import { RUN_FILES, type RunRecord, type RunResult, readRecord } from '../train/run-folder.js'
 
 /** A JSON object of which nothing is known. */

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { readConfigFile, resolveConfig } from '../config/load.js'
 import { loadDataset } from '../data/dataset.js'
 import { environmentOfVisits } from '../data/environments.js'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import { Trainer } from '../native/trainer.js'
 import type { Session, TrainEvent, TrainOptions } from './events.js'
 import { MetricsLog } from './metrics.js'
@@ -53,7 +53,7 @@ async function startSession(options: TrainOptions): Promise<Session> {
     flags: { ...options.config },
     flagOrigin: options.configOrigin ?? ((key) => `config.${key}`),
   })
-  const dataset = await loadDataset(options.dataset, { episodeLength: statedEpisodeLength(resolved.run) })
+  const dataset = await loadDataset(options.dataset, { episode_length: statedEpisodeLength(resolved.run) })
   const visits = environmentOfVisits(options.environment, resolved.run, dataset.task)
   const trainer = await Trainer.create(dataset.native, resolved).catch((error: unknown) => {
     throw withOrigin(error, resolved.origins)

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
-import { DrcorlError, describeFsError } from '../errors.js'
-import { writeAtomic } from '../files.js'
+import { DrcorlError, describeFsError } from '../base/errors.js'
+import { writeAtomic } from '../base/files.js'
 
 interface Row {
   step: number

@@ -1,4 +1,4 @@
-import { LiveLine, type ProgressStream } from '../live-line.js'
+import { LiveLine, type ProgressStream } from '../base/live-line.js'
 import type { EndEvent, ProgressEvent, StartEvent, TrainEvent, VisitEvent } from './events.js'
 
 const BAR_WIDTH = 20

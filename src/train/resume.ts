@@ -1,9 +1,9 @@
 import { join } from 'node:path'
+import { DrcorlError } from '../base/errors.js'
+import { exists } from '../base/files.js'
 import { readConfigFile } from '../config/load.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
 import { environmentOfVisits } from '../data/environments.js'
-import { DrcorlError } from '../errors.js'
-import { exists } from '../files.js'
 import { Trainer } from '../native/trainer.js'
 import { type Compared, requireAgreement } from './agreement.js'
 import type { Session, TrainOptions } from './events.js'
@@ -66,8 +66,8 @@ async function sameDataset(options: TrainOptions, record: RunRecord, folder: str
   if (options.dataset === undefined && kind === 'columns') {
     throw new DrcorlError('Usage', `the run in ${folder} was trained on columns: pass the same ones as dataset`)
   }
-  const episodeLength = statedEpisodeLength(record.run)
-  const dataset = await loadDataset(options.dataset ?? source, { episodeLength })
+  const episode_length = statedEpisodeLength(record.run)
+  const dataset = await loadDataset(options.dataset ?? source, { episode_length })
   if (dataset.sha256 !== sha256) {
     throw new DrcorlError(
       'Data',

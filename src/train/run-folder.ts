@@ -2,10 +2,10 @@ import { readdir, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { ResolvedConfig } from '../config/load.js'
 import type { Dataset, KnownTask } from '../data/dataset.js'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import { datasetEpisodes, datasetEpisodesCsv } from '../data/episodes.js'
-import { exists, makeFolder, readJson, writeAtomic, writeJson } from '../files.js'
-import { VERSION } from '../version.js'
+import { exists, makeFolder, readJson, writeAtomic, writeJson } from '../base/files.js'
+import { VERSION } from '../base/version.js'
 import { isEventFile } from './tensorboard.js'
 
 /** Every file a run folder may hold. Evaluation and reports need nothing but this folder. */

@@ -1,8 +1,8 @@
 /** A run under way: native calls in turn, the log, checkpoints, visits, and what is told of them. */
 import { join } from 'node:path'
+import { DrcorlError } from '../base/errors.js'
+import { writeJson } from '../base/files.js'
 import { environmentSteps } from '../envs/ledger.js'
-import { DrcorlError } from '../errors.js'
-import { writeJson } from '../files.js'
 import type { TrainerStatus, Certificate } from '../native/trainer.js'
 import type {
   CheckpointEvent,

@@ -7,8 +7,8 @@
 import { type FileHandle, open, readdir } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { DrcorlError, describeFsError } from '../errors.js'
-import { type Field, concat, double, float, integer, message, text } from '../protobuf.js'
+import { DrcorlError, describeFsError } from '../base/errors.js'
+import { type Field, concat, double, float, integer, message, text } from '../base/protobuf.js'
 
 const PREFIX = 'events.out.tfevents.'
 

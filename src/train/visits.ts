@@ -71,7 +71,7 @@ export class Visitor {
 }
 
 /** Transitions as a dataset: episode after episode, although they were met side by side. */
-export function columnsOf(met: readonly Transition[], { obsDim, actDim }: VecEnv, source: string): NativeColumns {
+export function columnsOf(met: readonly Transition[], { obs_dim, act_dim }: VecEnv, source: string): NativeColumns {
   const ordered = met.toSorted((a, b) => a.row - b.row)
   const flat = (width: number, of: (transition: Transition) => Float32Array): Float32Array => {
     const column = new Float32Array(ordered.length * width)
@@ -79,11 +79,11 @@ export function columnsOf(met: readonly Transition[], { obsDim, actDim }: VecEnv
     return column
   }
   return {
-    obsDim,
-    actDim,
-    observations: flat(obsDim, (one) => one.observation),
-    nextObservations: flat(obsDim, (one) => one.nextObservation),
-    actions: flat(actDim, (one) => one.action),
+    obs_dim,
+    act_dim,
+    observations: flat(obs_dim, (one) => one.observation),
+    next_observations: flat(obs_dim, (one) => one.next_observation),
+    actions: flat(act_dim, (one) => one.action),
     rewards: Float32Array.from(ordered, (one) => one.reward),
     costs: Float32Array.from(ordered, (one) => one.cost),
     terminals: Uint8Array.from(ordered, (one) => Number(one.terminated)),

@@ -10,12 +10,15 @@ use crate::error::{Failure, Outcome};
 #[napi(object)]
 pub struct NativeColumns {
     /// Entries `S` of an observation.
+    #[napi(js_name = "obs_dim")]
     pub obs_dim: u32,
     /// Entries `A` of an action.
+    #[napi(js_name = "act_dim")]
     pub act_dim: u32,
     /// `[N*S]`, before the step.
     pub observations: Float32Array,
     /// `[N*S]`, after the step.
+    #[napi(js_name = "next_observations")]
     pub next_observations: Float32Array,
     /// `[N*A]`
     pub actions: Float32Array,

@@ -45,10 +45,13 @@ impl ObjectFinalize for NativeDataset {
 
 #[napi]
 impl NativeDataset {
-    /// Reads and checks a DSRL HDF5 file. An episode of more than `episodeLength` steps is refused.
+    /// Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused.
     ///
     /// Rejects with code `Io` or `Data`, naming file, key and value.
-    #[napi(ts_return_type = "Promise<NativeDataset>")]
+    #[napi(
+        ts_args_type = "path: string, episode_length?: number | undefined | null",
+        ts_return_type = "Promise<NativeDataset>"
+    )]
     pub fn open(path: String, episode_length: Option<u32>) -> AsyncTask<Job<NativeDataset>> {
         let options = ReadOptions { episode_length: episode_length.map(|steps| steps as usize) };
         let read = move || Ok(NativeDataset { columns: Arc::new(read_dsrl_with(Path::new(&path), &options)?) });

@@ -28,13 +28,13 @@ impl NativePolicy {
     }
 
     /// Entries `S` of an observation.
-    #[napi(getter)]
+    #[napi(getter, js_name = "obs_dim")]
     pub fn obs_dim(&self) -> u32 {
         self.actor.obs_dim() as u32
     }
 
     /// Entries `A` of an action.
-    #[napi(getter)]
+    #[napi(getter, js_name = "act_dim")]
     pub fn act_dim(&self) -> u32 {
         self.actor.act_dim() as u32
     }

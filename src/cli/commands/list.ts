@@ -32,9 +32,9 @@ const LISTS: Record<string, { rows: () => Row[]; wide?: string[] }> = {
     rows: () =>
       EMBEDDED_ENVS.map(({ id, summary, task, make, default_cost_limit }) => ({
         environment: id,
-        obs_dim: task.obsDim,
-        act_dim: make(1).actDim,
-        episode_length: task.maxEpisodeSteps,
+        obs_dim: task.obs_dim,
+        act_dim: make(1).act_dim,
+        episode_length: task.episode_length,
         cost_limit: default_cost_limit,
         summary,
       })),

@@ -1,5 +1,5 @@
+import { DrcorlError } from '../../../base/errors.js'
 import { type ConvertReport, convertDataset } from '../../../data/operations.js'
-import { DrcorlError } from '../../../errors.js'
 import type { Arguments } from '../../command.js'
 import { Meter, formatBytes, formatCount } from '../../meter.js'
 import { facts } from '../../table.js'

@@ -3,9 +3,9 @@ import { mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { type DownloadOptions, type Downloaded, download } from '../src/download.js'
-import { DrcorlError } from '../src/errors.js'
-import { type Handler, TestServer, serve, sha256 } from './server.js'
+import { DrcorlError } from '../../src/base/errors.js'
+import { type DownloadOptions, type Downloaded, download } from '../../src/net/download.js'
+import { type Handler, TestServer, serve, sha256 } from '../server.js'
 
 const BYTES = Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 31 + (i >> 8)) % 251))
 const OTHER = Buffer.from(BYTES.map((byte) => 255 - byte))

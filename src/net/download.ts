@@ -1,8 +1,8 @@
 /** A download that survives broken connections, interruptions and servers that lie. */
 import { type FileHandle, open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
-import { DrcorlError, codeOf, describeFsError } from './errors.js'
-import { sha256File, writeJson } from './files.js'
+import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
+import { sha256File, writeJson } from '../base/files.js'
 import { type Answer, Passing, Restart, reasonOf, request } from './http.js'
 
 export interface DownloadOptions {

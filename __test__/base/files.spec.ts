@@ -3,8 +3,8 @@ import { chmod, mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
-import { DrcorlError, toDrcorlError } from '../src/errors.js'
-import { readJson, sha256File, writeAtomic, writeJson } from '../src/files.js'
+import { DrcorlError, toDrcorlError } from '../../src/base/errors.js'
+import { readJson, sha256File, writeAtomic, writeJson } from '../../src/base/files.js'
 
 const folder = (): Promise<string> => mkdtemp(join(tmpdir(), 'drcorl-files-'))
 

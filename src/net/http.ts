@@ -1,5 +1,5 @@
 /** The HTTP that a download needs: redirects by hand, what the answers say about a file, which failures pass. */
-import { DrcorlError, messageOf } from './errors.js'
+import { DrcorlError, messageOf } from '../base/errors.js'
 
 /** What a server says about a file; what it does not say is undefined. */
 export interface RemoteFile {

@@ -1,4 +1,4 @@
-import { type ProgramOptions, runProgram } from './subprocess.js'
+import { type ProgramOptions, runProgram } from '../base/subprocess.js'
 
 /** Wheels only: a compiler that runs for minutes, or is not there, is no installation. */
 const OPTIONS = ['--no-deps', '--only-binary=:all:', '--no-input', '--disable-pip-version-check', '--progress-bar=off']

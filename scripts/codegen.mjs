@@ -1,11 +1,11 @@
-// Generated files: src/config/schema.json and types.ts from the Rust configs, the types of the addons from their crates.
+// Generated files: src/config/schema.json and types.ts from the Rust configs, index.d.ts from the crates of the addons.
 // With --check nothing is written: it fails, with a diff, where a file differs from what the sources say.
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { compile } from 'json-schema-to-typescript'
-import { ADDONS } from './lib/addons.mjs'
+import { declarations } from './lib/declarations.mjs'
 import { libtorchEnv } from './lib/libtorch.mjs'
 import { fail, ROOT, runQuietly, StepError } from './lib/run.mjs'
 
@@ -15,7 +15,7 @@ const OUT = join(ROOT, 'target/codegen')
 const FILES = {
   'src/config/schema.json': 'target/codegen/schema.json',
   'src/config/types.ts': 'target/codegen/types.ts',
-  ...Object.fromEntries(ADDONS.map(({ types }) => [`src/native/${types}`, `target/native/${types}`])),
+  'index.d.ts': 'target/codegen/index.d.ts',
 }
 
 const pascal = (name) => name.replaceAll(/(?:^|[_-])(\w)/g, (_, letter) => letter.toUpperCase())
@@ -83,6 +83,7 @@ async function main() {
   const description = describeCore()
   writeFileSync(join(OUT, 'schema.json'), `${JSON.stringify(description, null, 2)}\n`)
   writeFileSync(join(OUT, 'types.ts'), await typesOf(description))
+  writeFileSync(join(OUT, 'index.d.ts'), await declarations())
 
   const stale = Object.entries(FILES).filter(
     ([file, fresh]) =>

@@ -45,7 +45,7 @@ export { type OpenPolicyOptions, type Runtime, openPolicy } from './export/open.
 export type { ExportedRuntime } from './export/play.js'
 export { type EpisodeResult, rollout } from './envs/rollout.js'
 export { normalizeCost, normalizeReward } from './evaluate/score.js'
-export type { NativeColumns } from './native/dataset.js'
+export type { NativeColumns, NativeDataset, NativeEpisodes } from './native/dataset.js'
 export type { Certificate } from './native/trainer.js'
 export { loadPolicy } from './policy/node.js'
 export type { LoadedPolicy, LoadPolicyOptions, PolicyRuntime } from './policy/policy.js'
@@ -77,4 +77,3 @@ export type { EvaluationProgress, PolicyEvaluation } from './evaluate/evaluate.j
 export type { Statistics } from './evaluate/statistics.js'
 export type { ChosenDevice } from './native/device.js'
 export type { OperationProgress } from './native/operation.js'
-export type { NativeDataset, NativeEpisodes } from './native/runtime-addon.js'

@@ -6,15 +6,12 @@ import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { CoreAddon, RuntimeAddon } from '../../index.d.ts'
 import { DrcorlError, codeOf, messageOf } from '../base/errors.js'
 import { VERSION } from '../base/version.js'
-import type * as CoreTypes from './core-addon.js'
 import { chooseLibtorch, preloadLibtorch } from './libtorch.js'
 import { type Host, refusal, thisHost, tripleOf } from './platform.js'
-import type * as RuntimeTypes from './runtime-addon.js'
 
-export type RuntimeAddon = typeof RuntimeTypes
-export type CoreAddon = typeof CoreTypes
 export type AddonName = 'runtime' | 'core'
 
 /** Root of the package: one folder above both src/ and dist/. */

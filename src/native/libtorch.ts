@@ -7,10 +7,10 @@ import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
+import type { RuntimeAddon } from '../../index.d.ts'
 import { DrcorlError, messageOf } from '../base/errors.js'
 import { cacheFolder } from '../base/files.js'
 import { libraryNames, tripleOf } from './platform.js'
-import type { RuntimeAddon } from './addons.js'
 
 const run = promisify(execFile)
 const require = createRequire(import.meta.url)

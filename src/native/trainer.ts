@@ -1,9 +1,8 @@
 /** Training runs in the core: the only calls that need libtorch. */
+import type { NativeDataset, NativeTrainer, NativeTrainingData } from '../../index.d.ts'
 import { loadCore } from './addons.js'
-import type { NativeTrainer, NativeTrainingData } from './core-addon.js'
 import { type ChosenDevice, chooseDevice } from './device.js'
 import { guard } from './guard.js'
-import type { NativeDataset } from './runtime-addon.js'
 
 /** Where a trainer stands, and the mean metrics of the steps just run. Steps are gradient steps. */
 export interface TrainerStatus {

@@ -15,16 +15,16 @@ pub struct NativeColumns {
     /// Entries `A` of an action.
     #[napi(js_name = "act_dim")]
     pub act_dim: u32,
-    /// `[N*S]`, before the step.
+    /// `[N*S]`, before the step, in the units of the environment.
     pub observations: Float32Array,
     /// `[N*S]`, after the step.
     #[napi(js_name = "next_observations")]
     pub next_observations: Float32Array,
-    /// `[N*A]`
+    /// `[N*A]`, as they were taken.
     pub actions: Float32Array,
-    /// `[N]`
+    /// `[N]`, of the step.
     pub rewards: Float32Array,
-    /// `[N]`
+    /// `[N]`, of the step.
     pub costs: Float32Array,
     /// `[N]`, not 0 where the environment ended the episode.
     pub terminals: Uint8Array,

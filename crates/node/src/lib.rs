@@ -16,7 +16,7 @@ pub fn describe() -> Result<String> {
     Ok(guard(|| Ok(drcorl_algos::describe().to_string()))?)
 }
 
-/// libtorch version, devices and threads, as JSON.
+/// libtorch version, devices and threads, as JSON: `CoreEnvironment` of `src/native`.
 #[napi]
 pub fn environment() -> Result<String> {
     Ok(guard(|| Ok(drcorl_core::environment().to_string()))?)

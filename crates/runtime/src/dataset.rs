@@ -12,11 +12,11 @@ use napi_derive::napi;
 /// Episodes of a dataset in their order; rows after the last end flag are one more.
 #[napi(object)]
 pub struct NativeEpisodes {
-    /// Undiscounted sum of rewards, one an episode.
+    /// `[E]`, sums of rewards.
     pub returns: Float64Array,
-    /// Undiscounted sum of costs.
+    /// `[E]`, sums of costs.
     pub costs: Float64Array,
-    /// Transitions.
+    /// `[E]`, transitions.
     pub lengths: Uint32Array,
 }
 
@@ -45,7 +45,8 @@ impl ObjectFinalize for NativeDataset {
 
 #[napi]
 impl NativeDataset {
-    /// Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused.
+    /// Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused;
+    /// none is by default.
     ///
     /// Rejects with code `Io` or `Data`, naming file, key and value.
     #[napi(
@@ -58,7 +59,9 @@ impl NativeDataset {
         Job::spawn_then(read, NativeDataset::announce)
     }
 
-    /// Checks columns made in JavaScript and copies them. Throws with code `Data`, naming the column and the value.
+    /// Checks columns made in JavaScript and copies them.
+    ///
+    /// Throws with code `Data`, naming the column and the value.
     #[napi]
     pub fn from_columns(env: Env, columns: NativeColumns) -> Result<NativeDataset> {
         let dataset = guard(|| Ok(NativeDataset { columns: Arc::new(columns.to_columns()?) }))?;
@@ -66,7 +69,7 @@ impl NativeDataset {
         Ok(dataset)
     }
 
-    /// Sizes and distributions of returns, costs and lengths, as JSON.
+    /// Sizes and distributions of returns, costs and lengths, as JSON: `DatasetSummary` of `src/data`.
     #[napi]
     pub fn summary(&self) -> Result<String> {
         let text = guard(|| {
@@ -90,6 +93,8 @@ impl NativeDataset {
     }
 
     /// A copy of all columns.
+    ///
+    /// Throws with code `Shape` if an observation or action has more than 2^32 - 1 entries.
     #[napi]
     pub fn columns(&self) -> Result<NativeColumns> {
         Ok(guard(|| NativeColumns::from_columns(&self.columns))?)

@@ -1,9 +1,10 @@
 // Fills the generated parts of README.md and docs/: parameter tables from src/config/schema.json, examples from their
-// files. A part stands between <!-- generated: KIND ARGUMENT --> and <!-- end generated -->; what lies between is replaced.
+// files, the picture of the rooms from their imports. A part stands between <!-- generated: KIND ARGUMENT --> and <!-- end generated -->; what lies between is replaced.
 // With --check nothing is written: it fails and names the files that differ.
 import '@oxc-node/core/register'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { picture } from './lib/rooms.mjs'
 import { fail, ROOT, StepError } from './lib/run.mjs'
 
 // The TypeScript itself, not dist/: help texts and tables read the schema by the same code.
@@ -73,6 +74,9 @@ const KINDS = {
     )
     return table(['algorithm', 'preset', 'meant for', 'parameters of the run it changes'], changes)
   },
+
+  /** `rooms`: which room imports which. */
+  rooms: picture,
 
   /** `file PATH`: a source file as a code block. */
   file(path) {

@@ -1,5 +1,7 @@
 /** The import rule: rooms import only from rooms above them in the table of docs/architecture.md. */
+import { readFile } from 'node:fs/promises'
 import test from 'ava'
+import ts from 'typescript'
 
 interface Room {
   name: string
@@ -59,6 +61,26 @@ test('every import of the house goes upwards', (t) => {
   const read = readImports()
   t.true(read.imports.length > 200, `only ${read.imports.length} imports were found: the search is broken`)
   t.deepEqual(violations(readRooms(), read), [])
+})
+
+/** What is loaded with a file of src: all it imports but types, which leave no trace in JavaScript. */
+async function loadedWith(file: string, seen = new Set<string>()): Promise<Set<string>> {
+  if (seen.has(file)) return seen
+  seen.add(file)
+  const text = await readFile(new URL(`../${file}`, import.meta.url), 'utf8')
+  const compilerOptions = { verbatimModuleSyntax: true, module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 }
+  const { outputText } = ts.transpileModule(text, { compilerOptions })
+  for (const { names } of importsOf(file, outputText)) await loadedWith(names, seen)
+  return seen
+}
+
+test('a report loads neither addon nor environment', async (t) => {
+  const loaded = [...(await loadedWith('src/report/report.ts'))]
+  t.true(loaded.includes('src/train/run-folder.ts'), 'what a report is made of was not followed')
+  t.deepEqual(
+    loaded.filter((file) => /^src\/(native|envs)\//.test(file)),
+    [],
+  )
 })
 
 test('the table is read as rooms in their order, each with its layer', (t) => {

@@ -1,6 +1,7 @@
-// Builds the two addons into the root, and their types to target/native. The types of the repository are generated files:
-// `npm run codegen` copies them, `npm run codegen:check` compares them. What loads the addons is src/native/addons.ts.
-// With --dist the runtime addon is built as it is shipped: small, in minutes (profile `dist` in Cargo.toml).
+// Builds the two addons into the root, and their types to target/native. The types of the repository are generated
+// files: `npm run codegen` copies them, `npm run codegen:check` compares them. What loads the addons is
+// src/native/addons.ts. With --dist the runtime addon is built as it is shipped: small,
+// in minutes (profile `dist` in Cargo.toml).
 import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { generateTypeDef } from '@napi-rs/cli'
@@ -12,7 +13,8 @@ import { fail, ROOT, runLoudly, StepError } from './lib/run.mjs'
 const TYPES = join(ROOT, 'target/napi-types')
 const OUT = join(ROOT, 'target/native')
 
-// Parquet's zstd is read and never written, but the C library comes whole: its better compressors are 150 KB of the addon.
+// Parquet's zstd is read and never written, but the C library comes whole:
+// its better compressors are 150 KB of the addon.
 const COMPRESSORS = ['DFAST', 'GREEDY', 'LAZY', 'LAZY2', 'BTLAZY2', 'BTOPT', 'BTULTRA']
 const DIST_CFLAGS = COMPRESSORS.map((name) => `-DZSTD_EXCLUDE_${name}_BLOCK_COMPRESSOR`)
 
@@ -32,7 +34,8 @@ async function typesOf({ crate }) {
 async function main() {
   mkdirSync(TYPES, { recursive: true })
   mkdirSync(OUT, { recursive: true })
-  // cargo, not `napi build`: that one always passes --target, and so compiles the C++ of the Torch bindings a second time.
+  // cargo, not `napi build`: that one always passes --target,
+  // and so compiles the C++ of the Torch bindings a second time.
   const env = { ...libtorchEnv(), NAPI_TYPE_DEF_TMP_FOLDER: TYPES }
   for (const crate of ['drcorl-binding', ...ADDONS.map(({ crate }) => crate)]) {
     const force = `NAPI_FORCE_BUILD_${crate.toUpperCase().replaceAll('-', '_')}`

@@ -1,5 +1,5 @@
-// Generated files: src/config/schema.json and types.ts from the Rust configs, the types of the addons from their crates.
-// With --check nothing is written: it fails, with a diff, where a file differs from what the sources say.
+// Generated files: src/config/schema.json and types.ts from the Rust configs, the types of the addons from their
+// crates. With --check nothing is written: it fails, with a diff, where a file differs from what the sources say.
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -31,7 +31,9 @@ function describeCore() {
   return description
 }
 
-/** One schema with a named definition for each config; the definitions they share are merged, and must then be equal. */
+/**
+ * One schema with a named definition for each config; the definitions they share are merged, and must then be equal.
+ */
 function merge(description) {
   const definitions = {}
   const define = (name, schema) => {

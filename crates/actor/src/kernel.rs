@@ -1,9 +1,9 @@
 //! The affine layer, for one instruction set after another.
 //!
-//! Every output of every row is one chain `bias + x[0] w[0] + x[1] w[1] + ..` in this order, whatever the block of rows or
-//! outputs it is computed in; a row by itself leaves out the terms whose input is zero, which changes no sum. So a row's result has
-//! the same bits alone and in a batch, and the same bits with AVX2 and AVX-512 (both fuse multiply and add; the portable code on
-//! x86-64 does not).
+//! Every output of every row is one chain `bias + x[0] w[0] + x[1] w[1] + ..` in this order, whatever the block of rows
+//! or outputs it is computed in; a row by itself leaves out the terms whose input is zero, which changes no sum. So a
+//! row's result has the same bits alone and in a batch, and the same bits with AVX2 and AVX-512 (both fuse multiply and
+//! add; the portable code on x86-64 does not).
 
 use crate::layer::{Lanes, Layer, LANES};
 use crate::register::{Baseline, Register, BASELINE};
@@ -21,7 +21,8 @@ pub(crate) enum Kernel {
     Avx512,
 }
 
-/// The features of this processor by which kernels are chosen, here and in the core; none on other processors than x86-64.
+/// The features of this processor by which kernels are chosen, here and in the core;
+/// none on other processors than x86-64.
 pub fn cpu_features() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     return [
@@ -115,8 +116,8 @@ fn affine_avx512(layer: &Layer, relu: bool, x: Rows<'_>, out: &mut [f32]) {
 }
 
 /// `R` rows by `GB` panels at a time, then the remaining rows one by one, `GS` panels at a time. The three numbers
-/// fill the registers of an instruction set: about 8 chains are needed to hide the latency of an addition. `N` registers `V` hold
-/// a panel.
+/// fill the registers of an instruction set: about 8 chains are needed to hide the latency of an addition. `N`
+/// registers `V` hold a panel.
 ///
 /// # Safety
 /// Here and below, the processor must have the instructions of `V`.
@@ -160,8 +161,8 @@ unsafe fn affine<V: Register, const N: usize, const R: usize, const GB: usize, c
 /// Inputs of a layer up to which a row's zeros are looked for.
 const MOST_INPUTS: usize = 1024;
 
-/// Indices of the inputs that are not zero, where leaving the others out pays: behind a ReLU about half are. One action waits for its
-/// weights, each read once, so half as many take little more than half the time.
+/// Indices of the inputs that are not zero, where leaving the others out pays: behind a ReLU about half are. One action
+/// waits for its weights, each read once, so half as many take little more than half the time.
 #[inline(always)]
 fn active<'a>(x: &[f32], indices: &'a mut [u16; MOST_INPUTS]) -> Option<&'a [u16]> {
     if x.len() > MOST_INPUTS {
@@ -207,7 +208,8 @@ unsafe fn tile<V: Register, const N: usize, const R: usize, const G: usize>(
     }
 }
 
-/// As [`tile`] for one row, over its active inputs only. The chain of every output loses terms that are zero, so its value stays.
+/// As [`tile`] for one row, over its active inputs only.
+/// The chain of every output loses terms that are zero, so its value stays.
 #[inline(always)]
 unsafe fn sparse_tile<V: Register, const N: usize, const G: usize>(
     layer: &Layer,

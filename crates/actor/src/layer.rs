@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 /// Outputs per panel: one AVX-512 register, or one cache line of weights per input.
 pub(crate) const LANES: usize = 16;
 
-/// The weights of one input in a panel, in one cache line. Across two lines, as `Vec` would place them, an action takes a third longer.
+/// The weights of one input in a panel, in one cache line.
+/// Across two lines, as `Vec` would place them, an action takes a third longer.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 pub(crate) struct Lanes(pub [f32; LANES]);

@@ -1,8 +1,8 @@
-//! Kind `sequence`: a causal transformer over the last steps of an episode, conditioned on the return and the cost still to come
-//! (decision transformers).
+//! Kind `sequence`: a causal transformer over the last steps of an episode, conditioned on the return and the cost
+//! still to come (decision transformers).
 //!
-//! Every step is four tokens: return to go R, cost to go C, state s, action a. The action is read off the newest state token. R and C begin at
-//! the settings `target_return` and `cost_limit` and lose each reward and cost as it comes.
+//! Every step is four tokens: return to go R, cost to go C, state s, action a. The action is read off the newest state
+//! token. R and C begin at the settings `target_return` and `cost_limit` and lose each reward and cost as it comes.
 
 mod network;
 mod play;

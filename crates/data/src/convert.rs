@@ -3,7 +3,7 @@
 //! | format | recognised by | memory |
 //! |---|---|---|
 //! | CSV, TSV | `.csv`, `.tsv`; a header line | a block of rows |
-//! | Parquet | `.parquet`, `.pq`; vectors as one list column or several columns | a block of rows and a page per column |
+//! | Parquet | `.parquet`, `.pq`; vectors as one list column or several columns | rows, and a page per column |
 //! | NumPy | `.npz`; an array per field | the columns once |
 //! | Minari | `.hdf5`, `.h5` with groups `episode_0`, `episode_1`, .. | an episode |
 //! | HDF5 | `.hdf5`, `.h5`; a dataset per field, e.g. D4RL's | the columns once |
@@ -33,11 +33,11 @@ const BLOCK_ROWS: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConvertOptions {
-    /// Field of a DSRL file to the name it has in the input. For CSV and Parquet it may be a list (`x,y,z`) or have a `*`
-    /// for a number (`obs_*`); for rewards, costs and flags it may be a number, which then stands in every row.
+    /// Field of a DSRL file to the name it has in the input. For CSV and Parquet it may be a list (`x,y,z`) or have a
+    /// `*` for a number (`obs_*`); for rewards, costs and flags it may be a number, which then stands in every row.
     pub map: BTreeMap<String, String>,
-    /// Take the successor of a step from the next row of its episode. The last row of an episode that a time limit ended
-    /// has none and is dropped; that of a terminal repeats its own observation, which nothing reads.
+    /// Take the successor of a step from the next row of its episode. The last row of an episode that a time limit
+    /// ended has none and is dropped; that of a terminal repeats its own observation, which nothing reads.
     pub shift: bool,
 }
 

@@ -7,8 +7,8 @@ use libloading::Library;
 
 /// Opens one library for good, with its symbols visible to what is loaded later.
 pub fn open(path: &Path) -> Outcome<()> {
-    // SAFETY: the initialisers of a library are code that runs here, and nothing can vouch for them; the caller has chosen
-    // the file. No symbol is taken from it.
+    // SAFETY: the initialisers of a library are code that runs here, and nothing can vouch for them; the caller has
+    // chosen the file. No symbol is taken from it.
     let library = unsafe { open_global(path) };
     let library = library.map_err(|error| Failure::new("Io", format!("cannot load {}: {error}", path.display())))?;
     // libtorch keeps threads and thread-local state that an unloading would pull the ground from under.

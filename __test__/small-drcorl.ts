@@ -1,4 +1,7 @@
-/** The package as the documentation's snippets import it, with training made small; what a snippet names itself stays as written. */
+/**
+ * The package as the documentation's snippets import it, with training made small;
+ * what a snippet names itself stays as written.
+ */
 import { type TrainEvent, type TrainOptions, train as trainFully } from '../src/index.js'
 import { smallConfig } from './small.js'
 

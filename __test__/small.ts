@@ -1,4 +1,7 @@
-/** Runs made small, of any algorithm: every test that trains for what happens, not for what is learnt, takes them from here. */
+/**
+ * Runs made small, of any algorithm: every test that trains for what happens, not for what is learnt,
+ * takes them from here.
+ */
 import { loadSchema, parametersFor } from '../src/config/schema.js'
 import type { TrainOptions } from '../src/train/events.js'
 import { type Sizes, small } from './package/small.js'

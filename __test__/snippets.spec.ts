@@ -1,4 +1,7 @@
-/** Snippets of the documentation are run, not only read: TypeScript as written, at small sizes, each in a folder of its own. */
+/**
+ * Snippets of the documentation are run, not only read: TypeScript as written, at small sizes,
+ * each in a folder of its own.
+ */
 import { mkdir, mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -42,7 +45,8 @@ for (const { page, index, code } of all) {
     const folder = await mkdtemp(join(tmpdir(), 'drcorl-snippet-'))
     if (code.includes("'policy.safetensors'"))
       await writeFile(join(folder, 'policy.safetensors'), writeSafetensors(drawPolicy({ widths: [3, 8, 2] })))
-    // Beside the tests, where the loader of TypeScript and the types of the repository hold; it works in its own folder.
+    // Beside the tests, where the loader of TypeScript and the types of the repository hold;
+    // it works in its own folder.
     const file = join(ROOT, 'target/snippets', `${page.replaceAll(/\W/g, '-')}-${index}.mts`)
     await mkdir(join(ROOT, 'target/snippets'), { recursive: true })
     await writeFile(file, code.replaceAll("from 'drcorl'", `from '${pathToFileURL(PACKAGE).href}'`))

@@ -1,4 +1,5 @@
-// What the bridge costs: the same rollout, the same number of environments in one process, once in plain Python and once from Node.
+// What the bridge costs: the same rollout, the same number of environments in one process,
+// once in plain Python and once from Node.
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { join } from 'node:path'

@@ -1,6 +1,6 @@
-// `node bench/policy.mjs [--json]`, also a part of `npm run bench`: one action from JavaScript, through the addon and without it, and
-// what the first policy of a process waits for. Medians; a machine busy with other work shows it here first, because the weights of
-// one action (285 kB) are read from a cache that its neighbours use too.
+// `node bench/policy.mjs [--json]`, also a part of `npm run bench`: one action from JavaScript, through the addon and
+// without it, and what the first policy of a process waits for. Medians; a machine busy with other work shows it here
+// first, because the weights of one action (285 kB) are read from a cache that its neighbours use too.
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

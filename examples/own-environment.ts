@@ -1,5 +1,6 @@
 /**
- * Environments of your own, in TypeScript and in Python: record data in one, learn from the data, play the policy in both.
+ * Environments of your own, in TypeScript and in Python: record data in one, learn from the data,
+ * play the policy in both.
  *
  * Run it from the repository after `npm run setup` and `npx drcorl envs install`:
  * node --import=@oxc-node/core/register examples/own-environment.ts

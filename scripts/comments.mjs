@@ -56,11 +56,13 @@ export function findings(path, source) {
 }
 
 /**
- * Where a text is cut: at the last space before `room` that is outside code and does not let an item begin after it.
+ * Where a text is cut: at the last space before `room` that is outside code and types and does not let an item begin
+ * after it.
  */
 function cut(text, room) {
   for (let at = text.lastIndexOf(' ', room); at > 0; at = text.lastIndexOf(' ', at - 1)) {
-    const whole = text.slice(0, at).split('`').length % 2 === 1
+    const kept = text.slice(0, at)
+    const whole = kept.split('`').length % 2 === 1 && kept.split('{').length === kept.split('}').length
     if (whole && !OWN.test(text.slice(at + 1))) return at
   }
   return -1

@@ -1,5 +1,5 @@
-// `npm run setup`, also behind `npm run demo` and `npm test`: everything a fresh clone lacks. Running it again does only
-// what is out of date. It needs nothing but Node's own modules.
+// `npm run setup`, also behind `npm run demo` and `npm test`: everything a fresh clone lacks. Running it again does
+// only what is out of date. It needs nothing but Node's own modules.
 import { existsSync, readdirSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { delimiter, join } from 'node:path'

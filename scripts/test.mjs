@@ -6,8 +6,8 @@ import { duration, ROOT, runLoudly } from './lib/run.mjs'
 
 const NODE = process.execPath
 /**
- * Where the tests find Bullet-Safety-Gym and Safety-Gymnasium. They are installed here, by the command a user has, and not by
- * set-up: neither the demo nor training needs them. A second run only steps them.
+ * Where the tests find Bullet-Safety-Gym and Safety-Gymnasium. They are installed here, by the command a user has, and
+ * not by set-up: neither the demo nor training needs them. A second run only steps them.
  */
 const ENVS = process.env.DRCORL_ENVS ?? join(ROOT, 'target/envs')
 const PARITY = join('..', 'shared', 'parity')

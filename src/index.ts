@@ -2,8 +2,8 @@
  * drcorl: constrained offline reinforcement learning.
  *
  * `loadDataset` checks data, `train` learns from it as a generator of events, `evaluate` plays the policy, `loadPolicy`
- * gives it to your own loop. Names that also stand in files (parameters, events, sizes) are snake_case everywhere; functions and
- * the options of calls are camelCase.
+ * gives it to your own loop. Names that also stand in files (parameters, events, sizes) are snake_case everywhere;
+ * functions and the options of calls are camelCase.
  */
 export { type ConfigFile, type ResolvedConfig, readConfigFile, resolveConfig } from './config/load.js'
 export { type Parameter, type Schema, allowedValues, loadSchema, parametersFor } from './config/schema.js'

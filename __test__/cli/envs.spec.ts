@@ -113,7 +113,8 @@ test.serial('envs install: a wrong Python, a pip that fails, another installatio
   t.is(wrong.status, 2)
   t.regex(wrong.stderr, /Python 3\.11 or 3\.10 is needed; .*python-of-2019: 3\.8\.1/)
 
-  // What an interrupted installation leaves: an environment without a record, and perhaps a lock of a process that is gone.
+  // What an interrupted installation leaves: an environment without a record,
+  // and perhaps a lock of a process that is gone.
   await mkdir(join(dir, 'python/rubbish'), { recursive: true })
   await writeFile(join(dir, 'install.lock'), '999999999')
   process.env['PIP_NO_INDEX'] = '1'

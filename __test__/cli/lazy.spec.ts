@@ -28,7 +28,10 @@ async function execute(script: readonly string[], words: readonly string[], env:
 
 const folder = await mkdtemp(join(tmpdir(), 'drcorl-lazy-'))
 
-/** A machine without environments on which DRCORL_LIBTORCH names a folder without libtorch: whoever asks for libtorch fails. */
+/**
+ * A machine without environments on which DRCORL_LIBTORCH names a folder without libtorch:
+ * whoever asks for libtorch fails.
+ */
 const WITHOUT = {
   ...process.env,
   DRCORL_LIBTORCH: join(folder, 'no-libtorch'),

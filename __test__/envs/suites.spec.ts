@@ -1,4 +1,7 @@
-/** The real environments, installed by `drcorl envs install`: they are those of the datasets, and the bridge adds nothing to them. */
+/**
+ * The real environments, installed by `drcorl envs install`: they are those of the datasets,
+ * and the bridge adds nothing to them.
+ */
 import { execFile } from 'node:child_process'
 import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -208,7 +211,8 @@ onData(
   async (t, path) => {
     const logged = await excerpt(await columnsOf(path), 500, 31)
     const found = await ask<Prediction[]>('predict', 'BallCircle', logged.folder, logged.obs_dim, logged.act_dim)
-    // The height of the ball is not observed: the few steps in which it is in the air after a hit at the wall come out otherwise.
+    // The height of the ball is not observed: the few steps in which it is in the air after a hit at the wall come out
+    // otherwise.
     t.true(
       errorAt(
         0.95,

@@ -1,4 +1,5 @@
-// Run in a folder where drcorl was installed: the API by `import`, a training of a few steps, and which libtorch was loaded.
+// Run in a folder where drcorl was installed: the API by `import`, a training of a few steps,
+// and which libtorch was loaded.
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, realpathSync } from 'node:fs'
 import { loadDataset, loadPolicy, train } from 'drcorl'

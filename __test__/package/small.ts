@@ -10,7 +10,8 @@ export interface Sizes {
 }
 
 /**
- * Values for the parameters that decide how long a run takes, known by the names they have everywhere (docs/architecture.md).
+ * Values for the parameters that decide how long a run takes,
+ * known by the names they have everywhere (docs/architecture.md).
  *
  * @param more values that a test needs as they are.
  */

@@ -1,4 +1,6 @@
-/** `drcorl/policy` outside Node: its modules import nothing but each other, and run where Node's own names are missing. */
+/**
+ * `drcorl/policy` outside Node: its modules import nothing but each other, and run where Node's own names are missing.
+ */
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, writeFile } from 'node:fs/promises'

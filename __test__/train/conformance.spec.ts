@@ -32,7 +32,10 @@ async function collect(options: TrainOptions, see?: (event: TrainEvent) => void)
 /** Rewards and costs of row `row` after step `step`, any but always the same. */
 const answer = (row: number, step: number): [reward: number, cost: number] => [Math.sin(row + step), (row + step) % 2]
 
-/** Plays `steps` steps of the given rows side by side from fresh episodes; every row keeps looking at its own observation. */
+/**
+ * Plays `steps` steps of the given rows side by side from fresh episodes;
+ * every row keeps looking at its own observation.
+ */
 async function play(
   policy: Policy,
   all: Float32Array,

@@ -144,7 +144,10 @@ test('steps beyond 32 bits and many values of one event survive', async (t) => {
   if (found === undefined) return
   t.is(found[0]?.file_version, 'brain.Event:2')
   t.is(found[1]?.step, 2 ** 40 + 3)
-  t.deepEqual(found[1]?.values, Object.entries(many).map(([tag, value]) => [tag, Math.fround(value)])) // prettier-ignore
+  t.deepEqual(
+    found[1]?.values,
+    Object.entries(many).map(([tag, value]) => [tag, Math.fround(value)]),
+  )
 })
 
 test('the scalars are those that tfjs-node’s summaryFileWriter writes', async (t) => {

@@ -8,10 +8,12 @@ import { DrcorlError, codeOf, describeFsError } from './errors.js'
  * @param path of the lock file.
  * @param what another process may be doing, for the message, e.g. `fetching this file`.
  * @returns a function that gives the lock back.
- * @throws DrcorlError `Busy` (exit status 1) with the owner's process id, `Io` (exit status 2) where no file can be made.
+ * @throws DrcorlError `Busy` (exit status 1) with the owner's process id,
+ *   `Io` (exit status 2) where no file can be made.
  */
 export async function lock(path: string, what: string): Promise<() => Promise<void>> {
-  // Twice: after the first refusal by a dead owner the file is gone, and a second refusal means that somebody was quicker.
+  // Twice: after the first refusal by a dead owner the file is gone,
+  // and a second refusal means that somebody was quicker.
   for (let attempt = 0; ; attempt += 1) {
     try {
       const file = await open(path, 'wx')

@@ -36,8 +36,8 @@ export interface BenchmarkResult {
 }
 
 /**
- * Trains and judges every cell and writes the tables of all that are done. Cells whose folders hold their result are not
- * repeated, half-trained ones go on from their checkpoint.
+ * Trains and judges every cell and writes the tables of all that are done. Cells whose folders hold their result are
+ * not repeated, half-trained ones go on from their checkpoint.
  *
  * @throws DrcorlError `Usage` or `Io` before anything is trained; a cell that fails is in `outcomes` instead.
  */

@@ -1,4 +1,7 @@
-/** What a benchmark consists of: every target, algorithm, limit and seed is one cell, trained and judged in a folder of its own. */
+/**
+ * What a benchmark consists of: every target, algorithm, limit and seed is one cell,
+ * trained and judged in a folder of its own.
+ */
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { parseFlag } from '../config/load.js'

@@ -57,7 +57,9 @@ async function trainCell(cell: Cell): Promise<boolean> {
   return true
 }
 
-/** A folder whose run had other parameters belongs to another benchmark: its numbers must not enter this one's table. */
+/**
+ * A folder whose run had other parameters belongs to another benchmark: its numbers must not enter this one's table.
+ */
 function requireSame({ algorithm, preset, config, folder, target }: Cell, record: RunRecord): void {
   const wanted = resolveConfig({ algorithm, preset, flags: config })
   const asked: Record<string, unknown> = { ...wanted.run, ...wanted.config }

@@ -1,4 +1,6 @@
-/** What this installation can do on this machine, and what to run where something is missing. Needs nothing to be there. */
+/**
+ * What this installation can do on this machine, and what to run where something is missing. Needs nothing to be there.
+ */
 import { createRequire } from 'node:module'
 import { cpus, totalmem } from 'node:os'
 import { dirname } from 'node:path'

@@ -68,8 +68,9 @@ export interface LoadDatasetOptions {
 /**
  * Loads and checks a dataset.
  *
- * @param source path of a DSRL HDF5 file, `task:NAME` for the file of a DSRL task on this machine (see `locateDataset`),
- *   `env:NAME` for the scripted data of an embedded environment (`env:point-circle?episodes=200&seed=1`), or columns.
+ * @param source path of a DSRL HDF5 file, `task:NAME` for the file of a DSRL task on this machine (see
+ *   `locateDataset`), `env:NAME` for the scripted data of an embedded environment
+ *   (`env:point-circle?episodes=200&seed=1`), or columns.
  * @throws DrcorlError `Data`, `Io` or `Config`, exit status 2, naming file, key and value.
  */
 export async function loadDataset(

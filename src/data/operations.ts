@@ -1,4 +1,6 @@
-/** Datasets to new dataset files: filtered as DSRL does it, or converted from other formats. The work is done in Rust. */
+/**
+ * Datasets to new dataset files: filtered as DSRL does it, or converted from other formats. The work is done in Rust.
+ */
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
@@ -108,7 +110,8 @@ export interface ConvertReport {
 }
 
 /**
- * Converts CSV, Parquet, npz, Minari or other HDF5 to a DSRL file; or writes the scripted data of an embedded environment.
+ * Converts CSV, Parquet, npz, Minari or other HDF5 to a DSRL file;
+ * or writes the scripted data of an embedded environment.
  *
  * @param source path or `env:NAME`.
  * @throws DrcorlError `Usage`, `Config`, `Data`, `Io` or `Cancelled`; no file is left then.

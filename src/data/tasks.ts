@@ -27,7 +27,10 @@ export interface Task {
   density: Record<string, DensityGrid>
 }
 
-/** Cells over the plane of episodic cost and return: one with more episodes than `most` keeps that many, one with `least` or fewer none. */
+/**
+ * Cells over the plane of episodic cost and return: one with more episodes than `most` keeps that many,
+ * one with `least` or fewer none.
+ */
 export interface DensityGrid {
   cost_bins: number
   return_bins: number

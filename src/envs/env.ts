@@ -35,7 +35,9 @@ export interface VecEnv {
   readonly id: string
   /** S, length of one observation. */
   readonly obs_dim: number
-  /** A, length of one action, in the environment's own units, [-1, 1] in every task here; it clips to its box itself. */
+  /**
+   * A, length of one action, in the environment's own units, [-1, 1] in every task here; it clips to its box itself.
+   */
   readonly act_dim: number
   /** Steps after which an episode is truncated. */
   readonly episode_length: number
@@ -58,5 +60,8 @@ export interface VecEnv {
   close?(): MaybePromise<void>
 }
 
-/** Makes an environment of `num_envs` rows. Aborting the signal ends one that runs in other processes, also inside a call. */
+/**
+ * Makes an environment of `num_envs` rows.
+ * Aborting the signal ends one that runs in other processes, also inside a call.
+ */
 export type EnvFactory = (num_envs: number, signal?: AbortSignal) => MaybePromise<VecEnv>

@@ -1,8 +1,8 @@
 /**
  * Environments in Python: a VecEnv whose rows live in worker processes.
  *
- * Row i of the VecEnv is a row of one worker; which one never changes an episode, because every row has random numbers of its
- * own (bridge/drcorl_bridge/streams.py). The first thing that goes wrong ends all workers and is the one error.
+ * Row i of the VecEnv is a row of one worker; which one never changes an episode, because every row has random numbers
+ * of its own (bridge/drcorl_bridge/streams.py). The first thing that goes wrong ends all workers and is the one error.
  */
 import { availableParallelism } from 'node:os'
 import { DrcorlError } from '../base/errors.js'
@@ -196,7 +196,8 @@ export class PythonEnv implements VecEnv {
 /**
  * Opens N environments in worker processes.
  *
- * @throws DrcorlError `Environment` where it cannot be opened or is not what was expected, `Usage` for bad options, `Cancelled`.
+ * @throws DrcorlError `Environment` where it cannot be opened or is not what was expected, `Usage` for bad options,
+ *   `Cancelled`.
  */
 export async function openPythonEnv(source: PythonEnvSource, options: PythonEnvOptions): Promise<PythonEnv> {
   const { num_envs, timeout = DEFAULT_TIMEOUT_SECONDS, signal } = options

@@ -19,7 +19,9 @@ export interface PolicyEvaluation {
   policy: string
   /** Of the policy file, which for a layers model is its `model.json`; null for a policy that came as an object. */
   sha256: string | null
-  /** What computed the actions, for example `native` or `onnxruntime-node`; null for a policy that came as an object. */
+  /**
+   * What computed the actions, for example `native` or `onnxruntime-node`; null for a policy that came as an object.
+   */
   runtime: string | null
   episodes: number
   return: Statistics
@@ -58,7 +60,10 @@ export interface Evaluation extends PolicyEvaluation {
 export interface EvaluateOptions extends OpenOptions {
   /** Run folder: its policies, environment and cost limit are used, and the result is written into it. */
   run?: string | undefined
-  /** A policy, or the path of a policy file (`.safetensors`, `.onnx`, the `model.json` of a layers model); without `run`. */
+  /**
+   * A policy, or the path of a policy file (`.safetensors`, `.onnx`, the `model.json` of a layers model);
+   * without `run`.
+   */
   policy?: Policy | string | undefined
   /** Embedded environment, DSRL task, `module:Id`, or a factory; default that of the run's data. */
   env?: string | EnvFactory | undefined
@@ -101,8 +106,8 @@ const MOST_ROWS = 64
  * Plays episodes and measures return and cost. With `run`, evaluation.json and the list of episodes, as CSV
  * and JSON, are written into the folder.
  *
- * @throws DrcorlError `Usage`, `Config`, `Io`, `Data` or `Shape` (exit status 2) for bad input, `Environment` where a real
- *   environment is missing or fails, `Cancelled` after the signal.
+ * @throws DrcorlError `Usage`, `Config`, `Io`, `Data` or `Shape` (exit status 2) for bad input, `Environment` where a
+ *   real environment is missing or fails, `Cancelled` after the signal.
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluationResult> {
   const started = performance.now()

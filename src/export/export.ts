@@ -51,17 +51,17 @@ export interface ExportCheck {
 
 const CHECKED_OBSERVATIONS = 1000
 /**
- * Beyond this it is another function. Sums of float32 in another order differ by less than 1e-6 in trained policies; very steep
- * networks may amplify that, which is no reason to refuse them.
+ * Beyond this it is another function. Sums of float32 in another order differ by less than 1e-6 in trained policies;
+ * very steep networks may amplify that, which is no reason to refuse them.
  */
 const MOST_DIFFERENCE = 1e-3
 
 /**
- * Writes a policy in another format. The result takes raw observations and gives actions in the box. It is played on random
- * observations before it appears at `out`, where its runtime is installed.
+ * Writes a policy in another format. The result takes raw observations and gives actions in the box. It is played on
+ * random observations before it appears at `out`, where its runtime is installed.
  *
- * @throws DrcorlError `Io`, `Data` or `Shape` (exit status 2) for a policy that cannot be read, `Usage` where `out` is there already,
- *   `Data` for a kind of policy that the format cannot hold.
+ * @throws DrcorlError `Io`, `Data` or `Shape` (exit status 2) for a policy that cannot be read, `Usage` where `out` is
+ *   there already, `Data` for a kind of policy that the format cannot hold.
  */
 export async function exportPolicy(options: ExportOptions): Promise<ExportResult> {
   const { policy, format, out, settings = {}, overwrite = false } = options
@@ -170,7 +170,10 @@ async function checkExport({ reference, mlp }: Source, path: string): Promise<Ex
   return { runtime: exported.runtime ?? 'unknown', observations: CHECKED_OBSERVATIONS, max_difference }
 }
 
-/** Normal around the data the policy was trained on, three standard deviations wide; unit normal where the file does not say. */
+/**
+ * Normal around the data the policy was trained on, three standard deviations wide;
+ * unit normal where the file does not say.
+ */
 function randomObservations(obs_dim: number, mlp: Mlp | null): Float32Array {
   const normal = (): number => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random())
   return Float32Array.from({ length: CHECKED_OBSERVATIONS * obs_dim }, (_, at) => {

@@ -20,7 +20,9 @@ class Graph {
   readonly initializers: Field[] = []
   private value = 'observation'
 
-  /** Adds a node over the current value and constants, made here; the node's output is the current value from now on. */
+  /**
+   * Adds a node over the current value and constants, made here; the node's output is the current value from now on.
+   */
   add(operator: string, constants: readonly Constant[] = [], attributes: Record<string, number> = {}, output?: string) {
     const name = `${this.nodes.length}.${operator.toLowerCase()}`
     const inputs = constants.map(({ role, shape, values }) => {

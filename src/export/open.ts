@@ -37,8 +37,8 @@ export async function policyFile(path: string): Promise<string> {
 /**
  * Opens a policy file: `.safetensors`, `.onnx`, or the `model.json` of a layers model.
  *
- * @throws DrcorlError `Usage` for another file, a setting that is built in or a runtime that does not play it; `Runtime` where the
- *   package that plays it is missing; else as `loadPolicy`.
+ * @throws DrcorlError `Usage` for another file, a setting that is built in or a runtime that does not play it;
+ *   `Runtime` where the package that plays it is missing; else as `loadPolicy`.
  */
 export async function openPolicy(path: string, { settings = {}, runtime }: OpenPolicyOptions = {}): Promise<Policy> {
   const format = FORMATS[extname(path)]

@@ -82,7 +82,8 @@ class ExportedPolicy implements Policy {
 /**
  * Opens `policy.onnx`.
  *
- * @throws DrcorlError `Runtime` without onnxruntime-node, `Io` or `Data` (exit status 2) for a file that is no such model.
+ * @throws DrcorlError `Runtime` without onnxruntime-node,
+ *   `Io` or `Data` (exit status 2) for a file that is no such model.
  */
 export async function openOnnx(path: string): Promise<Policy> {
   const bytes = await readBytes(path)
@@ -159,7 +160,9 @@ async function importTfjs(path: string, runtime?: keyof typeof TFJS): Promise<[k
   throw missingPeer(path, packages)
 }
 
-/** False from Node 23 on, which has dropped a function that tfjs-node 4.22, the last release, calls for every tensor. */
+/**
+ * False from Node 23 on, which has dropped a function that tfjs-node 4.22, the last release, calls for every tensor.
+ */
 export const tfjsNodeRuns = (): boolean => 'isNullOrUndefined' in util
 
 interface ModelJson {

@@ -1,6 +1,6 @@
 /**
- * A policy as a TensorFlow.js layers model: `model.json` and `weights.bin`, raw observations [batch, S] to actions in the box
- * [batch, A]. Only Dense and ReLU layers, which every backend has and computes alike.
+ * A policy as a TensorFlow.js layers model: `model.json` and `weights.bin`, raw observations [batch, S] to actions in
+ * the box [batch, A]. Only Dense and ReLU layers, which every backend has and computes alike.
  */
 import { concat } from '../base/protobuf.js'
 import { VERSION } from '../base/version.js'
@@ -61,7 +61,9 @@ function denseConfig({ name, outputs, activation }: Dense): LayerConfig {
   return layerConfig('Dense', { name, units: outputs, activation, use_bias: true, ...initializers })
 }
 
-/** observation - mean. The subtraction comes first: inside the first layer it would cancel digits where std is small. */
+/**
+ * observation - mean. The subtraction comes first: inside the first layer it would cancel digits where std is small.
+ */
 function center({ obs_dim, mean }: Mlp): Dense {
   const weight = diagonal(new Float32Array(obs_dim).fill(1))
   return { name: 'center', activation: 'linear', inputs: obs_dim, outputs: obs_dim, weight, bias: mean.map((m) => -m) }
@@ -88,8 +90,9 @@ function box({ act_dim, low, high, squash }: Mlp): Dense {
 }
 
 /**
- * Scale and offset that map [from, from + 2] to [low, high] in float32. Rounding is monotone, so a value is in the box if those at
- * both ends are; where an end would round out of the box, the scale gives way by a few units of its last place.
+ * Scale and offset that map [from, from + 2] to [low, high] in float32. Rounding is monotone, so a value is in the box
+ * if those at both ends are; where an end would round out of the box,
+ * the scale gives way by a few units of its last place.
  */
 export function intoBox(low: number, high: number, from: -1 | 0): [scale: number, offset: number] {
   const f32 = Math.fround

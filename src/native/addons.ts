@@ -1,6 +1,6 @@
 /**
- * The two addons: `runtime` plays policies and works on dataset files, `core` trains and needs libtorch. Each is a file in the
- * root of a checkout, or the npm package of this platform; each is loaded at first use.
+ * The two addons: `runtime` plays policies and works on dataset files, `core` trains and needs libtorch. Each is a file
+ * in the root of a checkout, or the npm package of this platform; each is loaded at first use.
  */
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -47,7 +47,8 @@ export function loadRuntime(): RuntimeAddon {
 /**
  * Chooses libtorch, opens its libraries, and loads the addon that is linked against them.
  *
- * @throws DrcorlError `Addon` (exit status 1) where one of the three is missing or does not fit, with the command that cures it.
+ * @throws DrcorlError `Addon` (exit status 1) where one of the three is missing or does not fit,
+ *   with the command that cures it.
  */
 export function loadCore(): Promise<CoreAddon> {
   core ??= openCore().catch((error: unknown) => {

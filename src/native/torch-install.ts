@@ -57,8 +57,8 @@ type Source = ({ kind: 'wheels' } & Build) | { kind: 'file' | 'address'; from: s
 /**
  * Fetches, checks and unpacks libtorch. The folder appears whole or not at all; an interrupted download goes on.
  *
- * @throws DrcorlError `Usage` for a build that does not exist or an address without checksum, `Data` for an archive that is
- *   damaged, of another version or no libtorch, `Busy`, `Io`, `Cancelled`.
+ * @throws DrcorlError `Usage` for a build that does not exist or an address without checksum, `Data` for an archive
+ *   that is damaged, of another version or no libtorch, `Busy`, `Io`, `Cancelled`.
  */
 export async function installLibtorch(options: TorchInstallOptions = {}): Promise<TorchInstallResult> {
   const refused = refusal(thisHost())

@@ -53,7 +53,9 @@ export class Trainer {
     return new Trainer(await guard(() => Native.create(data, json)), device)
   }
 
-  /** Goes on from a checkpoint: parameters, optimiser moments, random streams and step are those of the saved trainer. */
+  /**
+   * Goes on from a checkpoint: parameters, optimiser moments, random streams and step are those of the saved trainer.
+   */
   static async resume(dataset: NativeDataset, checkpoint: string, { run }: TrainerConfig): Promise<Trainer> {
     const { NativeTrainer: Native } = await loadCore()
     const device = await chooseDevice(String(run['device'] ?? 'auto'))

@@ -1,6 +1,6 @@
 /**
- * libtorch from Python's wheels, which are the same libraries PyTorch publishes as archives. pip fetches them, so the user's
- * index, proxy and credentials count; each must be the very file that this release of drcorl was made with.
+ * libtorch from Python's wheels, which are the same libraries PyTorch publishes as archives. pip fetches them, so the
+ * user's index, proxy and credentials count; each must be the very file that this release of drcorl was made with.
  */
 import { readFileSync } from 'node:fs'
 import { readdir, rm, stat } from 'node:fs/promises'

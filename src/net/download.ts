@@ -41,8 +41,8 @@ interface PartState {
 }
 
 /**
- * Downloads `url` to `target`. The bytes collect in `target.part`, from which an interrupted download goes on if the server
- * still has the same file, and get their name when size, checksum and `verify` agree.
+ * Downloads `url` to `target`. The bytes collect in `target.part`, from which an interrupted download goes on if the
+ * server still has the same file, and get their name when size, checksum and `verify` agree.
  *
  * @throws DrcorlError `Cancelled` when interrupted (the part stays), `Io` when the server or the disk refuses (the part
  *   stays), `Data` when the complete file is not what it should be (the part goes).
@@ -122,7 +122,8 @@ class Download {
   }
 
   private async attempt(): Promise<void> {
-    // Not AbortSignal.any: in Node 20 a signal made by it may be collected before it is raised, and fetch waits for ever.
+    // Not AbortSignal.any: in Node 20 a signal made by it may be collected before it is raised,
+    // and fetch waits for ever.
     const stop = new AbortController()
     const end = (): void => stop.abort()
     const { silenceMs = 30_000, signal } = this.options

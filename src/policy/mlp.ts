@@ -1,6 +1,6 @@
 /**
- * Policy files of kind `mlp`, read and checked: normaliser, layers, box, settings. What plays them (`player.ts`) and what
- * exports them read this one description. The same format is read in Rust by crates/actor. Needs no Node.
+ * Policy files of kind `mlp`, read and checked: normaliser, layers, box, settings. What plays them (`player.ts`) and
+ * what exports them read this one description. The same format is read in Rust by crates/actor. Needs no Node.
  */
 import { DrcorlError } from '../base/errors.js'
 import { type Safetensors, type Tensor, readSafetensors } from './safetensors.js'
@@ -10,7 +10,10 @@ const FORMAT = 'drcorl-policy/1'
 const DECIMAL = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/
 const REMEDY = 'use a policy file written by drcorl'
 
-/** Kinds of policies this version knows; only the first is a function of the observation that needs no draws and no memory. */
+/**
+ * Kinds of policies this version knows; only the first is a function of the observation that needs no draws and no
+ * memory.
+ */
 const KINDS = ['mlp', 'latent', 'sequence']
 
 /** An affine layer. */
@@ -111,7 +114,8 @@ export function conditionValue({ condition, settings }: Mlp): number | null {
 }
 
 /**
- * The layers of a network of the observation alone: the setting in force moves from the first layer's input to its bias.
+ * The layers of a network of the observation alone:
+ * the setting in force moves from the first layer's input to its bias.
  *
  * @throws DrcorlError `Data` where the setting is too large for that.
  */

@@ -1,4 +1,6 @@
-/** `drcorl/policy` in Node: policy files through the native addon where there is one, in JavaScript where there is none. */
+/**
+ * `drcorl/policy` in Node: policy files through the native addon where there is one, in JavaScript where there is none.
+ */
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { DrcorlError, toDrcorlError } from '../base/errors.js'

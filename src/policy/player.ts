@@ -1,4 +1,6 @@
-/** Policies of kind `mlp` in plain JavaScript, for browsers and for machines the addon was not built for. Needs no Node. */
+/**
+ * Policies of kind `mlp` in plain JavaScript, for browsers and for machines the addon was not built for. Needs no Node.
+ */
 import { DrcorlError } from '../base/errors.js'
 import { type Layer, type Mlp, conditionValue, transposed } from './mlp.js'
 import type { LoadedPolicy } from './policy.js'

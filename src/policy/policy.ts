@@ -14,7 +14,9 @@ export interface Feedback {
   costs: Float32Array
 }
 
-/** A policy for N environments side by side; it may keep state for each row, from one `reset` of that row to the next. */
+/**
+ * A policy for N environments side by side; it may keep state for each row, from one `reset` of that row to the next.
+ */
 export interface Policy {
   /** Name shown in tables. */
   readonly name: string

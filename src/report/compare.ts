@@ -34,7 +34,9 @@ export const COMPARISON_HEADER = [
   'certificate',
 ] as const
 
-/** An algorithm's name as papers write it. A report must open without the package's schema: then it is the plain name. */
+/**
+ * An algorithm's name as papers write it. A report must open without the package's schema: then it is the plain name.
+ */
 export function labelOf(algorithm: string): string {
   try {
     return loadSchema().algorithms[algorithm]?.label ?? algorithm

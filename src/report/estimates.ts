@@ -20,8 +20,9 @@ const NAMES: Record<string, string> = {
 }
 
 /**
- * The estimates of a certificate as rows. An estimator with `cost` or with a mean is one row; any other object is a family
- * of estimators (critics on dataset, initial and safe states), so an estimator added to the core shows up by itself.
+ * The estimates of a certificate as rows. An estimator with `cost` or with a mean is one row; any other object is a
+ * family of estimators (critics on dataset, initial and safe states),
+ * so an estimator added to the core shows up by itself.
  */
 export function estimatesOf(estimates: unknown, prefix = ''): Estimate[] {
   if (!isObject(estimates)) return []

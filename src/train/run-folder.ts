@@ -98,8 +98,8 @@ export function defaultRunFolder(resolved: ResolvedConfig, dataset: Dataset): st
 }
 
 /**
- * Makes the folder of a new run. An existing folder must be empty, unless `overwrite`: then the files of the earlier run,
- * and no others, are removed.
+ * Makes the folder of a new run. An existing folder must be empty, unless `overwrite`: then the files of the earlier
+ * run, and no others, are removed.
  *
  * @throws DrcorlError `Usage` for a folder in use, `Io` (exit status 2) where no folder can be made.
  */

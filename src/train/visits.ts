@@ -37,7 +37,8 @@ export class Visitor {
   ) {}
 
   /**
-   * Plays the visit that is due and hands it in. The same visit of the same run plays the same episodes, also after a resume.
+   * Plays the visit that is due and hands it in.
+   * The same visit of the same run plays the same episodes, also after a resume.
    *
    * @throws DrcorlError what the environment throws, `Cancelled` after the signal; the visit is then still due.
    */

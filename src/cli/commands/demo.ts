@@ -97,7 +97,10 @@ export const demoCommand: Command = {
   },
 }
 
-/** Trains the lanes side by side; the first failure stops the others. The ledger proves that none took an environment step. */
+/**
+ * Trains the lanes side by side; the first failure stops the others.
+ * The ledger proves that none took an environment step.
+ */
 async function trainAll(dataset: Dataset, settings: Settings, context: Context): Promise<EndEvent[]> {
   const before = environmentSteps()
   const failure = new AbortController()

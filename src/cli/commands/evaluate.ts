@@ -20,7 +20,10 @@ import { type Arguments, type Command, numbersByKey, optionalNumber, optionalStr
 import { PYTHON_OPTIONS, openOptions } from '../python-options.js'
 import { table } from '../table.js'
 
-/** Normalised costs that can be shown, as stored and as written under the table. DRCORL's own tables are in multiples of 1 / 10.1. */
+/**
+ * Normalised costs that can be shown, as stored and as written under the table.
+ * DRCORL's own tables are in multiples of 1 / 10.1.
+ */
 const CONVENTIONS: Record<string, { stored: CostConvention; formula: string }> = {
   dsrl: { stored: 'dsrl', formula: '(cost + e) / (limit + e), e = 1 only at limit 0' },
   drcorl: { stored: 'release', formula: 'cost / (limit + 0.1)' },
@@ -106,7 +109,9 @@ export const evaluateCommand: Command = {
   },
 }
 
-/** True for a policy by itself: a file, or the folder of a layers model; false for a run folder and what is not there. */
+/**
+ * True for a policy by itself: a file, or the folder of a layers model; false for a run folder and what is not there.
+ */
 async function isPolicyFile(path: string): Promise<boolean> {
   if (await holdsRun(path)) return false
   return exists(await policyFile(path))

@@ -9,7 +9,8 @@ import { libtorchEnv } from './lib/libtorch.mjs'
 import { hostTriple, PLATFORMS } from './lib/platforms.mjs'
 import { fail, ROOT, runLoudly, StepError } from './lib/run.mjs'
 
-// Parquet's zstd is read and never written, but the C library comes whole: its better compressors are 150 KB of the addon.
+// Parquet's zstd is read and never written, but the C library comes whole:
+// its better compressors are 150 KB of the addon.
 const COMPRESSORS = ['DFAST', 'GREEDY', 'LAZY', 'LAZY2', 'BTLAZY2', 'BTOPT', 'BTULTRA']
 const DIST_CFLAGS = COMPRESSORS.map((name) => `-DZSTD_EXCLUDE_${name}_BLOCK_COMPRESSOR`)
 
@@ -18,7 +19,8 @@ const DIST_LIMIT = 3e6
 
 async function main() {
   mkdirSync(TYPE_DEFS, { recursive: true })
-  // cargo, not `napi build`: that one always passes --target, and so compiles the C++ of the Torch bindings a second time.
+  // cargo, not `napi build`: that one always passes --target,
+  // and so compiles the C++ of the Torch bindings a second time.
   const env = { ...libtorchEnv(), NAPI_TYPE_DEF_TMP_FOLDER: TYPE_DEFS }
   for (const crate of DECLARING) {
     const force = `NAPI_FORCE_BUILD_${crate.toUpperCase().replaceAll('-', '_')}`

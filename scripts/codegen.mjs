@@ -31,7 +31,9 @@ function describeCore() {
   return description
 }
 
-/** One schema with a named definition for each config; the definitions they share are merged, and must then be equal. */
+/**
+ * One schema with a named definition for each config; the definitions they share are merged, and must then be equal.
+ */
 function merge(description) {
   const definitions = {}
   const define = (name, schema) => {

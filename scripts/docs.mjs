@@ -1,5 +1,6 @@
 // Fills the generated parts of README.md and docs/: parameter tables from src/config/schema.json, examples from their
-// files, the picture of the rooms from their imports. A part stands between <!-- generated: KIND ARGUMENT --> and <!-- end generated -->; what lies between is replaced.
+// files, the picture of the rooms from their imports.
+// A part stands between <!-- generated: KIND ARGUMENT --> and <!-- end generated -->; what lies between is replaced.
 // With --check nothing is written: it fails and names the files that differ.
 import '@oxc-node/core/register'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'

@@ -15,11 +15,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-pub use crate::critics::{join, mean};
-pub use critics::{bound, CriticStep, Critics};
+pub use crate::critics::{bound, join, mean, Bound, CriticStep, Critics, Reduce};
 pub use values::{Transition, Values};
 
-mod critics;
 mod values;
 
 /// What ends the bootstrap of a value.
@@ -40,26 +38,6 @@ pub enum CostDone {
     Respected,
     /// Costs are bootstrapped past every end.
     Ignored,
-}
-
-/// Which member of an ensemble speaks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Bound {
-    /// The lowest: pessimistic for rewards, optimistic for costs.
-    Min,
-    /// The highest: pessimistic for costs.
-    Max,
-}
-
-/// How the values of several sampled actions become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Reduce {
-    /// The expectation under the policy that sampled them.
-    Mean,
-    /// The highest.
-    Max,
 }
 
 /// Candidates the two targets of a step look at.

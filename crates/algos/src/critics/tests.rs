@@ -2,7 +2,9 @@
 
 use super::*;
 use drcorl_nn::optim::cosine;
+use drcorl_nn::rng::Rng;
 use drcorl_nn::Cache;
+use tch::Device;
 
 fn cpu(values: &[f32]) -> Tensor {
     Tensor::from_slice(values)

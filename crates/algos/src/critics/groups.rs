@@ -1,16 +1,20 @@
 //! Critics trained alike, in groups of which one member speaks.
 
-use super::{Bound, Reduce};
+use super::{bound, widths, Bound};
 use drcorl_nn::rng::Rng;
 use drcorl_nn::Head;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// `values [B,E]` to `[B,1]`.
-pub fn bound(values: &Tensor, side: Bound) -> Tensor {
-    match side {
-        Bound::Min => values.amin(1i64, true),
-        Bound::Max => values.amax(1i64, true),
-    }
+/// How the values of several sampled actions become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduce {
+    /// The expectation under the policy that sampled them.
+    Mean,
+    /// The highest.
+    Max,
 }
 
 /// Critics trained alike: G groups of members, each group spoken for by one of its members.
@@ -41,8 +45,7 @@ impl Critics {
         device: Device,
         rng: &mut Rng,
     ) -> Self {
-        let widths: Vec<i64> = std::iter::once(inputs).chain(hidden.iter().copied()).chain([1]).collect();
-        let head = Head::new(name, groups * members, &widths, true, device, rng);
+        let head = Head::new(name, groups * members, &widths(inputs, hidden), true, device, rng);
         Critics { head, groups: groups as i64, side }
     }
 

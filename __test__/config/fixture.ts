@@ -8,7 +8,14 @@ export const FIXTURE: Schema = {
       additionalProperties: false,
       required: ['cost_limit'],
       properties: {
-        seed: { type: 'integer', format: 'uint64', minimum: 0, default: 0, description: 'Seed of\neverything.' },
+        seed: {
+          type: 'integer',
+          format: 'uint64',
+          minimum: 0,
+          maximum: Number.MAX_SAFE_INTEGER,
+          default: 0,
+          description: 'Seed of\neverything.',
+        },
         cost_limit: { type: 'number', format: 'double', minimum: 0, description: 'Largest cost of an episode.' },
         device: { type: 'string', pattern: '^(auto|cpu)$', default: 'auto' },
         episode_length: { type: ['integer', 'null'], format: 'uint', minimum: 1, default: null },

@@ -1,6 +1,6 @@
 import { basename } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
-import { nearest } from '../config/load.js'
+import { nearest } from '../config/admit.js'
 
 /** One of the 38 DSRL tasks: what its environment is, and the numbers that normalise a score. */
 export interface Task {

@@ -2,12 +2,13 @@
 //!
 //! What differs from the published implementation is numbered in docs/algorithms/bc.md.
 
-use super::shared::{check_counts, check_positive, presets};
+use super::shared::presets;
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::dataset::Batch;
 use drcorl_core::error::{Error, Result};
 use drcorl_core::policy::{Condition, Policy};
-use drcorl_core::run::{check_widths, require, RunConfig, Scaling};
+use drcorl_core::run::{RunConfig, Scaling};
+use drcorl_core::schema::most;
 use drcorl_nn::checkpoint::State;
 use schemars::JsonSchema;
 use selection::select;
@@ -36,22 +37,24 @@ pub enum CloningMode {
 
 /// Parameters of behaviour cloning.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct BcConfig {
     /// Which episodes are cloned.
     pub cloning_mode: CloningMode,
     /// Mode frontier: largest distance from the polynomial, as a share of the range of returns.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub frontier_width: f64,
     /// Hidden layer widths of the actor.
+    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub actor_hidden: Vec<i64>,
     /// Learning rate of the actor.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr: f64,
     /// Rows in a batch.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::ROWS))]
     pub batch_size: usize,
     /// Gradient steps.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::STEPS))]
     pub update_steps: u64,
 }
 
@@ -151,18 +154,6 @@ impl Cloning {
     }
 }
 
-fn check(config: &BcConfig) -> Result<()> {
-    check_widths("actor_hidden", &config.actor_hidden)?;
-    check_positive(&[("actor_lr", config.actor_lr)])?;
-    require(
-        config.frontier_width.is_finite() && config.frontier_width >= 0.0,
-        "frontier_width",
-        config.frontier_width,
-        "give a number of at least 0",
-    )?;
-    check_counts(&[("batch_size", config.batch_size as u64), ("update_steps", config.update_steps)])
-}
-
 /// Implements both names, which differ only in the default of `cloning_mode`.
 macro_rules! variant {
     ($(#[$doc:meta])* $type:ident, $name:literal, $label:literal, $summary:literal, $mode:expr, $fixed:expr) => {
@@ -190,7 +181,7 @@ macro_rules! variant {
                     let text = format!("cloning_mode is {mode}, but {} clones safe episodes; use algorithm bc", $name);
                     return Err(Error::Config(text));
                 }
-                check(config)
+                Ok(())
             }
 
             fn build(config: BcConfig, context: &mut Context<'_>) -> Result<Self> {

@@ -13,16 +13,12 @@
 //!
 //! What `fixed` repairs in the published implementation is numbered in docs/algorithms/bear_lag.md.
 
-use super::shared::{
-    self, check_counts, check_gamma, check_not_negative, check_positive, check_shares, join, mean, repeat, Bound,
-    CandidateDraws, CriticStep, Critics, Reduce, Transition,
-};
+use super::shared::{self, join, mean, repeat, Bound, CandidateDraws, CriticStep, Critics, Reduce, Transition};
 use crate::lagrange::{LogMultiplier, Pid};
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::error::Result;
 use drcorl_core::offline::CriticEstimates;
 use drcorl_core::policy::{FrozenMlp, FrozenPolicy};
-use drcorl_core::run::{check_widths, RunConfig};
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::mmd::mmd;
 use drcorl_nn::rng::Rng;
@@ -192,36 +188,6 @@ impl Define for BearLag {
             ..BearLagConfig::default()
         };
         shared::presets(BearLagConfig::default(), BearLagConfig::osrl(), quick)
-    }
-
-    fn check(config: &BearLagConfig, _run: &RunConfig) -> Result<()> {
-        check_gamma(config.gamma)?;
-        check_positive(&[
-            ("mmd_sigma", config.mmd_sigma),
-            ("alpha_lr", config.alpha_lr),
-            ("reward_scale", config.reward_scale),
-            ("cost_scale", config.cost_scale),
-            ("actor_lr", config.actor_lr),
-            ("critic_lr", config.critic_lr),
-            ("vae_lr", config.vae_lr),
-        ])?;
-        check_shares(&[("lambda", config.lambda), ("target_rate", config.target_rate)])?;
-        check_not_negative(&[
-            ("mmd_threshold", config.mmd_threshold),
-            ("vae_beta", config.vae_beta),
-            ("multiplier_cap", config.multiplier_cap.unwrap_or_default()),
-            ("pid", config.pid.iter().copied().fold(f64::INFINITY, f64::min)),
-        ])?;
-        check_counts(&[
-            ("candidates", config.candidates as u64),
-            ("mmd_samples", config.mmd_samples as u64),
-            ("critics", config.critics as u64),
-            ("batch_size", config.batch_size as u64),
-            ("update_steps", config.update_steps),
-        ])?;
-        check_widths("actor_hidden", &config.actor_hidden)?;
-        check_widths("critic_hidden", &config.critic_hidden)?;
-        check_widths("vae_hidden", &[config.vae_hidden])
     }
 
     fn build(config: BearLagConfig, context: &mut Context<'_>) -> Result<Self> {

@@ -11,11 +11,10 @@
 //!
 //! What `fixed` repairs in the published implementation is numbered in docs/algorithms/coptidice.md.
 
-use super::shared::{self, check_counts, check_gamma, check_not_negative, check_positive, mean, Transition};
+use super::shared::{self, mean, Transition};
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::error::{Error, Result};
 use drcorl_core::policy::FrozenMlp;
-use drcorl_core::run::{check_widths, RunConfig};
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::optim::ScalarAdam;
 use drcorl_nn::rng::Rng;
@@ -294,27 +293,6 @@ impl Define for Coptidice {
             ..CoptidiceConfig::default()
         };
         shared::presets(CoptidiceConfig::default(), CoptidiceConfig::osrl(), quick)
-    }
-
-    fn check(config: &CoptidiceConfig, _run: &RunConfig) -> Result<()> {
-        check_gamma(config.gamma)?;
-        check_positive(&[
-            ("alpha", config.alpha),
-            ("reward_scale", config.reward_scale),
-            ("cost_scale", config.cost_scale),
-            ("actor_lr", config.actor_lr),
-            ("nu_lr", config.nu_lr),
-            ("chi_lr", config.chi_lr),
-            ("scalar_lr", config.scalar_lr),
-        ])?;
-        check_not_negative(&[("cost_bound_epsilon", config.cost_bound_epsilon)])?;
-        check_counts(&[
-            ("critics", config.critics as u64),
-            ("batch_size", config.batch_size as u64),
-            ("update_steps", config.update_steps),
-        ])?;
-        check_widths("actor_hidden", &config.actor_hidden)?;
-        check_widths("critic_hidden", &config.critic_hidden)
     }
 
     fn build(config: CoptidiceConfig, context: &mut Context<'_>) -> Result<Self> {

@@ -12,16 +12,12 @@
 //!
 //! What `fixed` repairs in the published implementation is numbered in docs/algorithms/cpq.md.
 
-use super::shared::{
-    self, bound, check_counts, check_gamma, check_not_negative, check_positive, check_shares, join, mean, Bound,
-    CriticStep, Critics, Transition,
-};
+use super::shared::{self, bound, join, mean, Bound, CriticStep, Critics, Transition};
 use crate::lagrange::LogMultiplier;
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::error::Result;
 use drcorl_core::offline::CriticEstimates;
 use drcorl_core::policy::{FrozenMlp, FrozenPolicy};
-use drcorl_core::run::{check_widths, RunConfig};
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::vae::{kl, VaeStep};
@@ -272,30 +268,6 @@ impl Define for Cpq {
             ..CpqConfig::default()
         };
         shared::presets(CpqConfig::default(), CpqConfig::osrl(), quick)
-    }
-
-    fn check(config: &CpqConfig, _run: &RunConfig) -> Result<()> {
-        check_gamma(config.gamma)?;
-        check_positive(&[
-            ("ood_scale", config.ood_scale),
-            ("alpha_lr", config.alpha_lr),
-            ("reward_scale", config.reward_scale),
-            ("cost_scale", config.cost_scale),
-            ("actor_lr", config.actor_lr),
-            ("critic_lr", config.critic_lr),
-            ("vae_lr", config.vae_lr),
-        ])?;
-        check_shares(&[("ood_quantile", config.ood_quantile), ("target_rate", config.target_rate)])?;
-        check_not_negative(&[("vae_beta", config.vae_beta)])?;
-        check_counts(&[
-            ("ood_samples", config.ood_samples as u64),
-            ("critics", config.critics as u64),
-            ("batch_size", config.batch_size as u64),
-            ("update_steps", config.update_steps),
-        ])?;
-        check_widths("actor_hidden", &config.actor_hidden)?;
-        check_widths("critic_hidden", &config.critic_hidden)?;
-        check_widths("vae_hidden", &[config.vae_hidden])
     }
 
     fn build(config: CpqConfig, context: &mut Context<'_>) -> Result<Self> {

@@ -6,11 +6,10 @@ use crate::lagrange::{
     finite_horizon_episode_cost, finite_horizon_threshold, infinite_horizon_episode_cost, infinite_horizon_threshold,
 };
 use drcorl_core::algorithm::{Context, Preset};
-use drcorl_core::error::Result;
 use drcorl_core::offline::certificate::CriticEstimate;
 use drcorl_core::offline::CriticEstimates;
 use drcorl_core::policy::FrozenPolicy;
-use drcorl_core::run::{require, RunConfig, Scaling};
+use drcorl_core::run::{RunConfig, Scaling};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -133,37 +132,6 @@ pub fn presets<C>(fixed: C, osrl: C, quick: C) -> Vec<Preset<C>> {
         preset("osrl", osrl_text, osrl, Scaling::Raw),
         preset("quick", quick_text, quick, Scaling::Standardized),
     ]
-}
-
-/// Refuses numbers that are not positive.
-pub fn check_positive(values: &[(&str, f64)]) -> Result<()> {
-    values
-        .iter()
-        .try_for_each(|&(key, value)| require(value.is_finite() && value > 0.0, key, value, "give a positive number"))
-}
-
-/// Refuses numbers outside [0, 1].
-pub fn check_shares(values: &[(&str, f64)]) -> Result<()> {
-    values
-        .iter()
-        .try_for_each(|&(key, value)| require((0.0..=1.0).contains(&value), key, value, "give a number from 0 to 1"))
-}
-
-/// Refuses numbers below 0.
-pub fn check_not_negative(values: &[(&str, f64)]) -> Result<()> {
-    values.iter().try_for_each(|&(key, value)| {
-        require(value.is_finite() && value >= 0.0, key, value, "give a number of at least 0")
-    })
-}
-
-/// Refuses zero.
-pub fn check_counts(values: &[(&str, u64)]) -> Result<()> {
-    values.iter().try_for_each(|&(key, value)| require(value >= 1, key, value, "give at least 1"))
-}
-
-/// Refuses a discount outside (0, 1).
-pub fn check_gamma(gamma: f64) -> Result<()> {
-    require(gamma > 0.0 && gamma < 1.0, "gamma", gamma, "give a number between 0 and 1, both excluded")
 }
 
 #[cfg(test)]

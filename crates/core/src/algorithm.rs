@@ -6,6 +6,7 @@ use crate::hybrid::Visit;
 use crate::offline::{CriticEstimates, Judge};
 use crate::policy::FrozenPolicy;
 use crate::run::RunConfig;
+use crate::schema;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
 use schemars::JsonSchema;
@@ -112,8 +113,10 @@ pub trait Define: Algorithm + Sized + 'static {
     /// Presets, the recommended one first.
     fn presets() -> Vec<Preset<Self::Config>>;
 
-    /// Refuses values no type can refuse; the message names the key, the value and the remedy.
-    fn check(config: &Self::Config, run: &RunConfig) -> Result<()>;
+    /// Refuses what no field can refuse alone; the bounds of each stand in its schema. The message names the key, the value and the remedy.
+    fn check(_config: &Self::Config, _run: &RunConfig) -> Result<()> {
+        Ok(())
+    }
 
     /// A fresh instance.
     fn build(config: Self::Config, context: &mut Context<'_>) -> Result<Self>;
@@ -161,7 +164,7 @@ pub fn find(registry: Registry, name: &str) -> Result<&'static Entry> {
 }
 
 /// `defaults` with the keys of `given` put over it.
-pub fn overlay(defaults: Value, given: &Value) -> Value {
+fn overlay(defaults: Value, given: &Value) -> Value {
     match (defaults, given) {
         (Value::Object(mut base), Value::Object(over)) => {
             base.extend(over.iter().map(|(key, value)| (key.clone(), value.clone())));
@@ -178,8 +181,15 @@ pub fn to_value<T: Serialize>(value: &T) -> Result<Value> {
 }
 
 fn parse<A: Define>(config: &Value) -> Result<A::Config> {
-    serde_json::from_value(overlay(to_value(&A::defaults())?, config))
-        .map_err(|error| Error::Config(format!("{}: {error}", A::NAME)))
+    read(A::NAME, A::defaults(), config)
+}
+
+/// `defaults` with the keys of `given` put over it. Errs with `Config` on unknown keys, wrong types and values out of bounds; `owner`
+/// is whose parameters they are.
+pub fn read<C: Serialize + DeserializeOwned + JsonSchema>(owner: &str, defaults: C, given: &Value) -> Result<C> {
+    let given = schema::admit(&schemars::schema_for!(C).to_value(), owner, given)?;
+    serde_json::from_value(overlay(to_value(&defaults)?, &given))
+        .map_err(|error| Error::Config(format!("{owner}: {error}")))
 }
 
 fn resolve<A: Define>(config: &Value, run: &RunConfig) -> Result<Value> {
@@ -196,7 +206,7 @@ fn describe<A: Define>() -> Value {
     let mut schema = schemars::schema_for!(A::Config).to_value();
     let defaults = serde_json::to_value(A::defaults()).unwrap_or_default();
     let run_defaults = serde_json::to_value(RunConfig::default()).unwrap_or_default();
-    set_defaults(&mut schema, &defaults);
+    complete(&mut schema, &defaults);
     let presets: Map<String, Value> = A::presets()
         .into_iter()
         .map(|preset| {
@@ -213,8 +223,12 @@ fn describe<A: Define>() -> Value {
     serde_json::json!({ "label": A::LABEL, "summary": A::SUMMARY, "schema": schema, "presets": presets })
 }
 
-/// Writes the default of every property into its schema, so that one document says everything about a parameter.
-pub fn set_defaults(schema: &mut Value, defaults: &Value) {
+/// Writes the default of every property into its schema and closes it to other keys, so that one document says everything about a
+/// parameter. serde closes no configuration itself: it cannot where one is flattened into another.
+pub fn complete(schema: &mut Value, defaults: &Value) {
+    if let Some(keywords) = schema.as_object_mut() {
+        keywords.insert("additionalProperties".into(), false.into());
+    }
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         for (key, property) in properties {
             if let (Some(property), Some(default)) = (property.as_object_mut(), defaults.get(key)) {

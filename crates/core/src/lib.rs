@@ -10,6 +10,7 @@ pub mod hybrid;
 pub mod offline;
 pub mod policy;
 pub mod run;
+pub mod schema;
 pub mod trainer;
 
 pub use algorithm::Registry;
@@ -22,7 +23,7 @@ use serde_json::{json, Map, Value};
 /// The registry and every parameter: `{algorithms: {name: {label, summary, schema, presets}}, run: {schema}}`.
 pub fn describe(registry: Registry) -> Value {
     let mut run = schemars::schema_for!(RunConfig).to_value();
-    algorithm::set_defaults(&mut run, &serde_json::to_value(RunConfig::default()).unwrap_or_default());
+    algorithm::complete(&mut run, &serde_json::to_value(RunConfig::default()).unwrap_or_default());
     let algorithms: Map<String, Value> =
         registry.iter().map(|entry| (entry.name.to_string(), entry.describe())).collect();
     json!({ "algorithms": algorithms, "run": { "schema": run } })

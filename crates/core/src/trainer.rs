@@ -3,7 +3,7 @@
 //! Glossary. *Step*: one call of a phase, usually one gradient step of each network it trains. *Phase*: a named number of steps.
 //! *Run*: all phases. Nothing here depends on how steps are grouped into calls of [`Trainer::run`].
 
-use crate::algorithm::{find, overlay, to_value, Algorithm, Context, Metrics, NamedPolicy, Phase, Registry};
+use crate::algorithm::{find, read, to_value, Algorithm, Context, Metrics, NamedPolicy, Phase, Registry};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hybrid::{Mode, Played, Visit, Visits};
@@ -65,9 +65,8 @@ pub struct Trainer {
 }
 
 fn resolve_run(given: &Value) -> Result<RunConfig> {
-    let merged = overlay(to_value(&RunConfig::default())?, given);
-    let run: RunConfig = serde_json::from_value(merged).map_err(|error| Error::Config(format!("run: {error}")))?;
-    run.check()?;
+    let run = read("a run", RunConfig::default(), given)?;
+    run.device()?;
     Ok(run)
 }
 

@@ -1,6 +1,7 @@
 //! Parameters of BCQ-Lag: the repaired values, and those of the published implementation.
 
 use crate::shared::{Bound, CandidateDraws, CostDone, CostThreshold, Done, Reduce, Values};
+use drcorl_core::schema::most;
 use drcorl_nn::Hidden;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,9 +18,10 @@ pub enum Act {
 
 /// Parameters of BCQ-Lag.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct BcqLagConfig {
     /// Discount gamma of both values.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub gamma: f64,
     /// What ends the value of rewards.
     pub done: Done,
@@ -47,39 +49,49 @@ pub struct BcqLagConfig {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub lambda: f64,
     /// Gains KP, KI, KD of the multiplier.
+    #[schemars(inner(range(min = 0.0, max = most::FACTOR)))]
     pub pid: [f64; 3],
     /// Upper bound of the multiplier and of its integral; null for none.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub multiplier_cap: Option<f64>,
     /// Factor on rewards before the critics.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub reward_scale: f64,
     /// Factor on costs, and on the limit, before the critics.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub cost_scale: f64,
     /// Hidden layer widths of the perturbation network.
+    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub actor_hidden: Vec<i64>,
     /// Hidden layer widths of the critics.
+    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub critic_hidden: Vec<i64>,
     /// Critics in each of the two groups of a signal.
     #[schemars(range(min = 1, max = 16))]
     pub critics: usize,
     /// Width of the VAE's hidden layers.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::WIDTH))]
     pub vae_hidden: i64,
     /// Weight beta of the KL in the VAE's loss.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub vae_beta: f64,
     /// Learning rate of the perturbation network.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr: f64,
     /// Learning rate of the critics.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub critic_lr: f64,
     /// Learning rate of the VAE.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub vae_lr: f64,
     /// Rate at which targets follow.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub target_rate: f64,
     /// Rows in a batch.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::ROWS))]
     pub batch_size: usize,
     /// Gradient steps.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::STEPS))]
     pub update_steps: u64,
 }
 

@@ -1,6 +1,7 @@
 //! Parameters of BEAR-Lag: the repaired values, and those of the published implementation.
 
 use crate::shared::{Bound, CandidateDraws, CostDone, CostThreshold, Done, Reduce, Values};
+use drcorl_core::schema::most;
 use drcorl_nn::mmd::Kernel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,9 +18,10 @@ pub enum MmdSpace {
 
 /// Parameters of BEAR-Lag.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct BearLagConfig {
     /// Discount gamma of both values.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub gamma: f64,
     /// What ends the value of rewards.
     pub done: Done,
@@ -38,15 +40,19 @@ pub struct BearLagConfig {
     /// Kernel of the discrepancy.
     pub mmd_kernel: Kernel,
     /// Width sigma of the kernel.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub mmd_sigma: f64,
     /// Largest discrepancy eps.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub mmd_threshold: f64,
     /// Samples of each side in the discrepancy.
     #[schemars(range(min = 1, max = 1000))]
     pub mmd_samples: usize,
     /// Step rate of log alpha, the multiplier of the discrepancy.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub alpha_lr: f64,
     /// Steps before the policy follows the reward critics; until then it only imitates.
+    #[schemars(range(min = 0, max = most::STEPS))]
     pub imitation_steps: u64,
     /// Samples n of the lagged policy in a target.
     #[schemars(range(min = 1, max = 1000))]
@@ -55,39 +61,49 @@ pub struct BearLagConfig {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub lambda: f64,
     /// Gains KP, KI, KD of the multiplier of costs.
+    #[schemars(inner(range(min = 0.0, max = most::FACTOR)))]
     pub pid: [f64; 3],
     /// Upper bound of that multiplier and of its integral; null for none.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub multiplier_cap: Option<f64>,
     /// Factor on rewards before the critics.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub reward_scale: f64,
     /// Factor on costs, and on the limit, before the critics.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub cost_scale: f64,
     /// Hidden layer widths of the actor.
+    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub actor_hidden: Vec<i64>,
     /// Hidden layer widths of the critics.
+    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub critic_hidden: Vec<i64>,
     /// Critics in each of the two groups of a signal.
     #[schemars(range(min = 1, max = 16))]
     pub critics: usize,
     /// Width of the VAE's hidden layers.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::WIDTH))]
     pub vae_hidden: i64,
     /// Weight beta of the KL in the VAE's loss.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub vae_beta: f64,
     /// Learning rate of the actor.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr: f64,
     /// Learning rate of the critics.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub critic_lr: f64,
     /// Learning rate of the VAE.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub vae_lr: f64,
     /// Rate at which targets follow.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub target_rate: f64,
     /// Rows in a batch.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::ROWS))]
     pub batch_size: usize,
     /// Gradient steps.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::STEPS))]
     pub update_steps: u64,
 }
 

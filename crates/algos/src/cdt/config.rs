@@ -1,8 +1,8 @@
 //! Parameters of CDT; where the published implementation and its repair differ, the choice is a named value of an enum.
 
-use crate::shared::{check_counts, check_not_negative, check_positive};
 use drcorl_core::error::Result;
 use drcorl_core::run::require;
+use drcorl_core::schema::most;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -125,7 +125,7 @@ pub enum AugmentDistance {
 
 /// Parameters of CDT. The defaults are the preset `fixed`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct CdtConfig {
     /// Width of a token, a multiple of `heads`.
     #[schemars(range(min = 1, max = 4096))]
@@ -154,29 +154,34 @@ pub struct CdtConfig {
     /// What stands for the cost to go in its token.
     pub cost_transform: CostTransform,
     /// Sequences in a batch.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::ROWS))]
     pub batch_size: usize,
     /// Gradient steps.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::STEPS))]
     pub update_steps: u64,
     /// Learning rate after the warm-up.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr: f64,
     /// Steps over which the learning rate rises from 0 in a straight line.
+    #[schemars(range(min = 0, max = most::STEPS))]
     pub warmup_steps: u64,
     /// Decoupled weight decay on all parameters.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub weight_decay: f64,
     /// Largest norm of the gradient.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub clip_norm: f64,
     /// Weight of the loss of the predicted cost class.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub cost_weight: f64,
     /// Weight of the loss of the predicted next state.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub state_weight: f64,
     /// First value of the entropy's weight.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub temperature: f64,
     /// Learning rate of the entropy's weight.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub temperature_lr: f64,
     /// The scale of likelihood and entropy.
     pub entropy_scale: EntropyScale,
@@ -187,8 +192,10 @@ pub struct CdtConfig {
     /// The class of a step's cost.
     pub cost_class: CostClass,
     /// Factor on rewards, and so on returns to go.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub reward_scale: f64,
     /// Factor on costs to go.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub cost_scale: f64,
     /// How often an episode is drawn, given its cost.
     pub cost_sampling: CostSampling,
@@ -201,12 +208,16 @@ pub struct CdtConfig {
     #[schemars(range(min = 0, max = 8))]
     pub augment_degree: usize,
     /// Smallest distance of a relabelled return above the polynomial.
+    #[schemars(range(min = -most::FACTOR, max = most::FACTOR))]
     pub augment_min_return: f64,
     /// Largest relabelled return; null takes the best logged one, or the polynomial's lower bound where that is above it.
+    #[schemars(range(min = -most::FACTOR, max = most::FACTOR))]
     pub augment_max_return: Option<f64>,
     /// How much less than its neighbour's an episode's return may be that takes its neighbour's place; null takes an eighth of the range of logged returns.
+    #[schemars(range(min = -most::FACTOR, max = most::FACTOR))]
     pub augment_max_decrease: Option<f64>,
     /// Added to distances when neighbours are drawn in inverse proportion to them.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub augment_beta: f64,
     /// Which target an augmented episode gets.
     pub augment_pairing: AugmentPairing,
@@ -214,6 +225,7 @@ pub struct CdtConfig {
     pub augment_distance: AugmentDistance,
     /// Return the policy is asked for; null takes the best logged return within the cost limit. The cost it is asked for is the limit. An
     /// evaluation can ask for others.
+    #[schemars(range(min = -most::FACTOR, max = most::FACTOR))]
     pub target_return: Option<f64>,
 }
 
@@ -294,45 +306,13 @@ impl CdtConfig {
         }
     }
 
-    /// Refuses what the types allow and no run can use.
+    /// Refuses what no field can refuse alone.
     pub fn check(&self) -> Result<()> {
-        let finite = |key: &str, value: Option<f64>| {
-            require(value.is_none_or(f64::is_finite), key, value.unwrap_or_default(), "give a finite number")
-        };
-        check_counts(&[
-            ("heads", self.heads as u64),
-            ("blocks", self.blocks as u64),
-            ("context_length", self.context_length as u64),
-            ("action_layers", self.action_layers as u64),
-            ("batch_size", self.batch_size as u64),
-            ("update_steps", self.update_steps),
-        ])?;
         require(
-            self.embedding_hidden >= 1 && self.embedding_hidden % self.heads as i64 == 0,
+            self.embedding_hidden % self.heads as i64 == 0,
             "embedding_hidden",
             self.embedding_hidden,
-            &format!("give a positive multiple of heads ({})", self.heads),
-        )?;
-        require((0.0..=0.9).contains(&self.dropout), "dropout", self.dropout, "give a number from 0 to 0.9")?;
-        check_positive(&[
-            ("actor_lr", self.actor_lr),
-            ("clip_norm", self.clip_norm),
-            ("temperature", self.temperature),
-            ("temperature_lr", self.temperature_lr),
-            ("reward_scale", self.reward_scale),
-            ("cost_scale", self.cost_scale),
-            ("augment_beta", self.augment_beta),
-        ])?;
-        check_not_negative(&[
-            ("weight_decay", self.weight_decay),
-            ("cost_weight", self.cost_weight),
-            ("state_weight", self.state_weight),
-            ("augment_fraction", self.augment_fraction),
-        ])?;
-        require(self.augment_degree <= 8, "augment_degree", self.augment_degree, "give a degree of at most 8")?;
-        finite("augment_min_return", Some(self.augment_min_return))?;
-        finite("augment_max_return", self.augment_max_return)?;
-        finite("augment_max_decrease", self.augment_max_decrease)?;
-        finite("target_return", self.target_return)
+            &format!("give a multiple of heads ({})", self.heads),
+        )
     }
 }

@@ -2,6 +2,7 @@
 
 use super::divergence::Divergence;
 use crate::shared::{CostDone, CostThreshold, Done, Values};
+use drcorl_core::schema::most;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,9 +40,10 @@ pub enum InitialStates {
 
 /// Parameters of COptiDICE.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct CoptidiceConfig {
     /// Discount gamma.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub gamma: f64,
     /// What ends the values.
     pub done: Done,
@@ -54,33 +56,43 @@ pub struct CoptidiceConfig {
     /// The f-divergence from the data's distribution.
     pub divergence: Divergence,
     /// Weight alpha of the divergence.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub alpha: f64,
     /// Radius eps of the cost bound's ball around the data, in KL; 0 uses the plain estimate.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub cost_bound_epsilon: f64,
     /// Factor on rewards.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub reward_scale: f64,
     /// Factor on costs and on the limit.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub cost_scale: f64,
     /// Hidden layer widths of the actor.
+    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub actor_hidden: Vec<i64>,
     /// Hidden layer widths of nu and chi.
+    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub critic_hidden: Vec<i64>,
     /// Networks behind each of nu and chi; the lowest speaks for them.
     #[schemars(range(min = 1, max = 16))]
     pub critics: usize,
     /// Learning rate of the actor.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr: f64,
     /// Learning rate of nu.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub nu_lr: f64,
     /// Learning rate of chi.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub chi_lr: f64,
     /// Learning rate of lambda and tau, before their softplus.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub scalar_lr: f64,
     /// Rows in a batch.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::ROWS))]
     pub batch_size: usize,
     /// Gradient steps.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::STEPS))]
     pub update_steps: u64,
 }
 

@@ -1,6 +1,7 @@
 //! Parameters of CPQ: the repaired values, and those of the published implementation.
 
 use crate::shared::{Bound, CostDone, CostThreshold, Done, Values};
+use drcorl_core::schema::most;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +37,10 @@ pub enum Infeasible {
 
 /// Parameters of CPQ.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct CpqConfig {
     /// Discount gamma of both values.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub gamma: f64,
     /// What ends the value of rewards.
     pub done: Done,
@@ -58,42 +60,52 @@ pub struct CpqConfig {
     /// What the policy does where its action looks too costly.
     pub infeasible: Infeasible,
     /// The cost value of actions unlike the data is pushed to this multiple of the threshold.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub ood_scale: f64,
     /// Actions sampled at a state for the penalty.
     #[schemars(range(min = 1, max = 1000))]
     pub ood_samples: usize,
     /// Step rate of log alpha, the weight of the penalty.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub alpha_lr: f64,
     /// Factor on rewards before the critics.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub reward_scale: f64,
     /// Factor on costs, and on the limit, before the critics.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub cost_scale: f64,
     /// Hidden layer widths of the actor.
+    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub actor_hidden: Vec<i64>,
     /// Hidden layer widths of the critics.
+    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub critic_hidden: Vec<i64>,
     /// Critics of each signal.
     #[schemars(range(min = 1, max = 16))]
     pub critics: usize,
     /// Width of the VAE's hidden layers.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::WIDTH))]
     pub vae_hidden: i64,
     /// Weight beta of the KL in the VAE's loss.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub vae_beta: f64,
     /// Learning rate of the actor.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr: f64,
     /// Learning rate of the critics.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub critic_lr: f64,
     /// Learning rate of the VAE.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub vae_lr: f64,
     /// Rate at which targets follow.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub target_rate: f64,
     /// Rows in a batch.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::ROWS))]
     pub batch_size: usize,
     /// Gradient steps.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::STEPS))]
     pub update_steps: u64,
 }
 

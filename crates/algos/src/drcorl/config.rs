@@ -7,53 +7,60 @@ use crate::critics::{CostBackup, Pessimism};
 use crate::diffusion::ScoreWeight;
 use drcorl_core::algorithm::Preset;
 use drcorl_core::error::Result;
-use drcorl_core::run::{check_widths, require, RunConfig};
+use drcorl_core::run::{require, RunConfig};
+use drcorl_core::schema::most;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Parameters of DRCORL. The defaults are the paper's numbers where it states them.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct DrcorlConfig {
     /// Discount gamma of all critics.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub gamma: f64,
 
     /// Episodes the behaviour model learns from.
     pub behavior_data: BehaviorData,
     /// Width of the behaviour model.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::WIDTH))]
     pub behavior_hidden: i64,
     /// Residual blocks of the behaviour model.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 32))]
     pub behavior_blocks: usize,
     /// Inner width of a block as a multiple of behavior_hidden.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 16))]
     pub behavior_expansion: i64,
     /// Dropout before the layer norm of each block.
     #[schemars(range(min = 0.0, max = 0.9))]
     pub behavior_dropout: f64,
     /// Decoupled weight decay of the behaviour model.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub behavior_weight_decay: f64,
     /// Learning rate of the behaviour model.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub behavior_lr: f64,
     /// Learning rate at the end of the behaviour phase (cosine).
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub behavior_lr_final: f64,
     /// Rows in a batch of the behaviour model.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::ROWS))]
     pub behavior_batch: usize,
     /// Gradient steps of the behaviour model.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::STEPS))]
     pub behavior_steps: u64,
 
     /// Hidden layer widths of the actor.
+    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub actor_hidden: Vec<i64>,
     /// Rows in a batch of the actor.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::ROWS))]
     pub actor_batch: usize,
     /// Policy steps along the score term only, before the limit is looked at.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::STEPS))]
     pub warmup_steps: u64,
     /// Learning rate of the actor in the warm-up.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub warmup_lr: f64,
     /// Weight of the score term over diffusion time.
     pub score_weight: ScoreWeight,
@@ -61,15 +68,19 @@ pub struct DrcorlConfig {
     pub control_variate: bool,
 
     /// Hidden layer widths of the critics.
+    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub critic_hidden: Vec<i64>,
     /// Rows in a batch of the critics.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::ROWS))]
     pub critic_batch: usize,
     /// Learning rate of the critics.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub critic_lr: f64,
     /// Steps of regression on Monte-Carlo returns before bootstrapping.
+    #[schemars(range(min = 0, max = most::STEPS))]
     pub critic_init_steps: u64,
     /// Steps of bootstrapping before adaptation.
+    #[schemars(range(min = 0, max = most::STEPS))]
     pub critic_steps: u64,
     /// Unit of the critics' values.
     pub value_unit: ValueUnit,
@@ -79,6 +90,7 @@ pub struct DrcorlConfig {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub reward_expectile: f64,
     /// Rate at which reward targets follow.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub reward_target_rate: f64,
     /// Members E of the cost ensemble.
     #[schemars(range(min = 1, max = 64))]
@@ -86,36 +98,47 @@ pub struct DrcorlConfig {
     /// What cost members bootstrap from.
     pub cost_backup: CostBackup,
     /// Standard deviations in the ucb backup.
+    #[schemars(range(min = 0.0, max = most::DEVIATIONS))]
     pub cost_backup_k: f64,
     /// Pessimism of the cost critic.
     pub pessimism: Pessimism,
     /// Strength alpha of the pessimism.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub pessimism_alpha: f64,
     /// Keep cost targets in the range the logged costs allow.
     pub cost_clamp: bool,
     /// Rate at which cost targets follow before adaptation.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub cost_target_rate: f64,
 
     /// Policy steps of Safe Adaptation.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::STEPS))]
     pub adaptation_steps: u64,
     /// Learning rate of the actor in adaptation.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr: f64,
     /// Learning rate of the actor at the end of adaptation (cosine).
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr_final: f64,
     /// Cost critic updates before each policy step.
+    #[schemars(range(min = 0, max = 1000))]
     pub cost_updates_per_step: u64,
     /// Reward critic updates before each policy step.
+    #[schemars(range(min = 0, max = 1000))]
     pub reward_updates_per_step: u64,
     /// Rate at which cost targets follow in adaptation.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub adaptation_target_rate: f64,
     /// Scale of the guidance.
     pub guidance_scale: GuidanceScale,
     /// Standard deviations over members in the cost guidance.
+    #[schemars(range(min = 0.0, max = most::DEVIATIONS))]
     pub cost_guidance_k: f64,
     /// Temperature beta at the start of adaptation: the weight of the guidance against the score term.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub beta_initial: f64,
     /// Temperature beta at its end.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub beta_final: f64,
     /// Course of beta.
     pub beta_schedule: BetaSchedule,
@@ -124,14 +147,19 @@ pub struct DrcorlConfig {
     /// What a step above the limit follows.
     pub cost_step: CostStep,
     /// Upper slack h+ at the start, as a share of the limit; linear to 0.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub slack_above: f64,
     /// Lower slack h- at the start, as a share of the limit; linear to 0.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub slack_below: f64,
     /// Largest weight of one gradient in the combination (12).
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub manipulation_cap: f64,
     /// Multiplier of the fixed Lagrangian step.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub multiplier: f64,
     /// Gains KP, KI, KD of the PID Lagrangian step.
+    #[schemars(inner(range(min = 0.0, max = most::FACTOR)))]
     pub pid: [f64; 3],
 
     /// The estimate that is compared with the limit.
@@ -145,21 +173,22 @@ pub struct DrcorlConfig {
     /// States of the critics' gate.
     pub gate_states: GateStates,
     /// Standard deviations over members in the critics' gate.
+    #[schemars(range(min = 0.0, max = most::DEVIATIONS))]
     pub gate_k: f64,
     /// Policy steps between two estimates.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::STEPS))]
     pub gate_interval: u64,
     /// States in one estimate by the critics.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::ROWS))]
     pub gate_batch: usize,
     /// Initial states in one estimate by the dynamics models.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::ROLLOUTS))]
     pub gate_rollouts: usize,
     /// Weight of the past in the running average of the policy, which is what ships.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub average_keep: f64,
     /// Policy steps between two candidates for the offline-selected policy.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = most::STEPS))]
     pub candidate_interval: u64,
 }
 
@@ -294,75 +323,8 @@ impl DrcorlConfig {
         ]
     }
 
-    /// Refuses values the types allow but no run can use.
+    /// Refuses what no field can refuse alone.
     pub fn check(&self, run: &RunConfig) -> Result<()> {
-        let positive =
-            |key: &str, value: f64| require(value.is_finite() && value > 0.0, key, value, "give a positive number");
-        let share =
-            |key: &str, value: f64| require((0.0..=1.0).contains(&value), key, value, "give a number from 0 to 1");
-        let count = |key: &str, value: u64| require(value >= 1, key, value, "give at least 1");
-        require(
-            self.gamma > 0.0 && self.gamma < 1.0,
-            "gamma",
-            self.gamma,
-            "give a number between 0 and 1, both excluded",
-        )?;
-        for (key, value) in [
-            ("behavior_lr", self.behavior_lr),
-            ("behavior_lr_final", self.behavior_lr_final),
-            ("warmup_lr", self.warmup_lr),
-            ("critic_lr", self.critic_lr),
-            ("actor_lr", self.actor_lr),
-            ("actor_lr_final", self.actor_lr_final),
-            ("manipulation_cap", self.manipulation_cap),
-        ] {
-            positive(key, value)?;
-        }
-        for (key, value) in [
-            ("reward_expectile", self.reward_expectile),
-            ("reward_target_rate", self.reward_target_rate),
-            ("cost_target_rate", self.cost_target_rate),
-            ("adaptation_target_rate", self.adaptation_target_rate),
-            ("average_keep", self.average_keep),
-            ("model_gate_margin", self.model_gate_margin),
-        ] {
-            share(key, value)?;
-        }
-        for (key, value) in [
-            ("behavior_steps", self.behavior_steps),
-            ("behavior_batch", self.behavior_batch as u64),
-            ("warmup_steps", self.warmup_steps),
-            ("actor_batch", self.actor_batch as u64),
-            ("critic_batch", self.critic_batch as u64),
-            ("cost_members", self.cost_members as u64),
-            ("adaptation_steps", self.adaptation_steps),
-            ("gate_interval", self.gate_interval),
-            ("gate_batch", self.gate_batch as u64),
-            ("gate_rollouts", self.gate_rollouts as u64),
-            ("candidate_interval", self.candidate_interval),
-            ("behavior_hidden", self.behavior_hidden.max(0) as u64),
-            ("behavior_blocks", self.behavior_blocks as u64),
-            ("behavior_expansion", self.behavior_expansion.max(0) as u64),
-        ] {
-            count(key, value)?;
-        }
-        require(
-            (-1.0..=1.0).contains(&self.model_gate_correlation),
-            "model_gate_correlation",
-            self.model_gate_correlation,
-            "give a number from -1 to 1",
-        )?;
-        require(
-            (0.0..1.0).contains(&self.behavior_dropout),
-            "behavior_dropout",
-            self.behavior_dropout,
-            "give a number from 0 to below 1",
-        )?;
-        require(self.slack_above >= 0.0, "slack_above", self.slack_above, "give a number of at least 0")?;
-        share("slack_below", self.slack_below)?;
-        require(self.pessimism_alpha >= 0.0, "pessimism_alpha", self.pessimism_alpha, "give a number of at least 0")?;
-        check_widths("actor_hidden", &self.actor_hidden)?;
-        check_widths("critic_hidden", &self.critic_hidden)?;
         let needs_model = self.gate != Gate::CriticUcb && run.model_members == 0;
         require(
             !needs_model,

@@ -8,16 +8,18 @@ use std::fs::Metadata;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::path::Path;
 
-use hdf5_reader::error::Error as H5Error;
-use hdf5_reader::{Dataset, Hdf5File, OpenOptions};
-
-use crate::chunks::read_raw;
-use crate::columns::{place, Columns};
+use crate::budget::Budget;
+use crate::columns::Columns;
 use crate::error::{Error, ErrorKind, Result};
-use crate::number::{type_name, Number};
 
-/// DEFLATE expands at most 1032-fold, so a file cannot hold more than this many bytes per byte of its own.
-const MAX_EXPANSION: u64 = 1032;
+mod chunks;
+mod column;
+mod file;
+mod filters;
+mod number;
+
+pub(crate) use column::Column;
+pub(crate) use file::{h5_error, H5};
 
 pub(crate) const DAMAGED: &str = "fetch or write the file again";
 
@@ -26,6 +28,9 @@ pub(crate) const DAMAGED: &str = "fetch or write the file again";
 pub struct ReadOptions {
     /// Longest episode the task allows; a longer one is an error. None checks nothing.
     pub episode_length: Option<usize>,
+    /// Most bytes that reading may hold. None allows a hundred times the file's size (at least 64 MiB), and no more than
+    /// 80 % of the memory that is free.
+    pub max_memory: Option<u64>,
 }
 
 /// Reads a DSRL file with the default [`ReadOptions`].
@@ -45,16 +50,17 @@ pub fn read_dsrl(path: &Path) -> Result<Columns> {
 /// | `rewards`, `costs` | `[N]` or `[N, 1]` | the same |
 /// | `terminals`, `timeouts` | `[N]` or `[N, 1]` | bool, integer or float, values 0 and 1 |
 ///
-/// `next_observations` is decoded in a thread of its own, beside the other columns.
+/// Floats may also be float16. `next_observations` is decoded in a thread of its own, beside the other columns.
 ///
 /// # Errors
-/// `Io` if the file cannot be opened or read; `Data` if it is no HDF5 file, is truncated or damaged, lacks a key, or
-/// if a shape, a type, a value or an episode's length is wrong.
+/// `Io` if the file cannot be opened or read; `Data` if it is no HDF5 file, is truncated or damaged, lacks a key, if
+/// rows of a column were never written or lie in another file, if it would take more memory than allowed, or if a shape, a
+/// type, a value or an episode's length is wrong.
 pub fn read_dsrl_with(path: &Path, options: &ReadOptions) -> Result<Columns> {
     let name = path.display().to_string();
     let bytes = check_file(path, &name)?;
     // The decoder is written not to panic on any bytes; should it ever, one bad file must not end the host program.
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode(path, &name, bytes)));
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode(path, &name, &Budget::new(options.max_memory, bytes))));
     let columns = decoded
         .unwrap_or_else(|_| {
             let problem = "the HDF5 decoder failed on these bytes";
@@ -95,18 +101,11 @@ pub(crate) fn io_error(name: &str, key: Option<&str>, error: &std::io::Error) ->
     Error::new(ErrorKind::Io, name, key, &problem, remedy)
 }
 
-/// Decodes all seven datasets. `bytes` is the size of the file.
-fn decode(path: &Path, name: &str, bytes: u64) -> Result<Columns> {
-    // Every chunk is read once, so none is kept.
-    let options = OpenOptions::default().with_chunk_cache_bytes(0);
-    let file = Hdf5File::open_with_options(path, options).map_err(|e| h5_error(name, None, &e))?;
-    let stated = file.superblock().eof_address;
-    if stated != u64::MAX && stated > bytes {
-        let problem = format!("is truncated: {bytes} bytes are there, its header states {stated}");
-        return Err(Error::data(name, None, &problem, DAMAGED));
-    }
-    let table = Table::open(&file, name)?;
-    let (obs_dim, act_dim) = table.check(bytes)?;
+/// Decodes all seven datasets.
+fn decode(path: &Path, name: &str, budget: &Budget) -> Result<Columns> {
+    let file = H5::open(path, name, budget)?;
+    let table = Table::open(&file)?;
+    let (obs_dim, act_dim) = table.check(budget)?;
     let (next_observations, rest) = beside(
         || table.next_observations.floats(),
         || {
@@ -154,8 +153,8 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn open(file: &Hdf5File, name: &'a str) -> Result<Self> {
-        let open = |key| Column::open(file, name, key);
+    fn open(file: &'a H5) -> Result<Self> {
+        let open = |key| file.column(key);
         Ok(Self {
             observations: open("observations")?,
             next_observations: open("next_observations")?,
@@ -168,7 +167,7 @@ impl<'a> Table<'a> {
     }
 
     /// Observation and action dimensions, once all shapes agree.
-    fn check(&self, bytes: u64) -> Result<(usize, usize)> {
+    fn check(&self, budget: &Budget) -> Result<(usize, usize)> {
         let (rows, obs_dim) = self.observations.matrix()?;
         let (next_rows, next_dim) = self.next_observations.matrix()?;
         let (action_rows, act_dim) = self.actions.matrix()?;
@@ -186,215 +185,9 @@ impl<'a> Table<'a> {
             let problem = "has 0 rows, the dataset is empty";
             return Err(self.observations.error(problem, DAMAGED));
         }
-        // All columns agree on `rows` by now, so this bounds what is allocated for any of them.
-        for column in [&self.observations, &self.next_observations, &self.actions] {
-            column.check_budget(bytes)?;
-        }
+        let all = [&self.observations, &self.next_observations, &self.actions, &self.rewards, &self.costs];
+        let estimate = all.into_iter().chain([&self.terminals, &self.timeouts]).map(|c| c.memory()).sum();
+        budget.check(self.observations.file(), None, estimate)?;
         Ok((obs_dim, act_dim))
     }
-}
-
-/// One dataset of the root group, with the names that its errors need.
-pub(crate) struct Column<'a> {
-    pub file: &'a str,
-    pub key: &'a str,
-    pub dataset: Dataset,
-}
-
-impl<'a> Column<'a> {
-    fn open(h5: &Hdf5File, file: &'a str, key: &'a str) -> Result<Self> {
-        match h5.root_group().and_then(|root| root.dataset(key)) {
-            Ok(dataset) => Ok(Column { file, key, dataset }),
-            Err(error) => match cause(&error) {
-                H5Error::DatasetNotFound(_) => Err(missing(h5, file, key)),
-                _ => Err(h5_error(file, Some(key), &error)),
-            },
-        }
-    }
-
-    pub fn error(&self, problem: &str, remedy: &str) -> Error {
-        Error::data(self.file, Some(self.key), problem, remedy)
-    }
-
-    /// `(N, dim)` of a dataset of rank 2 with at least one entry per row.
-    fn matrix(&self) -> Result<(usize, usize)> {
-        match self.shape()?.as_slice() {
-            &[rows, dim] if dim > 0 => Ok((rows, dim)),
-            shape => {
-                let problem = format!("has shape {shape:?}, expected [N, entries]");
-                Err(self.error(&problem, "store one row per transition, rank 2"))
-            }
-        }
-    }
-
-    /// `N` of a dataset of shape `[N]` or `[N, 1]`.
-    fn scalar_rows(&self) -> Result<usize> {
-        match self.shape()?.as_slice() {
-            &[rows] | &[rows, 1] => Ok(rows),
-            shape => {
-                let problem = format!("has shape {shape:?}, expected [N] or [N, 1]");
-                Err(self.error(&problem, "store one value per transition"))
-            }
-        }
-    }
-
-    /// `(N, dim)` of a dataset of shape `[N]` or `[N, dim]`.
-    pub fn rows_and_dim(&self) -> Result<(usize, usize)> {
-        match self.shape()?.as_slice() {
-            &[rows] => Ok((rows, 1)),
-            &[rows, dim] if dim > 0 => Ok((rows, dim)),
-            shape => {
-                let problem = format!("has shape {shape:?}, expected [N] or [N, entries]");
-                Err(self.error(&problem, "flatten each observation or action"))
-            }
-        }
-    }
-
-    fn shape(&self) -> Result<Vec<usize>> {
-        let dims = self.dataset.shape().iter();
-        let sizes: std::result::Result<Vec<usize>, _> = dims.map(|&d| usize::try_from(d)).collect();
-        sizes.map_err(|_| self.error("has more entries than memory has addresses", DAMAGED))
-    }
-
-    fn check_rows(&self, rows: usize, expected: usize) -> Result<()> {
-        if rows == expected {
-            return Ok(());
-        }
-        let problem = format!("has {rows} rows, observations has {expected}");
-        Err(self.error(&problem, "store all columns equally long"))
-    }
-
-    /// Refuses a shape that the file is too small to hold, before memory is asked for.
-    pub fn check_budget(&self, file_bytes: u64) -> Result<()> {
-        let dims = self.dataset.shape();
-        let elements = dims.iter().try_fold(1_u64, |n, &d| n.checked_mul(d));
-        // Elements of one byte are possible, and take up to 8 here: the product below cannot overflow.
-        if elements.is_some_and(|n| n <= file_bytes.saturating_mul(MAX_EXPANSION).min(1 << 60)) {
-            return Ok(());
-        }
-        let problem = format!("states shape {dims:?}, but the file has only {file_bytes} bytes");
-        Err(self.error(&problem, DAMAGED))
-    }
-
-    /// All values as `f32`, row-major.
-    pub fn floats(&self) -> Result<Vec<f32>> {
-        let number = self.number()?;
-        if number.is_f32() {
-            // Read in place: a second copy of the observations can be half a gigabyte.
-            let mut values = vec![0_f32; self.elements()];
-            self.read(bytemuck::cast_slice_mut(&mut values))?;
-            if !number.is_native() {
-                let swap = |v: &mut f32| *v = f32::from_bits(v.to_bits().swap_bytes());
-                values.iter_mut().for_each(swap);
-            }
-            return Ok(values);
-        }
-        let dim = self.dataset.shape().get(1).map_or(1, |&d| d as usize);
-        let narrow = |(index, wide): (usize, f64)| {
-            let value = wide as f32;
-            if value.is_finite() || !wide.is_finite() {
-                return Ok(value);
-            }
-            let place = place(index, dim);
-            let problem = format!("{place} is {wide}, too large for float32");
-            Err(self.error(&problem, "remove or rescale that value"))
-        };
-        let bytes = self.raw(number)?;
-        let wide = bytes.chunks_exact(number.size()).map(|b| number.widen(b));
-        wide.enumerate().map(narrow).collect()
-    }
-
-    /// All values as flags; anything but 0 and 1 is an error.
-    fn flags(&self) -> Result<Vec<bool>> {
-        let flag = |(row, value): (usize, f64)| match value {
-            0.0 => Ok(false),
-            1.0 => Ok(true),
-            _ => {
-                let problem = format!("row {row} is {value}, expected 0 or 1");
-                Err(self.error(&problem, "store flags as 0 and 1, or as bool"))
-            }
-        };
-        let number = self.number()?;
-        let bytes = self.raw(number)?;
-        let wide = bytes.chunks_exact(number.size()).map(|b| number.widen(b));
-        wide.enumerate().map(flag).collect()
-    }
-
-    /// Bounded by `check_budget`, as are the bytes of that many numbers.
-    fn elements(&self) -> usize {
-        self.dataset.shape().iter().product::<u64>() as usize
-    }
-
-    fn number(&self) -> Result<Number> {
-        Number::of(self.dataset.dtype()).ok_or_else(|| {
-            let problem = format!("has the type {}", type_name(self.dataset.dtype()));
-            self.error(&problem, "store it as float32, float64, an integer or bool")
-        })
-    }
-
-    /// All elements in the file's byte order, row-major.
-    fn raw(&self, number: Number) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; self.elements() * number.size()];
-        self.read(&mut bytes)?;
-        Ok(bytes)
-    }
-
-    fn read(&self, bytes: &mut [u8]) -> Result<()> {
-        let result = read_raw(&self.dataset, bytes);
-        result.map_err(|e| h5_error(self.file, Some(self.key), &e))
-    }
-}
-
-fn cause(error: &H5Error) -> &H5Error {
-    match error {
-        H5Error::Context { source, .. } => cause(source),
-        other => other,
-    }
-}
-
-fn missing(h5: &Hdf5File, file: &str, key: &str) -> Error {
-    let found = match h5.root_group().and_then(|root| root.member_names()) {
-        Ok((groups, _)) if groups.iter().any(|name| name == key) => {
-            let remedy = "store it as a dataset of the root group";
-            return Error::data(file, Some(key), "is a group, not a dataset", remedy);
-        }
-        Ok((_, names)) if names.is_empty() => "the file has no datasets".to_owned(),
-        Ok((_, names)) => format!("found: {}", listing(&names)),
-        Err(_) => "its list of names cannot be read".to_owned(),
-    };
-    let problem = format!("is missing ({found})");
-    let remedy = match key {
-        "costs" => "D4RL files have no costs; use a DSRL file",
-        "next_observations" => "store the successor of every row, as DSRL files do",
-        _ => "use a DSRL file, or add the dataset",
-    };
-    Error::data(file, Some(key), &problem, remedy)
-}
-
-fn listing(names: &[String]) -> String {
-    const SHOWN: usize = 12;
-    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
-    let rest = if names.len() > SHOWN { ", .." } else { "" };
-    format!("{}{rest}", shown.join(", "))
-}
-
-/// A failure of the decoder in this crate's terms.
-pub(crate) fn h5_error(file: &str, key: Option<&str>, error: &H5Error) -> Error {
-    let error = cause(error);
-    let (problem, remedy) = match error {
-        H5Error::Io(e) => return io_error(file, key, e),
-        H5Error::InvalidMagic => (
-            "is not an HDF5 file (its signature is missing)".to_owned(),
-            "check that the download is the data itself, not a web page or a Git LFS pointer",
-        ),
-        H5Error::UnexpectedEof { .. } | H5Error::OffsetOutOfBounds(_) => {
-            (format!("is truncated or damaged: {error}"), DAMAGED)
-        }
-        H5Error::DecompressionError(_) | H5Error::FilterError(_) => (format!("has a damaged chunk: {error}"), DAMAGED),
-        H5Error::UnsupportedFilter(_) => {
-            (format!("cannot be decompressed: {error}"), "write the file with gzip compression or none")
-        }
-        _ => (format!("cannot be decoded: {error}"), DAMAGED),
-    };
-    Error::data(file, key, &problem, remedy)
 }

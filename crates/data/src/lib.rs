@@ -14,18 +14,19 @@
 //! # Ok::<(), drcorl_data::Error>(())
 //! ```
 
-mod chunks;
+mod budget;
+mod check;
 mod columns;
 mod convert;
 mod draws;
 mod error;
 mod filter;
 mod hdf5;
-mod number;
 mod summary;
 mod watch;
 mod write;
 
+pub use check::{check, Finding, Severity};
 pub use columns::{Columns, Episode};
 pub use convert::{convert, ConvertOptions, ConvertReport};
 pub use error::{Error, ErrorKind, Result};

@@ -41,7 +41,7 @@ pub fn write_dsrl(path: &Path, columns: &Columns, attributes: &[(&str, String)],
         writer.append(columns, rows.clone())?;
         watch.set(rows.end as u64);
     }
-    writer.finish(attributes)
+    writer.complete(attributes)?.persist()
 }
 
 /// A DSRL file in the making, under a temporary name in the target's folder.
@@ -123,8 +123,13 @@ impl DsrlWriter {
         self.rows
     }
 
-    /// Completes the file and gives it its name.
-    pub fn finish(mut self, attributes: &[(&str, String)]) -> Result<()> {
+    /// Bytes that a row takes in memory.
+    pub fn row_bytes(&self) -> u64 {
+        self.columns.iter().map(|column| column.row_bytes() as u64).sum()
+    }
+
+    /// Completes the file, still under its temporary name.
+    pub fn complete(mut self, attributes: &[(&str, String)]) -> Result<Written> {
         for index in 0..self.columns.len() {
             if let Some(chunk) = self.columns[index].take_last_chunk() {
                 self.write_chunk(index, &chunk)?;
@@ -147,9 +152,7 @@ impl DsrlWriter {
         let file = self.file.into_inner().map_err(|e| failed(&self.name, e.error()))?;
         readable_by_all(file.as_file()).map_err(|e| failed(&self.name, &e))?;
         file.as_file().sync_all().map_err(|e| failed(&self.name, &e))?;
-        file.persist(&self.target).map_err(|e| failed(&self.name, &e.error))?;
-        sync_folder(&self.target);
-        Ok(())
+        Ok(Written { name: self.name, target: self.target, file })
     }
 
     fn write_chunk(&mut self, index: usize, raw: &[u8]) -> Result<()> {
@@ -167,6 +170,27 @@ impl DsrlWriter {
         let written = self.file.write_all(bytes).and_then(|()| self.file.write_all(&[0; 8][..padding]));
         written.map_err(|e| write_error(&self.name, &e))?;
         self.end += (bytes.len() + padding) as u64;
+        Ok(())
+    }
+}
+
+/// A complete file under a temporary name; dropped, it is gone.
+pub(crate) struct Written {
+    name: String,
+    target: std::path::PathBuf,
+    file: NamedTempFile,
+}
+
+impl Written {
+    /// Where it lies for now.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Gives the file its name.
+    pub fn persist(self) -> Result<()> {
+        self.file.persist(&self.target).map_err(|e| write_error(&self.name, &e.error))?;
+        sync_folder(&self.target);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use drcorl_data::{read_dsrl, Error, ErrorKind};
+use drcorl_data::{read_dsrl, read_dsrl_with, Error, ErrorKind, ReadOptions};
 use hdf5_writer::{DatasetBuilder, FilterDescription, Hdf5Builder, WriteOptions, FILTER_DEFLATE, FILTER_SHUFFLE};
 use tempfile::TempDir;
 
@@ -185,6 +185,33 @@ fn float64_beyond_float32() {
     let path = write(&dir, &file.into_plan().unwrap().encode(WriteOptions::default()).unwrap());
     let text = "row 2, entry 1 is 1000000";
     expect(&read_dsrl(&path).unwrap_err(), &path, Some("actions"), text);
+}
+
+/// A megabyte that holds two hundred of zeros.
+#[test]
+fn a_small_file_of_large_columns_is_refused_before_memory_is_asked_for() {
+    let rows = 7_000_000;
+    let mut content = content();
+    for (key, (shape, values)) in &mut content {
+        let dim = if matches!(*key, "observations" | "next_observations" | "actions") { 1 } else { 0 };
+        *shape = if dim == 1 { vec![rows as u64, 1] } else { vec![rows as u64] };
+        *values = vec![0.0; rows];
+    }
+    let mut file = Hdf5Builder::new();
+    for (key, (shape, values)) in &content {
+        let mut chunk = shape.clone();
+        chunk[0] = 1 << 20;
+        let filter = FilterDescription { id: FILTER_DEFLATE, name: None, client_data: vec![1] };
+        file = file
+            .dataset(DatasetBuilder::typed_data(*key, shape.clone(), values).unwrap().chunked(chunk).filter(filter));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(&dir, &file.into_plan().unwrap().encode(WriteOptions::default()).unwrap());
+    let error = read_dsrl(&path).unwrap_err();
+    expect(&error, &path, None, "MB, the limit for a file of");
+    assert!(error.message.contains("--max-memory"), "{error}");
+    let options = ReadOptions { max_memory: Some(1 << 30), ..ReadOptions::default() };
+    assert_eq!(read_dsrl_with(&path, &options).unwrap().len(), rows);
 }
 
 #[test]

@@ -39,6 +39,23 @@ def dictionary(path):
         group["actions"] = np.zeros((2, 1))
 
 
+def goal(path):
+    """Observations as a dictionary, rewards of shape [T, 1], and an episode whose infos have no cost."""
+    data = columns()
+    with h5py.File(path, "w") as file:
+        for number, (start, end) in enumerate(zip([0, *ENDS], ENDS)):
+            group = file.create_group(f"episode_{number}")
+            states = np.concatenate([data["observations"][start:end], data["next_observations"][end - 1 : end]])
+            group["observations/desired_goal"] = states[:, 2:]
+            group["observations/observation"] = states[:, :2]
+            group["actions"] = data["actions"][start:end]
+            group["rewards"] = data["rewards"][start:end, None]
+            group["terminations"] = data["terminals"][start:end]
+            group["truncations"] = data["timeouts"][start:end]
+            if number != 2:
+                group["infos/cost"] = np.concatenate([[99.0], data["costs"][start:end]])[:, None]
+
+
 def d4rl(path):
     data = columns()
     with h5py.File(path, "w") as file:
@@ -53,6 +70,8 @@ def npz():
     arrays = {key: values.astype(kinds.get(key, "<f4")) for key, values in data.items()}
     np.savez_compressed(FOLDER / "all.npz", **arrays)
     np.savez(FOLDER / "fortran.npz", **{**arrays, "observations": np.asfortranarray(arrays["observations"])})
+    halves = {key: values.astype("<f2") if values.dtype.kind == "f" else values for key, values in arrays.items()}
+    np.savez(FOLDER / "half.npz", **halves)
     np.savez(FOLDER / "strings.npz", **{**arrays, "costs": arrays["costs"].astype(str)})
     np.savez(FOLDER / "images.npz", **{**arrays, "observations": np.zeros((24, 2, 2))})
 
@@ -70,6 +89,23 @@ def parquet():
     table = pa.table(spread)
     pq.write_table(table, FOLDER / "spread.parquet", compression="zstd", use_dictionary=False)
     pq.write_table(table, FOLDER / "gzip.parquet", compression="gzip", data_page_version="2.0")
+    pq.write_table(table, FOLDER / "checksums.parquet", write_page_checksum=True, use_dictionary=False)
+    # An episode per row: states are one more than actions, and no column ends anything.
+    parts = list(zip([0, *ENDS], ENDS))
+    states = [np.concatenate([data["observations"][a:b], data["next_observations"][b - 1 : b]]) for a, b in parts]
+    nested = {"observations": [list(map(list, rows)) for rows in states]}
+    nested["actions"] = [list(map(list, data["actions"][a:b])) for a, b in parts]
+    nested["rewards"] = [list(data["rewards"][a:b]) for a, b in parts]
+    nested["costs"] = [list(data["costs"][a:b]) for a, b in parts]
+    pq.write_table(pa.table(nested), FOLDER / "nested.parquet")
+    # Rows of four environments in turn, a minute apart, and one cost that nobody logged.
+    turn = np.argsort(np.tile(np.arange(6), 4), kind="stable")
+    start = np.datetime64("2026-01-31T12:00:00", "ms")
+    log = {"observation": list(data["observations"][turn]), "action": list(data["actions"][turn])}
+    log |= {"reward": data["rewards"][turn], "env": [f"env-{row // 6}" for row in turn]}
+    log |= {"cost": [None if row == 8 else data["costs"][row] for row in turn]}
+    log |= {"timestamp": start + (turn % 6) * np.timedelta64(60_000, "ms")}
+    pq.write_table(pa.table(log), FOLDER / "log.parquet")
     null = lists | {"rewards": [None, *data["rewards"][1:]]}
     pq.write_table(pa.table(null), FOLDER / "null.parquet")
     ragged = lists | {"actions": [[0.0], *list(data["actions"])[1:]]}
@@ -82,6 +118,7 @@ if __name__ == "__main__":
     minari(FOLDER / "minari.hdf5")
     minari(FOLDER / "minari_cut.hdf5", cut=True)
     dictionary(FOLDER / "dictionary.hdf5")
+    goal(FOLDER / "goal.hdf5")
     d4rl(FOLDER / "d4rl.hdf5")
     npz()
     parquet()

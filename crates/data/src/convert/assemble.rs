@@ -3,18 +3,26 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::mapping::{Field, FIELDS};
-use super::{ConvertReport, BLOCK_ROWS};
+use super::mapping::{Extra, Field, FIELDS};
+use super::order::{Extras, Held, Witness};
+use super::{ConvertOptions, ConvertReport, BLOCK_ROWS};
+use crate::budget::Budget;
+use crate::check::{self, Finding};
 use crate::columns::{place, Columns};
 use crate::error::{Error, Result};
+use crate::hdf5::{read_dsrl_with, ReadOptions};
 use crate::watch::Watch;
-use crate::write::DsrlWriter;
+use crate::write::{DsrlWriter, Written};
 
 /// Some rows: a flat row-major array per field, in the order of [`FIELDS`], and its entries per row.
 #[derive(Default)]
 pub(crate) struct Block {
     pub values: [Vec<f32>; 7],
     pub dims: [usize; 7],
+    /// Which episode each row is of.
+    pub episodes: Option<(Extra, Vec<u64>)>,
+    /// Seconds.
+    pub times: Option<(Extra, Vec<f64>)>,
 }
 
 impl Block {
@@ -31,11 +39,15 @@ impl Block {
 pub(crate) struct Assembler<'a> {
     output: &'a Path,
     source: &'a str,
-    shift: bool,
+    options: &'a ConvertOptions,
+    budget: Budget,
     watch: &'a Watch,
     writer: Option<DsrlWriter>,
     /// Rows taken from the input, for messages.
     taken: usize,
+    /// With an episode or time column: all rows.
+    held: Held,
+    witness: Witness,
     /// With `shift`: the last row, which waits for its successor.
     waiting: Columns,
     report: ConvertReport,
@@ -44,10 +56,34 @@ pub(crate) struct Assembler<'a> {
 }
 
 impl<'a> Assembler<'a> {
-    pub fn new(output: &'a Path, source: &'a str, shift: bool, watch: &'a Watch) -> Self {
-        let waiting = Columns::default();
-        let report = ConvertReport::default();
-        Assembler { output, source, shift, watch, writer: None, taken: 0, waiting, report, open_rows: 0 }
+    pub fn new(
+        output: &'a Path,
+        source: &'a str,
+        options: &'a ConvertOptions,
+        budget: Budget,
+        watch: &'a Watch,
+    ) -> Result<Self> {
+        if options.max_gap.is_some_and(|gap| options.time.is_none() || gap.is_nan() || gap <= 0.0) {
+            let problem = "a largest gap needs a column of times, and is above 0";
+            return Err(Error::data(source, None, problem, "name the column: --time NAME --max-gap 5m"));
+        }
+        if options.missing_cost.is_some_and(|cost| !cost.is_finite()) {
+            return Err(Error::data(source, Some("costs"), "the missing cost is not a finite number", "give one"));
+        }
+        Ok(Assembler {
+            output,
+            source,
+            options,
+            budget,
+            watch,
+            writer: None,
+            taken: 0,
+            held: Held::default(),
+            witness: Witness::default(),
+            waiting: Columns::default(),
+            report: ConvertReport::default(),
+            open_rows: 0,
+        })
     }
 
     /// Units of progress done; units are bytes of the input.
@@ -56,15 +92,48 @@ impl<'a> Assembler<'a> {
         self.watch.check(self.source)
     }
 
-    /// An episode without an end flag was given a timeout.
-    pub fn count_ended(&mut self) {
-        self.report.ended += 1;
+    /// A whole episode; `ended`: it had no end flag and was given a timeout.
+    pub fn push_episode(&mut self, block: Block, ended: bool) -> Result<()> {
+        if self.options.episode.is_some() || self.options.time.is_some() {
+            let problem = "its episodes are whole already";
+            return Err(Error::data(self.source, None, problem, "leave out --episode and --time"));
+        }
+        self.report.ended += u64::from(ended);
+        self.push(block)
     }
 
-    pub fn push(&mut self, block: Block) -> Result<()> {
+    pub fn push(&mut self, mut block: Block) -> Result<()> {
+        let extras = Extras { episodes: block.episodes.take(), times: block.times.take() };
+        let lengths = [
+            extras.episodes.as_ref().map(|(extra, v)| (&extra.name, v.len())),
+            extras.times.as_ref().map(|(extra, v)| (&extra.name, v.len())),
+        ];
+        let rows = block.rows();
+        if let Some((name, len)) = lengths.into_iter().flatten().find(|(_, len)| *len != rows) {
+            let problem = format!("has {len} rows, rewards has {rows}");
+            return Err(Error::data(self.source, Some(name), &problem, "make all columns equally long"));
+        }
         let columns = self.check(block)?;
+        if self.taken > 0 && self.held_or_waiting().is_some_and(|dims| dims != (columns.obs_dim, columns.act_dim)) {
+            let problem = format!("row {}: the number of entries changes", self.taken);
+            return Err(Error::data(self.source, Some("observations"), &problem, "give all rows the same shape"));
+        }
         self.taken += columns.len();
-        if self.shift {
+        if self.options.episode.is_some() || self.options.time.is_some() {
+            return self.held.take(columns, extras, &self.budget);
+        }
+        self.witness.see(&columns, extras);
+        self.pass(columns)
+    }
+
+    fn held_or_waiting(&self) -> Option<(usize, usize)> {
+        let dims = |columns: &Columns| (!columns.is_empty()).then_some((columns.obs_dim, columns.act_dim));
+        self.held.dims().or_else(|| dims(&self.waiting))
+    }
+
+    /// Rows in their order, to the file.
+    fn pass(&mut self, columns: Columns) -> Result<()> {
+        if self.options.shift {
             let shifted = self.shift(columns)?;
             return self.write(&shifted);
         }
@@ -76,7 +145,7 @@ impl<'a> Assembler<'a> {
         let rows = block.rows();
         for field in FIELDS {
             let (values, dim) = (&block.values[field as usize], block.dims[field as usize]);
-            if self.shift && field == Field::NextObservations {
+            if self.options.shift && field == Field::NextObservations {
                 continue;
             }
             let error = |problem: &str, remedy: &str| Error::data(self.source, Some(field.key()), problem, remedy);
@@ -97,7 +166,7 @@ impl<'a> Assembler<'a> {
         let [observations, next_observations, actions, rewards, costs, terminals, timeouts] = block.values;
         let (obs_dim, act_dim) = (dims[Field::Observations as usize], dims[Field::Actions as usize]);
         let next_dim = dims[Field::NextObservations as usize];
-        if !self.shift && next_dim != obs_dim {
+        if !self.options.shift && next_dim != obs_dim {
             let problem = format!("has rows of {next_dim} entries, observations of {obs_dim}");
             let key = Some(Field::NextObservations.key());
             return Err(Error::data(self.source, key, &problem, "give successors in the same shape"));
@@ -123,8 +192,7 @@ impl<'a> Assembler<'a> {
         if all.is_empty() {
             all = block;
         } else {
-            self.same_dims(&all, &block)?;
-            append_rows(&mut all, &block, 0..block.len());
+            append(&mut all, &block, 0..block.len());
         }
         let Some(last) = all.len().checked_sub(1) else {
             return Ok(all);
@@ -135,7 +203,7 @@ impl<'a> Assembler<'a> {
             self.shift_row(&all, row, true, &mut out);
         }
         self.waiting = Columns { obs_dim, act_dim, source: all.source.clone(), ..Columns::default() };
-        append_rows(&mut self.waiting, &all, last..last + 1);
+        append(&mut self.waiting, &all, last..last + 1);
         Ok(out)
     }
 
@@ -146,7 +214,7 @@ impl<'a> Assembler<'a> {
             self.report.dropped += 1;
             return;
         }
-        append_rows(out, all, row..row + 1);
+        append(out, all, row..row + 1);
         // A terminal's successor is never read: its own observation stands in.
         let successor = if all.terminals[row] { row } else { row + 1 };
         let dim = all.obs_dim;
@@ -190,12 +258,21 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
-    fn same_dims(&self, a: &Columns, b: &Columns) -> Result<()> {
-        if (a.obs_dim, a.act_dim) == (b.obs_dim, b.act_dim) {
-            return Ok(());
+    /// Rows that were kept to be put in order.
+    fn release(&mut self) -> Result<()> {
+        let options = self.options;
+        let (columns, arranged) = std::mem::take(&mut self.held)
+            .arrange(options.max_gap, options.episode.is_some() || options.max_gap.is_some())?;
+        self.report.ended += arranged.ended;
+        self.report.gaps += arranged.gaps;
+        self.report.findings.extend(arranged.findings);
+        for rows in arranged.order.chunks(BLOCK_ROWS) {
+            let (obs_dim, act_dim) = (columns.obs_dim, columns.act_dim);
+            let mut block = Columns { obs_dim, act_dim, source: columns.source.clone(), ..Columns::default() };
+            rows.iter().for_each(|&row| append(&mut block, &columns, row..row + 1));
+            self.pass(block)?;
         }
-        let problem = format!("row {}: the number of entries changes", self.taken);
-        Err(Error::data(self.source, Some("observations"), &problem, "give all rows the same shape"))
+        Ok(())
     }
 
     pub fn finish(
@@ -204,7 +281,12 @@ impl<'a> Assembler<'a> {
         columns: BTreeMap<&'static str, String>,
         provenance: &str,
     ) -> Result<ConvertReport> {
-        if self.shift && !self.waiting.is_empty() {
+        if self.held.dims().is_some() {
+            self.release()?;
+        }
+        let witness = std::mem::take(&mut self.witness);
+        self.report.findings.extend(witness.judge(self.source)?);
+        if self.options.shift && !self.waiting.is_empty() {
             let waiting = std::mem::take(&mut self.waiting);
             let (obs_dim, act_dim) = (waiting.obs_dim, waiting.act_dim);
             let mut out = Columns { obs_dim, act_dim, ..Columns::default() };
@@ -217,27 +299,42 @@ impl<'a> Assembler<'a> {
         };
         let transitions = writer.rows();
         if self.report.episodes == 0 {
-            let problem = "no row ends an episode";
-            return Err(Error::data(
-                self.source,
-                Some("timeouts"),
-                problem,
-                "map timeouts or terminals to the end flags",
-            ));
+            let remedy =
+                "map timeouts or terminals to the end flags, or name what tells episodes apart: --episode NAME, or \
+                          --time NAME --max-gap 5m";
+            return Err(Error::data(self.source, Some("timeouts"), "no row ends an episode", remedy));
         }
-        writer.finish(&[("drcorl", provenance.to_owned())])?;
+        let row_bytes = writer.row_bytes();
+        let written = writer.complete(&[("drcorl", provenance.to_owned())])?;
+        let mut findings = std::mem::take(&mut self.report.findings);
+        findings.extend(self.findings(&written, transitions * row_bytes)?);
+        check::accept(self.source, &findings, self.options.strict)?;
+        written.persist()?;
         self.report.episodes += u64::from(self.open_rows > 0);
-        Ok(ConvertReport { format, transitions, tail: self.open_rows, columns, ..self.report })
+        Ok(ConvertReport { format, transitions, tail: self.open_rows, columns, findings, ..self.report })
+    }
+
+    /// Checks of what was written, read once more; left out, with a note, where it does not fit in memory.
+    fn findings(&self, written: &Written, memory: u64) -> Result<Vec<Finding>> {
+        if Budget::new(self.options.max_memory, memory).check(self.source, None, memory).is_err() {
+            return Ok(vec![Finding::not_checked(memory)]);
+        }
+        self.watch.check(self.source)?;
+        let options = ReadOptions { max_memory: Some(u64::MAX), ..ReadOptions::default() };
+        Ok(check::check(&read_dsrl_with(written.path(), &options)?))
     }
 }
 
 /// Appends rows of `from`; its successors only if it has any.
-fn append_rows(to: &mut Columns, from: &Columns, rows: std::ops::Range<usize>) {
+pub(super) fn append(to: &mut Columns, from: &Columns, rows: std::ops::Range<usize>) {
     let (obs, act) = (from.obs_dim, from.act_dim);
     to.observations.extend_from_slice(&from.observations[rows.start * obs..rows.end * obs]);
     to.actions.extend_from_slice(&from.actions[rows.start * act..rows.end * act]);
     to.rewards.extend_from_slice(&from.rewards[rows.clone()]);
     to.costs.extend_from_slice(&from.costs[rows.clone()]);
     to.terminals.extend_from_slice(&from.terminals[rows.clone()]);
-    to.timeouts.extend_from_slice(&from.timeouts[rows]);
+    to.timeouts.extend_from_slice(&from.timeouts[rows.clone()]);
+    if !from.next_observations.is_empty() {
+        to.next_observations.extend_from_slice(&from.next_observations[rows.start * obs..rows.end * obs]);
+    }
 }

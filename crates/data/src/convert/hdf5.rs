@@ -3,41 +3,42 @@
 use std::path::Path;
 
 use hdf5_reader::group::Group;
-use hdf5_reader::{Hdf5File, OpenOptions};
 
 use super::assemble::{Assembler, Block};
-use super::mapping::{Field, Mapping, FIELDS};
+use super::episode::{self, Array};
+use super::mapping::{Extra, Field, Mapping, FIELDS};
+use crate::budget::Budget;
 use crate::error::{Error, Result};
-use crate::hdf5::{h5_error, Column};
+use crate::hdf5::{h5_error, Column, H5};
 
 pub(super) fn read(
     path: &Path,
-    name: &str,
     bytes: u64,
+    budget: &Budget,
     mapping: &Mapping,
     out: &mut Assembler,
 ) -> Result<&'static str> {
-    let options = OpenOptions::default().with_chunk_cache_bytes(0);
-    let file = Hdf5File::open_with_options(path, options).map_err(|e| h5_error(name, None, &e))?;
-    let root = file.root_group().map_err(|e| h5_error(name, None, &e))?;
-    let (groups, _) = root.member_names().map_err(|e| h5_error(name, None, &e))?;
+    let name = path.display().to_string();
+    let file = H5::open(path, &name, budget)?;
+    let root = file.root()?;
+    let (groups, _) = root.member_names().map_err(|e| h5_error(&name, None, &e))?;
     let number = |group: &str| group.strip_prefix("episode_")?.parse::<u64>().ok();
     let mut episodes: Vec<(u64, &String)> = groups.iter().filter_map(|g| Some((number(g)?, g))).collect();
     episodes.sort_unstable();
     if episodes.is_empty() {
-        let source = Source { name, prefix: "", group: &root, bytes };
+        let source = Source { file: &file, prefix: "", group: &root, budget };
         out.push(source.flat(mapping)?)?;
         return Ok("hdf5");
     }
+    super::minari::check_spaces(path, &name)?;
     let count = episodes.len() as u64;
     for (done, (_, key)) in (1..).zip(episodes) {
-        let group = root.group(key).map_err(|e| h5_error(name, Some(key), &e))?;
-        let source = Source { name, prefix: key, group: &group, bytes };
-        let (block, ended) = source.episode(mapping)?;
-        if ended {
-            out.count_ended();
-        }
-        out.push(block)?;
+        let group = root.group(key).map_err(|e| h5_error(&name, Some(key), &e))?;
+        let source = Source { file: &file, prefix: key, group: &group, budget };
+        let path = |key: &str| source.path(key);
+        let get = |field, rows| source.field(mapping, field, rows, true);
+        let (block, ended) = episode::assemble(&name, path, mapping.shift, get)?;
+        out.push_episode(block, ended)?;
         out.progress(bytes * done / count)?;
     }
     Ok("minari")
@@ -45,16 +46,12 @@ pub(super) fn read(
 
 /// A group that holds an array per field, perhaps in groups of its own (`infos/cost`).
 struct Source<'a> {
-    name: &'a str,
+    file: &'a H5,
     /// Name of the group; empty for the root.
     prefix: &'a str,
     group: &'a Group,
-    /// Size of the file.
-    bytes: u64,
+    budget: &'a Budget,
 }
-
-/// Entries per row, and all values.
-type Array = (usize, Vec<f32>);
 
 impl Source<'_> {
     /// One array per field, all equally long.
@@ -64,75 +61,68 @@ impl Source<'_> {
             let rows = block.values[Field::Actions as usize].len() / block.dims[Field::Actions as usize].max(1);
             let (dim, values) = match field {
                 Field::NextObservations if mapping.shift => (1, Vec::new()),
-                _ => self.field(mapping, field, rows)?,
+                _ => self.field(mapping, field, rows, false)?,
             };
             block.set(field, dim, values);
         }
+        let found = self.found()?;
+        block.episodes = self.extra(mapping.episode(&found)?, |v| v.into_iter().map(f64::to_bits).collect())?;
+        block.times = self.extra(mapping.time(&found)?, |mut v| {
+            super::time::to_seconds(&mut v);
+            v
+        })?;
         Ok(block)
     }
 
-    /// An episode of T steps, as Minari stores it: T + 1 observations, T or T + 1 costs (the first is that of the
-    /// reset), T of the rest. True if it had no end flag: a recording that was cut off ends here all the same.
-    fn episode(&self, mapping: &Mapping) -> Result<(Block, bool)> {
-        let mut block = Block::default();
-        let (act_dim, actions) = self.field(mapping, Field::Actions, 0)?;
-        let rows = actions.len() / act_dim;
-        block.set(Field::Actions, act_dim, actions);
-        let (obs_dim, mut observations) = self.field(mapping, Field::Observations, 0)?;
-        let states = observations.len() / obs_dim;
-        if states == rows + 1 && !mapping.shift {
-            block.set(Field::NextObservations, obs_dim, observations[obs_dim..].to_vec());
-            observations.truncate(rows * obs_dim);
-        } else if !mapping.shift {
-            let (dim, values) = self.field(mapping, Field::NextObservations, 0)?;
-            block.set(Field::NextObservations, dim, values);
+    fn extra<T>(&self, extra: Option<Extra>, convert: impl Fn(Vec<f64>) -> Vec<T>) -> Result<Option<(Extra, Vec<T>)>> {
+        let Some(extra) = extra else { return Ok(None) };
+        let read = || {
+            let column = self.column(&extra.name)?;
+            column.scalar_rows()?;
+            self.check(&column)?;
+            column.doubles()
+        };
+        match read() {
+            Ok(values) => Ok(Some((extra, convert(values)))),
+            // One that was not asked for may be of any type.
+            Err(_) if !extra.asked => Ok(None),
+            Err(error) => Err(error),
         }
-        block.set(Field::Observations, obs_dim, observations);
-        for field in [Field::Rewards, Field::Costs, Field::Terminals, Field::Timeouts] {
-            let (dim, mut values) = self.field(mapping, field, rows)?;
-            if field == Field::Costs && values.len() == rows + 1 {
-                values.remove(0);
-            }
-            block.set(field, dim, values);
-        }
-        self.check_rows(&block, rows, mapping.shift)?;
-        let ends = [Field::Terminals, Field::Timeouts].map(|field| block.values[field as usize].last() == Some(&1.0));
-        let ended = rows > 0 && ends == [false, false];
-        if ended {
-            block.values[Field::Timeouts as usize][rows - 1] = 1.0;
-        }
-        Ok((block, ended))
     }
 
-    fn check_rows(&self, block: &Block, rows: usize, shift: bool) -> Result<()> {
-        for field in FIELDS {
-            let (values, dim) = (&block.values[field as usize], block.dims[field as usize]);
-            if values.len() != rows * dim && !(shift && field == Field::NextObservations) {
-                let problem = format!("has {} rows, actions has {rows}", values.len() / dim.max(1));
-                let remedy = "give one row per step (observations one more, or --shift)";
-                return Err(Error::data(self.name, Some(&self.path(field.key())), &problem, remedy));
-            }
-        }
-        Ok(())
+    fn found(&self) -> Result<Vec<String>> {
+        let (groups, arrays) = self.group.member_names().map_err(|e| h5_error(&self.file.name, None, &e))?;
+        Ok(arrays.into_iter().chain(groups.iter().map(|g| format!("{g}/"))).collect())
     }
 
-    fn field(&self, mapping: &Mapping, field: Field, rows: usize) -> Result<Array> {
+    /// `episodes_known`: groups end episodes, so flags may be absent.
+    fn field(&self, mapping: &Mapping, field: Field, rows: usize, episodes_known: bool) -> Result<Array> {
         let exists = |key: &str| self.exists(key);
-        if let Some(value) = mapping.constant(field, exists) {
+        let constant = mapping.constant(field, exists).or_else(|| mapping.absent(field, exists, episodes_known));
+        if let Some(value) = constant {
             return Ok((1, vec![value; rows]));
         }
-        let (groups, arrays) = self.group.member_names().map_err(|e| h5_error(self.name, None, &e))?;
-        let found: Vec<String> = arrays.into_iter().chain(groups.iter().map(|g| format!("{g}/"))).collect();
-        let key = mapping.array(field, exists, &found)?;
-        let path = self.path(&key);
-        let column = self.column(&key, &path)?;
-        let (_, dim) = column.rows_and_dim()?;
-        if dim != 1 && !field.is_vector() {
-            let problem = format!("has {dim} entries a row, expected shape [N] or [N, 1]");
-            return Err(column.error(&problem, "store one value per transition"));
+        let keys = mapping.arrays(field, exists, &self.found()?)?;
+        let columns = keys.iter().map(|key| self.column(key)).collect::<Result<Vec<_>>>()?;
+        let mut parts: Vec<Array> = Vec::new();
+        for column in columns {
+            let (_, dim) = column.rows_and_dim()?;
+            if dim != 1 && !field.is_vector() {
+                let problem = format!("has {dim} entries a row, expected shape [N] or [N, 1]");
+                return Err(column.error(&problem, "store one value per transition"));
+            }
+            self.check(&column)?;
+            parts.push((dim, column.floats()?));
         }
-        column.check_budget(self.bytes)?;
-        Ok((dim, column.floats()?))
+        super::join(parts).ok_or_else(|| {
+            let problem = format!("is joined of arrays of unequal length ({})", keys.join(", "));
+            Error::data(&self.file.name, Some(&self.path(field.key())), &problem, "give each one row per observation")
+        })
+    }
+
+    /// Before memory is asked for. The block keeps the values of the columns read before, hence twice.
+    fn check(&self, column: &Column) -> Result<()> {
+        self.budget.check(column.file(), Some(column.key()), column.memory().saturating_mul(2))
     }
 
     fn path(&self, key: &str) -> String {
@@ -143,10 +133,12 @@ impl Source<'_> {
         }
     }
 
-    /// True for arrays and groups: a group of the name deserves a message of its own.
+    /// True for arrays, links to other files, and groups: a group of the name deserves a message of its own.
     fn exists(&self, key: &str) -> bool {
         self.parent(key).is_some_and(|(parent, last)| {
-            parent.member_names().is_ok_and(|(groups, arrays)| groups.iter().chain(&arrays).any(|name| name == last))
+            let listed =
+                |(groups, arrays): (Vec<String>, Vec<String>)| groups.iter().chain(&arrays).any(|name| name == last);
+            parent.member_names().is_ok_and(listed) || self.file.member(&parent, last, key).is_err()
         })
     }
 
@@ -159,12 +151,29 @@ impl Source<'_> {
         Some((parent, last))
     }
 
-    fn column<'b>(&'b self, key: &str, path: &'b str) -> Result<Column<'b>> {
-        let dataset = self.parent(key).and_then(|(parent, last)| parent.dataset(last).ok());
-        let dataset = dataset.ok_or_else(|| {
-            let problem = "is a group, as of a dictionary of observations, or cannot be opened";
-            Error::data(self.name, Some(path), problem, "map the field to one array, e.g. observations=observations/x")
-        })?;
-        Ok(Column { file: self.name, key: path, dataset })
+    fn column(&self, key: &str) -> Result<Column<'_>> {
+        let path = self.path(key);
+        if let Some((parent, last)) = self.parent(key) {
+            if let Some(column) = self.file.member(&parent, last, &path)? {
+                return Ok(column);
+            }
+        }
+        let field = FIELDS
+            .into_iter()
+            .find(|field| field.names().iter().any(|name| *name == key))
+            .map_or("observations", Field::key);
+        let entries = self
+            .group
+            .group(key)
+            .and_then(|group| group.member_names())
+            .map_or_else(|_| Vec::new(), |(_, arrays)| arrays);
+        let listed: Vec<String> = entries.iter().map(|entry| format!("{key}/{entry}")).collect();
+        let remedy = match listed.is_empty() {
+            true => "map the field to arrays, joined in their order: --map observations=observations/a,observations/b"
+                .to_owned(),
+            false => format!("say which entries, joined in this order: --map {field}={}", listed.join(",")),
+        };
+        let problem = "is a group, as of a dictionary of observations";
+        Err(Error::data(&self.file.name, Some(&path), problem, &remedy))
     }
 }

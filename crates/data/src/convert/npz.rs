@@ -4,19 +4,25 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use half::f16;
 use npyz::{DType, Deserialize, NpyFile, Order, TypeChar};
 use zip::ZipArchive;
 
 use super::assemble::{Assembler, Block};
-use super::mapping::{Field, Mapping, FIELDS};
+use super::episode::Array;
+use super::mapping::{Extra, Field, Mapping, FIELDS};
+use crate::budget::{zeroed, Budget};
 use crate::error::{Error, Result};
 
-type Archive = ZipArchive<BufReader<File>>;
+/// DEFLATE expands at most 1032-fold: what an entry may hold, whatever its header states.
+const MAX_EXPANSION: u64 = 1032;
+const WRITE_AGAIN: &str = "write the file again";
 
 pub(super) fn read(
     path: &Path,
     name: &str,
     bytes: u64,
+    budget: &Budget,
     mapping: &Mapping,
     out: &mut Assembler,
 ) -> Result<&'static str> {
@@ -25,90 +31,171 @@ pub(super) fn read(
         let problem = format!("is not an .npz file: {e}");
         Error::data(name, None, &problem, "write it with numpy.savez or numpy.savez_compressed")
     };
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(damaged)?;
+    let archive = ZipArchive::new(BufReader::new(file)).map_err(damaged)?;
     let mut found: Vec<String> =
         archive.file_names().map(|entry| entry.strip_suffix(".npy").unwrap_or(entry).to_owned()).collect();
     found.sort();
     let exists = |key: &str| found.iter().any(|entry| entry == key);
+    let mut npz = Npz { name, archive, budget, taken: 0 };
     let mut block = Block::default();
     for (done, field) in (1..).zip(FIELDS) {
         if field == Field::NextObservations && mapping.shift {
             block.set(field, 1, Vec::new());
             continue;
         }
-        if let Some(value) = mapping.constant(field, exists) {
+        if let Some(value) = mapping.constant(field, exists).or_else(|| mapping.absent(field, exists, false)) {
             // As many as there are actions, which come before all scalars.
             let rows = block.values[Field::Actions as usize].len() / block.dims[Field::Actions as usize].max(1);
             block.set(field, 1, vec![value; rows]);
             continue;
         }
-        let key = mapping.array(field, exists, &found)?;
-        let (dim, values) = array(&mut archive, name, &key)?;
-        block.set(field, if field.is_vector() { dim } else { scalar(name, &key, dim)? }, values);
+        let mut parts: Vec<Array> = Vec::new();
+        for key in mapping.arrays(field, exists, &found)? {
+            let (dim, values) = npz.array(&key, |v| v as f32)?;
+            if dim != 1 && !field.is_vector() {
+                let problem = format!("has {dim} entries a row, expected shape [N] or [N, 1]");
+                return Err(npz.error(&key, &problem, "store one value per transition"));
+            }
+            parts.push((dim, values));
+        }
+        let joined = super::join(parts);
+        let (dim, values) = joined.ok_or_else(|| {
+            npz.error(field.key(), "is joined of arrays of unequal length", "give each one row per observation")
+        })?;
+        block.set(field, dim, values);
         out.progress(bytes * done / FIELDS.len() as u64)?;
     }
+    block.episodes = npz.extra(mapping.episode(&found)?, |v| v.into_iter().map(f64::to_bits).collect())?;
+    block.times = npz.extra(mapping.time(&found)?, |mut v| {
+        super::time::to_seconds(&mut v);
+        v
+    })?;
     out.push(block)?;
     Ok("npz")
 }
 
-fn scalar(name: &str, key: &str, dim: usize) -> Result<usize> {
-    if dim == 1 {
-        return Ok(1);
-    }
-    let problem = format!("has {dim} entries a row, expected shape [N] or [N, 1]");
-    Err(Error::data(name, Some(key), &problem, "store one value per transition"))
+struct Npz<'a> {
+    name: &'a str,
+    archive: ZipArchive<BufReader<File>>,
+    budget: &'a Budget,
+    /// Bytes of memory that the arrays read so far take.
+    taken: u64,
 }
 
-/// Entries per row, and all values.
-fn array(archive: &mut Archive, name: &str, key: &str) -> Result<(usize, Vec<f32>)> {
-    let error = |problem: &str, remedy: &str| Error::data(name, Some(key), problem, remedy);
-    let entry = archive
-        .by_name(&format!("{key}.npy"))
-        .map_err(|e| error(&format!("cannot be read: {e}"), "write the file again"))?;
-    let bytes = entry.size();
-    let damaged = |e: std::io::Error| error(&format!("cannot be read: {e}"), "write the file again");
-    let npy = NpyFile::new(entry).map_err(damaged)?;
-    let dim = match npy.shape() {
-        [_] => 1,
-        &[_, dim] if dim > 0 => dim as usize,
-        shape => {
-            let problem = format!("has shape {shape:?}, expected [N] or [N, entries]");
-            return Err(error(&problem, "flatten each observation or action"));
-        }
-    };
-    if npy.order() == Order::Fortran && dim > 1 {
-        return Err(error("is stored column by column", "store numpy.ascontiguousarray(..) of it"));
+impl Npz<'_> {
+    fn error(&self, key: &str, problem: &str, remedy: &str) -> Error {
+        Error::data(self.name, Some(key), problem, remedy)
     }
-    let DType::Plain(kind) = npy.dtype() else {
-        return Err(error("is a structured array", "store it as float32, float64, an integer or bool"));
-    };
-    let size = kind.num_bytes().unwrap_or(0);
-    // Before memory is asked for: a damaged header may state any shape.
-    let fits = npy.shape().iter().try_fold(size as u64, |n, &d| n.checked_mul(d)).is_some_and(|n| n <= bytes);
-    if !fits {
-        let problem = format!("states shape {:?}, but only {bytes} bytes are there", npy.shape());
-        return Err(error(&problem, "write the file again"));
-    }
-    let values = match (kind.type_char(), size) {
-        (TypeChar::Float, 4) => collect::<f32, _>(npy, |v| v),
-        (TypeChar::Float, 8) => collect::<f64, _>(npy, |v| v as f32),
-        (TypeChar::Bool, 1) => collect::<bool, _>(npy, |v| f32::from(u8::from(v))),
-        (TypeChar::Int, 1) => collect::<i8, _>(npy, f32::from),
-        (TypeChar::Int, 2) => collect::<i16, _>(npy, f32::from),
-        (TypeChar::Int, 4) => collect::<i32, _>(npy, |v| v as f32),
-        (TypeChar::Int, 8) => collect::<i64, _>(npy, |v| v as f32),
-        (TypeChar::Uint, 1) => collect::<u8, _>(npy, f32::from),
-        (TypeChar::Uint, 2) => collect::<u16, _>(npy, f32::from),
-        (TypeChar::Uint, 4) => collect::<u32, _>(npy, |v| v as f32),
-        (TypeChar::Uint, 8) => collect::<u64, _>(npy, |v| v as f32),
-        _ => {
-            let problem = format!("has the type {kind}");
-            return Err(error(&problem, "store it as float32, float64, an integer or bool"));
+
+    fn extra<T>(
+        &mut self,
+        extra: Option<Extra>,
+        convert: impl Fn(Vec<f64>) -> Vec<T>,
+    ) -> Result<Option<(Extra, Vec<T>)>> {
+        let Some(extra) = extra else { return Ok(None) };
+        match self.array(&extra.name, |v| v) {
+            Ok((1, values)) => Ok(Some((extra, convert(values)))),
+            // One that was not asked for may be of any type.
+            _ if !extra.asked => Ok(None),
+            Ok((dim, _)) => {
+                Err(self.error(&extra.name, &format!("has {dim} entries a row"), "name an array of shape [N]"))
+            }
+            Err(error) => Err(error),
         }
-    };
-    Ok((dim, values.map_err(damaged)?))
+    }
+
+    /// Entries per row, and all values, row-major.
+    fn array<T: Clone + Default>(&mut self, key: &str, narrow: fn(f64) -> T) -> Result<(usize, Vec<T>)> {
+        let name = self.name;
+        let error = |problem: &str, remedy: &str| Error::data(name, Some(key), problem, remedy);
+        let entry = self.archive.by_name(&format!("{key}.npy"));
+        let mut entry = entry.map_err(|e| error(&format!("cannot be read: {e}"), WRITE_AGAIN))?;
+        let bytes = entry.size().min(entry.compressed_size().saturating_mul(MAX_EXPANSION));
+        let damaged = |e: std::io::Error| error(&format!("cannot be read: {e}"), WRITE_AGAIN);
+        let npy = NpyFile::new(&mut entry).map_err(damaged)?;
+        let (rows, dim) = match *npy.shape() {
+            [rows] => (rows, 1),
+            [rows, dim] if dim > 0 => (rows, dim),
+            ref shape => {
+                let problem = format!("has shape {shape:?}, expected [N] or [N, entries]");
+                return Err(error(&problem, "flatten each observation or action"));
+            }
+        };
+        let transposed = npy.order() == Order::Fortran && dim > 1;
+        let DType::Plain(kind) = npy.dtype() else {
+            return Err(error("is a structured array", "store it as float32, float64, an integer or bool"));
+        };
+        let size = kind.num_bytes().unwrap_or(0);
+        // Before memory is asked for: a damaged header may state any shape.
+        let values = rows.checked_mul(dim);
+        let fits = values.and_then(|n| n.checked_mul(size as u64)).filter(|&n| n <= bytes);
+        let (Some(count), Some(_)) = (values, fits) else {
+            let problem = format!("states shape {:?}, but only {bytes} bytes are there", npy.shape());
+            return Err(error(&problem, WRITE_AGAIN));
+        };
+        let memory = count.saturating_mul(size_of::<T>() as u64);
+        self.budget.check(name, Some(key), self.taken.saturating_add(memory))?;
+        self.taken += memory;
+        let mut to = Filling {
+            values: zeroed(count as usize).ok_or_else(|| self.budget.refused(name, Some(key), memory))?,
+            rows: rows as usize,
+            dim: dim as usize,
+            transposed,
+            narrow,
+        };
+        let read = match (kind.type_char(), size) {
+            (TypeChar::Float, 2) => to.fill::<f16, _>(npy, f64::from),
+            (TypeChar::Float, 4) => to.fill::<f32, _>(npy, f64::from),
+            (TypeChar::Float, 8) => to.fill::<f64, _>(npy, |v| v),
+            (TypeChar::Bool, 1) => to.fill::<bool, _>(npy, |v| f64::from(u8::from(v))),
+            (TypeChar::Int, 1) => to.fill::<i8, _>(npy, f64::from),
+            (TypeChar::Int, 2) => to.fill::<i16, _>(npy, f64::from),
+            (TypeChar::Int, 4) => to.fill::<i32, _>(npy, f64::from),
+            (TypeChar::Int, 8) => to.fill::<i64, _>(npy, |v| v as f64),
+            (TypeChar::Uint, 1) => to.fill::<u8, _>(npy, f64::from),
+            (TypeChar::Uint, 2) => to.fill::<u16, _>(npy, f64::from),
+            (TypeChar::Uint, 4) => to.fill::<u32, _>(npy, f64::from),
+            (TypeChar::Uint, 8) => to.fill::<u64, _>(npy, |v| v as f64),
+            _ => {
+                let problem = format!("has the type {kind}");
+                return Err(error(&problem, "store it as float16, float32, float64, an integer or bool"));
+            }
+        };
+        read.map_err(damaged)?;
+        // The checksum of an entry is compared when its end is read, and only then.
+        let left = std::io::copy(&mut entry, &mut std::io::sink()).map_err(damaged)?;
+        if left > 0 {
+            return Err(error(&format!("has {left} bytes after its last value"), WRITE_AGAIN));
+        }
+        Ok((dim as usize, to.values))
+    }
 }
 
-fn collect<T: Deserialize, R: Read>(npy: NpyFile<R>, narrow: fn(T) -> f32) -> std::io::Result<Vec<f32>> {
-    npy.data::<T>().map_err(std::io::Error::other)?.map(|value| value.map(narrow)).collect()
+/// Where the values of an array go, in the order in which they are stored.
+struct Filling<T> {
+    values: Vec<T>,
+    rows: usize,
+    dim: usize,
+    transposed: bool,
+    narrow: fn(f64) -> T,
+}
+
+impl<T> Filling<T> {
+    fn fill<F: Deserialize, R: Read>(&mut self, npy: NpyFile<R>, widen: fn(F) -> f64) -> std::io::Result<()> {
+        let stored = npy.data::<F>().map_err(std::io::Error::other)?;
+        let mut count = 0;
+        for (index, value) in stored.enumerate() {
+            let place = match self.transposed {
+                true => index % self.rows * self.dim + index / self.rows,
+                false => index,
+            };
+            let to = self.values.get_mut(place).ok_or_else(|| std::io::Error::other("more values than stated"))?;
+            *to = (self.narrow)(widen(value?));
+            count += 1;
+        }
+        if count == self.values.len() {
+            return Ok(());
+        }
+        Err(std::io::Error::other(format!("{count} values, {} stated", self.values.len())))
+    }
 }

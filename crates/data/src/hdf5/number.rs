@@ -1,5 +1,6 @@
 //! The number types that columns may be stored in.
 
+use half::f16;
 use hdf5_reader::error::ByteOrder;
 use hdf5_reader::Datatype;
 
@@ -32,7 +33,7 @@ impl Number {
             _ => return None,
         };
         let known: &[u8] = match class {
-            Class::Float => &[4, 8],
+            Class::Float => &[2, 4, 8],
             _ => &[1, 2, 4, 8],
         };
         known.contains(&size).then_some(Number { class, size: size.into(), order })
@@ -41,6 +42,11 @@ impl Number {
     /// Bytes of one value.
     pub fn size(self) -> usize {
         self.size
+    }
+
+    /// True for floats of any size.
+    pub fn is_float(self) -> bool {
+        self.class == Class::Float
     }
 
     /// True for float32.
@@ -61,6 +67,7 @@ impl Number {
             ByteOrder::LittleEndian => bytes.iter().rev().fold(0, push),
         };
         match self.class {
+            Class::Float if self.size == 2 => f16::from_bits(bits as u16).into(),
             Class::Float if self.size == 4 => f32::from_bits(bits as u32).into(),
             Class::Float => f64::from_bits(bits),
             Class::Signed => {
@@ -107,13 +114,14 @@ mod tests {
         assert_eq!(widen(Class::Signed, BigEndian, &i64::MIN.to_be_bytes()), -(2f64.powi(63)));
         assert_eq!(widen(Class::Unsigned, LittleEndian, &u64::MAX.to_le_bytes()), 2f64.powi(64));
         assert_eq!(widen(Class::Float, BigEndian, &1.5f32.to_be_bytes()), 1.5);
+        assert_eq!(widen(Class::Float, BigEndian, &[0x3e, 0x00]), 1.5);
         assert_eq!(widen(Class::Float, LittleEndian, &(-1e300f64).to_le_bytes()), -1e300);
     }
 
     #[test]
-    fn refuses_half_precision_and_odd_sizes() {
+    fn refuses_odd_sizes() {
         let byte_order = ByteOrder::LittleEndian;
-        assert_eq!(Number::of(&Datatype::FloatingPoint { size: 2, byte_order }), None);
+        assert_eq!(Number::of(&Datatype::FloatingPoint { size: 3, byte_order }), None);
         let signed = false;
         assert_eq!(Number::of(&Datatype::FixedPoint { size: 3, signed, byte_order }), None);
     }

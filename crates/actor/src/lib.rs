@@ -27,17 +27,13 @@ mod actor;
 mod draws;
 mod error;
 mod file;
-mod kernel;
 mod latent;
-mod layer;
-pub mod math;
 mod mlp;
 mod network;
-mod register;
 mod sequence;
 
 pub use actor::{Actor, Player, Turn};
 pub use draws::Draws;
+pub use drcorl_kernels::cpu_features;
 pub use error::{Error, ErrorKind, Result};
 pub use file::{Array, PolicyFile, FORMAT};
-pub use kernel::cpu_features;

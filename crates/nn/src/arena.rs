@@ -1,6 +1,6 @@
 //! A flat parameter vector with named views.
 
-use super::kernels::Span;
+use super::ops::Span;
 use crate::checkpoint::State;
 use crate::error::{Error, Result};
 use crate::rng::Rng;

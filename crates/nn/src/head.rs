@@ -1,6 +1,6 @@
 //! An ensemble with its parameters, optimiser, and optional target copy: what every critic and every policy is made of.
 
-use super::{kernels, Arena, ArenaBuilder, Cache, Ensemble, Hidden};
+use super::{ops, Arena, ArenaBuilder, Cache, Ensemble, Hidden};
 use crate::checkpoint::State;
 use crate::error::Result;
 use crate::optim::{soft_update, soft_update_parts, Adam, AdamConfig};
@@ -138,7 +138,7 @@ impl Head {
         let grad = Tensor::empty([input.size()[0], 1], (Kind::Float, input.device()));
         let mut squares = 0.0;
         self.descend_each(input, lr, rate, |member, outputs| {
-            squares += kernels::squared_error(outputs, &target, member, scale, &grad);
+            squares += ops::squared_error(outputs, &target, member, scale, &grad);
             grad.shallow_clone()
         });
         squares

@@ -1,6 +1,6 @@
 //! The stochastic actor of the SAC family: `u ~ N(mu(s), sigma(s))`, `a = tanh(u)`, with hand-written gradients.
 
-use super::{kernels, Head};
+use super::{ops, Head};
 use crate::checkpoint::State;
 use crate::error::Result;
 use crate::rng::Rng;
@@ -70,7 +70,7 @@ impl SquashedActor {
         let mut loss = 0.0;
         self.head.descend_each(observation, lr, 0.0, |_, outputs| {
             let grad = outputs.empty_like();
-            loss = kernels::gaussian_fit(outputs, &u.contiguous(), &weight.contiguous(), LOG_STD, &grad);
+            loss = ops::gaussian_fit(outputs, &u.contiguous(), &weight.contiguous(), LOG_STD, &grad);
             grad
         });
         loss

@@ -3,12 +3,12 @@
 //! Every pass goes member by member, through all layers of one before the next: the weights and activations of one member fit
 //! the second-level cache, those of all members do not, and the matrix products of a step are small enough to feel it.
 
-use super::gemm::Gates;
-use super::kernels::{self, Span};
 use super::linear::{self, Activation, Through};
+use super::ops::{self, Span};
 use super::scalar_head::{self, Layers};
 use super::{matmul, Arena, ArenaBuilder, Slot};
 use crate::rng::Rng;
+use drcorl_kernels::gemm::Gates;
 use passes::{blocks, Activations, Kept, Pass, Plan, Rows};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -190,7 +190,7 @@ impl Ensemble {
         if hidden.len() < last {
             scalar_head::forward(&out, source(last - 1), &self.last_layers(arena, member).0, gates);
         } else if self.scalar_head() {
-            kernels::scalar_head(source(last), weight, bias, output, member as usize);
+            ops::scalar_head(source(last), weight, bias, output, member as usize);
         } else {
             linear::forward(&out, source(last), weight, bias, Activation::Identity);
         }
@@ -237,16 +237,18 @@ impl Ensemble {
         let last = hidden.len();
         let overwrites = |layer: usize, rows: i64| {
             let weight = self.values(arena, layer + 1, 0).0;
-            match last < self.hidden_widths().len() && layer + 1 == last {
-                true => scalar_head::overwrites(weight),
-                false => matmul::overwrites(weight, rows),
+            if last < self.hidden_widths().len() && layer + 1 == last {
+                scalar_head::overwrites(weight)
+            } else {
+                matmul::overwrites(weight, rows)
             }
         };
         let place = |(layer, (hidden, room)): (usize, (&Tensor, &Tensor))| {
             let rows = hidden.size()[0];
-            match over && overwrites(layer, rows) {
-                true => hidden.shallow_clone(),
-                false => room.narrow(0, 0, rows),
+            if over && overwrites(layer, rows) {
+                hidden.shallow_clone()
+            } else {
+                room.narrow(0, 0, rows)
             }
         };
         hidden.iter().zip(room).enumerate().map(place).collect()
@@ -351,7 +353,7 @@ impl Ensemble {
             let (weight, _) = self.values(arena, last, member);
             let gradients = parameters.then(|| self.gradients(arena, last, member));
             last -= 1;
-            kernels::scalar_head_backward(&hidden[last], weight, &grad, &grads[last], gradients);
+            ops::scalar_head_backward(&hidden[last], weight, &grad, &grads[last], gradients);
             grad = grads[last].shallow_clone();
         }
         for layer in (1..=last).rev() {

@@ -1,8 +1,8 @@
 //! What the passes of an ensemble keep for one another.
 
 use super::Ensemble;
-use crate::gemm::Gates;
-use crate::kernels;
+use crate::ops;
+use drcorl_kernels::gemm::Gates;
 use std::borrow::Cow;
 use tch::{Device, Kind, Tensor};
 
@@ -105,7 +105,7 @@ impl Cache {
             None => all.shallow_clone(),
             Some(rows) => {
                 let picked = own(first + i);
-                kernels::pick_rows(all, &rows.list, &picked);
+                ops::pick_rows(all, &rows.list, &picked);
                 picked
             }
         });
@@ -141,7 +141,7 @@ impl Rows {
         if grad.device() != Device::Cpu {
             return None;
         }
-        let list = kernels::rows_not_zero(grad);
+        let list = ops::rows_not_zero(grad);
         let few = 8 * list.len() as i64 <= 7 * grad.size()[0];
         few.then(|| Rows { index: Tensor::from_slice(&list), list })
     }

@@ -26,7 +26,8 @@ struct Mlp {
     condition: Option<(String, f32, f32)>,
 }
 
-/// Reads the kind's own fields: `actor.*`, metadata `output_activation`, and with metadata `condition` the tensor of that name.
+/// Reads the kind's own fields: `actor.*`, metadata `output_activation`,
+/// and with metadata `condition` the tensor of that name.
 pub(crate) fn read(fields: &Fields, frame: &Frame, set: InstructionSet) -> Result<Arc<dyn Kind>> {
     fields.choice("hidden_activation", &[("relu", ())])?;
     let squash = fields.choice("output_activation", &[("tanh", Squash::Tanh), ("clamp", Squash::Clamp)])?;

@@ -70,7 +70,8 @@ impl Network {
         self.layers.iter().map(|layer| layer.width().max(layer.inputs())).max().unwrap_or(0)
     }
 
-    /// Takes `count` rows of `inputs` values from `buffers.rows()` to the result, which `buffers.rows()` then holds; returns its stride.
+    /// Takes `count` rows of `inputs` values from `buffers.rows()` to the result, which `buffers.rows()` then holds;
+    /// returns its stride.
     pub fn run(&self, buffers: &mut Buffers, count: usize) -> usize {
         let mut stride = self.layers[0].inputs();
         let last = self.layers.len() - 1;

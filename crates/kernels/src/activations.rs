@@ -1,6 +1,7 @@
 //! Activations, their derivatives, and biases.
 //!
-//! A forward pass leaves the derivative where its input was: the exponential is needed once, and the backward pass is a product.
+//! A forward pass leaves the derivative where its input was: the exponential is needed once,
+//! and the backward pass is a product.
 
 use crate::instruction_set::multiversion;
 use crate::math::{exp, normal_cdf};
@@ -53,8 +54,8 @@ pub mod plain {
     }
 }
 
-/// tanh(softplus(x)) = n / (n + 2) with n = e^x (e^x + 2), and the logistic function of x; with one division for both, which takes
-/// as long as the rest.
+/// tanh(softplus(x)) = n / (n + 2) with n = e^x (e^x + 2), and the logistic function of x; with one division for both,
+/// which takes as long as the rest.
 #[inline(always)]
 fn mish_parts(x: f32) -> (f32, f32) {
     let e = exp(x.min(20.0));

@@ -1,7 +1,7 @@
 //! Dropout whose mask is a hash of (key, element): nothing is stored, and the backward pass finds the same mask again.
 //!
-//! The published step of CDT drops 112 million activations. As stored masks these are 450 MB to write and read; as hashes, some
-//! vector instructions for sixteen of them.
+//! The published step of CDT drops 112 million activations. As stored masks these are 450 MB to write and read; as
+//! hashes, some vector instructions for sixteen of them.
 
 use crate::instruction_set::multiversion;
 
@@ -67,8 +67,8 @@ pub const GOLDEN: u32 = 0x9E37_79B9;
 /// The multipliers of [`mix`].
 pub const MIX: [u32; 2] = [0x7FEB_352D, 0x846C_A68B];
 
-/// A bijection of 32-bit words in which every input bit moves every output bit with probability close to a half (lowbias32 of
-/// Wellons' hash prospector).
+/// A bijection of 32-bit words in which every input bit moves every output bit with probability close to a half
+/// (lowbias32 of Wellons' hash prospector).
 #[inline(always)]
 pub fn mix(mut x: u32) -> u32 {
     x ^= x >> 16;

@@ -1,14 +1,15 @@
-//! The last two layers of a network with one number as output, `v = <relu(W x + b), w> + c`, where the matrix unit multiplies.
+//! The last two layers of a network with one number as output, `v = <relu(W x + b), w> + c`,
+//! where the matrix unit multiplies.
 //!
-//! A ReLU is open or shut. With the ones and zeros M of its gates, `[B,n]`, and `s = dloss/dv [B]`, the gradient at its input is
-//! `diag(s) M diag(w)`, so that
+//! A ReLU is open or shut. With the ones and zeros M of its gates, `[B,n]`, and `s = dloss/dv [B]`, the gradient at its
+//! input is `diag(s) M diag(w)`, so that
 //!
 //! - `dloss/dx = diag(s) M diag(w) W`;
 //! - `dW = diag(w) G`, `db = w t` with `G = M^T diag(s) x` and `t = M^T s`;
 //! - `dw = rowsum(W G) + b t`, because `relu(W x + b) = M (W x + b)` row by row, and `dc = sum(s)`.
 //!
-//! One factor of both products is ones and zeros, of which the unit makes products in half of the time. Neither the layer's output nor
-//! the gradient there is ever in memory: the backward pass needs a bit of each element.
+//! One factor of both products is ones and zeros, of which the unit makes products in half of the time. Neither the
+//! layer's output nor the gradient there is ever in memory: the backward pass needs a bit of each element.
 
 use crate::gemm::{self, Active, Finish, Gates, Kernel, Matrix, MatrixMut, ScalarHead};
 use crate::heads::finish_gradients;

@@ -11,7 +11,8 @@ pub mod plain {
         f64::from(bias) + hidden.iter().zip(weight).map(|(&h, &w)| f64::from(h) * f64::from(w)).sum::<f64>()
     }
 
-    /// For the output's gradient `scale`: that at the input of the ReLU whose output is `hidden`, and that of the weight.
+    /// For the output's gradient `scale`: that at the input of the ReLU whose output is `hidden`,
+    /// and that of the weight.
     pub fn scalar_head_backward(hidden: &[f32], weight: &[f32], scale: f32) -> [Vec<f64>; 2] {
         let scale = f64::from(scale);
         let through = hidden.iter().zip(weight).map(|(&h, &w)| if h > 0.0 { scale * f64::from(w) } else { 0.0 });
@@ -20,8 +21,8 @@ pub mod plain {
 }
 
 multiversion! {
-    /// Of one member: `out[b,member] = <hidden[b,:], weight> + bias` for `hidden [B,h]`, `weight [h]`, `out [B,members]`. See
-    /// [`plain::scalar_head`].
+    /// Of one member: `out[b,member] = <hidden[b,:], weight> + bias` for `hidden [B,h]`, `weight [h]`,
+    /// `out [B,members]`. See [`plain::scalar_head`].
     pub fn scalar_head(hidden: &[f32], weight: &[f32], bias: f32, out: &mut [f32], members: usize, member: usize) {
         let (whole, rest) = weight.split_at(weight.len() / LANES * LANES);
         for (h, out) in hidden.chunks_exact(weight.len()).zip(out.chunks_exact_mut(members)) {
@@ -59,8 +60,8 @@ multiversion! {
 }
 
 /// Backward of [`scalar_head`] and of the ReLU before it: `grad [B,h]`, which holds the ReLU's output, becomes
-/// `grad_out[b] weight` where that is above 0, else 0; `grad_out [B]`. What belongs to the weight is added to `weight_grad [h]`.
-/// See [`plain::scalar_head_backward`].
+/// `grad_out[b] weight` where that is above 0, else 0; `grad_out [B]`. What belongs to the weight is added to
+/// `weight_grad [h]`. See [`plain::scalar_head_backward`].
 pub fn scalar_head_backward(
     set: InstructionSet,
     grad: &mut [f32],
@@ -75,7 +76,8 @@ pub fn scalar_head_backward(
 }
 
 multiversion! {
-    /// The last step to the gradients of two layers, `relu(W x + b)` and a scalar head w, see [`crate::gated`]: for G `[n,m]` in `weight_grad` and t `[n]` in `bias_grad`, `head_grad = rowsum(W G) + b t`, `weight_grad = diag(w) G`,
+    /// The last step to the gradients of two layers, `relu(W x + b)` and a scalar head w, see [`crate::gated`]: for G
+    /// `[n,m]` in `weight_grad` and t `[n]` in `bias_grad`, `head_grad = rowsum(W G) + b t`, `weight_grad = diag(w) G`,
     /// `bias_grad = w t`. `layers` are W `[n,m]`, b `[n]`, w `[n]`.
     pub fn finish_gradients(layers: [&[f32]; 3], weight_grad: &mut [f32], bias_grad: &mut [f32], head_grad: &mut [f32]) {
         let [weight, bias, head] = layers;

@@ -94,8 +94,8 @@ pub fn cpu_features() -> Vec<&'static str> {
 
 /// Compiles a function's body for every [`InstructionSet`] and runs the one that its first argument, `set`, names.
 ///
-/// In the body, `FMA` says whether the processor fuses multiplication and addition; see [`crate::sums::multiply_add`]. The
-/// functions it calls must be `#[inline(always)]`, or they are compiled for the target alone; so are closures.
+/// In the body, `FMA` says whether the processor fuses multiplication and addition; see [`crate::sums::multiply_add`].
+/// The functions it calls must be `#[inline(always)]`, or they are compiled for the target alone; so are closures.
 macro_rules! multiversion {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$doc])*

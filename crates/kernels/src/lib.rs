@@ -1,11 +1,13 @@
 //! Numerical kernels on `f32` slices: what training steps and policies at play spend their time in.
 //!
-//! A module begins with `plain`: the formulas in f64, one row or one number at a time, as one writes them down. Read those first. The
-//! kernels below them compute the same for whole slices, once for each [`InstructionSet`] a processor may have, and
-//! `tests/instruction_sets` compares every kernel with its formula on every set this processor has; sets it has not are counted as
-//! ignored. A kernel given the same numbers and set gives the same bits, and AVX2 and AVX-512 give the same bits as each other.
+//! A module begins with `plain`: the formulas in f64, one row or one number at a time, as one writes them down. Read
+//! those first. The kernels below them compute the same for whole slices, once for each [`InstructionSet`] a processor
+//! may have, and `tests/instruction_sets` compares every kernel with its formula on every set this processor has; sets
+//! it has not are counted as ignored. A kernel given the same numbers and set gives the same bits,
+//! and AVX2 and AVX-512 give the same bits as each other.
 //!
-//! Sizes are the caller's promise: a slice that is too short ends in a panic, one that is too long is read in part.
+//! Sizes are the caller's promise. Of slices that disagree, the elements that have no partner are left alone, or the
+//! kernel panics; nothing is read or written outside of them.
 //!
 //! | module | what |
 //! |---|---|

@@ -5,7 +5,8 @@ use crate::math::exp;
 
 /// The formulas, of one row.
 pub mod plain {
-    /// `-log N(target; mu, sigma^2)` with `log sigma` clamped to `[low, high]`, and its derivatives for `mu` and `log sigma`.
+    /// `-log N(target; mu, sigma^2)` with `log sigma` clamped to `[low, high]`,
+    /// and its derivatives for `mu` and `log sigma`.
     pub fn gaussian_fit(mu: f64, log_std: f64, target: f64, (low, high): (f64, f64)) -> (f64, [f64; 2]) {
         let clamped = log_std.clamp(low, high);
         let normal = (target - mu) / clamped.exp();
@@ -16,8 +17,8 @@ pub mod plain {
 }
 
 multiversion! {
-    /// Sum over rows of the squared error of one member of `values [B,E]` against `target [B,1]`, which is everybody's, or
-    /// `[B,E]`; `grad [B,1]` becomes the error times `scale`.
+    /// Sum over rows of the squared error of one member of `values [B,E]` against `target [B,1]`, which is everybody's,
+    /// or `[B,E]`; `grad [B,1]` becomes the error times `scale`.
     pub fn squared_error(values: &[f32], target: &[f32], member: usize, scale: f32, grad: &mut [f32]) -> f64 {
         let mut sum = 0.0;
         if grad.is_empty() {
@@ -35,9 +36,9 @@ multiversion! {
 }
 
 multiversion! {
-    /// Sum over rows of `weight [B,1]` times the negative log density of `target [B,A]` under the Gaussians `outputs [B,2A]`,
-    /// [mu | log sigma], with log sigma clamped to `range`; `grad [B,2A]` becomes the gradient of the *mean* over rows for
-    /// `outputs`. See [`plain::gaussian_fit`].
+    /// Sum over rows of `weight [B,1]` times the negative log density of `target [B,A]` under the Gaussians
+    /// `outputs [B,2A]`, [mu | log sigma], with log sigma clamped to `range`; `grad [B,2A]` becomes the gradient of the
+    /// *mean* over rows for `outputs`. See [`plain::gaussian_fit`].
     pub fn gaussian_fit(outputs: &[f32], target: &[f32], weight: &[f32], range: (f32, f32), grad: &mut [f32]) -> f64 {
         const HALF_LOG_TWO_PI: f32 = 0.918_938_5;
         let mut sum = 0.0;

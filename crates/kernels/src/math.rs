@@ -16,8 +16,8 @@ pub fn exp(x: f32) -> f32 {
 
 /// The standard normal distribution function to 1e-7.
 ///
-/// For |x| <= 6 the tail is exp(-p(|x|)) with p the polynomial of degree 9 closest to -ln of the tail, weighted so that the error of the
-/// tail itself is smallest; beyond that it is below 1e-9.
+/// For |x| <= 6 the tail is exp(-p(|x|)) with p the polynomial of degree 9 closest to -ln of the tail, weighted so that
+/// the error of the tail itself is smallest; beyond that it is below 1e-9.
 #[inline(always)]
 pub fn normal_cdf(x: f32) -> f32 {
     const P: [f32; 10] = [

@@ -20,8 +20,8 @@ pub mod plain {
         normal.iter().zip(parameters).map(|(n, (&w, &b))| n * f64::from(w) + f64::from(b)).collect()
     }
 
-    /// With `g = grad weight` and n the row normalised, the gradient for x is `rstd (g - mean(g) - n mean(g n))`; those for
-    /// weight and bias are `grad n` and `grad`.
+    /// With `g = grad weight` and n the row normalised, the gradient for x is `rstd (g - mean(g) - n mean(g n))`; those
+    /// for weight and bias are `grad n` and `grad`.
     pub fn layer_norm_backward(x: &[f32], weight: &[f32], grad: &[f32], eps: f64) -> [Vec<f64>; 3] {
         let (normal, _, rstd) = normalize(x, eps);
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
@@ -63,8 +63,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Backward of [`layer_norm`]: `grad [B,h]` becomes the gradient of `input [B,h]`; `mean`, `rstd [B]` are the forward pass's.
-    /// `weight_grad`, `bias_grad [h]` are added to. See [`plain::layer_norm_backward`].
+    /// Backward of [`layer_norm`]: `grad [B,h]` becomes the gradient of `input [B,h]`; `mean`, `rstd [B]` are the
+    /// forward pass's. `weight_grad`, `bias_grad [h]` are added to. See [`plain::layer_norm_backward`].
     pub fn layer_norm_backward(
         input: &[f32],
         mean: &[f32],

@@ -49,7 +49,8 @@ pub struct AdamScalars {
 }
 
 multiversion! {
-    /// One Adam(W) step of `value [P]` along `grad [P]`: both moments `[P]` and the parameters in one pass. See [`plain::Adam`].
+    /// One Adam(W) step of `value [P]` along `grad [P]`: both moments `[P]` and the parameters in one pass.
+    /// See [`plain::Adam`].
     pub fn adam(value: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32], s: AdamScalars) {
         for (((p, &g), m), v) in value.iter_mut().zip(grad).zip(first).zip(second) {
             *m += (g - *m) * (1.0 - s.beta1);

@@ -1,4 +1,5 @@
-//! Dropout of tensors, by masks that are hashes: on the CPU by kernels, elsewhere by the same arithmetic in tensor operations.
+//! Dropout of tensors, by masks that are hashes: on the CPU by kernels,
+//! elsewhere by the same arithmetic in tensor operations.
 
 use crate::rng::Rng;
 use crate::slices::{elements, elements_mut, host};

@@ -1,8 +1,8 @@
 //! Networks on flat parameter arenas, with gradients written by hand.
 //!
-//! A network is a *layout* (slots in an arena) and takes the arena as an argument, so that a target network is the same layout
-//! over another arena, Adam is one pass over one vector, an exponential moving average is one more, and a flat gradient is
-//! there for gradient manipulation without any gathering.
+//! A network is a *layout* (slots in an arena) and takes the arena as an argument, so that a target network is the same
+//! layout over another arena, Adam is one pass over one vector, an exponential moving average is one more, and a flat
+//! gradient is there for gradient manipulation without any gathering.
 
 pub mod arena;
 pub mod attention;

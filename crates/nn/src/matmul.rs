@@ -1,14 +1,14 @@
 //! The three matrix products of a linear layer, by whatever is fast on this CPU.
 //!
-//! [`drcorl_kernels::gemm`] has two kernels of our own. That for AMX, on Intel's processors since Sapphire Rapids, makes products of
-//! some hundred rows and widths in two thirds of the time of any other. That for AVX-512 does without the calls of libtorch's
-//! libraries and most of their copies, which pays where matrices are small. Large products remain MKL's on Intel's processors without
-//! AMX. On those of other makers MKL leaves AVX-512 alone: on an AMD EPYC it reaches 105 GFLOP/s a core, where oneDNN, in the same
-//! libtorch, reaches 180-240 less the copies of its operands.
+//! [`drcorl_kernels::gemm`] has two kernels of our own. That for AMX, on Intel's processors since Sapphire Rapids,
+//! makes products of some hundred rows and widths in two thirds of the time of any other. That for AVX-512 does without
+//! the calls of libtorch's libraries and most of their copies, which pays where matrices are small. Large products
+//! remain MKL's on Intel's processors without AMX. On those of other makers MKL leaves AVX-512 alone: on an AMD EPYC it
+//! reaches 105 GFLOP/s a core, where oneDNN, in the same libtorch, reaches 180-240 less the copies of its operands.
 //!
-//! The choice follows the processor and the sizes, not a measurement: a measured one could fall otherwise tomorrow and change the bits of a
-//! run. `DRCORL_MATMUL=amx|avx512|mkl|onednn` overrides it; with MKL_ENABLE_INSTRUCTIONS=AVX2, an Intel machine shows what an AMD one sees
-//! of MKL.
+//! The choice follows the processor and the sizes, not a measurement: a measured one could fall otherwise tomorrow and
+//! change the bits of a run. `DRCORL_MATMUL=amx|avx512|mkl|onednn` overrides it; with MKL_ENABLE_INSTRUCTIONS=AVX2, an
+//! Intel machine shows what an AMD one sees of MKL.
 
 use super::ops;
 use super::scalar_head::active_of;
@@ -105,12 +105,14 @@ impl Choice {
             .collect()
     }
 
-    /// For `rows` rows through a layer of these widths. Our kernels work in one thread, so that on several, large products are libtorch's.
+    /// For `rows` rows through a layer of these widths.
+    /// Our kernels work in one thread, so that on several, large products are libtorch's.
     fn library(&self, rows: i64, [out, input]: [i64; 2], threads: i32) -> Library {
-        /// Least rows and widths for AMX. It is faster from widths of half of that on, but loses more than it gains where the other thread of the core
-        /// is busy.
+        /// Least rows and widths for AMX. It is faster from widths of half of that on, but loses more than it gains
+        /// where the other thread of the core is busy.
         const TILED: (i64, i64) = (128, 256);
-        /// Most inputs of a layer whose products AVX-512 makes for batches of any size: the other libraries copy what is hardly multiplied.
+        /// Most inputs of a layer whose products AVX-512 makes for batches of any size:
+        /// the other libraries copy what is hardly multiplied.
         const NARROW: i64 = 32;
         /// Least widths at which oneDNN's copies may pay.
         const BLOCKED: i64 = 64;
@@ -127,7 +129,8 @@ impl Choice {
     }
 }
 
-/// The libraries that make products on this machine, those of the largest gain first; an error if DRCORL_MATMUL asks for what is not there.
+/// The libraries that make products on this machine, those of the largest gain first;
+/// an error if DRCORL_MATMUL asks for what is not there.
 pub fn libraries() -> Result<Vec<&'static str>> {
     Choice::asked().map(Choice::names)
 }
@@ -141,7 +144,8 @@ fn choose(weight: &Tensor, rows: i64) -> Library {
     Choice::asked().unwrap_or_else(|error| panic!("{error}")).library(rows, widths, tch::get_num_threads())
 }
 
-/// True if [`input_gradient`] through a ReLU may be written over that ReLU's output, for `rows` rows and a layer with `weight [out,in]`.
+/// True if [`input_gradient`] through a ReLU may be written over that ReLU's output,
+/// for `rows` rows and a layer with `weight [out,in]`.
 pub(super) fn overwrites(weight: &Tensor, rows: i64) -> bool {
     matches!(choose(weight, rows), Library::Own(kernel) if kernel.overwrites(weight.size()[0] as usize))
 }

@@ -147,7 +147,7 @@ mod tests {
         assert!((scalar.value - expected).abs() < 1e-7);
     }
 
-    /// U16: after n averages of a constant source the error is (1 - rate)^n.
+    /// After n averages of a constant source the error is (1 - rate)^n.
     #[test]
     fn soft_update_decays_geometrically() {
         let (mut target, source) = (one(1.0), one(0.0));

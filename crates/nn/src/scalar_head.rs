@@ -1,5 +1,5 @@
-//! The last two layers of a network with one number as output, `v = <relu(W x + b), w> + c`, where the matrix unit multiplies: tensors
-//! for [`drcorl_kernels::gated`], which has the equations.
+//! The last two layers of a network with one number as output, `v = <relu(W x + b), w> + c`, where the matrix unit
+//! multiplies: tensors for [`drcorl_kernels::gated`], which has the equations.
 
 use super::matmul;
 use super::slices::{elements, elements_mut, matrix, matrix_mut};
@@ -28,7 +28,8 @@ pub(super) fn takes(weight: &Tensor, rows: i64) -> bool {
     matmul::by_unit(weight, rows) && gated::takes(size.map(|n| n as usize))
 }
 
-/// True if [`input_gradient`] through layers with `weight [n,m]` may be written over the output of the ReLU it is carried through.
+/// True if [`input_gradient`] through layers with `weight [n,m]` may be written over the output of the ReLU it is
+/// carried through.
 pub(super) fn overwrites(weight: &Tensor) -> bool {
     Kernel::Amx.overwrites(weight.size()[0] as usize)
 }
@@ -38,7 +39,8 @@ pub(super) fn forward(values: &Tensor, input: &Tensor, layers: &Layers, gates: O
     gated::forward(matrix_mut(values), matrix(input), &layers.slices(), gates);
 }
 
-/// `out [B,m]` becomes `dloss/dx` for `grad [B,1]` (s), carried on through the ReLU with the output `active [B,m]`, which may be `out`.
+/// `out [B,m]` becomes `dloss/dx` for `grad [B,1]` (s), carried on through the ReLU with the output `active [B,m]`,
+/// which may be `out`.
 pub(super) fn input_gradient(out: &Tensor, grad: &Tensor, gates: &Gates, layers: &Layers, active: &Tensor) {
     gated::input_gradient(matrix_mut(out), elements(grad), gates, &layers.slices(), active_of(out, active));
 }

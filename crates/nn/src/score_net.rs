@@ -1,7 +1,8 @@
-//! The denoiser of the behaviour model: residual MLP on noisy action, observation and a Fourier embedding of time (spec 1.3).
+//! The denoiser of the behaviour model, that of SRPO (arXiv:2310.07297): a residual MLP on noisy action, observation
+//! and a Fourier embedding of time.
 //!
-//! The published network holds a projection in every block that no output depends on; it is left out, which leaves 1,643,526
-//! trainable and frozen parameters at 17 observations and 6 actions.
+//! The published network holds a projection in every block that no output depends on; it is left out, which leaves
+//! 1,643,526 trainable and frozen parameters at 17 observations and 6 actions.
 
 use super::buffers::Buffers;
 use super::dropout::{self, Dropout};
@@ -84,7 +85,8 @@ pub struct ScoreCache {
 }
 
 impl ScoreCache {
-    /// Fourier features `[B,64]`, time embedding `[B,128]` and the trunk after the input layer and after each block `[B,hidden]`.
+    /// Fourier features `[B,64]`, time embedding `[B,128]` and the trunk after the input layer and after each block
+    /// `[B,hidden]`.
     pub fn inspect(&self) -> (Tensor, Tensor, Vec<Tensor>) {
         let columns = self.joined.size()[1];
         let mut trunk: Vec<Tensor> = self.blocks.iter().map(|block| block.normalised_from.shallow_clone()).collect();
@@ -267,7 +269,7 @@ mod tests {
         (net, builder.build(Device::Cpu), rng)
     }
 
-    /// U7: parameter count without the dead projections; the frozen frequencies count as parameters of the published network.
+    /// Without the dead projections; the frozen frequencies count as parameters of the published network.
     #[test]
     fn the_published_size_has_1_643_526_parameters() {
         let (_, arena, _) = build(ScoreNetShape { observations: 17, actions: 6, hidden: 256, blocks: 3, expansion: 4 });
@@ -278,7 +280,7 @@ mod tests {
         ScoreNetShape { observations: 4, actions: 2, hidden: 16, blocks: 2, expansion: 2 }
     }
 
-    /// U7: no randomness in evaluation.
+    /// An evaluation draws nothing.
     #[test]
     fn two_evaluations_are_equal() {
         let (net, arena, mut rng) = build(small());

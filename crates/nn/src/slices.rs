@@ -11,7 +11,8 @@ pub(crate) fn host(tensor: &Tensor) -> bool {
 /// The elements of a contiguous f32 CPU tensor.
 pub(crate) fn elements(tensor: &Tensor) -> &[f32] {
     assert_contiguous(tensor);
-    // SAFETY: kind, device and density were just established, and the tensor outlives the borrow. Without elements it has no memory.
+    // SAFETY: kind, device and density were just established, and the tensor outlives the borrow.
+    // Without elements it has no memory.
     match tensor.numel() {
         0 => &[],
         len => unsafe { std::slice::from_raw_parts(tensor.data_ptr() as *const f32, len) },
@@ -32,7 +33,8 @@ pub(crate) fn elements_mut(tensor: &Tensor) -> &mut [f32] {
 /// A two-dimensional f32 CPU tensor, whose rows and columns may lie any distance apart.
 pub(crate) fn matrix(tensor: &Tensor) -> Matrix<'_> {
     let (len, size, strides) = layout(tensor);
-    // SAFETY: `layout` has established the kind and the device, and counted the floats from the first element to the last.
+    // SAFETY: `layout` has established the kind and the device,
+    // and counted the floats from the first element to the last.
     let values = match len {
         0 => &[][..],
         len => unsafe { std::slice::from_raw_parts(tensor.data_ptr() as *const f32, len) },
@@ -40,8 +42,8 @@ pub(crate) fn matrix(tensor: &Tensor) -> Matrix<'_> {
     Matrix::new(values, size, strides)
 }
 
-/// As [`matrix`], for writing. The caller must not read or write the same elements by another one; those between the rows of a strided
-/// tensor are not touched.
+/// As [`matrix`], for writing. The caller must not read or write the same elements by another one; those between the
+/// rows of a strided tensor are not touched.
 pub(crate) fn matrix_mut(tensor: &Tensor) -> MatrixMut<'_> {
     let (len, size, strides) = layout(tensor);
     // SAFETY: as in `matrix`.

@@ -28,7 +28,8 @@ pub(crate) trait Play: Send {
     /// Forgets these rows; a row never seen has nothing to forget.
     fn reset(&mut self, rows: &[usize]);
 
-    /// Actions for `turn`, whose sizes and finiteness are checked, into `out [n, A]`. An overflow may leave values that are not finite.
+    /// Actions for `turn`, whose sizes and finiteness are checked, into `out [n, A]`.
+    /// An overflow may leave values that are not finite.
     ///
     /// A row's action must have the same bits whatever the other rows and their number are.
     fn act(&mut self, frame: &Frame, turn: Turn<'_>, out: &mut [f32]);
@@ -139,8 +140,9 @@ impl Actor {
     /// Gives a file its meaning.
     ///
     /// # Errors
-    /// `Shape` if sizes disagree; `Data` if a value is not finite, a `std` is not positive, `low > high`, or metadata ask for
-    /// something this version does not compute. The field is named as in the file, for example `actor.1.weight`.
+    /// `Shape` if sizes disagree; `Data` if a value is not finite, a `std` is not positive, `low > high`, or metadata
+    /// ask for something this version does not compute.
+    /// The field is named as in the file, for example `actor.1.weight`.
     pub fn new(file: &PolicyFile) -> Result<Actor> {
         Self::on(file, InstructionSet::best())
     }
@@ -221,15 +223,15 @@ impl Player {
         self.play.reset(rows);
     }
 
-    /// Maps the turn of `n` rows, which may be 0, to `n` actions in `[low, high]`, written to `out [n, A]`. Row `i` is the row `i` of the
-    /// call before.
+    /// Maps the turn of `n` rows, which may be 0, to `n` actions in `[low, high]`, written to `out [n, A]`. Row `i` is
+    /// the row `i` of the call before.
     ///
     /// A row's action has the same bits whatever the other rows and their number are. Between processors it may
     /// differ in the last digits, because only some fuse multiplication and addition.
     ///
     /// # Errors
-    /// `Shape` if a slice is not a whole number of rows or two disagree; `Data` if a value is not finite, naming its row and
-    /// entry (`out` and the memory are then unchanged), or if the network overflows on finite ones.
+    /// `Shape` if a slice is not a whole number of rows or two disagree; `Data` if a value is not finite, naming its
+    /// row and entry (`out` and the memory are then unchanged), or if the network overflows on finite ones.
     pub fn act(&mut self, turn: Turn<'_>, out: &mut [f32]) -> Result<()> {
         self.check(turn, out)?;
         self.play.act(&self.frame, turn, out);

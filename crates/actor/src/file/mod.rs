@@ -93,7 +93,8 @@ impl PolicyFile {
         Ok(PolicyFile { metadata, tensors })
     }
 
-    /// The bytes of the file; equal content gives equal bytes. Not with the safetensors crate: it keeps metadata in a hash map.
+    /// The bytes of the file; equal content gives equal bytes.
+    /// Not with the safetensors crate: it keeps metadata in a hash map.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut header = serde_json::Map::new();
         header.insert("__metadata__".to_owned(), serde_json::json!(self.metadata));

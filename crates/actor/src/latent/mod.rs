@@ -1,4 +1,5 @@
-//! Kind `latent`: actions decoded from latent draws and perturbed (BCQ), the best of several by critics where the file has them.
+//! Kind `latent`: actions decoded from latent draws and perturbed (BCQ),
+//! the best of several by critics where the file has them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use crate::error::{Error, Result};
 use crate::file::Fields;
 use crate::network::{Buffers, Hidden, Network, BLOCK};
 
-/// `b = tanh(decoder([z, s]))`, `a = clip(b + phi tanh(perturbation([b, s])), -1, 1)` with `z ~ clip(N(0, 1), -bound, bound)`; of
-/// `candidates` such actions the one with the highest `min Q(a, s) - multiplier max Qc(a, s)`.
+/// `b = tanh(decoder([z, s]))`, `a = clip(b + phi tanh(perturbation([b, s])), -1, 1)` with
+/// `z ~ clip(N(0, 1), -bound, bound)`; of `candidates` such actions the one with the highest
+/// `min Q(a, s) - multiplier max Qc(a, s)`.
 #[derive(Debug)]
 struct Latent {
     decoder: Network,

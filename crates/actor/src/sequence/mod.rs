@@ -1,8 +1,8 @@
-//! Kind `sequence`: a causal transformer over the last steps of an episode, conditioned on the return and the cost still to come
-//! (decision transformers).
+//! Kind `sequence`: a causal transformer over the last steps of an episode, conditioned on the return and the cost
+//! still to come (decision transformers).
 //!
-//! Every step is four tokens: return to go R, cost to go C, state s, action a. The action is read off the newest state token. R and C begin at
-//! the settings `target_return` and `cost_limit` and lose each reward and cost as it comes.
+//! Every step is four tokens: return to go R, cost to go C, state s, action a. The action is read off the newest state
+//! token. R and C begin at the settings `target_return` and `cost_limit` and lose each reward and cost as it comes.
 
 mod network;
 mod play;
@@ -117,10 +117,7 @@ pub(crate) fn read(fields: &Fields, frame: &Frame, set: InstructionSet) -> Resul
         ],
     )?;
     let blocks = (0..fields.count("blocks")?).map(|i| block(fields, i, e)).collect::<Result<Vec<_>>>()?;
-    let prefix = match fields.has("prefix_emb.weight") {
-        true => Some(layer(fields, "prefix_emb", 1, Some(e))?),
-        false => None,
-    };
+    let prefix = fields.has("prefix_emb.weight").then(|| layer(fields, "prefix_emb", 1, Some(e))).transpose()?;
     let head_input = if cost_feature == CostFeature::Concatenate { 2 * e } else { e };
     let layers = fields.count("head_layers")?;
     let head = (0..layers).map(|i| {

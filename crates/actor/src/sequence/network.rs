@@ -59,8 +59,8 @@ impl Window {
 
     /// Drops `count` tokens that follow the first `keep`.
     ///
-    /// The keys and values of the first block are functions of one token each and stay. Those of later blocks saw the dropped tokens: the
-    /// published policy computes its window anew at every step, so they go.
+    /// The keys and values of the first block are functions of one token each and stay. Those of later blocks saw the
+    /// dropped tokens: the published policy computes its window anew at every step, so they go.
     pub fn slide(&mut self, keep: usize, count: usize, embedding: usize) {
         self.tokens.drain(keep * embedding..(keep + count) * embedding);
         if let Some((first, later)) = self.keys_values.split_first_mut() {

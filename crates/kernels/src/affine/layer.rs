@@ -2,13 +2,14 @@
 
 use crate::sums::LANES;
 
-/// The weights of one input in a panel, in one cache line. Across two lines, as `Vec` would place them, an action takes a third longer.
+/// The weights of one input in a panel, in one cache line.
+/// Across two lines, as `Vec` would place them, an action takes a third longer.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct Lanes(pub [f32; LANES]);
 
-/// `outputs x inputs` weights, transposed and cut into panels of [`LANES`] outputs: one AVX-512 register, or one cache line of
-/// weights an input.
+/// `outputs x inputs` weights, transposed and cut into panels of [`LANES`] outputs: one AVX-512 register, or one cache
+/// line of weights an input.
 ///
 /// Panel `p` holds the bias and then, input by input, the weights of the outputs `p * LANES ..`; missing outputs of the
 /// last panel are zero. A kernel thus reads every weight once, in order, and vectorises over outputs. The bias also

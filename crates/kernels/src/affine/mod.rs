@@ -1,9 +1,9 @@
 //! The affine layer for rows, one or many: what policies at play spend their time in.
 //!
-//! Every output of every row is one chain `bias + x[0] w[0] + x[1] w[1] + ..` in this order, whatever the block of rows or
-//! outputs it is computed in; a row by itself leaves out the terms whose input is zero, which changes no sum. So a row's result has
-//! the same bits alone and in a batch, and the same bits with AVX2 and AVX-512 (both fuse multiply and add; the portable code on
-//! x86-64 does not).
+//! Every output of every row is one chain `bias + x[0] w[0] + x[1] w[1] + ..` in this order, whatever the block of rows
+//! or outputs it is computed in; a row by itself leaves out the terms whose input is zero, which changes no sum. So a
+//! row's result has the same bits alone and in a batch, and the same bits with AVX2 and AVX-512 (both fuse multiply and
+//! add; the portable code on x86-64 does not).
 
 mod layer;
 mod register;
@@ -72,8 +72,8 @@ fn affine_avx512(layer: &Layer, relu: bool, x: Rows<'_>, out: &mut [f32]) {
 }
 
 /// `R` rows by `GB` panels at a time, then the remaining rows one by one, `GS` panels at a time. The three numbers
-/// fill the registers of an instruction set: about 8 chains are needed to hide the latency of an addition. `N` registers `V` hold
-/// a panel.
+/// fill the registers of an instruction set: about 8 chains are needed to hide the latency of an addition. `N`
+/// registers `V` hold a panel.
 ///
 /// # Safety
 /// Here and below, the processor must have the instructions of `V`.
@@ -117,8 +117,8 @@ unsafe fn by_registers<V: Register, const N: usize, const R: usize, const GB: us
 /// Inputs of a layer up to which a row's zeros are looked for.
 const MOST_INPUTS: usize = 1024;
 
-/// Indices of the inputs that are not zero, where leaving the others out pays: behind a ReLU about half are. One action waits for its
-/// weights, each read once, so half as many take little more than half the time.
+/// Indices of the inputs that are not zero, where leaving the others out pays: behind a ReLU about half are. One action
+/// waits for its weights, each read once, so half as many take little more than half the time.
 #[inline(always)]
 fn active<'a>(x: &[f32], indices: &'a mut [u16; MOST_INPUTS]) -> Option<&'a [u16]> {
     if x.len() > MOST_INPUTS {
@@ -164,7 +164,8 @@ unsafe fn tile<V: Register, const N: usize, const R: usize, const G: usize>(
     }
 }
 
-/// As [`tile`] for one row, over its active inputs only. The chain of every output loses terms that are zero, so its value stays.
+/// As [`tile`] for one row, over its active inputs only.
+/// The chain of every output loses terms that are zero, so its value stays.
 #[inline(always)]
 unsafe fn sparse_tile<V: Register, const N: usize, const G: usize>(
     layer: &Layer,

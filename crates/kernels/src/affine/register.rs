@@ -1,8 +1,8 @@
 //! The registers the kernels compute in, by their intrinsics.
 //!
-//! Loops over plain arrays become as good where a crate is compiled by itself. Link-time optimisation of the whole addon (profile
-//! `dist`) unrolls loops before it makes vectors of them: the sums of such loops stayed in memory there, and an action took a third
-//! longer alone and four times as long in a batch.
+//! Loops over plain arrays become as good where a crate is compiled by itself. Link-time optimisation of the whole
+//! addon (profile `dist`) unrolls loops before it makes vectors of them: the sums of such loops stayed in memory there,
+//! and an action took a third longer alone and four times as long in a batch.
 
 use crate::sums::LANES;
 
@@ -79,7 +79,8 @@ mod x86_64 {
     use super::Register;
     use std::arch::x86_64::*;
 
-    // The maximum of two is the second where either is NaN. Multiplied and added in two steps: not every x86-64 fuses them.
+    // The maximum of two is the second where either is NaN.
+    // Multiplied and added in two steps: not every x86-64 fuses them.
     register!(__m128, load _mm_loadu_ps, store _mm_storeu_ps, splat _mm_set1_ps,
         multiply_add |a, b, c| _mm_add_ps(_mm_mul_ps(a, b), c),
         relu |sum| _mm_max_ps(_mm_setzero_ps(), sum));

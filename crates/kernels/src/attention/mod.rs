@@ -1,8 +1,8 @@
 //! Causal multi-head attention over short sequences, forward and backward.
 //!
-//! With 40 tokens and heads 16 wide a batched matrix product has little to hold on to: its score matrices are written, masked,
-//! normalised and read back from memory. Here one head of one sequence is worked on in the nearest cache, keys beyond a query are
-//! never touched, and a head of 16 is one AVX-512 register.
+//! With 40 tokens and heads 16 wide a batched matrix product has little to hold on to: its score matrices are written,
+//! masked, normalised and read back from memory. Here one head of one sequence is worked on in the nearest cache, keys
+//! beyond a query are never touched, and a head of 16 is one AVX-512 register.
 //!
 //! [`forward`] and [`backward`] take a training batch, [`attend`] the newest token of a policy at play.
 
@@ -38,8 +38,8 @@ pub mod plain {
         out
     }
 
-    /// Gradients of [`attend`]'s result for the query, each key and each value: with `s_j = m_j <grad, v_j>`, that of the
-    /// product `q k_j` is `p_j (s_j - sum_i p_i s_i) / sqrt(d)`.
+    /// Gradients of [`attend`]'s result for the query, each key and each value: with `s_j = m_j <grad, v_j>`, that of
+    /// the product `q k_j` is `p_j (s_j - sum_i p_i s_i) / sqrt(d)`.
     pub fn attend_backward(
         query: &[f32],
         keys: &[&[f32]],
@@ -104,8 +104,9 @@ impl Attention<'_> {
 }
 
 multiversion! {
-    /// `out = dropout(softmax(q k^T / sqrt(d))) v` head by head: `q [B*Tq,E]`, `kv [B*T,2E]` (keys, then values), `out [B*Tq,E]`.
-    /// `weights`, of [`Attention::weights`] elements, keeps the softmax for [`backward`]. See [`plain::attend`].
+    /// `out = dropout(softmax(q k^T / sqrt(d))) v` head by head: `q [B*Tq,E]`, `kv [B*T,2E]` (keys, then values),
+    /// `out [B*Tq,E]`. `weights`, of [`Attention::weights`] elements, keeps the softmax for [`backward`].
+    /// See [`plain::attend`].
     pub fn forward(shape: &Attention<'_>, q: &[f32], kv: &[f32], out: &mut [f32], weights: &mut [f32]) {
         let (tokens, count, padded) = (shape.tokens, shape.queries.len(), shape.padded());
         let embedding = out.len() / (shape.valid.len() * count);
@@ -144,8 +145,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Gradients `grad_q [B*Tq,E]`, `grad_kv [B*T,2E]`, overwritten, for the gradient of [`forward`]'s result; `inputs` are q, kv, the
-    /// weights and that gradient `[B*Tq,E]`. See [`plain::attend_backward`].
+    /// Gradients `grad_q [B*Tq,E]`, `grad_kv [B*T,2E]`, overwritten, for the gradient of [`forward`]'s result; `inputs`
+    /// are q, kv, the weights and that gradient `[B*Tq,E]`. See [`plain::attend_backward`].
     pub fn backward(shape: &Attention<'_>, inputs: [&[f32]; 4], grad_q: &mut [f32], grad_kv: &mut [f32]) {
         let [q, kv, weights, grad] = inputs;
         let (tokens, count, padded) = (shape.tokens, shape.queries.len(), shape.padded());
@@ -153,7 +154,8 @@ multiversion! {
         let width = embedding / shape.heads;
         let wide = width.next_multiple_of(LANES);
         let scale = 1.0 / (width as f32).sqrt();
-        // Of one head: values as columns; keys, queries and the gradient as rows; gradients of the scores; weights after dropout.
+        // Of one head: values as columns; keys, queries and the gradient as rows; gradients of the scores;
+        // weights after dropout.
         let (mut values, mut keys) = (vec![0f32; width * padded], vec![0f32; tokens * wide]);
         let [mut queries, mut grads] = [(); 2].map(|()| vec![0f32; count * wide]);
         let [mut scores, mut dropped] = [(); 2].map(|()| vec![0f32; count * padded]);
@@ -222,8 +224,8 @@ fn register(values: &[f32], at: usize) -> [f32; LANES] {
     out
 }
 
-/// `out[row][key] = sum_d rows[row][d] columns[d][key]` for rows of `wide` floats, of which `width` count, and the registers that hold
-/// the first `keys(row)` of `padded` keys; `keys` ascends.
+/// `out[row][key] = sum_d rows[row][d] columns[d][key]` for rows of `wide` floats, of which `width` count, and the
+/// registers that hold the first `keys(row)` of `padded` keys; `keys` ascends.
 #[inline(always)]
 fn products<const FMA: bool>(
     rows: &[f32],
@@ -313,7 +315,8 @@ fn softmax(scores: &mut [f32], keys: usize, scale: f32) {
     scores.iter_mut().for_each(|p| *p *= share);
 }
 
-/// `ds`, the gradient of the weights after dropout, becomes that of the products `q k^T`; `pd` gets the weights after dropout.
+/// `ds`, the gradient of the weights after dropout, becomes that of the products `q k^T`;
+/// `pd` gets the weights after dropout.
 #[inline(always)]
 fn score_gradient(dropout: Dropout, at: usize, p: &[f32], keys: usize, scale: f32, ds: &mut [f32], pd: &mut [f32]) {
     let filled = keys.next_multiple_of(LANES);

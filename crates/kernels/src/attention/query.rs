@@ -5,8 +5,8 @@ use crate::math::exp;
 use crate::sums::total;
 
 multiversion! {
-    /// `out [E] = softmax(q k^T / sqrt(d)) v`, head by head, for `query [E]` and `keys_values [keys][2E]`, keys and values of every
-    /// token it sees; `scores` has room for a number a key. See [`plain::attend`].
+    /// `out [E] = softmax(q k^T / sqrt(d)) v`, head by head, for `query [E]` and `keys_values [keys][2E]`, keys and
+    /// values of every token it sees; `scores` has room for a number a key. See [`plain::attend`].
     ///
     /// [`plain::attend`]: super::plain::attend
     pub fn attend(query: &[f32], keys_values: &[f32], heads: usize, scores: &mut [f32], out: &mut [f32]) {

@@ -1,10 +1,11 @@
 //! Products in registers, of the sizes that critics have: a few hundred rows and columns.
 //!
-//! The right operand is copied into panels of 64 columns, a block of its rows at a time; the left one is read where it lies. A tile of
-//! the result, 6 rows by 64 columns, stays in 24 registers while it runs through a block: an element is the sum of its products in their
-//! order, as a chain of fused multiply-adds, and blocks are added in theirs.
+//! The right operand is copied into panels of 64 columns, a block of its rows at a time; the left one is read where it
+//! lies. A tile of the result, 6 rows by 64 columns, stays in 24 registers while it runs through a block: an element is
+//! the sum of its products in their order, as a chain of fused multiply-adds, and blocks are added in theirs.
 //!
-//! libtorch's libraries copy both operands, need a microsecond to be called, and know a slower way on processors of other makers.
+//! libtorch's libraries copy both operands, need a microsecond to be called,
+//! and know a slower way on processors of other makers.
 
 use super::lanes::{tail, transpose, LANES};
 use super::matrix::{Raw, RawFinish};
@@ -111,7 +112,8 @@ impl Strip {
     #[target_feature(enable = "avx512f")]
     unsafe fn tile<const R: usize, const V: usize, const FINISH: u8>(&self, row: usize) -> usize {
         let mut sums = [[_mm512_setzero_ps(); V]; R];
-        // SAFETY: as the caller promises, `depth` rows of the panel and columns of the left operand, R rows and V registers of the result.
+        // SAFETY: as the caller promises, `depth` rows of the panel and columns of the left operand,
+        // R rows and V registers of the result.
         unsafe {
             let (mut left, mut panel) = (self.left.add(row * self.down), self.panel);
             for _ in 0..self.depth {
@@ -138,7 +140,8 @@ impl Strip {
     }
 }
 
-/// Copies rows `top..top + depth`, columns `left..left + width` of `b` into `panel [depth, width up to a register]`; the rest of a register is 0.
+/// Copies rows `top..top + depth`, columns `left..left + width` of `b` into `panel [depth, width up to a register]`;
+/// the rest of a register is 0.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn pack(b: Raw, top: usize, left: usize, depth: usize, width: usize, panel: *mut f32) {

@@ -16,7 +16,8 @@ pub(super) fn tail(width: usize) -> __mmask16 {
     }
 }
 
-/// An array of sixteen registers from a function of their numbers. Written out, because only then are they registers and not an array in memory.
+/// An array of sixteen registers from a function of their numbers.
+/// Written out, because only then are they registers and not an array in memory.
 macro_rules! registers {
     ($of:expr) => {{
         let of = $of;
@@ -41,7 +42,8 @@ macro_rules! registers {
     }};
 }
 
-/// `to[j * to_stride + i] = from[i * from_stride + j]` for `i < rows <= 16` and `j < columns <= 16`; the rest of a register is 0.
+/// `to[j * to_stride + i] = from[i * from_stride + j]` for `i < rows <= 16` and `j < columns <= 16`;
+/// the rest of a register is 0.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn transpose(
@@ -55,14 +57,17 @@ pub(super) unsafe fn transpose(
     const EVEN: i32 = 0x88;
     const ODD: i32 = 0xDD;
     let lanes = tail(columns);
-    let rows: [__m512; LANES] = registers!(|i: usize| match i < rows {
-        // SAFETY: row `i` has `columns` floats, as the caller promises; what is fetched ahead is not read.
-        true => unsafe {
-            let line = from.add(i * from_stride);
-            _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(AHEAD).cast());
-            _mm512_maskz_loadu_ps(lanes, line)
-        },
-        false => _mm512_setzero_ps(),
+    let rows: [__m512; LANES] = registers!(|i: usize| {
+        if i < rows {
+            // SAFETY: row `i` has `columns` floats, as the caller promises; what is fetched ahead is not read.
+            unsafe {
+                let line = from.add(i * from_stride);
+                _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(AHEAD).cast());
+                _mm512_maskz_loadu_ps(lanes, line)
+            }
+        } else {
+            _mm512_setzero_ps()
+        }
     });
     // Pairs of rows, then fours: the latter hold, at 4i + q, in their quarter l, column 4l + q of rows 4i to 4i + 3.
     let pairs: [__m512; LANES] = registers!(|i: usize| match i % 2 {

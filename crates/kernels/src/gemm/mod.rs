@@ -1,8 +1,8 @@
 //! Matrix products of f32 by code of our own, on x86 processors with AVX-512.
 //!
-//! Two kernels: [`Kernel::Avx512`] multiplies in registers, [`Kernel::Amx`] by the matrix unit that Intel's processors have since
-//! Sapphire Rapids. The same kernel gives the same bits for the same operands, wherever they lie and whatever comes after. There is no
-//! portable one: a caller that has neither multiplies by a library.
+//! Two kernels: [`Kernel::Avx512`] multiplies in registers, [`Kernel::Amx`] by the matrix unit that Intel's processors
+//! have since Sapphire Rapids. The same kernel gives the same bits for the same operands, wherever they lie and
+//! whatever comes after. There is no portable one: a caller that has neither multiplies by a library.
 //!
 //! The matrix unit also makes the products that only [`crate::gated`] asks for.
 
@@ -91,15 +91,15 @@ impl Kernel {
         self.code().is_some()
     }
 
-    /// True if [`Kernel::product`] may overwrite the output of the ReLU it passes through ([`Active::InPlace`]), for a right operand
-    /// of so many rows.
+    /// True if [`Kernel::product`] may overwrite the output of the ReLU it passes through ([`Active::InPlace`]), for a
+    /// right operand of so many rows.
     pub fn overwrites(self, rows: usize) -> bool {
         self.code().is_some_and(|code| rows <= code.depth)
     }
 
-    /// `out [m,n] = a [m,k] b [k,n]`, finished. False, and nothing is done, where there is no such kernel, `k` is 0, or the rows of
-    /// `out` or of the matrix in `finish`, or both rows and columns of an operand, are not dense. See [`plain::product`] and
-    /// [`plain::finish`].
+    /// `out [m,n] = a [m,k] b [k,n]`, finished. False, and nothing is done, where there is no such kernel, `k` is 0, or
+    /// the rows of `out` or of the matrix in `finish`, or both rows and columns of an operand, are not dense. See
+    /// [`plain::product`] and [`plain::finish`].
     ///
     /// # Panics
     /// If sizes disagree, or a ReLU's output is to be overwritten where [`Kernel::overwrites`] says no.
@@ -140,8 +140,8 @@ pub(crate) fn takes_scalar_head([out, input]: [usize; 2]) -> bool {
 /// `values [m,1]` become the head's of `a [m,k] b [k,n]`, and rows `first..first + m` of the gates those of its ReLU.
 ///
 /// # Panics
-/// Where there is no matrix unit, for widths that [`takes_scalar_head`] refuses, if sizes disagree, or if neither rows nor columns of a
-/// factor are dense.
+/// Where there is no matrix unit, for widths that [`takes_scalar_head`] refuses, if sizes disagree, or if neither rows
+/// nor columns of a factor are dense.
 pub(crate) fn scalar_head(
     values: MatrixMut,
     a: Matrix,
@@ -166,8 +166,8 @@ pub(crate) fn scalar_head(
 /// `out = gates diag(scale) b`, or with the gates transposed, finished; nothing is done where `b` has no rows.
 ///
 /// # Panics
-/// Where there is no matrix unit, if sizes disagree, if rows are not dense, or if a ReLU's output is to be overwritten where
-/// [`Kernel::overwrites`] says no.
+/// Where there is no matrix unit, if sizes disagree, if rows are not dense, or if a ReLU's output is to be overwritten
+/// where [`Kernel::overwrites`] says no.
 pub(crate) fn through_gates(out: MatrixMut, gates: (&Gates, bool), scale: &[f32], b: Matrix, finish: Finish) {
     let (rows, columns) = match gates {
         (gates, false) => (gates.rows(), gates.units()),

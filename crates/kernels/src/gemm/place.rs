@@ -28,7 +28,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Columns `left..left + width` of `out`, for the sums of one block of a product: the first stores what later ones add to, the last finishes.
+    /// Columns `left..left + width` of `out`, for the sums of one block of a product:
+    /// the first stores what later ones add to, the last finishes.
     pub unsafe fn of(out: Raw, left: usize, width: usize, finish: RawFinish, first: bool, last: bool) -> Place {
         // SAFETY: the caller promises that `out`, and so what is in `finish`, has these columns.
         let at = |from: *const f32| unsafe { from.add(left) };
@@ -67,7 +68,8 @@ impl Place {
         }
     }
 
-    /// Finishes and stores the sums of register `v` of a row; of the last register of a row, what lies within the matrix.
+    /// Finishes and stores the sums of register `v` of a row;
+    /// of the last register of a row, what lies within the matrix.
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub unsafe fn put<const FINISH: u8>(&self, row: usize, v: usize, is_last: bool, sum: __m512) {

@@ -9,7 +9,8 @@ pub const CASES: &[Case] = &[
     ("affine of NaN", nan_is_not_hidden),
 ];
 
-/// Inputs and outputs: of every remainder of a panel, of more than one block of panels, of more inputs than zeros are looked for in.
+/// Inputs and outputs: of every remainder of a panel, of more than one block of panels,
+/// of more inputs than zeros are looked for in.
 const SIZES: [[usize; 2]; 7] = [[1, 1], [3, 5], [17, 256], [256, 256], [8, 33], [60, 130], [1100, 20]];
 
 fn as_the_formula(set: InstructionSet) -> Vec<f32> {

@@ -19,12 +19,12 @@ pub fn trials() -> impl Iterator<Item = Trial> {
 
 /// A trial that is ignored where the kernel is not available.
 pub fn on(kernel: Kernel, name: &'static str, case: &'static str, run: impl FnOnce() + Send + 'static) -> Trial {
-    let test = move || match kernel.available() {
-        true => {
-            run();
-            Ok(())
+    let test = move || {
+        if !kernel.available() {
+            return Err(Failed::from(format!("this processor has no {name}")));
         }
-        false => Err(Failed::from(format!("this processor has no {name}"))),
+        run();
+        Ok(())
     };
     Trial::test(case, test).with_kind(name).with_ignored_flag(!kernel.available())
 }
@@ -67,7 +67,8 @@ impl Strip {
     }
 }
 
-/// Of every remainder of rows, columns and depth, and of more than one block of each; with everything that can come after.
+/// Of every remainder of rows, columns and depth, and of more than one block of each;
+/// with everything that can come after.
 fn as_the_formula(kernel: Kernel) {
     let mut noise = Noise::new(1);
     let sizes = (1..=17).map(|n| [n, 18 - n, 2 * n - 1]);
@@ -105,8 +106,8 @@ fn as_the_formula(kernel: Kernel) {
     }
 }
 
-/// Columns and rows of the factors differ by factors of a million: what counts is the error of each element against its own terms. It is
-/// no more than a chain of fused multiply-adds makes.
+/// Columns and rows of the factors differ by factors of a million: what counts is the error of each element against its
+/// own terms. It is no more than a chain of fused multiply-adds makes.
 fn elements_are_near_the_exact_ones(kernel: Kernel) {
     let mut noise = Noise::new(2);
     for k in [1, 2, 23, 256, 1000] {

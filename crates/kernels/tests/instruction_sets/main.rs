@@ -1,4 +1,5 @@
-//! Every kernel against its formula, on every instruction set there is. What this processor has not is counted as ignored.
+//! Every kernel against its formula, on every instruction set there is.
+//! What this processor has not is counted as ignored.
 
 mod activations;
 mod affine;

@@ -1,4 +1,5 @@
-//! Causal multi-head attention over short sequences, forward and backward: on the CPU by kernels, elsewhere in tensor operations.
+//! Causal multi-head attention over short sequences, forward and backward: on the CPU by kernels,
+//! elsewhere in tensor operations.
 
 mod tensors;
 
@@ -8,8 +9,8 @@ use tch::Tensor;
 
 pub use drcorl_kernels::attention::Attention;
 
-/// `out = dropout(softmax(q k^T / sqrt(d))) v` head by head: `q [B*Tq,E]`, `kv [B*T,2E]` (keys, then values), `out [B*Tq,E]`. `weights`, of
-/// [`Attention::weights`] elements, keeps the softmax for [`backward`].
+/// `out = dropout(softmax(q k^T / sqrt(d))) v` head by head: `q [B*Tq,E]`, `kv [B*T,2E]` (keys, then values),
+/// `out [B*Tq,E]`. `weights`, of [`Attention::weights`] elements, keeps the softmax for [`backward`].
 pub fn forward(shape: &Attention, q: &Tensor, kv: &Tensor, out: &Tensor, weights: &Tensor) {
     if host(out) {
         kernels::forward(

@@ -4,8 +4,8 @@ use crate::slices::{elements, elements_mut, host};
 use drcorl_kernels::{activations as kernels, InstructionSet};
 use tch::{Kind, Tensor};
 
-/// `out = mish(x) = x tanh(log(1 + e^x))`, and `x` becomes the derivative there: the exponential is needed once, and the backward pass
-/// is a product.
+/// `out = mish(x) = x tanh(log(1 + e^x))`, and `x` becomes the derivative there: the exponential is needed once, and
+/// the backward pass is a product.
 pub fn mish(x: &mut Tensor, out: &Tensor) {
     if host(x) {
         kernels::mish(InstructionSet::best(), elements_mut(x), elements_mut(out));

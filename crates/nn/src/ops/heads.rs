@@ -4,8 +4,8 @@ use crate::slices::{elements, elements_mut, host};
 use drcorl_kernels::{heads as kernels, rows, InstructionSet};
 use tch::{Kind, Tensor};
 
-/// The scalar head of one member: `out[b,member] = <hidden[b,:], weight> + bias` for `hidden [B,h]`, `weight [1,h]`, `bias [1]`,
-/// `out [B,E]`.
+/// The scalar head of one member: `out[b,member] = <hidden[b,:], weight> + bias` for `hidden [B,h]`, `weight [1,h]`,
+/// `bias [1]`, `out [B,E]`.
 pub fn scalar_head(hidden: &Tensor, weight: &Tensor, bias: &Tensor, out: &Tensor, member: usize) {
     if host(hidden) {
         let (set, members) = (InstructionSet::best(), out.size()[1] as usize);
@@ -23,8 +23,9 @@ pub fn scalar_head(hidden: &Tensor, weight: &Tensor, bias: &Tensor, out: &Tensor
     }
 }
 
-/// Backward of [`scalar_head`] and of the ReLU before it: `grad [B,h]`, which may be `hidden [B,h]`, becomes `grad_out[b] weight` where
-/// `hidden` is above 0, else 0; `grad_out [B,1]`. Gradients of weight and bias are written to `parameters`.
+/// Backward of [`scalar_head`] and of the ReLU before it: `grad [B,h]`, which may be `hidden [B,h]`, becomes
+/// `grad_out[b] weight` where `hidden` is above 0, else 0; `grad_out [B,1]`.
+/// Gradients of weight and bias are written to `parameters`.
 pub fn scalar_head_backward(
     hidden: &Tensor,
     weight: &Tensor,

@@ -4,8 +4,8 @@ use crate::slices::{elements, elements_mut, host};
 use drcorl_kernels::{losses as kernels, InstructionSet};
 use tch::{Kind, Tensor};
 
-/// Sum over rows of the squared error of one member of `values [B,E]` against `target [B,1]`, which is everybody's, or `[B,E]`;
-/// `grad [B,1]` becomes the error times `scale`.
+/// Sum over rows of the squared error of one member of `values [B,E]` against `target [B,1]`, which is everybody's, or
+/// `[B,E]`; `grad [B,1]` becomes the error times `scale`.
 pub fn squared_error(values: &Tensor, target: &Tensor, member: i64, scale: f64, grad: &Tensor) -> f64 {
     if host(values) {
         let (values, target, grad) = (elements(values), elements(target), elements_mut(grad));
@@ -17,8 +17,9 @@ pub fn squared_error(values: &Tensor, target: &Tensor, member: i64, scale: f64, 
     }
 }
 
-/// Mean over rows of `weight [B,1]` times the negative log density of `target [B,A]` under the Gaussians `outputs [B,2A]`,
-/// [mu | log sigma] with log sigma clamped to `range`; `grad [B,2A]` becomes the gradient for `outputs`. All contiguous.
+/// Mean over rows of `weight [B,1]` times the negative log density of `target [B,A]` under the Gaussians
+/// `outputs [B,2A]`, [mu | log sigma] with log sigma clamped to `range`;
+/// `grad [B,2A]` becomes the gradient for `outputs`. All contiguous.
 pub fn gaussian_fit(outputs: &Tensor, target: &Tensor, weight: &Tensor, range: (f64, f64), grad: &Tensor) -> f64 {
     let rows = weight.size()[0];
     if host(outputs) {

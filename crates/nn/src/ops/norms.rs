@@ -4,7 +4,8 @@ use crate::slices::{elements, elements_mut, host};
 use drcorl_kernels::{norms as kernels, InstructionSet};
 use tch::{Kind, Tensor};
 
-/// `out = (input - mean) rstd weight + bias` over the last dimension of `input [B,h]`; `mean`, `rstd [B,1]` are overwritten.
+/// `out = (input - mean) rstd weight + bias` over the last dimension of `input [B,h]`;
+/// `mean`, `rstd [B,1]` are overwritten.
 pub fn layer_norm(
     input: &Tensor,
     weight: &Tensor,
@@ -27,8 +28,8 @@ pub fn layer_norm(
     }
 }
 
-/// Backward of a layer norm over the last dimension: `grad [B,h]` becomes the gradient of `input [B,h]`; `mean`, `rstd [B,1]` are the
-/// forward pass's. `weight_grad`, `bias_grad [h]` are added to.
+/// Backward of a layer norm over the last dimension: `grad [B,h]` becomes the gradient of `input [B,h]`; `mean`,
+/// `rstd [B,1]` are the forward pass's. `weight_grad`, `bias_grad [h]` are added to.
 pub fn layer_norm_backward(
     input: &Tensor,
     mean: &Tensor,

@@ -6,9 +6,10 @@
 //! features = norm(x)
 //! ```
 //!
-//! The gradients are written by hand and *added* to the arena's. A caller goes through a large batch in parts, so that the activations of
-//! a part stay in the cache and in memory that was used before: those of a whole published batch (2048 x 40 tokens) are 2.7 GB. The
-//! last block computes only the tokens someone reads; the others serve it as keys and values.
+//! The gradients are written by hand and *added* to the arena's. A caller goes through a large batch in parts, so that
+//! the activations of a part stay in the cache and in memory that was used before: those of a whole published batch
+//! (2048 x 40 tokens) are 2.7 GB. The last block computes only the tokens someone reads;
+//! the others serve it as keys and values.
 
 mod parts;
 
@@ -108,8 +109,8 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// Registers the network in `builder`. Weights are drawn from N(0, 0.02^2), the projection of queries, keys and values from
-    /// Xavier's uniform distribution; biases are 0, norms the identity.
+    /// Registers the network in `builder`. Weights are drawn from N(0, 0.02^2), the projection of queries, keys and
+    /// values from Xavier's uniform distribution; biases are 0, norms the identity.
     pub fn new(builder: &mut ArenaBuilder, shape: TransformerShape, rng: &mut Rng) -> Self {
         let e = shape.embedding;
         let norm_in = Norm::new(builder, "emb_norm", e);
@@ -224,7 +225,8 @@ impl Transformer {
         (out, cache)
     }
 
-    /// Adds the gradients of all parameters for `grad [B*Tq,E]` of the features, and returns that of the tokens `[B*T,E]`.
+    /// Adds the gradients of all parameters for `grad [B*Tq,E]` of the features,
+    /// and returns that of the tokens `[B*T,E]`.
     pub fn backward(
         &self,
         arena: &Arena,

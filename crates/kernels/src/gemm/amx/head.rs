@@ -9,10 +9,11 @@ use super::{product, Sink, LINES};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-/// `values = relu(a b + bias) weight + offset`, a number a row, and the gates of that ReLU to rows `first..` of `gates`.
+/// `values = relu(a b + bias) weight + offset`, a number a row,
+/// and the gates of that ReLU to rows `first..` of `gates`.
 ///
-/// `b` has at least one row and at most [`DEPTH`], and at most [`WIDTH`] columns, because rows are finished a panel at a time; rows or columns of both
-/// factors are dense.
+/// `b` has at least one row and at most [`DEPTH`], and at most [`WIDTH`] columns, because rows are finished a panel at
+/// a time; rows or columns of both factors are dense.
 ///
 /// [`DEPTH`]: super::DEPTH
 /// [`WIDTH`]: super::WIDTH
@@ -70,9 +71,10 @@ impl Sink for Head<'_> {
             }
             // SAFETY: there is such a row of values; a register is kept in a register.
             unsafe {
-                match columns.end == self.width {
-                    true => *self.values.data.add(row * self.values.down) = _mm512_reduce_add_ps(value) + offset,
-                    false => _mm512_store_ps(kept.0.as_mut_ptr(), value),
+                if columns.end == self.width {
+                    *self.values.data.add(row * self.values.down) = _mm512_reduce_add_ps(value) + offset;
+                } else {
+                    _mm512_store_ps(kept.0.as_mut_ptr(), value);
                 }
             }
         }

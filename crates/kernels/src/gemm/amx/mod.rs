@@ -1,16 +1,18 @@
 //! Products by the matrix unit of Intel's processors since Sapphire Rapids (AMX), to the accuracy of f32.
 //!
-//! The unit multiplies tiles of bf16, which have 8 significant bits, and sums in f32: sixteen times as many products a cycle as AVX-512 makes
-//! of f32. The 24 significant bits of a float are those of three bf16, `x = high + middle + low` without a remainder. Of the nine products of two
-//! such sums six are made; the three that are left out (middle by low, twice, and low by low) come to 2^-24 of the whole at most, which is one
-//! rounding of f32. The unit sums 16 products before it adds them to an element, so that there are fewer roundings than in a chain of fused
-//! multiply-adds: the error of a single product is that of f32, of sums of 8 products or more half of it. A factor of ones and zeros is a bf16 as it
-//! is, so that its products are three, and none is left out.
+//! The unit multiplies tiles of bf16, which have 8 significant bits, and sums in f32: sixteen times as many products a
+//! cycle as AVX-512 makes of f32. The 24 significant bits of a float are those of three bf16, `x = high + middle + low`
+//! without a remainder. Of the nine products of two such sums six are made; the three that are left out (middle by low,
+//! twice, and low by low) come to 2^-24 of the whole at most, which is one rounding of f32. The unit sums 16 products
+//! before it adds them to an element, so that there are fewer roundings than in a chain of fused multiply-adds: the
+//! error of a single product is that of f32, of sums of 8 products or more half of it.
+//! A factor of ones and zeros is a bf16 as it is, so that its products are three, and none is left out.
 //!
-//! What lies below the normal floats counts as 0, also as a part of a factor: factors below 2^-102 lose their last bits. An infinite
-//! factor gives NaN.
+//! What lies below the normal floats counts as 0, also as a part of a factor: factors below 2^-102 lose their last
+//! bits. An infinite factor gives NaN.
 //!
-//! Reading order: [`panel`] makes tiles of operands, [`unit`] multiplies them, this file goes through a product, [`head`] is one that stores no matrix.
+//! Reading order: [`panel`] makes tiles of operands, [`unit`] multiplies them, this file goes through a product,
+//! [`head`] is one that stores no matrix.
 
 mod head;
 mod panel;
@@ -28,11 +30,14 @@ use std::ops::Range;
 use std::sync::OnceLock;
 use unit::{Sums, Unit};
 
-/// Most rows of the right operand that are multiplied before their products are added to the result; deeper products are cut into equal parts.
+/// Most rows of the right operand that are multiplied before their products are added to the result;
+/// deeper products are cut into equal parts.
 pub(super) const DEPTH: usize = 256;
-/// Rows and columns of the result that are summed together, in four tiles; a panel has so many rows of the left operand, or columns of the right one.
+/// Rows and columns of the result that are summed together, in four tiles;
+/// a panel has so many rows of the left operand, or columns of the right one.
 const LINES: usize = 2 * LANES;
-/// Panels of the right operand that are made before the left one's, which are then used for all of them: 768 kB at most.
+/// Panels of the right operand that are made before the left one's, which are then used for all of them:
+/// 768 kB at most.
 const PANELS: usize = 16;
 /// Most columns of a result whose rows are finished one panel of rows after the other.
 pub(super) const WIDTH: usize = PANELS * LINES;
@@ -55,7 +60,8 @@ pub(super) unsafe fn multiply(out: Raw, a: Raw, b: Raw, finish: RawFinish) {
     unsafe { into_matrix(out, &Rows(a), &Columns { matrix: b, scale: None }, finish) }
 }
 
-/// `out = gates diag(scale) b`, or with the gates transposed, finished; there must be at least one row in `b`, and its rows must be dense.
+/// `out = gates diag(scale) b`, or with the gates transposed, finished;
+/// there must be at least one row in `b`, and its rows must be dense.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn through_gates(
     out: Raw,
@@ -67,9 +73,10 @@ pub(super) unsafe fn through_gates(
     let right = Columns { matrix: b, scale: Some(scale) };
     // SAFETY: the caller's promise.
     unsafe {
-        match transposed {
-            false => into_matrix(out, &GateRows(gates), &right, finish),
-            true => into_matrix(out, &GateColumns(gates), &right, finish),
+        if transposed {
+            into_matrix(out, &GateColumns(gates), &right, finish)
+        } else {
+            into_matrix(out, &GateRows(gates), &right, finish)
         }
     }
 }
@@ -89,8 +96,8 @@ unsafe fn into_matrix<L: Left>(out: Raw, left: &L, right: &Columns, finish: RawF
 
 /// Where sums of products go.
 trait Sink {
-    /// Takes the sums for a place, which `multiply` makes; those of a panel of rows come one after the other. While the unit multiplies, what was begun to be
-    /// fetched before comes near.
+    /// Takes the sums for a place, which `multiply` makes; those of a panel of rows come one after the other. While the
+    /// unit multiplies, what was begun to be fetched before comes near.
     unsafe fn take(&mut self, rows: Range<usize>, columns: Range<usize>, multiply: impl FnOnce() -> Sums);
 }
 

@@ -1,7 +1,8 @@
 //! Tiles of bf16 made of operands.
 //!
-//! A panel holds some lines of an operand, rows of the left one or columns of the right one, over the depth of a product: for every step of the depth
-//! two tiles for each part. A row of a tile is sixteen pairs of elements that lie sixteen apart in the depth, on either side.
+//! A panel holds some lines of an operand, rows of the left one or columns of the right one, over the depth of a
+//! product: for every step of the depth two tiles for each part.
+//! A row of a tile is sixteen pairs of elements that lie sixteen apart in the depth, on either side.
 
 use super::super::lanes::{tail, transpose, LANES};
 use super::super::matrix::Raw;
@@ -40,7 +41,8 @@ pub(super) trait Left {
     /// Bf16s of which an element is the sum.
     const PARTS: usize;
 
-    /// Begins to fetch part `turn` of `turns` of what the panel from `line` on is made of, if there is such a panel, and it is worth fetching.
+    /// Begins to fetch part `turn` of `turns` of what the panel from `line` on is made of, if there is such a panel,
+    /// and it is worth fetching.
     #[inline]
     unsafe fn fetch(&self, _depth: &Range<usize>, _line: usize, _turn: (usize, usize)) {}
 
@@ -180,7 +182,8 @@ fn fetch(matrix: Raw, depth: &Range<usize>, line: usize, (turn, turns): (usize, 
     }
 }
 
-/// The panel of `matrix` from `line` on: `at(line, depth)` is the place of an element, `scaled` is what becomes of a row of it at a place of the depth.
+/// The panel of `matrix` from `line` on: `at(line, depth)` is the place of an element,
+/// `scaled` is what becomes of a row of it at a place of the depth.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn pack(
@@ -217,8 +220,8 @@ fn put(tiles: &mut [Tile], half: usize, row: usize, pair: [__m512; 2]) {
     }
 }
 
-/// Pairs of floats as pairs of bf16: their high, middle and low parts. The first two are rounded to the nearest, what is left of a float after
-/// them has at most 8 significant bits.
+/// Pairs of floats as pairs of bf16: their high, middle and low parts. The first two are rounded to the nearest, what
+/// is left of a float after them has at most 8 significant bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn split(mut pair: [__m512; 2]) -> [__m512i; PARTS] {

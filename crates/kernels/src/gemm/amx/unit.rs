@@ -43,7 +43,8 @@ macro_rules! load {
     };
 }
 
-/// Assembly that adds the products of a part of the left operand, tiles 4 and 5, and one of the right operand, 6 and 7, to the sums, 0 to 3.
+/// Assembly that adds the products of a part of the left operand, tiles 4 and 5, and one of the right operand, 6 and 7,
+/// to the sums, 0 to 3.
 macro_rules! add {
     () => {
         "tdpbf16ps tmm0, tmm4, tmm6\n tdpbf16ps tmm1, tmm4, tmm7\n tdpbf16ps tmm2, tmm5, tmm6\n tdpbf16ps tmm3, tmm5, tmm7"
@@ -109,7 +110,8 @@ impl Unit {
         Unit
     }
 
-    /// Sums of the products of two panels of the same depth, the left one of `parts` parts: of all, or of the high one alone.
+    /// Sums of the products of two panels of the same depth, the left one of `parts` parts: of all,
+    /// or of the high one alone.
     #[inline]
     pub(super) fn multiply(&self, parts: usize, left: &[Tile], right: &[Tile]) -> Sums {
         assert!(!right.is_empty() && right.len().is_multiple_of(TILES) && left.len() * PARTS == right.len() * parts);

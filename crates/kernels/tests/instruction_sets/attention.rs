@@ -35,10 +35,10 @@ fn case(set: InstructionSet, (heads, width, tokens, queries, valid): Sizes, drop
 
     let [mut wanted, mut wanted_for_q] = [(); 2].map(|()| vec![f64::NAN; asked]);
     let (mut wanted_weights, mut wanted_for_kv) = (vec![0.0; shape.weights()], vec![0.0; all]);
-    for sequence in 0..valid.len() {
+    for (sequence, &valid) in valid.iter().enumerate() {
         for head in 0..heads {
             for (query, &token) in queries.iter().enumerate() {
-                let seen = (token + 1).min(valid[sequence]);
+                let seen = (token + 1).min(valid);
                 let row = ((sequence * queries.len() + query) * heads + head) * width;
                 let place = |key: usize| (sequence * tokens + key) * 2 * e + head * width;
                 let keys: Vec<&[f32]> = (0..seen).map(|key| &kv[place(key)..][..width]).collect();

@@ -2,9 +2,12 @@ use crate::noise::{close, wide, Noise};
 use drcorl_kernels::gemm::{plain, Active, Finish, Kernel, Matrix, MatrixMut};
 use libtest_mimic::{Failed, Trial};
 
+/// A case's name, and what runs it on a kernel.
+type Case = (&'static str, fn(Kernel));
+
 /// Every case on every kernel.
 pub fn trials() -> impl Iterator<Item = Trial> {
-    const CASES: [(&str, fn(Kernel)); 5] = [
+    const CASES: [Case; 5] = [
         ("gemm::Kernel::product", as_the_formula),
         ("gemm::Kernel::product, error of each element", elements_are_near_the_exact_ones),
         ("gemm::Kernel::product of operands that lie otherwise", the_same_bits_wherever_they_lie),

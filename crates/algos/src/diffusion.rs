@@ -1,7 +1,7 @@
 //! The variance-preserving diffusion of actions: schedule, behaviour model, score residual, samplers (spec 1.3, 1.5).
 
 use drcorl_nn::checkpoint::State;
-use drcorl_nn::dropout::Dropout;
+use drcorl_nn::dropout::{self, Dropout};
 use drcorl_nn::optim::{Adam, AdamConfig};
 use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
@@ -135,7 +135,7 @@ impl BehaviorModel {
 
     /// Dropout for a training batch, one a block.
     pub fn draw_dropout(&self, rng: &mut Rng) -> Vec<Dropout> {
-        (0..self.blocks).map(|_| Dropout::draw(self.dropout, rng)).collect()
+        (0..self.blocks).map(|_| dropout::draw(self.dropout, rng)).collect()
     }
 
     /// One AdamW step of (5) on `observation [B,S]`, `action [B,A]` with draws `unit [B]` and `noise [B,A]`.

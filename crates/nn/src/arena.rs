@@ -1,6 +1,6 @@
 //! A flat parameter vector with named views.
 
-use super::kernels::Span;
+use super::ops::Span;
 use crate::checkpoint::State;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -46,7 +46,8 @@ impl ArenaBuilder {
         Slot(self.entries.len() - 1)
     }
 
-    /// Adds a weight `[out, in]` and a bias `[out]` with PyTorch's default of a linear layer: U(-1/sqrt(in), 1/sqrt(in)).
+    /// Adds a weight `[out, in]` and a bias `[out]` with PyTorch's default of a linear layer: U(-1/sqrt(in),
+    /// 1/sqrt(in)).
     pub fn add_linear(&mut self, name: &str, fan_out: i64, fan_in: i64, rng: &mut Rng) -> (Slot, Slot) {
         self.add_layer(name, 0, &[fan_out, fan_in], &[fan_out], rng)
     }

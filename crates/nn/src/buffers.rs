@@ -1,6 +1,7 @@
 //! Free buffers between the passes of a network.
 //!
-//! Large tensors come from the system as fresh pages, and go back to it: 8 MB at batch 2048 are 2,048 page faults a layer and pass.
+//! Large tensors come from the system as fresh pages, and go back to it:
+//! 8 MB at batch 2048 are 2,048 page faults a layer and pass.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Device, Kind, Tensor};

@@ -1,6 +1,6 @@
 //! An ensemble with its parameters, optimiser, and optional target copy: what every critic and every policy is made of.
 
-use super::{kernels, Arena, ArenaBuilder, Cache, Ensemble, Hidden};
+use super::{ops, Arena, ArenaBuilder, Cache, Ensemble, Hidden};
 use crate::checkpoint::State;
 use crate::error::Result;
 use crate::optim::{soft_update, soft_update_parts, Adam, AdamConfig};
@@ -18,7 +18,8 @@ pub struct Head {
 }
 
 impl Head {
-    /// A freshly initialised ensemble of `members` networks with `widths` = [in, hidden.., out]; `target` keeps a lagged copy.
+    /// A freshly initialised ensemble of `members` networks with `widths` = [in, hidden.., out];
+    /// `target` keeps a lagged copy.
     pub fn new(name: &str, members: usize, widths: &[i64], target: bool, device: Device, rng: &mut Rng) -> Self {
         Head::with_hidden(name, members, widths, Hidden::Relu, target, device, rng)
     }
@@ -118,8 +119,8 @@ impl Head {
         self.step(lr);
     }
 
-    /// One Adam step of every member along its own gradient: `gradient(member, live outputs [B,E*out]) -> [B,out]`. The lagged copy follows by
-    /// `rate` (0: not). Member by member, see [`Ensemble::sweep`].
+    /// One Adam step of every member along its own gradient: `gradient(member, live outputs [B,E*out]) -> [B,out]`. The
+    /// lagged copy follows by `rate` (0: not). Member by member, see [`Ensemble::sweep`].
     pub fn descend_each(&mut self, input: &Tensor, lr: f64, rate: f64, gradient: impl FnMut(i64, &Tensor) -> Tensor) {
         let Head { net, online, target, adam, cache, .. } = self;
         let scalars = adam.begin(lr);
@@ -132,19 +133,21 @@ impl Head {
         });
     }
 
-    /// [`Head::descend_each`] of scalar outputs along `scale` times the error against `target [B,1]` or `[B,E]`. Returns the sum of all squared errors.
+    /// [`Head::descend_each`] of scalar outputs along `scale` times the error against `target [B,1]` or `[B,E]`.
+    /// Returns the sum of all squared errors.
     pub fn regress(&mut self, input: &Tensor, target: &Tensor, scale: f64, lr: f64, rate: f64) -> f64 {
         let target = target.contiguous();
         let grad = Tensor::empty([input.size()[0], 1], (Kind::Float, input.device()));
         let mut squares = 0.0;
         self.descend_each(input, lr, rate, |member, outputs| {
-            squares += kernels::squared_error(outputs, &target, member, scale, &grad);
+            squares += ops::squared_error(outputs, &target, member, scale, &grad);
             grad.shallow_clone()
         });
         squares
     }
 
-    /// Gives the buffers of its passes to a head of the same widths, whose passes then find them near. What they held is lost.
+    /// Gives the buffers of its passes to a head of the same widths, whose passes then find them near.
+    /// What they held is lost.
     pub fn hand_buffers_to(&mut self, other: &mut Head) {
         other.cache = std::mem::take(&mut self.cache);
         other.other_cache = std::mem::take(&mut self.other_cache);

@@ -1,8 +1,8 @@
 //! Networks on flat parameter arenas, with gradients written by hand.
 //!
-//! A network is a *layout* (slots in an arena) and takes the arena as an argument, so that a target network is the same layout
-//! over another arena, Adam is one pass over one vector, an exponential moving average is one more, and a flat gradient is
-//! there for gradient manipulation without any gathering.
+//! A network is a *layout* (slots in an arena) and takes the arena as an argument, so that a target network is the same
+//! layout over another arena, Adam is one pass over one vector, an exponential moving average is one more, and a flat
+//! gradient is there for gradient manipulation without any gathering.
 
 pub mod arena;
 pub mod attention;
@@ -12,16 +12,16 @@ pub mod dense;
 pub mod dropout;
 pub mod ensemble;
 pub mod error;
-mod gemm;
 pub mod head;
-pub mod kernels;
 mod linear;
 pub mod matmul;
 pub mod mmd;
+pub mod ops;
 pub mod optim;
 pub mod rng;
 mod scalar_head;
 pub mod score_net;
+mod slices;
 pub mod squashed;
 pub mod transformer;
 pub mod vae;

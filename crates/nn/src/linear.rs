@@ -24,8 +24,8 @@ pub(super) enum Through<'a> {
     Derivative(&'a Tensor),
 }
 
-/// `out = activation(input weight^T + bias)`: `input [B,in]`, `weight [out,in]`, `bias [out]`, `out [B,out]`. `out` and `input` may be strided
-/// views; with [`Activation::Relu`], `out` is contiguous.
+/// `out = activation(input weight^T + bias)`: `input [B,in]`, `weight [out,in]`, `bias [out]`, `out [B,out]`. `out` and
+/// `input` may be strided views; with [`Activation::Relu`], `out` is contiguous.
 pub(super) fn forward(out: &Tensor, input: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation) {
     let after = if activation == Activation::Relu { After::BiasRelu(bias) } else { After::Nothing };
     matmul::forward(out, input, weight, after);

@@ -1,18 +1,20 @@
 //! The three matrix products of a linear layer, by whatever is fast on this CPU.
 //!
-//! [`super::gemm`] has two kernels of our own. That for AMX, on Intel's processors since Sapphire Rapids, makes products of some
-//! hundred rows and widths in two thirds of the time of any other. That for AVX-512 does without the calls of libtorch's libraries
-//! and most of their copies, which pays where matrices are small. Large products remain MKL's on Intel's processors without AMX. On
-//! those of other makers MKL leaves AVX-512 alone: on an AMD EPYC it reaches 105 GFLOP/s a core, where oneDNN, in the same libtorch,
-//! reaches 180-240 less the copies of its operands.
+//! [`drcorl_kernels::gemm`] has two kernels of our own. That for AMX, on Intel's processors since Sapphire Rapids,
+//! makes products of some hundred rows and widths in two thirds of the time of any other. That for AVX-512 does without
+//! the calls of libtorch's libraries and most of their copies, which pays where matrices are small. Large products
+//! remain MKL's on Intel's processors without AMX. On those of other makers MKL leaves AVX-512 alone: on an AMD EPYC it
+//! reaches 105 GFLOP/s a core, where oneDNN, in the same libtorch, reaches 180-240 less the copies of its operands.
 //!
-//! The choice follows the processor and the sizes, not a measurement: a measured one could fall otherwise tomorrow and change the bits of a
-//! run. `DRCORL_MATMUL=amx|avx512|mkl|onednn` overrides it; with MKL_ENABLE_INSTRUCTIONS=AVX2, an Intel machine shows what an AMD one sees
-//! of MKL.
+//! The choice follows the processor and the sizes, not a measurement: a measured one could fall otherwise tomorrow and
+//! change the bits of a run. `DRCORL_MATMUL=amx|avx512|mkl|onednn` overrides it; with MKL_ENABLE_INSTRUCTIONS=AVX2, an
+//! Intel machine shows what an AMD one sees of MKL.
 
-use super::gemm::{Finish, Kernel, Matrix};
-use super::kernels;
+use super::ops;
+use super::scalar_head::active_of;
+use super::slices::{elements, matrix, matrix_mut};
 use crate::error::{Error, Result};
+use drcorl_kernels::gemm::{Finish, Kernel, Matrix};
 use std::sync::OnceLock;
 use tch::{Device, Kind, Tensor};
 
@@ -50,11 +52,13 @@ struct Choice {
 impl Choice {
     /// For this processor.
     fn usual() -> Choice {
-        let avx512 = match Kernel::Avx512.available() {
-            false => 0,
-            true if foreign_x86() => 4096,
+        let avx512 = if !Kernel::Avx512.available() {
+            0
+        } else if foreign_x86() {
+            4096
+        } else {
             // MKL's copies of both operands pay from here.
-            true => 512,
+            512
         };
         let rest = if foreign_x86() && tch::utils::has_mkldnn() { Library::OneDnn } else { Library::Default };
         Choice { amx: Kernel::Amx.available(), avx512, rest, asked: false }
@@ -73,10 +77,10 @@ impl Choice {
                 return Err(Error::Config(format!("DRCORL_MATMUL is {asked:?}; give {names}, or nothing")));
             }
         };
-        match available {
-            true => Ok(choice),
-            false => Err(Error::Config(format!("DRCORL_MATMUL is {asked:?}, which this machine has not; unset it"))),
+        if !available {
+            return Err(Error::Config(format!("DRCORL_MATMUL is {asked:?}, which this machine has not; unset it")));
         }
+        Ok(choice)
     }
 
     /// What the environment asks for.
@@ -101,12 +105,14 @@ impl Choice {
             .collect()
     }
 
-    /// For `rows` rows through a layer of these widths. Our kernels work in one thread, so that on several, large products are libtorch's.
+    /// For `rows` rows through a layer of these widths.
+    /// Our kernels work in one thread, so that on several, large products are libtorch's.
     fn library(&self, rows: i64, [out, input]: [i64; 2], threads: i32) -> Library {
-        /// Least rows and widths for AMX. It is faster from widths of half of that on, but loses more than it gains where the other thread of the core
-        /// is busy.
+        /// Least rows and widths for AMX. It is faster from widths of half of that on, but loses more than it gains
+        /// where the other thread of the core is busy.
         const TILED: (i64, i64) = (128, 256);
-        /// Most inputs of a layer whose products AVX-512 makes for batches of any size: the other libraries copy what is hardly multiplied.
+        /// Most inputs of a layer whose products AVX-512 makes for batches of any size:
+        /// the other libraries copy what is hardly multiplied.
         const NARROW: i64 = 32;
         /// Least widths at which oneDNN's copies may pay.
         const BLOCKED: i64 = 64;
@@ -123,7 +129,8 @@ impl Choice {
     }
 }
 
-/// The libraries that make products on this machine, those of the largest gain first; an error if DRCORL_MATMUL asks for what is not there.
+/// The libraries that make products on this machine, those of the largest gain first;
+/// an error if DRCORL_MATMUL asks for what is not there.
 pub fn libraries() -> Result<Vec<&'static str>> {
     Choice::asked().map(Choice::names)
 }
@@ -137,9 +144,10 @@ fn choose(weight: &Tensor, rows: i64) -> Library {
     Choice::asked().unwrap_or_else(|error| panic!("{error}")).library(rows, widths, tch::get_num_threads())
 }
 
-/// True if [`input_gradient`] through a ReLU may be written over that ReLU's output, for `rows` rows and a layer with `weight [out,in]`.
+/// True if [`input_gradient`] through a ReLU may be written over that ReLU's output,
+/// for `rows` rows and a layer with `weight [out,in]`.
 pub(super) fn overwrites(weight: &Tensor, rows: i64) -> bool {
-    matches!(choose(weight, rows), Library::Own(kernel) if kernel.overwrites(weight.size()[0]))
+    matches!(choose(weight, rows), Library::Own(kernel) if kernel.overwrites(weight.size()[0] as usize))
 }
 
 /// True if the matrix unit makes products of `rows` rows through a layer with `weight [out,in]`.
@@ -179,17 +187,20 @@ type Factor<'a> = (&'a Tensor, bool);
 
 /// `out = left right` by a kernel of our own; false where it does not take an operand as it lies.
 fn by_kernel(kernel: Kernel, out: &Tensor, left: Factor, right: Factor, after: After) -> bool {
-    let of = |(tensor, transposed): Factor| match transposed {
-        true => Matrix::of(tensor).transposed(),
-        false => Matrix::of(tensor),
-    };
+    fn of((tensor, transposed): Factor<'_>) -> Matrix<'_> {
+        if transposed {
+            matrix(tensor).transposed()
+        } else {
+            matrix(tensor)
+        }
+    }
     let finish = match after {
         After::Nothing => Finish::Nothing,
         After::Add => Finish::Add,
-        After::BiasRelu(bias) => Finish::BiasRelu(Matrix::row(bias)),
-        After::Relu(active) => Finish::Relu(Matrix::of(active)),
+        After::BiasRelu(bias) => Finish::BiasRelu(elements(bias)),
+        After::Relu(active) => Finish::Relu(active_of(out, active)),
     };
-    kernel.product(Matrix::of(out), of(left), of(right), finish)
+    kernel.product(matrix_mut(out), of(left), of(right), finish)
 }
 
 /// What becomes of a product; in the same pass where the library knows how, else in one of its own.
@@ -208,12 +219,12 @@ pub(super) enum After<'a> {
 fn pass(out: &Tensor, after: After) {
     match after {
         After::Nothing | After::Add => {}
-        After::BiasRelu(bias) => kernels::bias_relu(out, bias),
+        After::BiasRelu(bias) => ops::bias_relu(out, bias),
         After::Relu(active) => {
             // Tensors without a row lie at no address, and so all at the same.
             let overwritten = out.numel() > 0 && out.data_ptr() == active.data_ptr();
             assert!(!overwritten, "the product has overwritten the ReLU's output");
-            kernels::relu_backward(out, active);
+            ops::relu_backward(out, active);
         }
     }
 }
@@ -334,6 +345,8 @@ mod tests {
             check(&parameters.zeros_like(), &|out| {
                 library.weight_gradient(out, &none(&grad), &none(&input), After::Nothing)
             });
+            // Where no row has a gradient.
+            library.input_gradient(&none(&backward), &none(&grad), &weight, After::Relu(&none(&active)));
             let broken = input.full_like(f64::NAN);
             let out = forward.zeros_like();
             library.forward(&out, &broken, &weight, After::BiasRelu(&bias));

@@ -38,7 +38,8 @@ impl Kernel {
     }
 }
 
-/// `sqrt(mean k(v,v) + mean k(u,u) - 2 mean k(v,u) + 1e-6)` over all pairs, a state: `[B,1]`, and its gradient for `u`, `[B,N,A]`.
+/// `sqrt(mean k(v,v) + mean k(u,u) - 2 mean k(v,u) + 1e-6)` over all pairs, a state: `[B,1]`, and its gradient for `u`,
+/// `[B,N,A]`.
 ///
 /// `v [B,M,A]` are the samples to match, `u [B,N,A]` the policy's.
 pub fn mmd(v: &Tensor, u: &Tensor, kernel: Kernel, sigma: f64) -> (Tensor, Tensor) {

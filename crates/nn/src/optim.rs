@@ -2,7 +2,7 @@
 
 use crate::checkpoint::State;
 use crate::error::Result;
-use crate::kernels::{self, AdamScalars, Span};
+use crate::ops::{self, AdamScalars, Span};
 use crate::Arena;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -58,7 +58,7 @@ impl Adam {
 
     /// The step that was begun, for the parameters in `spans` of the arena.
     pub fn apply(&mut self, arena: &mut Arena, scalars: AdamScalars, spans: &[Span]) {
-        kernels::adam(arena.values(), arena.gradients(), &self.first, &self.second, spans, scalars);
+        ops::adam(arena.values(), arena.gradients(), &self.first, &self.second, spans, scalars);
     }
 
     /// Saves or restores moments and step count.
@@ -112,7 +112,7 @@ pub fn soft_update(target: &mut Arena, source: &Arena, rate: f64) {
 
 /// [`soft_update`] of the parameters in `spans`.
 pub fn soft_update_parts(target: &mut Arena, source: &Arena, rate: f64, spans: &[Span]) {
-    kernels::ema(target.values(), source.values(), spans, rate);
+    ops::ema(target.values(), source.values(), spans, rate);
 }
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
         assert!((scalar.value - expected).abs() < 1e-7);
     }
 
-    /// U16: after n averages of a constant source the error is (1 - rate)^n.
+    /// After n averages of a constant source the error is (1 - rate)^n.
     #[test]
     fn soft_update_decays_geometrically() {
         let (mut target, source) = (one(1.0), one(0.0));

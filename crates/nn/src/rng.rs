@@ -1,7 +1,7 @@
 //! The only source of randomness: a PCG whose state is part of the checkpoint, so that a resumed run goes on exactly.
 //!
-//! Draws are made on the host and copied to the device. libtorch's own generator is process-wide and cannot be stored per
-//! trainer, hence it is never used.
+//! Draws are made on the host and copied to the device. libtorch's own generator is process-wide and cannot be stored
+//! per trainer, hence it is never used.
 
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};

@@ -1,13 +1,14 @@
-//! The denoiser of the behaviour model: residual MLP on noisy action, observation and a Fourier embedding of time (spec 1.3).
+//! The denoiser of the behaviour model, that of SRPO (arXiv:2310.07297): a residual MLP on noisy action, observation
+//! and a Fourier embedding of time.
 //!
-//! The published network holds a projection in every block that no output depends on; it is left out, which leaves 1,643,526
-//! trainable and frozen parameters at 17 observations and 6 actions.
+//! The published network holds a projection in every block that no output depends on; it is left out, which leaves
+//! 1,643,526 trainable and frozen parameters at 17 observations and 6 actions.
 
 use super::buffers::Buffers;
 use super::dropout::{self, Dropout};
 use super::linear::{self, Activation, Through};
 use super::matmul::{self, After};
-use super::{kernels, Arena, ArenaBuilder, Slot};
+use super::{ops, Arena, ArenaBuilder, Slot};
 use crate::checkpoint::State;
 use crate::error::Result;
 use crate::rng::Rng;
@@ -84,7 +85,8 @@ pub struct ScoreCache {
 }
 
 impl ScoreCache {
-    /// Fourier features `[B,64]`, time embedding `[B,128]` and the trunk after the input layer and after each block `[B,hidden]`.
+    /// Fourier features `[B,64]`, time embedding `[B,128]` and the trunk after the input layer and after each block
+    /// `[B,hidden]`.
     pub fn inspect(&self) -> (Tensor, Tensor, Vec<Tensor>) {
         let columns = self.joined.size()[1];
         let mut trunk: Vec<Tensor> = self.blocks.iter().map(|block| block.normalised_from.shallow_clone()).collect();
@@ -103,7 +105,7 @@ fn linear(arena: &Arena, layer: &Linear, input: &Tensor) -> Tensor {
 /// Mish of `input`, which becomes the derivative.
 fn mish(input: &mut Tensor) -> Tensor {
     let out = input.empty_like();
-    kernels::mish(input, &out);
+    ops::mish(input, &out);
     out
 }
 
@@ -206,14 +208,14 @@ impl ScoreNet {
         let column = || Tensor::empty([input.size()[0], 1], (Kind::Float, input.device()));
         let (normalised, mean, rstd) = (input.empty_like(), column(), column());
         let (weight, bias) = (arena.value(block.norm.0), arena.value(block.norm.1));
-        kernels::layer_norm(&normalised_from, weight, bias, LAYER_NORM_EPS, &normalised, &mean, &rstd);
+        ops::layer_norm(&normalised_from, weight, bias, LAYER_NORM_EPS, &normalised, &mean, &rstd);
         let (rows, wide) = (input.size()[0], self.shape.expansion * self.shape.hidden);
         let [mut derivative, active] = [(); 2].map(|()| self.buffers.take(rows, wide, input.device()));
         matmul::forward(&derivative, &normalised, arena.value(block.inner.0), After::Nothing);
-        kernels::bias_mish(&mut derivative, arena.value(block.inner.1), &active);
+        ops::bias_mish(&mut derivative, arena.value(block.inner.1), &active);
         let out = input.empty_like();
         matmul::forward(&out, &active, arena.value(block.outer.0), After::Nothing);
-        kernels::bias_residual(&out, arena.value(block.outer.1), &input);
+        ops::bias_residual(&out, arena.value(block.outer.1), &input);
         let buffers = self.buffers.clone();
         (out, BlockCache { normalised_from, mean, rstd, normalised, derivative, active, dropout, buffers })
     }
@@ -238,11 +240,11 @@ impl ScoreNet {
         gradients(arena, &block.outer, &grad, &cache.active);
         let inner = self.buffers.take(grad.size()[0], self.shape.expansion * self.shape.hidden, grad.device());
         matmul::input_gradient(&inner, &grad, arena.value(block.outer.0), After::Nothing);
-        kernels::derivative_backward(&inner, &cache.derivative, arena.gradient(block.inner.1));
+        ops::derivative_backward(&inner, &cache.derivative, arena.gradient(block.inner.1));
         matmul::weight_gradient(arena.gradient(block.inner.0), &inner, &cache.normalised, After::Add);
         let mut from_norm = input_gradient(arena, &block.inner, &inner, Through::Nothing);
         self.buffers.give([inner]);
-        kernels::layer_norm_backward(
+        ops::layer_norm_backward(
             &cache.normalised_from,
             &cache.mean,
             &cache.rstd,
@@ -267,7 +269,7 @@ mod tests {
         (net, builder.build(Device::Cpu), rng)
     }
 
-    /// U7: parameter count without the dead projections; the frozen frequencies count as parameters of the published network.
+    /// Without the dead projections; the frozen frequencies count as parameters of the published network.
     #[test]
     fn the_published_size_has_1_643_526_parameters() {
         let (_, arena, _) = build(ScoreNetShape { observations: 17, actions: 6, hidden: 256, blocks: 3, expansion: 4 });
@@ -278,7 +280,7 @@ mod tests {
         ScoreNetShape { observations: 4, actions: 2, hidden: 16, blocks: 2, expansion: 2 }
     }
 
-    /// U7: no randomness in evaluation.
+    /// An evaluation draws nothing.
     #[test]
     fn two_evaluations_are_equal() {
         let (net, arena, mut rng) = build(small());
@@ -294,7 +296,7 @@ mod tests {
         let (net, mut arena, mut rng) = build(small());
         let (x, s, t) =
             (rng.normal(&[5, 2], Device::Cpu), rng.normal(&[5, 4], Device::Cpu), rng.uniform(&[5], Device::Cpu));
-        let dropout = [Dropout::draw(0.3, &mut rng), Dropout::draw(0.3, &mut rng)];
+        let dropout = [dropout::draw(0.3, &mut rng), dropout::draw(0.3, &mut rng)];
         let weights = rng.normal(&[5, 2], Device::Cpu);
         let (_, cache) = net.forward(&arena, &x, &s, &t, &dropout);
         net.backward(&arena, &weights, &cache);

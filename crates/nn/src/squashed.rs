@@ -1,6 +1,6 @@
 //! The stochastic actor of the SAC family: `u ~ N(mu(s), sigma(s))`, `a = tanh(u)`, with hand-written gradients.
 
-use super::{kernels, Head};
+use super::{ops, Head};
 use crate::checkpoint::State;
 use crate::error::Result;
 use crate::rng::Rng;
@@ -65,19 +65,20 @@ impl SquashedActor {
         Gaussian::of(&self.head.evaluate_target(observation))
     }
 
-    /// One Adam step of weighted maximum likelihood, with `loss = -mean(weight log N(u; mu(s), sigma(s)))` for `u [B,A]`, `weight [B,1]`. Returns the loss.
+    /// One Adam step of weighted maximum likelihood, with `loss = -mean(weight log N(u; mu(s), sigma(s)))` for
+    /// `u [B,A]`, `weight [B,1]`. Returns the loss.
     pub fn fit(&mut self, observation: &Tensor, u: &Tensor, weight: &Tensor, lr: f64) -> f64 {
         let mut loss = 0.0;
         self.head.descend_each(observation, lr, 0.0, |_, outputs| {
             let grad = outputs.empty_like();
-            loss = kernels::gaussian_fit(outputs, &u.contiguous(), &weight.contiguous(), LOG_STD, &grad);
+            loss = ops::gaussian_fit(outputs, &u.contiguous(), &weight.contiguous(), LOG_STD, &grad);
             grad
         });
         loss
     }
 
-    /// One Adam step along the gradient `dloss/du = grad [B,A]` or `[B,N,A]` of a loss of samples `u = mu + sigma noise` from the Gaussian of the last
-    /// [`SquashedActor::forward`].
+    /// One Adam step along the gradient `dloss/du = grad [B,A]` or `[B,N,A]` of a loss of samples
+    /// `u = mu + sigma noise` from the Gaussian of the last [`SquashedActor::forward`].
     pub fn descend_samples(
         &mut self,
         observation: &Tensor,
@@ -107,7 +108,8 @@ impl SquashedActor {
 mod tests {
     use super::*;
 
-    /// An actor whose second log sigma is above its clamp, states, and its Gaussian there, tracked through its parameters.
+    /// An actor whose second log sigma is above its clamp, states, and its Gaussian there,
+    /// tracked through its parameters.
     fn setting(rng: &mut Rng) -> (SquashedActor, Tensor, Vec<Tensor>, Gaussian) {
         let actor = SquashedActor::new(3, 2, &[8, 8], false, Device::Cpu, rng);
         let bias = actor.head.online().named("actor.2.bias").unwrap().0.shallow_clone();

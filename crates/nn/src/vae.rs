@@ -1,7 +1,7 @@
 //! A conditional variational autoencoder of logged actions, `p(a | s)`, with one hand-written gradient for both halves.
 //!
-//! Encoder `[a, s] -> (mean, log std)` of the latent z, decoder `[z, s] -> tanh`. The loss is the one of BCQ and its descendants:
-//! `mean (a_hat - a)^2 + beta KL`, the KL against N(0, 1) averaged over rows *and* latent dimensions.
+//! Encoder `[a, s] -> (mean, log std)` of the latent z, decoder `[z, s] -> tanh`. The loss is the one of BCQ and its
+//! descendants: `mean (a_hat - a)^2 + beta KL`, the KL against N(0, 1) averaged over rows *and* latent dimensions.
 
 use super::{Arena, ArenaBuilder, Cache, Ensemble};
 use crate::checkpoint::State;

@@ -5,7 +5,7 @@ use super::sequences::Sequences;
 use drcorl_nn::buffers::Buffers;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::transformer::{Pass, TransformerCache, INITIAL_STD};
-use drcorl_nn::{kernels, Arena, ArenaBuilder, Dense, Slot, Transformer, TransformerShape};
+use drcorl_nn::{ops, Arena, ArenaBuilder, Dense, Slot, Transformer, TransformerShape};
 use tch::{Device, Kind, Tensor};
 
 /// Tokens of a step, in this order: return to go, cost to go, state, action.
@@ -217,7 +217,7 @@ impl Model {
         for layer in &self.action_hidden {
             let mut derivative = layer.forward(arena, &x);
             let active = derivative.empty_like();
-            kernels::gelu(&mut derivative, &active);
+            ops::gelu(&mut derivative, &active);
             head_inputs.push(std::mem::replace(&mut x, active));
             head_derivatives.push(derivative);
         }

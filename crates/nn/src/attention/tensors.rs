@@ -1,6 +1,8 @@
 //! Attention in tensor operations: what other devices run, and what the kernels are tested against.
 
-use super::*;
+use super::Attention;
+use crate::dropout;
+use tch::{Kind, Tensor};
 
 pub struct Views {
     pub q: Tensor,
@@ -11,36 +13,34 @@ pub struct Views {
     pub scale: f64,
 }
 
-impl Attention<'_> {
-    /// `[B*n,E]` as `[B,H,n,d]`.
-    fn split(&self, x: &Tensor) -> Tensor {
-        let (sequences, heads) = (self.valid.len() as i64, self.heads as i64);
-        let (rows, width) = (x.size()[0] / sequences, x.size()[1] / heads);
-        x.view([sequences, rows, heads, width]).transpose(1, 2)
-    }
+/// `[B*n,E]` as `[B,H,n,d]`.
+fn split(shape: &Attention, x: &Tensor) -> Tensor {
+    let (sequences, heads) = (shape.valid.len() as i64, shape.heads as i64);
+    let (rows, width) = (x.size()[0] / sequences, x.size()[1] / heads);
+    x.view([sequences, rows, heads, width]).transpose(1, 2)
+}
 
-    pub fn views(&self, q: &Tensor, kv: &Tensor) -> Views {
-        let embedding = q.size()[1];
-        let ints = |list: &[usize]| {
-            let list: Vec<i64> = list.iter().map(|&x| x as i64).collect();
-            Tensor::from_slice(&list).to_device(q.device())
-        };
-        let keys = Tensor::arange(self.tokens as i64, (Kind::Int64, q.device()));
-        let later = keys.unsqueeze(0).gt_tensor(&ints(self.queries).unsqueeze(1));
-        let padding = keys.unsqueeze(0).ge_tensor(&ints(self.valid).unsqueeze(1));
-        let hidden = later.unsqueeze(0).logical_or(&padding.unsqueeze(1)).unsqueeze(1);
-        let q = self.split(q);
-        let scale = 1.0 / (q.size()[3] as f64).sqrt();
-        let half = |from: i64| self.split(&kv.narrow(1, from, embedding).contiguous());
-        Views { q, k: half(0), v: half(embedding), hidden, scale }
-    }
+pub fn views(shape: &Attention, q: &Tensor, kv: &Tensor) -> Views {
+    let embedding = q.size()[1];
+    let ints = |list: &[usize]| {
+        let list: Vec<i64> = list.iter().map(|&x| x as i64).collect();
+        Tensor::from_slice(&list).to_device(q.device())
+    };
+    let keys = Tensor::arange(shape.tokens as i64, (Kind::Int64, q.device()));
+    let later = keys.unsqueeze(0).gt_tensor(&ints(shape.queries).unsqueeze(1));
+    let padding = keys.unsqueeze(0).ge_tensor(&ints(shape.valid).unsqueeze(1));
+    let hidden = later.unsqueeze(0).logical_or(&padding.unsqueeze(1)).unsqueeze(1);
+    let q = split(shape, q);
+    let scale = 1.0 / (q.size()[3] as f64).sqrt();
+    let half = |from: i64| split(shape, &kv.narrow(1, from, embedding).contiguous());
+    Views { q, k: half(0), v: half(embedding), hidden, scale }
+}
 
-    /// `weights` as `[B,H,Tq,Tp]`, and the factors of the dropout in the same shape.
-    pub fn table(&self, weights: &Tensor) -> (Tensor, Tensor) {
-        let shape = [self.valid.len() as i64, self.heads as i64, self.queries.len() as i64, self.padded() as i64];
-        let factors = self.dropout.factors(self.weights(), weights.device()).view(shape);
-        (weights.view(shape), factors.narrow(3, 0, self.tokens as i64))
-    }
+/// `weights` as `[B,H,Tq,Tp]`, and the factors of the dropout in the same shape.
+pub fn table(shape: &Attention, weights: &Tensor) -> (Tensor, Tensor) {
+    let size = [shape.valid.len() as i64, shape.heads as i64, shape.queries.len() as i64, shape.padded() as i64];
+    let factors = dropout::factors(shape.dropout, shape.weights() as i64, weights.device()).view(size);
+    (weights.view(size), factors.narrow(3, 0, shape.tokens as i64))
 }
 
 fn join(x: Tensor, out: &Tensor) {
@@ -48,10 +48,10 @@ fn join(x: Tensor, out: &Tensor) {
 }
 
 pub fn forward(shape: &Attention, q: &Tensor, kv: &Tensor, out: &Tensor, weights: &Tensor) {
-    let Views { q, k, v, hidden, scale } = shape.views(q, kv);
+    let Views { q, k, v, hidden, scale } = views(shape, q, kv);
     let scores = (q.matmul(&k.transpose(2, 3)) * scale).masked_fill(&hidden, f64::NEG_INFINITY);
     let softmax = scores.softmax(-1, Kind::Float);
-    let (mut table, factors) = shape.table(weights);
+    let (mut table, factors) = table(shape, weights);
     let _ = table.zero_();
     table.narrow(3, 0, shape.tokens as i64).copy_(&softmax);
     join((softmax * factors).matmul(&v), out);
@@ -67,10 +67,10 @@ pub fn backward(
     grad_kv: &Tensor,
 ) {
     let embedding = q.size()[1];
-    let Views { q, k, v, scale, .. } = shape.views(q, kv);
-    let (table, factors) = shape.table(weights);
+    let Views { q, k, v, scale, .. } = views(shape, q, kv);
+    let (table, factors) = table(shape, weights);
     let p = table.narrow(3, 0, shape.tokens as i64);
-    let grad = shape.split(grad);
+    let grad = split(shape, grad);
     let grad_p = grad.matmul(&v.transpose(2, 3)) * &factors;
     let dot = (&p * &grad_p).sum_dim_intlist(3i64, true, Kind::Float);
     let grad_scores = &p * (grad_p - dot) * scale;

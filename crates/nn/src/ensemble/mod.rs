@@ -1,14 +1,15 @@
 //! An ensemble of E equal networks, ReLU unless said otherwise; E = 1 is a plain MLP.
 //!
-//! Every pass goes member by member, through all layers of one before the next: the weights and activations of one member fit
-//! the second-level cache, those of all members do not, and the matrix products of a step are small enough to feel it.
+//! Every pass goes member by member, through all layers of one before the next: the weights and activations of one
+//! member fit the second-level cache, those of all members do not,
+//! and the matrix products of a step are small enough to feel it.
 
-use super::gemm::Gates;
-use super::kernels::{self, Span};
 use super::linear::{self, Activation, Through};
+use super::ops::{self, Span};
 use super::scalar_head::{self, Layers};
 use super::{matmul, Arena, ArenaBuilder, Slot};
 use crate::rng::Rng;
+use drcorl_kernels::gemm::Gates;
 use passes::{blocks, Activations, Kept, Pass, Plan, Rows};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -101,7 +102,8 @@ impl Ensemble {
         &self.widths[1..self.widths.len() - 1]
     }
 
-    /// How the passes of a batch of so many rows go; `near` says that a member's backward pass comes before the forward pass of the next.
+    /// How the passes of a batch of so many rows go;
+    /// `near` says that a member's backward pass comes before the forward pass of the next.
     fn plan(&self, arena: &Arena, rows: i64, near: bool) -> Plan {
         let hidden = self.hidden_widths().len();
         let gated = self.scalar_head() && hidden > 1 && scalar_head::takes(self.values(arena, hidden - 1, 0).0, rows);
@@ -169,7 +171,8 @@ impl Ensemble {
         }
     }
 
-    /// [`Ensemble::forward_kept`] of one block. Where `hidden` lacks the last hidden layer, the last two layers are made as one.
+    /// [`Ensemble::forward_kept`] of one block. Where `hidden` lacks the last hidden layer,
+    /// the last two layers are made as one.
     fn forward_member(
         &self,
         arena: &Arena,
@@ -190,7 +193,7 @@ impl Ensemble {
         if hidden.len() < last {
             scalar_head::forward(&out, source(last - 1), &self.last_layers(arena, member).0, gates);
         } else if self.scalar_head() {
-            kernels::scalar_head(source(last), weight, bias, output, member as usize);
+            ops::scalar_head(source(last), weight, bias, output, member as usize);
         } else {
             linear::forward(&out, source(last), weight, bias, Activation::Identity);
         }
@@ -206,8 +209,9 @@ impl Ensemble {
         linear::forward(out, source, weight, bias, activation);
     }
 
-    /// Forward and backward pass of one member after the other: `gradient(member, output [B,E*out])`, in which the columns of that member and
-    /// the ones before are filled, tells `dloss/doutput [B,out]`; `after(member)` is called when the gradients of its parameters are in the arena.
+    /// Forward and backward pass of one member after the other: `gradient(member, output [B,E*out])`, in which the
+    /// columns of that member and the ones before are filled, tells `dloss/doutput [B,out]`;
+    /// `after(member)` is called when the gradients of its parameters are in the arena.
     ///
     /// For losses in which no member meets another. Each is done with while its weights and activations are near.
     pub fn sweep(
@@ -231,22 +235,24 @@ impl Ensemble {
         }
     }
 
-    /// Where the gradients of activations `[N,width]` go: to `room`, or, if nobody asks for the activations again (`over`) and the passes can do so, to their
-    /// place, which leaves less memory to keep near.
+    /// Where the gradients of activations `[N,width]` go: to `room`, or, if nobody asks for the activations again
+    /// (`over`) and the passes can do so, to their place, which leaves less memory to keep near.
     fn places_of_gradients(&self, arena: &Arena, hidden: &[Tensor], over: bool, room: &[Tensor]) -> Vec<Tensor> {
         let last = hidden.len();
         let overwrites = |layer: usize, rows: i64| {
             let weight = self.values(arena, layer + 1, 0).0;
-            match last < self.hidden_widths().len() && layer + 1 == last {
-                true => scalar_head::overwrites(weight),
-                false => matmul::overwrites(weight, rows),
+            if last < self.hidden_widths().len() && layer + 1 == last {
+                scalar_head::overwrites(weight)
+            } else {
+                matmul::overwrites(weight, rows)
             }
         };
         let place = |(layer, (hidden, room)): (usize, (&Tensor, &Tensor))| {
             let rows = hidden.size()[0];
-            match over && overwrites(layer, rows) {
-                true => hidden.shallow_clone(),
-                false => room.narrow(0, 0, rows),
+            if over && overwrites(layer, rows) {
+                hidden.shallow_clone()
+            } else {
+                room.narrow(0, 0, rows)
             }
         };
         hidden.iter().zip(room).enumerate().map(place).collect()
@@ -264,12 +270,14 @@ impl Ensemble {
         self.first_layer_gradient(arena, input, true, grad_out, cache)
     }
 
-    /// Gradient of `sum(grad_out * output)` with respect to a shared input `[B,in]`, summed over members; those of the parameters are left alone.
+    /// Gradient of `sum(grad_out * output)` with respect to a shared input `[B,in]`, summed over members;
+    /// those of the parameters are left alone.
     pub fn input_gradient(&self, arena: &Arena, input: &Tensor, grad_out: &Tensor, cache: &mut Cache) -> Tensor {
         self.first_layer_gradient(arena, input, false, grad_out, cache)
     }
 
-    /// As [`Ensemble::backward_all`]; the members' gradients of the first layer meet its stacked weights in one product.
+    /// As [`Ensemble::backward_all`]; the members' gradients of the first layer meet its stacked weights in one
+    /// product.
     fn first_layer_gradient(
         &self,
         arena: &Arena,
@@ -295,8 +303,8 @@ impl Ensemble {
         out
     }
 
-    /// Backward pass of every member; `first(member, grad [N,width], rows [N])` sees the gradient at the first layer's pre-activations, where it is
-    /// not 0; without `rows`, everywhere.
+    /// Backward pass of every member; `first(member, grad [N,width], rows [N])` sees the gradient at the first layer's
+    /// pre-activations, where it is not 0; without `rows`, everywhere.
     fn backward_all(
         &self,
         arena: &Arena,
@@ -325,8 +333,8 @@ impl Ensemble {
         }
     }
 
-    /// Carries `grad_out [N,out]` of one member to the pre-activations of its first layer: `[N,width]`. If asked for, the gradients of its parameters,
-    /// for its `input [N,in]`, are written to the arena.
+    /// Carries `grad_out [N,out]` of one member to the pre-activations of its first layer: `[N,width]`. If asked for,
+    /// the gradients of its parameters, for its `input [N,in]`, are written to the arena.
     fn backward_member(
         &self,
         arena: &Arena,
@@ -351,7 +359,7 @@ impl Ensemble {
             let (weight, _) = self.values(arena, last, member);
             let gradients = parameters.then(|| self.gradients(arena, last, member));
             last -= 1;
-            kernels::scalar_head_backward(&hidden[last], weight, &grad, &grads[last], gradients);
+            ops::scalar_head_backward(&hidden[last], weight, &grad, &grads[last], gradients);
             grad = grads[last].shallow_clone();
         }
         for layer in (1..=last).rev() {

@@ -1,8 +1,8 @@
 //! What the passes of an ensemble keep for one another.
 
 use super::Ensemble;
-use crate::gemm::Gates;
-use crate::kernels;
+use crate::ops;
+use drcorl_kernels::gemm::Gates;
 use std::borrow::Cow;
 use tch::{Device, Kind, Tensor};
 
@@ -18,10 +18,11 @@ pub(super) fn blocks(rows: i64, device: Device) -> impl Iterator<Item = (i64, i6
 /// How the passes of a batch size go.
 #[derive(Clone, Copy, Default, PartialEq)]
 pub(super) struct Plan {
-    /// The last two layers are made as one, see [`crate::scalar_head`]: the gates of the last hidden layer are kept, not its activations.
+    /// The last two layers are made as one, see [`crate::scalar_head`]: the gates of the last hidden layer are kept,
+    /// not its activations.
     pub gated: bool,
-    /// The first layer, narrow and so soon made, is made again for the backward pass, of the rows that have a gradient: to keep it would push what is
-    /// needed sooner out of the cache.
+    /// The first layer, narrow and so soon made, is made again for the backward pass, of the rows that have a gradient:
+    /// to keep it would push what is needed sooner out of the cache.
     pub remade: bool,
 }
 
@@ -34,7 +35,8 @@ pub struct Cache {
     pub(super) kept: Vec<Kept>,
     /// Room `[B,width]` a hidden layer for the member at hand: its gradients, or activations nobody asks for again.
     pub(super) room: Vec<Tensor>,
-    /// Room as large for activations that were not kept, or not as the backward pass wants them; where it was ever needed.
+    /// Room as large for activations that were not kept, or not as the backward pass wants them;
+    /// where it was ever needed.
     own: Vec<Tensor>,
     pub(super) output: Option<Tensor>,
 }
@@ -105,7 +107,7 @@ impl Cache {
             None => all.shallow_clone(),
             Some(rows) => {
                 let picked = own(first + i);
-                kernels::pick_rows(all, &rows.list, &picked);
+                ops::pick_rows(all, &rows.list, &picked);
                 picked
             }
         });
@@ -135,13 +137,13 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Those of `grad [B,out]` that are not all 0, where they are few enough to be worth picking out: where the loss sees the lowest of several
-    /// members, a member has a gradient in some rows only.
+    /// Those of `grad [B,out]` that are not all 0, where they are few enough to be worth picking out: where the loss
+    /// sees the lowest of several members, a member has a gradient in some rows only.
     pub(super) fn live(grad: &Tensor) -> Option<Rows> {
         if grad.device() != Device::Cpu {
             return None;
         }
-        let list = kernels::rows_not_zero(grad);
+        let list = ops::rows_not_zero(grad);
         let few = 8 * list.len() as i64 <= 7 * grad.size()[0];
         few.then(|| Rows { index: Tensor::from_slice(&list), list })
     }

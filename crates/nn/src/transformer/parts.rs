@@ -2,7 +2,7 @@
 
 use crate::buffers::Buffers;
 use crate::linear::{self, Activation, Through};
-use crate::{kernels, Arena, ArenaBuilder, Dense, Slot};
+use crate::{ops, Arena, ArenaBuilder, Dense, Slot};
 use tch::Tensor;
 
 const LAYER_NORM_EPS: f64 = 1e-5;
@@ -36,7 +36,7 @@ impl Norm {
         let out = buffers.take(rows, width, device);
         let [mean, rstd] = [(); 2].map(|()| buffers.take(rows, 1, device));
         let (weight, bias) = (arena.value(self.weight), arena.value(self.bias));
-        kernels::layer_norm(&input, weight, bias, LAYER_NORM_EPS, &out, &mean, &rstd);
+        ops::layer_norm(&input, weight, bias, LAYER_NORM_EPS, &out, &mean, &rstd);
         (out, NormCache { input, mean, rstd })
     }
 
@@ -45,7 +45,7 @@ impl Norm {
         let weight = arena.value(self.weight);
         let NormCache { input, mean, rstd } = cache;
         let (weight_grad, bias_grad) = (arena.gradient(self.weight), arena.gradient(self.bias));
-        kernels::layer_norm_backward(input, mean, rstd, weight, grad, weight_grad, bias_grad);
+        ops::layer_norm_backward(input, mean, rstd, weight, grad, weight_grad, bias_grad);
     }
 }
 

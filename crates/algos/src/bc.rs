@@ -6,6 +6,7 @@ use super::shared::{check_counts, check_positive, presets};
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::dataset::Batch;
 use drcorl_core::error::{Error, Result};
+use drcorl_core::metrics::Metric;
 use drcorl_core::policy::{Condition, Policy};
 use drcorl_core::run::{check_widths, require, RunConfig, Scaling};
 use drcorl_nn::checkpoint::State;
@@ -163,6 +164,10 @@ fn check(config: &BcConfig) -> Result<()> {
     check_counts(&[("batch_size", config.batch_size as u64), ("update_steps", config.update_steps)])
 }
 
+/// Of both names.
+const METRICS: &[Metric] =
+    &[Metric::loss("actor_loss", "squared action", "Mean squared difference of the policy's and the logged actions.")];
+
 /// Implements both names, which differ only in the default of `cloning_mode`.
 macro_rules! variant {
     ($(#[$doc:meta])* $type:ident, $name:literal, $label:literal, $summary:literal, $mode:expr, $fixed:expr) => {
@@ -174,6 +179,7 @@ macro_rules! variant {
             const NAME: &'static str = $name;
             const LABEL: &'static str = $label;
             const SUMMARY: &'static str = $summary;
+            const METRICS: &'static [Metric] = METRICS;
 
             fn defaults() -> BcConfig {
                 BcConfig { cloning_mode: $mode, ..BcConfig::default() }

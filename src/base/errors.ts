@@ -1,4 +1,4 @@
-/** Stable codes of every error drcorl throws; the native core uses the first eight and `Panic`. */
+/** Stable codes of every error drcorl throws; the addons use the first eight, `Internal` and `Panic`. */
 export type ErrorCode =
   | 'Config'
   | 'Shape'
@@ -37,6 +37,7 @@ const NATIVE_CODES: ReadonlySet<string> = new Set([
   'Cancelled',
   'Diverged',
   'Io',
+  'Internal',
   'Panic',
 ])
 

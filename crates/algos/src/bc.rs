@@ -6,6 +6,7 @@ use super::shared::presets;
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::dataset::Batch;
 use drcorl_core::error::{Error, Result};
+use drcorl_core::metrics::Metric;
 use drcorl_core::policy::{Condition, Policy};
 use drcorl_core::run::{RunConfig, Scaling};
 use drcorl_core::schema::most;
@@ -154,6 +155,10 @@ impl Cloning {
     }
 }
 
+/// Of both names.
+const METRICS: &[Metric] =
+    &[Metric::loss("actor_loss", "squared action", "Mean squared difference of the policy's and the logged actions.")];
+
 /// Implements both names, which differ only in the default of `cloning_mode`.
 macro_rules! variant {
     ($(#[$doc:meta])* $type:ident, $name:literal, $label:literal, $summary:literal, $mode:expr, $fixed:expr) => {
@@ -165,6 +170,7 @@ macro_rules! variant {
             const NAME: &'static str = $name;
             const LABEL: &'static str = $label;
             const SUMMARY: &'static str = $summary;
+            const METRICS: &'static [Metric] = METRICS;
 
             fn defaults() -> BcConfig {
                 BcConfig { cloning_mode: $mode, ..BcConfig::default() }

@@ -13,8 +13,10 @@
 
 use super::shared::{self, join, mean, repeat, Bound, CandidateDraws, CriticStep, Critics, Reduce, Transition};
 use crate::lagrange::Pid;
+use crate::metrics::{COST_CRITIC_LOSS, CRITIC_LOSS, MULTIPLIER, VAE_LOSS};
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::error::Result;
+use drcorl_core::metrics::Metric;
 use drcorl_core::offline::CriticEstimates;
 use drcorl_core::policy::{FrozenLatent, FrozenPolicy, Perturbation};
 use drcorl_nn::checkpoint::State;
@@ -170,6 +172,13 @@ impl Define for BcqLag {
     const LABEL: &'static str = "BCQ-Lag";
     const SUMMARY: &'static str =
         "Batch-constrained Q-learning with a PID Lagrange multiplier: perturbed actions of a VAE, ranked by critics.";
+    const METRICS: &'static [Metric] = &[
+        VAE_LOSS,
+        CRITIC_LOSS,
+        COST_CRITIC_LOSS,
+        Metric::loss("actor_loss", "value", "Perturbation network: mean of -Q + multiplier (Qc - q*) at its actions."),
+        MULTIPLIER,
+    ];
 
     fn defaults() -> BcqLagConfig {
         BcqLagConfig::default()

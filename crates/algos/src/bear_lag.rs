@@ -15,8 +15,10 @@
 
 use super::shared::{self, join, mean, repeat, Bound, CandidateDraws, CriticStep, Critics, Reduce, Transition};
 use crate::lagrange::{LogMultiplier, Pid};
+use crate::metrics::{COST_CRITIC_LOSS, CRITIC_LOSS, MULTIPLIER, VAE_LOSS};
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::error::Result;
+use drcorl_core::metrics::Metric;
 use drcorl_core::offline::CriticEstimates;
 use drcorl_core::policy::{FrozenMlp, FrozenPolicy};
 use drcorl_nn::checkpoint::State;
@@ -171,6 +173,27 @@ impl Define for BearLag {
     const LABEL: &'static str = "BEAR-Lag";
     const SUMMARY: &'static str =
         "Actor-critic kept near the data by a discrepancy to a VAE's samples, with a PID Lagrange multiplier.";
+    const METRICS: &'static [Metric] = &[
+        VAE_LOSS,
+        CRITIC_LOSS,
+        COST_CRITIC_LOSS,
+        Metric::loss(
+            "actor_loss",
+            "value",
+            "Policy: mean of -Q + alpha (mmd - mmd_threshold) + multiplier (Qc - q*) at its actions.",
+        ),
+        Metric::multiplier(
+            "alpha",
+            "value",
+            "Weight of the distance to the data, by dual ascent on mmd - mmd_threshold.",
+        ),
+        MULTIPLIER,
+        Metric::diagnostic(
+            "mmd",
+            "1",
+            "Maximum mean discrepancy between samples of the policy and of the VAE, mean over states.",
+        ),
+    ];
 
     fn defaults() -> BearLagConfig {
         BearLagConfig::default()
@@ -222,9 +245,9 @@ impl Algorithm for BearLag {
             ("critic_loss", step.reward.loss),
             ("cost_critic_loss", step.cost.loss),
             ("actor_loss", step.actor.loss),
-            ("mmd", mean(&step.actor.mmd)),
             ("alpha", self.alpha.value()),
             ("multiplier", self.pid.multiplier),
+            ("mmd", mean(&step.actor.mmd)),
         ])
     }
 

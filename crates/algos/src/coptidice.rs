@@ -14,6 +14,7 @@
 use super::shared::{self, mean, Transition};
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::error::{Error, Result};
+use drcorl_core::metrics::Metric;
 use drcorl_core::policy::FrozenMlp;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::optim::ScalarAdam;
@@ -275,6 +276,34 @@ impl Define for Coptidice {
     const LABEL: &'static str = "COptiDICE";
     const SUMMARY: &'static str =
         "Stationary distribution correction under a cost bound, then weighted regression of the policy.";
+    const METRICS: &'static [Metric] = &[
+        Metric::loss("nu_loss", "value", "nu: (1 - gamma) nu(s0) + w e - alpha f(w), mean over the batch."),
+        Metric::loss(
+            "chi_loss",
+            "cost a step",
+            "chi: mean of l weighted by softmax(l / tau); 0 where cost_bound_epsilon is 0.",
+        ),
+        Metric::loss("actor_loss", "nats", "Policy: mean of -w log pi(a | s)."),
+        Metric::estimate(
+            "cost_bound",
+            "Upper bound of the cost under the ratio w, as a cost an episode by the unit in which limit_unit compares it with the limit.",
+        ),
+        Metric::multiplier(
+            "lambda",
+            "reward a cost",
+            "Lagrange multiplier of the cost: rises while the bound is above the limit.",
+        ),
+        Metric::multiplier(
+            "tau",
+            "cost",
+            "Multiplier of the ball around the data in the bound on the cost; the softmax's temperature.",
+        ),
+        Metric::diagnostic(
+            "divergence",
+            "1",
+            "Mean f-divergence f(w) of the optimal distribution from the data's.",
+        ),
+    ];
 
     fn defaults() -> CoptidiceConfig {
         CoptidiceConfig::default()
@@ -335,11 +364,10 @@ impl Algorithm for Coptidice {
             ("nu_loss", step.nu_loss),
             ("chi_loss", step.chi_loss),
             ("actor_loss", step.actor_loss),
-            ("divergence", step.divergence),
-            ("cost_bound", step.cost_bound),
-            ("cost_bound_limit", self.scales.limit),
+            ("cost_bound", step.cost_bound / self.config.limit(1.0, data.episode_length)),
             ("lambda", step.lambda),
             ("tau", step.tau),
+            ("divergence", step.divergence),
         ])
     }
 

@@ -14,8 +14,10 @@
 
 use super::shared::{self, bound, join, mean, Bound, CriticStep, Critics, Transition};
 use crate::lagrange::LogMultiplier;
+use crate::metrics::{CRITIC_LOSS, VAE_LOSS};
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::error::Result;
+use drcorl_core::metrics::Metric;
 use drcorl_core::offline::CriticEstimates;
 use drcorl_core::policy::{FrozenMlp, FrozenPolicy};
 use drcorl_nn::checkpoint::State;
@@ -250,6 +252,31 @@ impl Define for Cpq {
     const LABEL: &'static str = "CPQ";
     const SUMMARY: &'static str =
         "Constraints-penalised Q-learning: actions unlike the data look costly, costly actions are worth nothing.";
+    const METRICS: &'static [Metric] = &[
+        VAE_LOSS,
+        CRITIC_LOSS,
+        Metric::loss(
+            "cost_critic_loss",
+            "squared value",
+            "Cost critics: squared temporal-difference errors, less alpha times what the penalised actions cost beyond their level.",
+        ),
+        Metric::loss(
+            "actor_loss",
+            "value",
+            "Policy: mean of -1{Qc <= l} Q, and of Qc where it is above l if it lowers the cost there.",
+        ),
+        Metric::multiplier(
+            "alpha",
+            "1",
+            "Weight of the penalty on actions unlike the data, by dual ascent on ood_scale l - ood_cost.",
+        ),
+        Metric::diagnostic("ood_share", "1", "Share of the sampled actions that count as unlike the data."),
+        Metric::diagnostic(
+            "ood_cost",
+            "cost value",
+            "Mean cost value of those actions; over all samples by the rule sample_quantile.",
+        ),
+    ];
 
     fn defaults() -> CpqConfig {
         CpqConfig::default()
@@ -301,9 +328,9 @@ impl Algorithm for Cpq {
             ("critic_loss", step.reward.loss),
             ("cost_critic_loss", step.cost.loss),
             ("actor_loss", step.actor_loss),
+            ("alpha", self.alpha.value()),
             ("ood_share", step.ood.share),
             ("ood_cost", step.ood.mean),
-            ("alpha", self.alpha.value()),
         ])
     }
 

@@ -12,6 +12,7 @@ pub mod drcorl;
 pub mod frontier;
 pub mod gradient;
 pub mod lagrange;
+pub mod metrics;
 pub mod shared;
 
 use drcorl_core::algorithm::{Entry, Registry};

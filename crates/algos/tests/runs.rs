@@ -1,6 +1,7 @@
 //! How a run goes: exact resumption, cancellation, divergence, refusals. The learning itself is tested with each algorithm.
 
 use drcorl_algos::{describe, REGISTRY};
+use drcorl_core::algorithm::Metrics;
 use drcorl_core::hybrid::Played;
 use drcorl_core::Trainer;
 use drcorl_data::Columns;
@@ -71,8 +72,8 @@ fn finish(trainer: &mut Trainer) -> Vec<String> {
     let mut metrics = Vec::new();
     loop {
         let report = trainer.run(1, &never).unwrap();
-        metrics.push(report["metrics"].to_string());
-        if report["done"] == true {
+        metrics.push(format!("{:?}", report.metrics));
+        if report.done {
             return metrics;
         }
     }
@@ -96,7 +97,7 @@ fn runs_repeat_and_resume_bit_by_bit() {
 
         let mut grouped = Trainer::new(REGISTRY, columns(), &brief(entry.name, 0)).unwrap();
         let never = AtomicBool::new(false);
-        while grouped.run(4, &never).unwrap()["done"] != true {}
+        while !grouped.run(4, &never).unwrap().done {}
         assert_eq!(bytes(&mut grouped, &folder), expected, "{}: grouping of steps", entry.name);
 
         let mut other = Trainer::new(REGISTRY, columns(), &brief(entry.name, 1)).unwrap();
@@ -209,7 +210,7 @@ fn stored_equals_judged(file: &[u8], trainer: &Trainer, name: &str) {
 fn cancelling_stops_before_the_next_step() {
     let mut trainer = Trainer::new(REGISTRY, columns(), &brief("bc", 0)).unwrap();
     let report = trainer.run(100, &AtomicBool::new(true)).unwrap();
-    assert_eq!((report["cancelled"].clone(), report["step"].clone()), (json!(true), json!(0)));
+    assert_eq!((report.cancelled, report.step), (true, 0));
 }
 
 /// A cancellation that arrives inside a step, during a rollout, gives the step up; made again, it ends with the same bits.
@@ -231,7 +232,7 @@ fn cancelling_inside_a_step_changes_nothing() {
     let mut trainer = Trainer::new(REGISTRY, columns(), &config).unwrap();
     let (now, never) = (AtomicBool::new(true), AtomicBool::new(false));
     let mut given_up = 0;
-    while trainer.status()["done"] != true {
+    while !trainer.status().done {
         let _no_grad = tch::no_grad_guard();
         if let Err(error) = trainer.advance(&now) {
             assert_eq!(error.code(), "Cancelled");
@@ -303,19 +304,18 @@ fn hybrid(mode: &str) -> String {
 }
 
 /// Runs to the end and answers every visit with one episode of the given cost; returns the metrics of each call and the visits.
-fn finish_with_visits(trainer: &mut Trainer, cost: f64) -> (Vec<Value>, u64) {
+fn finish_with_visits(trainer: &mut Trainer, cost: f64) -> (Vec<Metrics>, u64) {
     let (never, mut calls, mut visits) = (AtomicBool::new(false), Vec::new(), 0);
     loop {
         let report = trainer.run(1, &never).unwrap();
-        if report["visit"].is_object() && report["metrics"].as_object().unwrap().is_empty() {
-            let transitions = report["visit"]["transitions"] == true;
-            let fresh = transitions.then(columns);
+        if let Some(visit) = report.visit.filter(|_| report.metrics.is_empty()) {
+            let fresh = visit.transitions.then(columns);
             trainer.visited(&[Played { ret: 1.0, cost, length: 400 }], fresh.as_deref()).unwrap();
             visits += 1;
             continue;
         }
-        calls.push(report["metrics"].clone());
-        if report["done"] == true {
+        calls.push(report.metrics);
+        if report.done {
             return (calls, visits);
         }
     }
@@ -330,10 +330,10 @@ fn hybrid_runs_stop_for_their_visits_and_resume_exactly() {
         let (calls, visits) = finish_with_visits(&mut whole, 50.0);
         assert_eq!(visits, 3, "{mode}");
         let certificate = whole.certificate().unwrap();
-        assert_eq!(certificate["environment_steps"], 1200);
-        assert_eq!(certificate["visits"][2]["step"], 4);
-        assert_eq!(calls.iter().filter(|metrics| metrics["cost_measured"] == 50.0).count(), 6, "{mode}");
-        let branches = &certificate["branches"];
+        assert_eq!((certificate.environment_steps, certificate.visits[2].step), (1200, 4));
+        let measured = calls.iter().filter(|metrics| metrics.contains(&("cost_measured", 50.0)));
+        assert_eq!(measured.count(), 6, "{mode}");
+        let branches = &certificate.diagnostics["branches"];
         if mode == "hybrid-eval" {
             assert_eq!(branches["cost"], 6, "a measured cost far above the limit opens the cost branch only");
         }
@@ -346,8 +346,8 @@ fn hybrid_runs_stop_for_their_visits_and_resume_exactly() {
             let mut done = 0;
             while done < stop {
                 let report = first.run(1, &never).unwrap();
-                if report["visit"].is_object() && report["metrics"].as_object().unwrap().is_empty() {
-                    let fresh = (report["visit"]["transitions"] == true).then(columns);
+                if let Some(visit) = report.visit.filter(|_| report.metrics.is_empty()) {
+                    let fresh = visit.transitions.then(columns);
                     first.visited(&[Played { ret: 1.0, cost: 50.0, length: 400 }], fresh.as_deref()).unwrap();
                 } else {
                     done += 1;
@@ -370,9 +370,24 @@ fn visits_are_refused_where_none_is_due_and_modes_where_none_can_be() {
     assert_eq!(error.code(), "Config");
     assert_eq!(trainer.write_visitor(Path::new("/nowhere")).unwrap_err().code(), "Config");
     finish(&mut trainer);
-    assert_eq!(trainer.certificate().unwrap()["environment_steps"], 0);
+    assert_eq!(trainer.certificate().unwrap().environment_steps, 0);
 
     let config = r#"{"algorithm":"bc","run":{"mode":"hybrid-eval"}}"#;
     let error = Trainer::new(REGISTRY, columns(), config).err().unwrap();
     assert!(error.code() == "Config" && error.to_string().contains("bc has no use for an environment"), "{error}");
+}
+
+/// Every metric is declared once, with a name for a column and a sentence for a reader. That steps report no other, in this order, is an error of
+/// the trainer, which every run of these tests would meet.
+#[test]
+fn every_metric_says_what_it_is() {
+    for entry in REGISTRY {
+        let declared: Vec<_> = drcorl_core::metrics::declared(entry.metrics).collect();
+        for (index, metric) in declared.iter().enumerate() {
+            let column = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            assert!(metric.name.chars().all(column), "{}: {}", entry.name, metric.name);
+            assert!(!metric.unit.is_empty() && metric.meaning.ends_with('.'), "{}: {}", entry.name, metric.name);
+            assert!(declared[..index].iter().all(|other| other.name != metric.name), "{}: {}", entry.name, metric.name);
+        }
+    }
 }

@@ -3,13 +3,14 @@
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hybrid::Visit;
+use crate::metrics::{declared, Metric};
 use crate::offline::{CriticEstimates, Judge};
 use crate::policy::FrozenPolicy;
 use crate::run::RunConfig;
 use crate::schema;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -22,7 +23,8 @@ pub struct Phase {
     pub steps: u64,
 }
 
-/// Scalars of one step, snake_case names; averaged over the steps of one call before they reach the user.
+/// Scalars of one step by the names of [`Define::METRICS`], in that order; a step may leave some out. They are averaged over the steps of one
+/// call before they reach the user.
 pub type Metrics = Vec<(&'static str, f64)>;
 
 /// What a step may read and use.
@@ -79,7 +81,8 @@ pub trait Algorithm: Send {
         None
     }
 
-    /// Facts for the certificate that only the algorithm knows: gate, branch counts, distance to the data.
+    /// Facts for the certificate that only the algorithm knows: gate, branch counts, distance to the data. Their type is
+    /// [`Define::DIAGNOSTICS`].
     fn diagnostics(&mut self, _policy: &dyn FrozenPolicy, _context: &mut Context<'_>) -> Map<String, Value> {
         Map::new()
     }
@@ -106,6 +109,10 @@ pub trait Define: Algorithm + Sized + 'static {
     const LABEL: &'static str;
     /// One sentence.
     const SUMMARY: &'static str;
+    /// Every metric a step may report, in the order they are told: losses first, what decides before what explains.
+    const METRICS: &'static [Metric];
+    /// Schema of what [`Algorithm::diagnostics`] adds to the certificate, if anything: [`crate::results::schema_of`] its type.
+    const DIAGNOSTICS: Option<fn() -> Schema> = None;
 
     /// The documented defaults.
     fn defaults() -> Self::Config;
@@ -125,6 +132,8 @@ pub trait Define: Algorithm + Sized + 'static {
 /// One line of the registry, with the types erased.
 pub struct Entry {
     pub name: &'static str,
+    /// See [`Define::METRICS`].
+    pub metrics: &'static [Metric],
     build: fn(&Value, &mut Context<'_>) -> Result<Box<dyn Algorithm>>,
     resolve: fn(&Value, &RunConfig) -> Result<Value>,
     describe: fn() -> Value,
@@ -133,7 +142,7 @@ pub struct Entry {
 impl Entry {
     /// The entry of algorithm `A`.
     pub const fn of<A: Define>() -> Self {
-        Entry { name: A::NAME, build: build::<A>, resolve: resolve::<A>, describe: describe::<A> }
+        Entry { name: A::NAME, metrics: A::METRICS, build: build::<A>, resolve: resolve::<A>, describe: describe::<A> }
     }
 
     /// A fresh instance from a resolved configuration.
@@ -146,7 +155,8 @@ impl Entry {
         (self.resolve)(config, run)
     }
 
-    /// `{label, summary, schema, presets}`.
+    /// `{label, summary, schema, presets, metrics, diagnostics}`: the metrics of a run, those of the trainer's own stages included, in the
+    /// order they are told; the schema of what the algorithm adds to a certificate, or null.
     pub fn describe(&self) -> Value {
         (self.describe)()
     }
@@ -220,7 +230,14 @@ fn describe<A: Define>() -> Value {
             (preset.name.to_string(), body)
         })
         .collect();
-    serde_json::json!({ "label": A::LABEL, "summary": A::SUMMARY, "schema": schema, "presets": presets })
+    serde_json::json!({
+        "label": A::LABEL,
+        "summary": A::SUMMARY,
+        "schema": schema,
+        "presets": presets,
+        "metrics": declared(A::METRICS).collect::<Vec<_>>(),
+        "diagnostics": A::DIAGNOSTICS.map(|schema| schema()),
+    })
 }
 
 /// Writes the default of every property into its schema and closes it to other keys, so that one document says everything about a

@@ -24,6 +24,9 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
+    /// The core or an algorithm breaks a promise to the rest of the house.
+    #[error("{0}")]
+    Internal(String),
     /// A loss or a parameter stopped being finite.
     #[error("{phase}: {what} became {value} at step {step}; the last checkpoint is untouched. Lower the learning rate or inspect the data.")]
     Diverged { phase: String, what: String, value: f64, step: u64 },
@@ -40,6 +43,7 @@ impl Error {
             Error::Input(error) => error.code(),
             Error::Torch(_) => "Torch",
             Error::Cancelled => "Cancelled",
+            Error::Internal(_) => "Internal",
             Error::Diverged { .. } => "Diverged",
         }
     }

@@ -21,26 +21,31 @@ pub enum Mode {
     HybridData,
 }
 
-/// One played episode, undiscounted.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// One episode of a visit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PlayedEpisode")]
 pub struct Played {
+    /// Undiscounted sum of rewards.
     #[serde(rename = "return")]
     pub ret: f64,
+    /// Undiscounted sum of costs.
     pub cost: f64,
     /// Environment steps.
     pub length: u64,
 }
 
 /// What one visit found.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Visit {
     /// Step of the phase it was made before.
     pub step: u64,
     pub episodes: usize,
-    /// Means over its episodes.
+    /// Mean cost of its episodes.
     pub cost: f64,
+    /// Mean return of its episodes.
     #[serde(rename = "return")]
     pub ret: f64,
+    /// Of all its episodes together.
     pub environment_steps: u64,
 }
 

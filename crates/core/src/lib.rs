@@ -7,10 +7,13 @@ pub mod algorithm;
 pub mod dataset;
 pub mod error;
 pub mod hybrid;
+pub mod metrics;
 pub mod offline;
 pub mod policy;
+pub mod results;
 pub mod run;
 pub mod schema;
+pub mod stage;
 pub mod trainer;
 
 pub use algorithm::Registry;
@@ -20,13 +23,14 @@ pub use trainer::Trainer;
 use run::RunConfig;
 use serde_json::{json, Map, Value};
 
-/// The registry and every parameter: `{algorithms: {name: {label, summary, schema, presets}}, run: {schema}}`.
+/// The registry, every parameter, every metric and every result: `{algorithms: {name: {label, summary, schema, presets, metrics,
+/// diagnostics}}, run: {schema}, results: {schema}}`.
 pub fn describe(registry: Registry) -> Value {
     let mut run = schemars::schema_for!(RunConfig).to_value();
     algorithm::complete(&mut run, &serde_json::to_value(RunConfig::default()).unwrap_or_default());
     let algorithms: Map<String, Value> =
         registry.iter().map(|entry| (entry.name.to_string(), entry.describe())).collect();
-    json!({ "algorithms": algorithms, "run": { "schema": run } })
+    json!({ "algorithms": algorithms, "run": { "schema": run }, "results": { "schema": results::schema() } })
 }
 
 /// Versions, devices and threads of the machine the core runs on.

@@ -1,30 +1,31 @@
 //! Drives one run: the gate's models, the algorithm's phases, the audit's models, the certificate; cancellation, divergence, checkpoints.
 //!
 //! Glossary. *Step*: one call of a phase, usually one gradient step of each network it trains. *Phase*: a named number of steps.
-//! *Run*: all phases. Nothing here depends on how steps are grouped into calls of [`Trainer::run`].
+//! *Stage*: who makes them, the algorithm or the trainer itself. *Run*: all phases. Nothing here depends on how steps are grouped into calls of [`Trainer::run`].
 
-use crate::algorithm::{find, read, to_value, Algorithm, Context, Metrics, NamedPolicy, Phase, Registry};
+use crate::algorithm::{find, read, to_value, Algorithm, Context, Metrics, NamedPolicy, Registry};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hybrid::{Mode, Played, Visit, Visits};
-use crate::offline::{certify, Evidence, Fqe, Judge};
+use crate::metrics::{Means, Metric};
+use crate::offline::{certify, Certificate, Evidence, Fqe, Judge};
 use crate::policy::FrozenPolicy;
+use crate::results::object;
 use crate::run::{require, RunConfig};
+use crate::stage::{plan, Stage, Stretch};
 use drcorl_data::Columns;
 use drcorl_nn::checkpoint::{write_atomically, State};
 use drcorl_nn::matmul;
 use drcorl_nn::rng::Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{json, Map, Value};
+use serde_json::{json, Value};
 use std::collections::BTreeMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-const MODEL_PHASE: &str = "model";
-const AUDIT_PHASE: &str = "audit";
-const CERTIFICATE_PHASE: &str = "certificate";
 /// Streams of the run's seed.
 const TRAINING_STREAM: u64 = 1;
 
@@ -42,9 +43,46 @@ pub struct TrainerConfig {
     pub config: Value,
 }
 
+/// Where a run stands, and what the steps just made say.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TrainerStatus {
+    /// Name of the phase; one that has just ended is told as complete, not as the next one's beginning.
+    pub phase: &'static str,
+    pub phase_index: usize,
+    pub phase_step: u64,
+    pub phase_steps: u64,
+    /// Of all phases together.
+    pub step: u64,
+    pub steps: u64,
+    pub phases: Vec<Stretch>,
+    pub done: bool,
+    pub cancelled: bool,
+    /// The environment is awaited: play the live policy, then hand in the visit. Always null in mode offline.
+    pub visit: Option<DueVisit>,
+    /// Environment steps of all visits so far.
+    pub environment_steps: u64,
+    /// Means over the steps of the call by name, in the algorithm's order; null where a mean is not finite.
+    #[serde(serialize_with = "object::serialize")]
+    #[schemars(with = "BTreeMap<String, Option<f64>>")]
+    pub metrics: Metrics,
+}
+
+/// What a visit of the environment should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DueVisit {
+    /// From 0.
+    pub number: usize,
+    /// Episodes to play.
+    pub episodes: usize,
+    /// True where the transitions are wanted too (mode hybrid-data).
+    pub transitions: bool,
+}
+
 /// One run.
 pub struct Trainer {
     algorithm: Box<dyn Algorithm>,
+    /// What it declares.
+    metrics: &'static [Metric],
     resolved: Value,
     run: RunConfig,
     data: Dataset,
@@ -56,12 +94,13 @@ pub struct Trainer {
     /// None for a policy that remembers: its action is no function of a transition.
     fqe_steps: u64,
     rng: Rng,
-    phases: Vec<Phase>,
+    phases: Vec<Stretch>,
+    /// Number of the phase under way; that of phases when the run is done.
     phase: usize,
     phase_step: u64,
     step: u64,
     visits: Visits,
-    certificate: Option<Value>,
+    certificate: Option<Certificate>,
 }
 
 fn resolve_run(given: &Value) -> Result<RunConfig> {
@@ -148,17 +187,14 @@ impl Trainer {
             &format!("{} has no use for an environment; give offline", config.algorithm),
         )?;
         let model_steps = if algorithm.needs_model() { judge.steps(&run) } else { 0 };
-        let mut phases = vec![Phase { name: MODEL_PHASE, steps: model_steps }];
-        phases.extend(algorithm.phases());
-        phases.push(Phase { name: AUDIT_PHASE, steps: auditor.steps(&run) });
         // One step more than fitted Q evaluation: the last one writes the certificate.
         let remembers = algorithm.policies().first().is_some_and(|named| named.policy.remembers());
         let fqe_steps = if remembers { 0 } else { run.fqe_steps };
-        phases.push(Phase { name: CERTIFICATE_PHASE, steps: fqe_steps + 1 });
-        phases.retain(|phase| phase.steps > 0);
+        let phases = plan(model_steps, algorithm.phases(), auditor.steps(&run), fqe_steps + 1);
         let resolved = json!({ "algorithm": config.algorithm, "run": to_value(&run)?, "config": resolved });
         Ok(Trainer {
             algorithm,
+            metrics: entry.metrics,
             resolved,
             run,
             data,
@@ -198,10 +234,10 @@ impl Trainer {
     }
 
     /// Makes up to `steps` steps, never past the end of a phase; stops early when `cancel` is set.
-    pub fn run(&mut self, steps: u64, cancel: &AtomicBool) -> Result<Value> {
+    pub fn run(&mut self, steps: u64, cancel: &AtomicBool) -> Result<TrainerStatus> {
         guarded(|| {
             let _no_grad = tch::no_grad_guard();
-            let mut sums: BTreeMap<&'static str, (f64, u64)> = BTreeMap::new();
+            let mut means = Means::new(self.metrics);
             let phase = self.phase;
             let mut cancelled = false;
             for _ in 0..steps {
@@ -222,34 +258,32 @@ impl Trainer {
                     }
                     other => other?,
                 };
-                for (name, value) in metrics {
-                    let entry = sums.entry(name).or_default();
-                    *entry = (entry.0 + value, entry.1 + 1);
-                }
+                means.add(self.phases[phase].name, &metrics)?;
             }
-            let metrics =
-                sums.into_iter().map(|(name, (sum, count))| (name.to_string(), json!(sum / count as f64))).collect();
-            Ok(self.report(phase, cancelled, metrics))
+            Ok(self.report(phase, cancelled, means.take()))
         })
     }
 
-    /// Number of the algorithm's phase under way, counted without the trainer's own before it.
-    fn own_phase(&self) -> usize {
-        self.phases[..self.phase].iter().filter(|phase| phase.name != MODEL_PHASE).count()
+    /// Who makes the next step; None when the run is done.
+    fn stage(&self) -> Option<Stage> {
+        self.phases.get(self.phase).map(|stretch| stretch.stage)
+    }
+
+    /// The policy of the visit that is due, if one is.
+    fn visitor(&self) -> Option<Box<dyn FrozenPolicy>> {
+        let Some(Stage::Algorithm(phase)) = self.stage() else { return None };
+        let due = self.run.mode != Mode::Offline && self.visits.due(self.phase_step, self.run.hybrid_interval);
+        due.then(|| self.algorithm.visitor(phase)).flatten()
     }
 
     fn visit_due(&self) -> bool {
-        self.run.mode != Mode::Offline
-            && self.phase < self.phases.len()
-            && self.visits.due(self.phase_step, self.run.hybrid_interval)
-            && self.algorithm.visitor(self.own_phase()).is_some()
+        self.visitor().is_some()
     }
 
     /// Writes the policy that meets the environment now. Errs with `Config` where no visit is due.
     pub fn write_visitor(&self, path: &Path) -> Result<()> {
         guarded(|| {
-            let policy = self.visit_due().then(|| self.algorithm.visitor(self.own_phase())).flatten();
-            let policy = policy.ok_or_else(no_visit)?;
+            let policy = self.visitor().ok_or_else(no_visit)?;
             self.write_policy(path, "live", policy.as_ref())
         })
     }
@@ -275,17 +309,16 @@ impl Trainer {
 
     /// Makes one step; `cancel` may end a rollout inside it, and then nothing has changed.
     pub fn advance(&mut self, cancel: &AtomicBool) -> Result<Metrics> {
-        let Phase { name, steps } = self.phases[self.phase].clone();
-        let metrics = match name {
-            MODEL_PHASE => model_step(&mut self.judge, self.phase_step, &self.data, &self.run, &mut self.rng, cancel)?,
-            AUDIT_PHASE => {
+        let Stretch { name, steps, stage } = self.phases[self.phase];
+        let metrics = match stage {
+            Stage::Model => model_step(&mut self.judge, self.phase_step, &self.data, &self.run, &mut self.rng, cancel)?,
+            Stage::Audit => {
                 model_step(&mut self.auditor, self.phase_step, &self.data, &self.run, &mut self.rng, cancel)?
             }
-            CERTIFICATE_PHASE => self.certificate_step(cancel)?,
-            _ => {
-                let number = self.own_phase();
+            Stage::Certificate => self.certificate_step(cancel)?,
+            Stage::Algorithm(phase) => {
                 let mut context = context!(self, cancel);
-                self.algorithm.step(number, self.phase_step, &mut context)?
+                self.algorithm.step(phase, self.phase_step, &mut context)?
             }
         };
         if let Some((what, value)) = metrics.iter().find(|(_, value)| !value.is_finite()) {
@@ -327,41 +360,38 @@ impl Trainer {
         let mut context = context!(self, cancel);
         let diagnostics = self.algorithm.diagnostics(shipped.as_ref(), &mut context);
         let remembers = shipped.remembers();
-        let mut certificate = certify(&evidence, remembers, &self.auditor, &self.data, &self.run, diagnostics);
-        certificate["environment_steps"] = json!(self.visits.environment_steps());
-        certificate["visits"] = to_value(&self.visits.made())?;
+        let visits = self.visits.made();
+        let certificate = certify(&evidence, remembers, &self.auditor, &self.data, &self.run, diagnostics, visits);
         self.certificate = Some(certificate);
         Ok(Vec::new())
     }
 
-    fn report(&self, phase: usize, cancelled: bool, metrics: Map<String, Value>) -> Value {
-        let done = self.phase >= self.phases.len();
-        // A phase that has just ended is reported as complete, not as the next one's beginning.
+    fn report(&self, phase: usize, cancelled: bool, metrics: Metrics) -> TrainerStatus {
         let shown = phase.min(self.phases.len() - 1);
-        let shown_step = if self.phase == shown { self.phase_step } else { self.phases[shown].steps };
-        json!({
-            "phase": self.phases[shown].name,
-            "phase_index": shown,
-            "phase_step": shown_step,
-            "phase_steps": self.phases[shown].steps,
-            "step": self.step,
-            "steps": self.phases.iter().map(|phase| phase.steps).sum::<u64>(),
-            "phases": self.phases.iter().map(|phase| json!({ "name": phase.name, "steps": phase.steps })).collect::<Vec<_>>(),
-            "done": done,
-            "cancelled": cancelled,
-            "visit": self.visit_due().then(|| json!({
-                "number": self.visits.made().len(),
-                "episodes": self.run.hybrid_episodes,
-                "transitions": self.run.mode == Mode::HybridData,
-            })),
-            "environment_steps": self.visits.environment_steps(),
-            "metrics": metrics,
-        })
+        let Stretch { name, steps, .. } = self.phases[shown];
+        TrainerStatus {
+            phase: name,
+            phase_index: shown,
+            phase_step: if self.phase == shown { self.phase_step } else { steps },
+            phase_steps: steps,
+            step: self.step,
+            steps: self.phases.iter().map(|phase| phase.steps).sum(),
+            phases: self.phases.clone(),
+            done: self.phase >= self.phases.len(),
+            cancelled,
+            visit: self.visit_due().then(|| DueVisit {
+                number: self.visits.made().len(),
+                episodes: self.run.hybrid_episodes,
+                transitions: self.run.mode == Mode::HybridData,
+            }),
+            environment_steps: self.visits.environment_steps(),
+            metrics,
+        }
     }
 
     /// Where the run stands; the same fields as [`Trainer::run`] answers.
-    pub fn status(&self) -> Value {
-        self.report(self.phase, false, Map::new())
+    pub fn status(&self) -> TrainerStatus {
+        self.report(self.phase, false, Metrics::new())
     }
 
     /// The data as the run sees them.
@@ -375,8 +405,8 @@ impl Trainer {
     }
 
     /// The certificate, once the last phase has ended.
-    pub fn certificate(&self) -> Option<Value> {
-        self.certificate.clone()
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref()
     }
 
     /// Writes a checkpoint atomically.

@@ -56,6 +56,11 @@ fn failure(error: Error) -> Failure {
     Failure::new(error.code(), error.to_string())
 }
 
+/// A result as JSON, in the order of its fields. A failure is a fault of the type.
+fn json<T: serde::Serialize>(result: &T) -> CoreResult<String> {
+    serde_json::to_string(result).map_err(|error| Error::Internal(error.to_string()))
+}
+
 /// Steps as JavaScript gives them.
 fn whole_steps(steps: f64) -> CoreResult<u64> {
     // 2^53: above it a double skips integers.
@@ -125,10 +130,10 @@ impl NativeTrainer {
     pub fn run(&self, steps: f64) -> AsyncTask<Job<String>> {
         self.later(move |trainer, cancel| {
             let report = trainer.run(whole_steps(steps)?, cancel)?;
-            if report["cancelled"] == true {
+            if report.cancelled {
                 cancel.store(false, Ordering::Relaxed);
             }
-            Ok(report.to_string())
+            json(&report)
         })
     }
 
@@ -142,7 +147,7 @@ impl NativeTrainer {
     /// Position without metrics, as JSON: `TrainerStatus` of `src/native`.
     #[napi]
     pub fn status(&self) -> Result<String> {
-        Ok(self.now(|trainer| Ok(trainer.status().to_string()))?)
+        Ok(self.now(|trainer| json(&trainer.status()))?)
     }
 
     /// Writes a checkpoint: temporary name, fsync, rename.
@@ -186,7 +191,7 @@ impl NativeTrainer {
     /// The verdict on the policy as JSON, `Certificate` of `src/native`; null before the end of a run.
     #[napi(ts_return_type = "string | null")]
     pub fn certificate(&self) -> Result<Option<String>> {
-        Ok(self.now(|trainer| Ok(trainer.certificate().map(|value| value.to_string())))?)
+        Ok(self.now(|trainer| trainer.certificate().map(json).transpose())?)
     }
 
     /// Frees the native memory now instead of at garbage collection.

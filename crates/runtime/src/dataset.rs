@@ -54,7 +54,8 @@ impl NativeDataset {
         ts_return_type = "Promise<NativeDataset>"
     )]
     pub fn open(path: String, episode_length: Option<u32>) -> AsyncTask<Job<NativeDataset>> {
-        let options = ReadOptions { episode_length: episode_length.map(|steps| steps as usize) };
+        let episode_length = episode_length.map(|steps| steps as usize);
+        let options = ReadOptions { episode_length, ..ReadOptions::default() };
         let read = move || Ok(NativeDataset { columns: Arc::new(read_dsrl_with(Path::new(&path), &options)?) });
         Job::spawn_then(read, NativeDataset::announce)
     }

@@ -43,6 +43,7 @@ use super::shared::presets;
 use config::ActionHead;
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::error::{Error, Result};
+use drcorl_core::metrics::Metric;
 use drcorl_core::run::RunConfig;
 use drcorl_data::Episode;
 use drcorl_nn::checkpoint::State;
@@ -72,6 +73,28 @@ impl Define for Cdt {
     const NAME: &'static str = "cdt";
     const LABEL: &'static str = "CDT";
     const SUMMARY: &'static str = "A transformer that clones behaviour given the return and the cost still to come.";
+    const METRICS: &'static [Metric] = &[
+        Metric::loss(
+            "action_loss",
+            "nats",
+            "Negative log-likelihood of the logged actions, by entropy_scale a sum or a mean over entries; squared error of a \
+             deterministic head.",
+        ),
+        Metric::loss("cost_loss", "nats", "Cross entropy of whether a step costs anything."),
+        Metric::loss(
+            "state_loss",
+            "squared observation",
+            "Squared error of the predicted next observation; only with a state_weight.",
+        ),
+        Metric::temperature(
+            "temperature",
+            "1",
+            "Weight of the entropy, learnt so that the entropy is -A; only of a stochastic head.",
+        ),
+        Metric::diagnostic("entropy", "nats", "Entropy of the predicted actions; only of a stochastic head."),
+        Metric::diagnostic("cost_accuracy", "1", "Share of steps whose cost class is predicted rightly."),
+        Metric::diagnostic("gradient_norm", "1", "Norm of the gradient before it is clipped to clip_norm."),
+    ];
 
     fn defaults() -> CdtConfig {
         CdtConfig::default()
@@ -109,18 +132,14 @@ impl Algorithm for Cdt {
         // A cancelled step is made again, with the same draws.
         let step = self.learner.step(&batch, context.rng, context.cancel).inspect_err(|_| *context.rng = before)?;
         let losses = step.losses;
-        let mut metrics = vec![
-            ("action_loss", losses.action),
-            ("cost_loss", losses.cost),
-            ("cost_accuracy", losses.cost_accuracy),
-            ("gradient_norm", step.gradient_norm),
-        ];
-        if self.config.action_head == ActionHead::Stochastic {
-            metrics.extend([("entropy", losses.entropy), ("temperature", step.temperature)]);
-        }
+        let mut metrics = vec![("action_loss", losses.action), ("cost_loss", losses.cost)];
         if self.config.state_weight > 0.0 {
             metrics.push(("state_loss", losses.state));
         }
+        if self.config.action_head == ActionHead::Stochastic {
+            metrics.extend([("temperature", step.temperature), ("entropy", losses.entropy)]);
+        }
+        metrics.extend([("cost_accuracy", losses.cost_accuracy), ("gradient_norm", step.gradient_norm)]);
         Ok(metrics)
     }
 

@@ -29,15 +29,19 @@ use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, P
 use drcorl_core::dataset::{discounted_returns, Batch, Dataset};
 use drcorl_core::error::Result;
 use drcorl_core::hybrid::Mode;
+use drcorl_core::metrics::Metric;
 use drcorl_core::offline::CriticEstimates;
 use drcorl_core::policy::{FrozenMlp, FrozenPolicy, Policy};
+use drcorl_core::results::schema_of;
 use drcorl_core::run::RunConfig;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::optim::cosine;
 use drcorl_nn::score_net::ScoreNetShape;
-use estimates::GateEstimate;
+use estimates::{Diagnostics, GateEstimate};
 use options::{Adaptation, BehaviorData, CostStep, Gate, RewardScaling};
 use policy_step::{GuidanceScaler, ScoreStep};
+use schemars::{JsonSchema, Schema};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 
@@ -69,12 +73,18 @@ pub struct Drcorl {
     selected: Selected,
 }
 
-#[derive(Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
+/// How often each branch of Safe Adaptation ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct BranchCounts {
+    /// Steps on reward alone, (19).
     reward: u64,
+    /// Steps on both, combined by gradient manipulation.
     band: u64,
+    /// Steps on cost, (20).
     cost: u64,
+    /// Steps in the band where a weight of the combination met its cap.
     capped: u64,
+    /// Steps in the band where both gradients cancelled, and one of them was followed.
     stalled: u64,
 }
 
@@ -91,6 +101,40 @@ impl Define for Drcorl {
     const NAME: &'static str = "drcorl";
     const LABEL: &'static str = "DRCORL";
     const SUMMARY: &'static str = "Diffusion-regularised policy, pessimistic cost critics, gradient manipulation, Safe Adaptation behind an offline gate.";
+    const DIAGNOSTICS: Option<fn() -> Schema> = Some(schema_of::<Diagnostics>);
+    const METRICS: &'static [Metric] = &[
+        Metric::loss(
+            "behavior_loss",
+            "1",
+            "Diffusion model of the logged actions: squared error of the predicted noise, (5).",
+        ),
+        Metric::loss(
+            "policy_loss",
+            "1",
+            "Policy: mean of w(t) <e, a> - beta <G, a>, G by the branch of the step; the score term alone in warm-up.",
+        ),
+        Metric::loss(
+            "reward_critic_loss",
+            "squared value",
+            "Reward critics: squared error, (16) and (17); of Monte-Carlo values at first.",
+        ),
+        Metric::loss(
+            "cost_critic_loss",
+            "squared value",
+            "Cost critics: squared error, (18), with its pessimism; of Monte-Carlo values at first.",
+        ),
+        Metric::estimate(
+            "cost_estimate",
+            "Episodic cost of the policy under training, as the gate last read it offline.",
+        ),
+        Metric::measured("cost_measured", "Mean episodic cost of the last visit; only in the hybrid modes."),
+        Metric::temperature("beta", "1", "Weight of the critics' guidance against the score."),
+        Metric::diagnostic(
+            "action_mse",
+            "squared action",
+            "Squared difference of the policy's and the logged actions, mean over entries; in warm-up.",
+        ),
+    ];
 
     fn defaults() -> DrcorlConfig {
         DrcorlConfig::default()
@@ -326,15 +370,10 @@ impl Drcorl {
             cost_loss += self.cost_update(&batch)? / self.config.cost_updates_per_step as f64;
         }
         let policy_loss = self.policy_step(step, context);
-        let run = context.run;
-        let mut metrics = vec![
-            ("policy_loss", policy_loss),
-            ("cost_critic_loss", cost_loss),
-            ("cost_estimate", self.estimate.cost),
-            ("cost_limit", run.cost_limit),
-            ("beta", self.config.beta(step)),
-        ];
+        let mut metrics =
+            vec![("policy_loss", policy_loss), ("cost_critic_loss", cost_loss), ("cost_estimate", self.estimate.cost)];
         metrics.extend(context.visit.map(|visit| ("cost_measured", visit.cost)));
+        metrics.push(("beta", self.config.beta(step)));
         Ok(metrics)
     }
 
@@ -461,7 +500,10 @@ impl Algorithm for Drcorl {
     }
 
     fn diagnostics(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Map<String, Value> {
-        self.report(policy, context)
+        match serde_json::to_value(self.report(policy, context)) {
+            Ok(Value::Object(facts)) => facts,
+            _ => Map::new(),
+        }
     }
 
     fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {

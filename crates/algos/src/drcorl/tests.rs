@@ -57,7 +57,7 @@ fn trainer(algorithm: &str, limit: f64, config: Value) -> Trainer {
 /// Runs to the end and returns the exact return and cost of the shipped policy, and the certificate.
 fn outcome(trainer: &mut Trainer) -> (f64, f64, Value) {
     let never = AtomicBool::new(false);
-    while trainer.run(1000, &never).unwrap()["done"] != true {}
+    while !trainer.run(1000, &never).unwrap().done {}
     let folder =
         std::env::temp_dir().join(format!("drcorl-toy-{}-{:?}", std::process::id(), std::thread::current().id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -69,7 +69,7 @@ fn outcome(trainer: &mut Trainer) -> (f64, f64, Value) {
     let mut actions = vec![0f32; 2000];
     actor.play().act(drcorl_actor::Turn::first(&observations), &mut actions).unwrap();
     let mean = |f: fn(f64) -> f64| actions.iter().map(|&a| f(f64::from(a))).sum::<f64>() / 2000.0 * LENGTH as f64;
-    (mean(|a| 1.0 + a), mean(|a| a.max(0.0)), trainer.certificate().unwrap())
+    (mean(|a| 1.0 + a), mean(|a| a.max(0.0)), serde_json::to_value(trainer.certificate()).unwrap())
 }
 
 /// U29: within the limit and above BC-Safe; a limit out of the way breaks it; more limit, more return.
@@ -121,7 +121,7 @@ fn the_shipped_policy_is_the_running_average() {
         ),
     );
     let never = AtomicBool::new(false);
-    while run.status()["phase"] != "adaptation" {
+    while run.status().phase != "adaptation" {
         run.run(1000, &never).unwrap();
     }
     let folder = std::env::temp_dir().join(format!("drcorl-average-{}", std::process::id()));
@@ -137,7 +137,7 @@ fn the_shipped_policy_is_the_running_average() {
     let (live, average) = ("algorithm.policy.head.online.values", "algorithm.policy.average.values");
     // The average restarts from the live weights when adaptation begins.
     let mut expected: Vec<f64> = read(&mut run, live).into_iter().map(f64::from).collect();
-    while run.status()["phase"] == "adaptation" {
+    while run.status().phase == "adaptation" {
         run.run(1, &never).unwrap();
         for (e, x) in expected.iter_mut().zip(read(&mut run, live)) {
             *e += (f64::from(x) - *e) * (1.0 - keep);
@@ -145,7 +145,7 @@ fn the_shipped_policy_is_the_running_average() {
     }
     let shipped = read(&mut run, average);
     assert!(shipped.iter().zip(&expected).all(|(s, e)| (f64::from(*s) - e).abs() < 1e-5));
-    while run.run(1000, &never).unwrap()["done"] != true {}
+    while !run.run(1000, &never).unwrap().done {}
     run.write_policies(&folder).unwrap();
     let file = drcorl_actor::PolicyFile::load(&folder.join("policy.safetensors")).unwrap();
     assert_eq!(file.metadata.get("name").map(String::as_str), Some("averaged"));
@@ -221,7 +221,7 @@ fn a_band_step_is_one_optimiser_step() {
     }));
     let mut run = trainer("drcorl", 2.0, config);
     let never = AtomicBool::new(false);
-    while run.status()["phase"] != "adaptation" {
+    while run.status().phase != "adaptation" {
         run.run(1000, &never).unwrap();
     }
     let folder = std::env::temp_dir().join(format!("drcorl-band-{}", std::process::id()));

@@ -7,12 +7,14 @@
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::policy::{Player, Turn};
+use crate::results::nullable;
 use crate::run::RunConfig;
 use drcorl_data::Episode;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::optim::cosine;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::Head;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
@@ -41,15 +43,14 @@ pub struct Dynamics {
     train_rows: Tensor,
 }
 
-/// Predicted episodes: a number a member, and the spread over members.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Predicted episodes: means over members and their spread.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RolloutEstimate {
     /// Mean episodic cost over members and starts.
     pub cost: f64,
     /// Sample standard deviation of the members' mean costs.
     pub cost_std: f64,
     /// Mean undiscounted return.
-    #[serde(rename = "return")]
     pub ret: f64,
     /// Sample standard deviation of the members' mean returns.
     pub return_std: f64,
@@ -64,16 +65,28 @@ impl RolloutEstimate {
     }
 }
 
-/// Result of the test on held-out episodes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Result of the test on held-out episodes, whose logged actions were replayed in the models.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Validity {
     pub valid: bool,
+    /// Why not, a sentence each.
     pub reasons: Vec<String>,
     pub held_out_episodes: usize,
+    /// Of predicted and logged returns.
+    #[serde(with = "nullable")]
+    #[schemars(with = "Option<f64>")]
     pub return_correlation: f64,
+    /// (predicted - logged) mean return, over the larger of |logged mean| and the logged returns' deviation.
+    #[serde(with = "nullable")]
+    #[schemars(with = "Option<f64>")]
     pub return_bias: f64,
+    /// Of predicted and logged costs.
+    #[serde(with = "nullable")]
+    #[schemars(with = "Option<f64>")]
     pub cost_correlation: f64,
-    /// (predicted - logged) / logged mean cost of the held-out episodes.
+    /// (predicted - logged) mean cost, over the larger of the logged mean and a tenth of the limit.
+    #[serde(with = "nullable")]
+    #[schemars(with = "Option<f64>")]
     pub cost_bias: f64,
 }
 

@@ -5,7 +5,6 @@ use crate::policy::FrozenPolicy;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::Head;
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 const MEMBERS: usize = 4;
@@ -18,13 +17,13 @@ const BATCH: usize = 256;
 const WARM_SHARE: f64 = 0.3;
 
 /// Episodic estimates from the critic at initial states.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FqeEstimate {
     /// Mean over members.
     pub cost: f64,
     /// Mean plus two sample standard deviations over members.
     pub cost_ucb: f64,
-    #[serde(rename = "return")]
+    /// Mean over members.
     pub ret: f64,
 }
 

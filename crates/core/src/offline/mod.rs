@@ -4,7 +4,7 @@ pub mod certificate;
 pub mod dynamics;
 pub mod fqe;
 
-pub use certificate::{certify, CriticEstimates, Evidence};
+pub use certificate::{certify, Certificate, CriticEstimate, CriticEstimates, Evidence, Verdict};
 pub use dynamics::{Dynamics, RolloutEstimate, Validity};
 pub use fqe::{Fqe, FqeEstimate};
 

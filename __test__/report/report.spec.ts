@@ -213,8 +213,8 @@ test('estimates: an estimator is a row, a family of them several', (t) => {
   t.deepEqual(
     rows.map((row) => [row.name, row.cost_mean, row.cost_upper, row.return_mean]),
     [
-      ['fitted Q evaluation', 1, 2, 3],
       ['critics, upper bound: initial states', 4, 5, null],
+      ['fitted Q evaluation', 1, 2, 3],
     ],
   )
   t.deepEqual(estimatesOf(undefined), [])

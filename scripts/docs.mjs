@@ -1,5 +1,5 @@
-// Fills the generated parts of README.md and docs/: parameter tables from src/config/schema.json, examples from their
-// files, the picture of the rooms from their imports.
+// Fills the generated parts of README.md and docs/: tables of parameters and metrics from src/config/schema.json,
+// examples from their files, the picture of the rooms from their imports.
 // A part stands between <!-- generated: KIND ARGUMENT --> and <!-- end generated -->; what lies between is replaced.
 // With --check nothing is written: it fails and names the files that differ.
 import '@oxc-node/core/register'
@@ -59,6 +59,17 @@ const KINDS = {
     if (name === 'run') return parameterTable(parametersOf(schema.run.schema), {})
     const { schema: own, presets } = algorithm(name)
     return parameterTable(parametersOf(own), valuesOf(presets, 'config'))
+  },
+
+  /** `metrics ALGORITHM`: what metrics.csv holds, in the order of its columns. */
+  metrics(name) {
+    const rows = algorithm(name).metrics.map(({ name: metric, role, unit, meaning }) => [
+      code(metric),
+      role,
+      unit === '1' ? '' : unit,
+      meaning,
+    ])
+    return table(['metric', 'role', 'unit', 'meaning'], rows)
   },
 
   /** `run_presets`: which preset changes which parameter of the run. */

@@ -46,7 +46,6 @@ export type { ExportedRuntime } from './export/play.js'
 export { type EpisodeResult, rollout } from './envs/rollout.js'
 export { normalizeCost, normalizeReward } from './evaluate/score.js'
 export type { NativeColumns, NativeDataset, NativeEpisodes } from './native/dataset.js'
-export type { Certificate } from './native/trainer.js'
 export { loadPolicy } from './policy/node.js'
 export type { LoadedPolicy, LoadPolicyOptions, PolicyRuntime } from './policy/policy.js'
 export type {
@@ -61,11 +60,12 @@ export type {
   VisitEvent,
 } from './train/events.js'
 export { train } from './train/experiment.js'
-export { type RunRecord, type RunResult, readRecord } from './train/run-folder.js'
+export { type RunRecord, readRecord } from './train/run-folder.js'
 export { VERSION } from './base/version.js'
 // What the signatures above are made of.
 export type { ResolveOptions } from './config/load.js'
 export type { AlgorithmSchema, JsonSchema, Preset } from './config/schema.js'
+export type * from './config/results.js'
 export type * from './config/types.js'
 export type { MaybePromise } from './envs/env.js'
 export type { SuiteName } from './envs/recipe.js'

@@ -2,6 +2,7 @@ import type { Schema } from '../../src/config/schema.js'
 
 /** A small schema with every form schemars 1.x writes: refs, enums as consts, options, bounds, lists. */
 export const FIXTURE: Schema = {
+  results: { schema: {} },
   run: {
     schema: {
       type: 'object',
@@ -26,6 +27,8 @@ export const FIXTURE: Schema = {
     drcorl: {
       label: 'DRCORL',
       summary: 'diffusion-regularised constrained offline RL',
+      metrics: [],
+      diagnostics: null,
       presets: {
         quick: { summary: 'minutes', run: { cost_limit: 10 }, config: { behavior_steps: 8000, gate: 'max' } },
         paper: { summary: 'days', run: {}, config: { behavior_steps: 2000000 } },
@@ -62,6 +65,8 @@ export const FIXTURE: Schema = {
     bc: {
       label: 'BC',
       summary: 'behavior cloning',
+      metrics: [],
+      diagnostics: null,
       presets: {},
       schema: {
         type: 'object',

@@ -25,16 +25,13 @@ export interface FixtureOptions {
 
 const PHASES: Record<string, [name: string, steps: number, metrics: string[]][]> = {
   drcorl: [
-    ['behavior', 8000, ['score_loss']],
-    ['critics', 9500, ['q_loss', 'v_loss', 'cost_loss', 'model_loss']],
-    ['warm_up', 3000, ['bc_loss']],
-    [
-      'adaptation',
-      2500,
-      ['policy_loss', 'cost_loss', 'cost_estimate', 'cost_limit', 'return_estimate', 'slack', 'beta', 'action_mse'],
-    ],
+    ['model', 6001, ['model_loss']],
+    ['behaviour', 8000, ['behavior_loss']],
+    ['warm-up', 3000, ['policy_loss', 'action_mse']],
+    ['critics', 9500, ['reward_critic_loss', 'cost_critic_loss']],
+    ['adaptation', 2500, ['policy_loss', 'cost_critic_loss', 'cost_estimate', 'beta']],
   ],
-  bc: [['cloning', 8000, ['bc_loss']]],
+  bc: [['cloning', 8000, ['actor_loss']]],
 }
 
 /** Writes a run folder that looks like a finished `train` and `evaluate`, with numbers of the right size. */
@@ -134,11 +131,8 @@ function metrics(phases: [string, number, string[]][]): string {
 
 function value(name: string, progress: number, random: Random): number {
   const noise = 1 + 0.08 * random.normal()
-  if (name === 'cost_limit') return 10
   if (name === 'cost_estimate')
     return 7.6 + 26 * Math.exp(-4 * progress) * noise + 1.5 * Math.sin(24 * progress) + 0.4 * noise
-  if (name === 'return_estimate') return 120 + 120 * (1 - Math.exp(-3 * progress)) + 5 * noise
-  if (name === 'slack') return 0.2 * (1 - progress)
   if (name === 'beta') return 0.1 + 0.2 * progress
   return (0.02 + 2 * Math.exp(-9 * progress)) * noise * (name.length / 10)
 }

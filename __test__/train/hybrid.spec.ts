@@ -53,7 +53,7 @@ for (const mode of ['hybrid-eval', 'hybrid-data']) {
       t.is(certificate.environment_steps, 2 * STEPS_A_VISIT)
       t.is(certificate.visits[1].cost, visits[1]!.cost)
       const run = await readRun(out)
-      t.is(run.result?.environment_steps.training, 2 * STEPS_A_VISIT)
+      t.is(run.result?.environment_steps?.training, 2 * STEPS_A_VISIT)
       t.true(run.metrics!.numbers('cost_measured').some(Number.isFinite))
       t.regex(reportPage(run), /Visits of the environment/)
 

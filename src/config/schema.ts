@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { DrcorlError, describeFsError } from '../base/errors.js'
+import type { Metric } from './results.js'
 
 /** A JSON Schema as schemars 1.x writes it (draft 2020-12); only the keywords read here are typed. */
 export interface JsonSchema {
@@ -38,12 +39,18 @@ export interface AlgorithmSchema {
   summary: string
   schema: JsonSchema
   presets: Record<string, Preset>
+  /** Every metric a run may report, in the order in which they are told. */
+  metrics: readonly Metric[]
+  /** What the algorithm adds to a certificate; null where it adds nothing. */
+  diagnostics: JsonSchema | null
 }
 
 /** What `describe()` of the core prints, generated into `schema.json`: the one source of all parameters. */
 export interface Schema {
   algorithms: Record<string, AlgorithmSchema>
   run: { schema: JsonSchema }
+  /** What a run tells and leaves; a definition a type. */
+  results: { schema: JsonSchema }
 }
 
 /** One parameter, read out of its schema in the words that help texts and errors need. */
@@ -92,6 +99,20 @@ export function loadSchema(): Schema {
     }
   }
   return cached
+}
+
+/** The schema, or null where it cannot be read: then a report still opens, with plain names and unchecked files. */
+export function knownSchema(): Schema | null {
+  try {
+    return loadSchema()
+  } catch {
+    return null
+  }
+}
+
+/** The metrics of a run with that algorithm, in the order in which they are told; none for an unknown one. */
+export function metricsOf(algorithm: string, schema: Schema | null = knownSchema()): readonly Metric[] {
+  return schema?.algorithms[algorithm]?.metrics ?? []
 }
 
 /** The algorithm a user gets without naming one. */

@@ -1,11 +1,12 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
+import { readStored } from '../config/stored.js'
 import { type Environment, type OpenOptions, findEnvironment, playable } from '../data/environments.js'
 import type { EnvFactory, Policy, VecEnv } from '../envs/env.js'
 import { EMBEDDED_ENVS, type ScoreRange } from '../envs/registry.js'
 import { type Runtime, openPolicy, policyFile } from '../export/open.js'
-import { exists, readJson, sha256File, writeAtomic, writeJson } from '../base/files.js'
-import { RUN_FILES, type RunRecord, type RunResult, readRecord } from '../train/run-folder.js'
+import { exists, sha256File, writeAtomic, writeJson } from '../base/files.js'
+import { RUN_FILES, type RunRecord, readRecord } from '../train/run-folder.js'
 import { EventFile, eventFiles } from '../train/tensorboard.js'
 import { type EpisodeResult, type RolloutProgress, rollout } from '../envs/rollout.js'
 import { COST_CONVENTIONS, type CostConvention, normalizeCost, normalizeReward } from './score.js'
@@ -141,7 +142,8 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationResu
 async function addScalars(run: string, evaluation: Evaluation): Promise<void> {
   const result = join(run, RUN_FILES.result)
   if ((await eventFiles(run)).length === 0 || !(await exists(result))) return
-  const { steps } = (await readJson(result)) as RunResult
+  const { steps } = await readStored('RunResult', result)
+  if (steps === undefined) return
   const { return: reward, cost, length, normalized_reward, normalized_cost } = evaluation
   const events = await EventFile.create(run)
   events.add(steps, {

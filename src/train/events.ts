@@ -5,12 +5,13 @@
  * algorithm with its own number of steps; a *call* is one native task of some steps, whose number never changes a
  * result; a *row* is one line of metrics.csv.
  */
+import type { Certificate, Metric, RunPhase } from '../config/results.js'
 import type { AlgorithmName, Parameters, RunConfig } from '../config/types.js'
 import type { Dataset } from '../data/dataset.js'
 import type { EnvFactory } from '../envs/env.js'
 import type { NativeColumns } from '../native/dataset.js'
 import type { ChosenDevice } from '../native/device.js'
-import type { Certificate, Trainer } from '../native/trainer.js'
+import type { Trainer } from '../native/trainer.js'
 import type { MetricsLog } from './metrics.js'
 import type { RunRecord } from './run-folder.js'
 import type { VisitResult } from './visits.js'
@@ -72,7 +73,9 @@ export interface StartEvent {
   resumed: boolean
   step: number
   steps: number
-  phases: { name: string; steps: number }[]
+  phases: RunPhase[]
+  /** Every metric the run may report, in the order in which they are told. */
+  metrics: readonly Metric[]
 }
 
 export interface ProgressEvent {
@@ -84,7 +87,7 @@ export interface ProgressEvent {
   steps: number
   steps_per_second: number
   eta_seconds: number | null
-  /** Means over the steps since the last event. */
+  /** Means over the steps since the last event, in the order of the start event's `metrics`. */
   metrics: Record<string, number | null>
 }
 

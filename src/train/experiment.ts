@@ -1,6 +1,7 @@
 /** Training as a generator of events. */
 import { join } from 'node:path'
 import { readConfigFile, resolveConfig } from '../config/load.js'
+import { metricsOf } from '../config/schema.js'
 import { loadDataset } from '../data/dataset.js'
 import { environmentOfVisits } from '../data/environments.js'
 import { DrcorlError } from '../base/errors.js'
@@ -64,7 +65,8 @@ async function startSession(options: TrainOptions): Promise<Session> {
     const record = makeRecord(resolved, dataset, visits?.name ?? null)
     await writeRecord(folder, record)
     await writeDatasetEpisodes(folder, dataset)
-    const log = new MetricsLog(join(folder, RUN_FILES.metrics))
+    const order = metricsOf(record.algorithm).map(({ name }) => name)
+    const log = new MetricsLog(join(folder, RUN_FILES.metrics), order)
     return { folder, record, trainer, log, resumed: false, visits: visits?.make ?? null }
   } catch (error) {
     trainer.dispose()

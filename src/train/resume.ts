@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { exists } from '../base/files.js'
 import { readConfigFile } from '../config/load.js'
+import { metricsOf } from '../config/schema.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
 import { environmentOfVisits } from '../data/environments.js'
 import { Trainer } from '../native/trainer.js'
@@ -29,14 +30,15 @@ export async function resumeSession(options: TrainOptions): Promise<Session> {
 
   const checkpoint = join(folder, RUN_FILES.checkpoint)
   const metrics = join(folder, RUN_FILES.metrics)
+  const order = metricsOf(record.algorithm).map(({ name }) => name)
   if (!(await exists(checkpoint))) {
     const trainer = await Trainer.create(dataset.native, record)
-    return { folder, record, trainer, log: new MetricsLog(metrics), resumed: true, visits }
+    return { folder, record, trainer, log: new MetricsLog(metrics, order), resumed: true, visits }
   }
   const trainer = await Trainer.resume(dataset.native, checkpoint, record)
   try {
     const { step } = await trainer.status()
-    const log = (await exists(metrics)) ? await MetricsLog.resume(metrics, step) : new MetricsLog(metrics)
+    const log = (await exists(metrics)) ? await MetricsLog.resume(metrics, step, order) : new MetricsLog(metrics, order)
     return { folder, record, trainer, log, resumed: true, visits }
   } catch (error) {
     trainer.dispose()

@@ -52,21 +52,6 @@ export interface RunRecord {
   environment: string | null
 }
 
-/** `result.json`, written last: where it stands, the run is complete. */
-export interface RunResult {
-  status: 'done'
-  algorithm: string
-  steps: number
-  phases: { name: string; steps: number }[]
-  wall_seconds: number
-  /** Interactions with an environment, by purpose, as counted; offline training makes none. */
-  environment_steps: { training: number }
-  verdict: string | null
-  /** Policy files, the one to use first. */
-  policies: string[]
-  finished: string
-}
-
 export function makeRecord(resolved: ResolvedConfig, dataset: Dataset, environment: string | null): RunRecord {
   const { transitions, episodes, obs_dim, act_dim } = dataset.summary
   const source = dataset.kind === 'file' ? resolve(dataset.source) : dataset.source

@@ -5,7 +5,8 @@ import type { EnvFactory, VecEnv } from '../envs/env.js'
 import { loadPolicy } from '../policy/node.js'
 import { type Transition, rollout } from '../envs/rollout.js'
 import { type NativeColumns, datasetFromColumns } from '../native/dataset.js'
-import type { Trainer, TrainerStatus } from '../native/trainer.js'
+import type { DueVisit } from '../config/results.js'
+import type { Trainer } from '../native/trainer.js'
 import { temporaryFile } from './run-folder.js'
 
 /** Seeds of visits start here, far from those of evaluation: nothing is tuned on the episodes that measure. */
@@ -42,7 +43,7 @@ export class Visitor {
    *
    * @throws DrcorlError what the environment throws, `Cancelled` after the signal; the visit is then still due.
    */
-  async visit(trainer: Trainer, due: NonNullable<TrainerStatus['visit']>): Promise<VisitResult> {
+  async visit(trainer: Trainer, due: DueVisit): Promise<VisitResult> {
     const { number, episodes, transitions } = due
     const env = (this.env ??= await this.make(episodes, this.signal))
     const path = join(this.folder, temporaryFile('visitor.safetensors'))

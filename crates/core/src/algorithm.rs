@@ -23,8 +23,8 @@ pub struct Phase {
     pub steps: u64,
 }
 
-/// Scalars of one step by the names of [`Define::METRICS`], in that order; a step may leave some out. They are averaged over the steps of one
-/// call before they reach the user.
+/// Scalars of one step by the names of [`Define::METRICS`], in that order; a step may leave some out. They are averaged
+/// over the steps of one call before they reach the user.
 pub type Metrics = Vec<(&'static str, f64)>;
 
 /// What a step may read and use.
@@ -35,8 +35,8 @@ pub struct Context<'a> {
     pub rng: &'a mut Rng,
     /// The last visit of the environment; None in mode offline.
     pub visit: Option<&'a Visit>,
-    /// Raised when the user wants to stop. Rollouts look at it and give up with `Cancelled`; whoever starts one has changed nothing
-    /// yet in that step, so that the step can be made again after a resume.
+    /// Raised when the user wants to stop. Rollouts look at it and give up with `Cancelled`; whoever starts one has
+    /// changed nothing yet in that step, so that the step can be made again after a resume.
     pub cancel: &'a AtomicBool,
 }
 
@@ -64,8 +64,8 @@ pub trait Algorithm: Send {
         false
     }
 
-    /// The policy that meets the environment before a step of phase `phase` in the hybrid modes; None where none does. An algorithm
-    /// without such a phase trains offline only.
+    /// The policy that meets the environment before a step of phase `phase` in the hybrid modes; None where none does.
+    /// An algorithm without such a phase trains offline only.
     fn visitor(&self, _phase: usize) -> Option<Box<dyn FrozenPolicy>> {
         None
     }
@@ -81,8 +81,8 @@ pub trait Algorithm: Send {
         None
     }
 
-    /// Facts for the certificate that only the algorithm knows: gate, branch counts, distance to the data. Their type is
-    /// [`Define::DIAGNOSTICS`].
+    /// Facts for the certificate that only the algorithm knows: gate, branch counts, distance to the data. Their type
+    /// is [`Define::DIAGNOSTICS`].
     fn diagnostics(&mut self, _policy: &dyn FrozenPolicy, _context: &mut Context<'_>) -> Map<String, Value> {
         Map::new()
     }
@@ -111,7 +111,8 @@ pub trait Define: Algorithm + Sized + 'static {
     const SUMMARY: &'static str;
     /// Every metric a step may report, in the order they are told: losses first, what decides before what explains.
     const METRICS: &'static [Metric];
-    /// Schema of what [`Algorithm::diagnostics`] adds to the certificate, if anything: [`crate::results::schema_of`] its type.
+    /// Schema of what [`Algorithm::diagnostics`] adds to the certificate, if anything:
+    /// [`crate::results::schema_of`] its type.
     const DIAGNOSTICS: Option<fn() -> Schema> = None;
 
     /// The documented defaults.
@@ -120,7 +121,8 @@ pub trait Define: Algorithm + Sized + 'static {
     /// Presets, the recommended one first.
     fn presets() -> Vec<Preset<Self::Config>>;
 
-    /// Refuses what no field can refuse alone; the bounds of each stand in its schema. The message names the key, the value and the remedy.
+    /// Refuses what no field can refuse alone; the bounds of each stand in its schema.
+    /// The message names the key, the value and the remedy.
     fn check(_config: &Self::Config, _run: &RunConfig) -> Result<()> {
         Ok(())
     }
@@ -155,8 +157,8 @@ impl Entry {
         (self.resolve)(config, run)
     }
 
-    /// `{label, summary, schema, presets, metrics, diagnostics}`: the metrics of a run, those of the trainer's own stages included, in the
-    /// order they are told; the schema of what the algorithm adds to a certificate, or null.
+    /// `{label, summary, schema, presets, metrics, diagnostics}`: the metrics of a run, those of the trainer's own
+    /// stages included, in the order they are told; the schema of what the algorithm adds to a certificate, or null.
     pub fn describe(&self) -> Value {
         (self.describe)()
     }
@@ -194,8 +196,8 @@ fn parse<A: Define>(config: &Value) -> Result<A::Config> {
     read(A::NAME, A::defaults(), config)
 }
 
-/// `defaults` with the keys of `given` put over it. Errs with `Config` on unknown keys, wrong types and values out of bounds; `owner`
-/// is whose parameters they are.
+/// `defaults` with the keys of `given` put over it. Errs with `Config` on unknown keys, wrong types and values out of
+/// bounds; `owner` is whose parameters they are.
 pub fn read<C: Serialize + DeserializeOwned + JsonSchema>(owner: &str, defaults: C, given: &Value) -> Result<C> {
     let given = schema::admit(&schemars::schema_for!(C).to_value(), owner, given)?;
     serde_json::from_value(overlay(to_value(&defaults)?, &given))
@@ -240,8 +242,8 @@ fn describe<A: Define>() -> Value {
     })
 }
 
-/// Writes the default of every property into its schema and closes it to other keys, so that one document says everything about a
-/// parameter. serde closes no configuration itself: it cannot where one is flattened into another.
+/// Writes the default of every property into its schema and closes it to other keys, so that one document says
+/// everything about a parameter. serde closes no configuration itself: it cannot where one is flattened into another.
 pub fn complete(schema: &mut Value, defaults: &Value) {
     if let Some(keywords) = schema.as_object_mut() {
         keywords.insert("additionalProperties".into(), false.into());

@@ -1,7 +1,7 @@
 //! Hybrid modes (appendix B.3 of the paper): the policy under training meets the environment at stated steps.
 //!
-//! The core knows no environment. When a visit is due the trainer stops and says so; whoever drives it plays the live policy and hands in
-//! what was seen. A run that goes on from a checkpoint asks for the same visits at the same steps.
+//! The core knows no environment. When a visit is due the trainer stops and says so; whoever drives it plays the live
+//! policy and hands in what was seen. A run that goes on from a checkpoint asks for the same visits at the same steps.
 
 use crate::error::{Error, Result};
 use drcorl_nn::checkpoint::State;

@@ -1,7 +1,8 @@
-//! What a run is: the data, policies, the trainer that drives an algorithm, and how a policy is judged offline. No algorithm is named here.
+//! What a run is: the data, policies, the trainer that drives an algorithm, and how a policy is judged offline.
+//! No algorithm is named here.
 //!
-//! Reading order: [`algorithm`] (what an algorithm is), [`trainer`] (how a run goes), [`offline`] (how a policy is judged without an
-//! environment).
+//! Reading order: [`algorithm`] (what an algorithm is), [`trainer`] (how a run goes), [`offline`] (how a policy is
+//! judged without an environment).
 
 pub mod algorithm;
 pub mod dataset;
@@ -23,8 +24,8 @@ pub use trainer::Trainer;
 use run::RunConfig;
 use serde_json::{json, Map, Value};
 
-/// The registry, every parameter, every metric and every result: `{algorithms: {name: {label, summary, schema, presets, metrics,
-/// diagnostics}}, run: {schema}, results: {schema}}`.
+/// The registry, every parameter, every metric and every result:
+/// `{algorithms: {name: {label, summary, schema, presets, metrics, diagnostics}}, run: {schema}, results: {schema}}`.
 pub fn describe(registry: Registry) -> Value {
     let mut run = schemars::schema_for!(RunConfig).to_value();
     algorithm::complete(&mut run, &serde_json::to_value(RunConfig::default()).unwrap_or_default());

@@ -1,4 +1,5 @@
-//! What the numbers of a step are. Every algorithm declares the metrics it reports; whoever shows them goes by their roles.
+//! What the numbers of a step are. Every algorithm declares the metrics it reports;
+//! whoever shows them goes by their roles.
 
 use crate::algorithm::Metrics;
 use crate::error::{Error, Result};
@@ -8,6 +9,7 @@ use serde::Serialize;
 /// What a metric is to a reader, whatever it is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "MetricRole")]
 pub enum Role {
     /// A network or a scalar descends it.
     Loss,
@@ -101,8 +103,8 @@ impl Means {
         Means { sums: declared(own).map(|metric| (metric, 0.0, 0)).collect() }
     }
 
-    /// Adds what a step of phase `phase` reports. Errs with `Internal` for a metric that is not declared or comes out of the declared
-    /// order: then tables and curves would not say what they show.
+    /// Adds what a step of phase `phase` reports. Errs with `Internal` for a metric that is not declared or comes out
+    /// of the declared order: then tables and curves would not say what they show.
     pub fn add(&mut self, phase: &str, metrics: &Metrics) -> Result<()> {
         let mut rest = self.sums.iter_mut();
         for (name, value) in metrics {

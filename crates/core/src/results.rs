@@ -1,7 +1,8 @@
-//! What a run tells and leaves as JSON. The types stand where they are made; here are their schema, the file that is written around the core,
-//! and how numbers and tables are spelt.
+//! What a run tells and leaves as JSON. The types stand where they are made; here are their schema, the file that is
+//! written around the core, and how numbers and tables are spelt.
 
 use crate::hybrid::Played;
+use crate::metrics::Metric;
 use crate::offline::Certificate;
 use crate::stage::Stretch;
 use crate::trainer::TrainerStatus;
@@ -42,6 +43,7 @@ pub struct EnvironmentSteps {
 #[derive(JsonSchema)]
 #[allow(dead_code)]
 struct Results {
+    metrics: Vec<Metric>,
     status: TrainerStatus,
     played: Vec<Played>,
     certificate: Certificate,

@@ -35,7 +35,8 @@ pub struct RunConfig {
     /// Where tensors live: auto, cpu, cuda or cuda:N. Only auto may fall back to the CPU, and says why.
     #[schemars(regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"))]
     pub device: String,
-    /// Threads inside one tensor operation. One is fastest for these network sizes, and the only choice that repeats bit by bit.
+    /// Threads inside one tensor operation. One is fastest for these network sizes,
+    /// and the only choice that repeats bit by bit.
     #[schemars(range(min = 1, max = 256))]
     pub threads: i32,
     /// How much of the environment training may use: offline takes no step in it.
@@ -52,7 +53,8 @@ pub struct RunConfig {
     /// Members of the dynamics ensemble behind gate and selection; only algorithms with a model gate train it.
     #[schemars(range(min = 0, max = 16))]
     pub model_members: usize,
-    /// Members of the independent dynamics ensemble behind the certificate; 0 trains none, and then nothing can be certified.
+    /// Members of the independent dynamics ensemble behind the certificate;
+    /// 0 trains none, and then nothing can be certified.
     #[schemars(range(min = 0, max = 16))]
     pub audit_members: usize,
     /// Hidden layer widths of a dynamics model.

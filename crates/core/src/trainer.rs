@@ -1,7 +1,9 @@
-//! Drives one run: the gate's models, the algorithm's phases, the audit's models, the certificate; cancellation, divergence, checkpoints.
+//! Drives one run: the gate's models, the algorithm's phases, the audit's models, the certificate;
+//! cancellation, divergence, checkpoints.
 //!
-//! Glossary. *Step*: one call of a phase, usually one gradient step of each network it trains. *Phase*: a named number of steps.
-//! *Stage*: who makes them, the algorithm or the trainer itself. *Run*: all phases. Nothing here depends on how steps are grouped into calls of [`Trainer::run`].
+//! Glossary. *Step*: one call of a phase, usually one gradient step of each network it trains. *Phase*: a named number
+//! of steps. *Stage*: who makes them, the algorithm or the trainer itself. *Run*: all phases. Nothing here depends on
+//! how steps are grouped into calls of [`Trainer::run`].
 
 use crate::algorithm::{find, read, to_value, Algorithm, Context, Metrics, NamedPolicy, Registry};
 use crate::dataset::Dataset;
@@ -157,7 +159,8 @@ macro_rules! context {
 }
 
 impl Trainer {
-    /// A fresh run on `columns`; `json` is a [`TrainerConfig`]. Errs on unknown keys and impossible values before any work.
+    /// A fresh run on `columns`; `json` is a [`TrainerConfig`].
+    /// Errs on unknown keys and impossible values before any work.
     pub fn new(registry: Registry, columns: Arc<Columns>, json: &str) -> Result<Trainer> {
         let config: TrainerConfig = serde_json::from_str(json).map_err(|error| Error::Config(error.to_string()))?;
         guarded(|| Trainer::build(registry, columns, &config))
@@ -288,7 +291,8 @@ impl Trainer {
         })
     }
 
-    /// Hands in the episodes of the visit that is due and, in mode hybrid-data, their transitions. Training then goes on.
+    /// Hands in the episodes of the visit that is due and, in mode hybrid-data, their transitions.
+    /// Training then goes on.
     pub fn visited(&mut self, played: &[Played], collected: Option<&Columns>) -> Result<()> {
         guarded(|| {
             if !self.visit_due() {
@@ -418,7 +422,8 @@ impl Trainer {
         })
     }
 
-    /// Writes `policy.safetensors` (the policy to use) and `policy.<name>.safetensors` for every other; returns the file names.
+    /// Writes `policy.safetensors` (the policy to use) and `policy.<name>.safetensors` for every other;
+    /// returns the file names.
     pub fn write_policies(&self, folder: &Path) -> Result<Vec<String>> {
         guarded(|| {
             let mut names = Vec::new();

@@ -1,4 +1,5 @@
-//! How a trainer drives an algorithm it knows nothing of: stages, phases without steps, metrics in the order that is declared.
+//! How a trainer drives an algorithm it knows nothing of: stages, phases without steps,
+//! metrics in the order that is declared.
 
 use drcorl_core::algorithm::{Algorithm, Context, Define, Entry, Metrics, NamedPolicy, Phase, Preset, Registry};
 use drcorl_core::metrics::Metric;
@@ -142,7 +143,8 @@ fn phases_called_like_the_stages_of_the_trainer_are_made_by_the_algorithm() {
         { "name": "certificate", "steps": 3, "stage": "certificate" },
     ]);
     assert_eq!(phases, expected);
-    // Seven steps are the algorithm's, each under the number of its phase as the algorithm counts them, that without steps included.
+    // Seven steps are the algorithm's, each under the number of its phase as the algorithm counts them,
+    // that without steps included.
     let counts: Vec<f64> = told
         .iter()
         .flat_map(|status| status.metrics.iter().filter(|(name, _)| *name == "a_count").map(|m| m.1))

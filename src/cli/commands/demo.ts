@@ -166,8 +166,8 @@ async function measure(run: string, { episodes }: Settings, { signal }: Context)
     json: {
       algorithm: record.algorithm,
       run_dir: run,
-      verdict: certificate?.['verdict'] ?? null,
-      training_environment_steps: result?.environment_steps.training ?? null,
+      verdict: certificate?.verdict ?? null,
+      training_environment_steps: result?.environment_steps?.training ?? null,
       training_seconds: result?.wall_seconds ?? null,
       evaluation,
     },

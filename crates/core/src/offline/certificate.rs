@@ -119,7 +119,8 @@ pub struct CriticEstimate {
     pub ucb: f64,
 }
 
-/// The critics' estimates on the three sets of states they can be averaged over; they fail differently, so all are logged.
+/// The critics' estimates on the three sets of states they can be averaged over;
+/// they fail differently, so all are logged.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CriticEstimates {
     /// All dataset states: has a floor from unsafe data.
@@ -173,8 +174,8 @@ impl Evidence {
     }
 }
 
-/// Judges a policy. `policies` holds the shipped policy first, which `remembers` or not; `diagnostics` comes from the algorithm, `visits` from
-/// the hybrid modes.
+/// Judges a policy. `policies` holds the shipped policy first, which `remembers` or not; `diagnostics` comes from the
+/// algorithm, `visits` from the hybrid modes.
 pub fn certify(
     policies: &[(&'static str, Evidence)],
     remembers: bool,
@@ -214,8 +215,8 @@ pub fn certify(
 
 /// Every reason not to certify; none means certified.
 ///
-/// Critic estimates alone never certify: at the budgets of the presets no threshold on them separates safe from unsafe policies
-/// (2 of 8 and 3 of 9 policies below the limit were unsafe in the measurements this rule comes from).
+/// Critic estimates alone never certify: at the budgets of the presets no threshold on them separates safe from unsafe
+/// policies (2 of 8 and 3 of 9 policies below the limit were unsafe in the measurements this rule comes from).
 fn refusals(shipped: &Evidence, auditor: &Judge, run: &RunConfig) -> Vec<String> {
     let mut reasons = Vec::new();
     let (Some(model), Some(validity)) = (&shipped.model_rollout, auditor.validity()) else {

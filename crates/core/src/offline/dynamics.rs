@@ -1,8 +1,9 @@
 //! A small ensemble of dynamics models (next state, reward, cost, termination) and its rollouts.
 //!
-//! By far the best offline estimator of episodic cost where it is valid, and dangerously wrong where it is not: a model of
-//! observations that do not determine their successor certifies unsafe policies. Hence [`Dynamics::validate`]: actions of episodes
-//! no member has seen are replayed open loop, and predicted returns and costs must match the logged ones.
+//! By far the best offline estimator of episodic cost where it is valid, and dangerously wrong where it is not: a model
+//! of observations that do not determine their successor certifies unsafe policies. Hence [`Dynamics::validate`]:
+//! actions of episodes no member has seen are replayed open loop,
+//! and predicted returns and costs must match the logged ones.
 
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
@@ -24,7 +25,8 @@ const RANGE_MARGIN: f64 = 0.05;
 /// Most held-out episodes worth replaying.
 const REPLAY_CAP: usize = 200;
 
-/// E pairs of models: motion (s, a) -> [scaled state difference | termination logit], outcome (a, s, s') -> [scaled reward | cost].
+/// E pairs of models: motion (s, a) -> [scaled state difference | termination logit], outcome (a, s,
+/// s') -> [scaled reward | cost].
 ///
 /// The outcome sees the state arrived at: costs are mostly a threshold on it, which a network of (s, a) alone blurs.
 pub struct Dynamics {
@@ -153,7 +155,8 @@ impl Dynamics {
         let total =
             |errors: &Tensor| errors.square().sum(Kind::Double).double_value(&[]) / (rows * self.members) as f64;
 
-        // Gradients of mean squared error (states, reward, real-valued cost) and of cross entropy (flags) are both error / rows.
+        // Gradients of mean squared error (states, reward,
+        // real-valued cost) and of cross entropy (flags) are both error / rows.
         let input = batch.state_action().contiguous().view([rows, -1]);
         let raw = self.motion.forward(&input).view([rows * self.members, -1]);
         let delta_error = raw.narrow(1, 0, states) - (batch.next_observation() - batch.observation()) / &self.delta_std;
@@ -223,8 +226,8 @@ impl Dynamics {
         })
     }
 
-    /// Undiscounted sums over `length` steps from `initial [N,S]`. `act` sees a turn of N*E rows and the time and gives actions `[N*E,A]` and, where
-    /// ends are known and not predicted, which rows are still under way, `[N*E,1]`.
+    /// Undiscounted sums over `length` steps from `initial [N,S]`. `act` sees a turn of N*E rows and the time and gives
+    /// actions `[N*E,A]` and, where ends are known and not predicted, which rows are still under way, `[N*E,1]`.
     fn simulate(
         &mut self,
         initial: &Tensor,

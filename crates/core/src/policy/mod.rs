@@ -1,7 +1,8 @@
-//! What a policy is to the rest of the house ([`FrozenPolicy`]), and the commonest one: `a = tanh(MLP(s))` in the normalised box.
+//! What a policy is to the rest of the house ([`FrozenPolicy`]), and the commonest one:
+//! `a = tanh(MLP(s))` in the normalised box.
 //!
-//! A policy lives twice: as tensors here, where training and the offline judges need it in batches on the device, and as a file for
-//! the crate `drcorl-actor`, which needs no tensor library. Both compute the same function.
+//! A policy lives twice: as tensors here, where training and the offline judges need it in batches on the device, and
+//! as a file for the crate `drcorl-actor`, which needs no tensor library. Both compute the same function.
 
 mod latent;
 
@@ -43,12 +44,14 @@ pub trait FrozenPolicy: Send {
     /// The policy at the start of `rows` episodes.
     fn start(&self, rows: i64) -> Box<dyn Player + '_>;
 
-    /// True if an action depends on more than the observation and chance. Estimators that look at single transitions then do not apply.
+    /// True if an action depends on more than the observation and chance.
+    /// Estimators that look at single transitions then do not apply.
     fn remembers(&self) -> bool {
         false
     }
 
-    /// Actions `[B,A]` for normalised observations `[B,S]` at the first step of an episode, which for a policy without memory is any.
+    /// Actions `[B,A]` for normalised observations `[B,S]` at the first step of an episode,
+    /// which for a policy without memory is any.
     fn act(&self, observation: &Tensor) -> Tensor {
         let rows = observation.size()[0];
         let zero = Tensor::zeros([rows, 1], (Kind::Float, observation.device()));
@@ -99,7 +102,8 @@ impl Policy {
         self.head.evaluate(observation).tanh()
     }
 
-    /// Gradient `[P]` of a loss with `dloss/daction = grad_action [B,A]` at `action` from the last [`Policy::forward`]; a copy.
+    /// Gradient `[P]` of a loss with `dloss/daction = grad_action [B,A]` at `action` from the last [`Policy::forward`];
+    /// a copy.
     pub fn backward(&mut self, observation: &Tensor, action: &Tensor, grad_action: &Tensor) -> Tensor {
         self.head.backward(observation, &through_tanh(action, grad_action));
         self.head.online().gradients().copy()
@@ -204,7 +208,8 @@ enum Squash {
     Clamp,
 }
 
-/// A ReLU network of the observation, at one moment, whose outputs are squashed into [-1,1]: by tanh unless said otherwise.
+/// A ReLU network of the observation, at one moment, whose outputs are squashed into [-1,1]:
+/// by tanh unless said otherwise.
 pub struct FrozenMlp {
     layers: Vec<(Tensor, Tensor)>,
     squash: Squash,

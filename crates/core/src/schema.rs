@@ -1,8 +1,9 @@
 //! What a parameter accepts, read from its JSON Schema, and the refusal of everything else.
 //!
-//! The schema that schemars derives from a configuration is the only place where a bound stands. It is walked here before a run
-//! is built, and by `src/config/admit.ts` before anything is loaded; one table of refusals (`schema/cases.json`) holds both to
-//! the same words. A parameter is a number, a text, a boolean, one of several names, a list of such, or null in place of one.
+//! The schema that schemars derives from a configuration is the only place where a bound stands. It is walked here
+//! before a run is built, and by `src/config/admit.ts` before anything is loaded; one table of refusals
+//! (`schema/cases.json`) holds both to the same words. A parameter is a number, a text, a boolean,
+//! one of several names, a list of such, or null in place of one.
 
 use crate::error::{Error, Result};
 use crate::run::require;
@@ -12,7 +13,8 @@ use std::fmt;
 /// Characters of a value that an error repeats.
 const SHOWN: usize = 60;
 
-/// Upper bounds that many parameters share: beyond every use, and low enough that a number too many is not taken for a wish.
+/// Upper bounds that many parameters share: beyond every use,
+/// and low enough that a number too many is not taken for a wish.
 pub mod most {
     /// Steps of one phase.
     pub const STEPS: u64 = 1_000_000_000;
@@ -24,6 +26,8 @@ pub mod most {
     pub const WIDTH: u64 = 8192;
     /// Hidden layers of a network.
     pub const LAYERS: u64 = 8;
+    /// Learning rates: Adam moves a weight by about this much in a step.
+    pub const RATE: f64 = 1e6;
     /// Standard deviations added to a mean.
     pub const DEVIATIONS: f64 = 100.0;
     /// Factors, weights and quantities in units of the data.
@@ -32,8 +36,9 @@ pub mod most {
     pub const SEED: u64 = (1 << 53) - 1;
 }
 
-/// `given` as the configuration `owner` with this schema may read it: numbers without a fraction are integers. Errs with `Config` on keys
-/// that the schema does not have, whatever it says of additional ones, and on values of another type or outside their bounds.
+/// `given` as the configuration `owner` with this schema may read it: numbers without a fraction are integers. Errs
+/// with `Config` on keys that the schema does not have, whatever it says of additional ones,
+/// and on values of another type or outside their bounds.
 pub fn admit(schema: &Value, owner: &str, given: &Value) -> Result<Value> {
     let given = without_fractions(given);
     let keys = match &given {
@@ -95,8 +100,8 @@ pub struct Bound {
     pub open: bool,
 }
 
-/// What one parameter accepts: the forms schemars uses for enums and options (`oneOf` of consts, `anyOf` with null, a list of types) folded
-/// into one description. Its `Display` says it as the object of "give".
+/// What one parameter accepts: the forms schemars uses for enums and options (`oneOf` of consts, `anyOf` with null, a
+/// list of types) folded into one description. Its `Display` says it as the object of "give".
 #[derive(Clone, Debug, Default)]
 pub struct Parameter {
     /// JSON types without null.
@@ -159,7 +164,8 @@ impl Parameter {
         }
     }
 
-    /// Whether the value is one of its choices, or of its type and within its bounds. A pattern of a text is left to what parses it.
+    /// Whether the value is one of its choices, or of its type and within its bounds.
+    /// A pattern of a text is left to what parses it.
     pub fn accepts(&self, value: &Value) -> bool {
         if value.is_null() {
             return self.nullable;

@@ -61,7 +61,8 @@ struct Whole {
     pid: [f64; 3],
 }
 
-/// Groups of parameters that several algorithms share are flattened into their configurations; serde then lets every key pass.
+/// Groups of parameters that several algorithms share are flattened into their configurations;
+/// serde then lets every key pass.
 #[test]
 fn a_flattened_schema_is_closed() {
     let schema = schemars::schema_for!(Whole).to_value();

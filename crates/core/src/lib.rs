@@ -7,6 +7,7 @@ pub mod algorithm;
 pub mod dataset;
 pub mod error;
 pub mod hybrid;
+pub mod memory;
 pub mod offline;
 pub mod policy;
 pub mod run;

@@ -109,6 +109,14 @@ test('unknown algorithms and presets list the known ones', (t) => {
   t.regex(refused(t, { preset: 'quik' }), /unknown preset "quik".*"quick".*quick, paper, none/)
 })
 
+test('names that every object has are unknown like any other', (t) => {
+  for (const name of ['toString', '__proto__', 'constructor']) {
+    t.regex(refused(t, { algorithm: name }), /unknown algorithm/)
+    t.regex(refused(t, { preset: name }), /unknown preset/)
+    t.regex(refused(t, { flags: Object.fromEntries([[name, 1]]) }), new RegExp(`^${name} is not a parameter of drcorl`))
+  }
+})
+
 test('a config file is YAML or JSON, a mapping, with algorithm and preset beside the parameters', async (t) => {
   const yaml = await readConfigFile(await temporaryFile('a.yaml', 'algorithm: bc\npreset: none\nbc_steps: 1e3\n'))
   t.like(yaml, { algorithm: 'bc', preset: 'none', values: { bc_steps: 1000 } })

@@ -56,7 +56,7 @@ export function resolveConfig(options: ResolveOptions): ResolvedConfig {
   const schema = options.schema ?? loadSchema()
   const { file } = options
   const algorithm = options.algorithm ?? file?.algorithm ?? defaultAlgorithm(schema)
-  const own = schema.algorithms[algorithm]
+  const own = Object.hasOwn(schema.algorithms, algorithm) ? schema.algorithms[algorithm] : undefined
   if (own === undefined) {
     const origin = options.algorithm === undefined && file ? ` (from file ${file.path})` : ''
     throw unknownName('algorithm', algorithm, Object.keys(schema.algorithms), origin)
@@ -72,8 +72,8 @@ export function resolveConfig(options: ResolveOptions): ResolvedConfig {
 
   const parameters = parametersFor(schema, algorithm)
   const { values, origins } = merge(layers, parameters, schema, algorithm)
-  const required = [schema.run.schema, own.schema].flatMap((part) => part.required ?? [])
-  const missing = parameters.find(({ name: key }) => required.includes(key) && !(key in values))
+  const required = new Set([schema.run.schema, own.schema].flatMap((part) => part.required ?? []))
+  const missing = parameters.find(({ name: key }) => required.has(key) && !Object.hasOwn(values, key))
   if (missing) {
     const message = `${missing.name} is missing; give ${allowedValues(missing)}`
     throw new DrcorlError('Config', message, { hint: `give it with --${missing.name}` })
@@ -147,11 +147,32 @@ export function unknownName(kind: string, value: string, known: readonly string[
   return new DrcorlError('Config', `unknown ${kind} "${value}"${where}${suggestion} Known: ${known.join(', ')}`)
 }
 
+/** The preset of an algorithm that is in force where none is asked for; null where there is none such. */
+export function defaultPreset(known: readonly string[]): string | null {
+  return known.includes(DEFAULT_PRESET) ? DEFAULT_PRESET : null
+}
+
+/**
+ * The values a preset puts in the place of defaults, and its name: of the preset asked for, or else of the one in
+ * force. Names that are not known have none.
+ */
+export function presetValues(
+  schema: Schema,
+  algorithm: string,
+  asked?: string,
+): { preset: string | null; values: Record<string, unknown> } {
+  const known = new Map(Object.entries(schema.algorithms)).get(algorithm)
+  const presets = new Map(Object.entries(known?.presets ?? {}))
+  const preset = asked ?? defaultPreset([...presets.keys()])
+  const found = preset === null ? undefined : presets.get(preset)
+  return found === undefined ? { preset: null, values: {} } : { preset, values: { ...found.run, ...found.config } }
+}
+
 function choosePreset(options: ResolveOptions, known: readonly string[], algorithm: string): string | null {
   // A preset written in a file belongs to the algorithm written there.
   const fromFile = options.file?.preset
   const asked = options.preset ?? fromFile
-  if (asked === undefined) return known.includes(DEFAULT_PRESET) ? DEFAULT_PRESET : null
+  if (asked === undefined) return defaultPreset(known)
   if (asked === NO_PRESET) return null
   if (!known.includes(asked)) {
     const where = options.preset === undefined ? ` (from file ${options.file?.path})` : ''

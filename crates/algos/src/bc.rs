@@ -49,7 +49,7 @@ pub struct BcConfig {
     #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub actor_hidden: Vec<i64>,
     /// Learning rate of the actor.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr: f64,
     /// Rows in a batch.
     #[schemars(range(min = 1, max = most::ROWS))]

@@ -1,9 +1,10 @@
 //! How a run goes: exact resumption, cancellation, divergence, refusals. The learning itself is tested with each algorithm.
 
 use drcorl_algos::{describe, REGISTRY};
-use drcorl_core::algorithm::Metrics;
+use drcorl_core::algorithm::{find, read, Metrics};
 use drcorl_core::hybrid::Played;
-use drcorl_core::Trainer;
+use drcorl_core::run::RunConfig;
+use drcorl_core::{memory, Trainer};
 use drcorl_data::Columns;
 use drcorl_nn::rng::Rng;
 use serde_json::{json, Map, Value};
@@ -250,7 +251,7 @@ fn cancelling_inside_a_step_changes_nothing() {
 fn divergence_names_loss_and_step_and_leaves_the_checkpoint() {
     let folder = folder("diverged");
     let mut config: Value = serde_json::from_str(&brief("drcorl", 0)).unwrap();
-    config["config"]["critic_lr"] = json!(1e25);
+    config["config"]["critic_lr"] = json!(1e6);
     config["config"]["critic_steps"] = json!(50);
     let mut trainer = Trainer::new(REGISTRY, columns(), &config.to_string()).unwrap();
     let path = folder.join("c.safetensors");
@@ -272,12 +273,59 @@ fn unknown_and_impossible_parameters_are_refused_by_name() {
         assert!(error.to_string().contains(word), "{error}");
     };
     refuse(json!({ "algorithm": "ppo" }), "ppo");
-    refuse(json!({ "algorithm": "bc", "config": { "learning_rate": 1 } }), "learning_rate");
-    refuse(json!({ "algorithm": "bc", "run": { "sed": 1 } }), "sed");
+    refuse(json!({ "algorithm": "bc", "config": { "learning_rate": 1 } }), "learning_rate is not a parameter of bc");
+    refuse(json!({ "algorithm": "bc", "run": { "sed": 1 } }), "sed is not a parameter of a run; did you mean seed?");
     refuse(json!({ "algorithm": "bc", "extra": 1 }), "extra");
-    refuse(json!({ "algorithm": "bc", "config": { "actor_lr": 0.0 } }), "actor_lr");
-    refuse(json!({ "algorithm": "drcorl", "config": { "gamma": 1.0 } }), "gamma");
+    refuse(json!({ "algorithm": "bc", "config": { "actor_lr": 0.0 } }), "actor_lr is 0; give a number above 0");
+    refuse(
+        json!({ "algorithm": "drcorl", "config": { "gamma": 1.0 } }),
+        "gamma is 1; give a number above 0 and below 1",
+    );
+    refuse(json!({ "algorithm": "drcorl", "config": { "gate_k": -2.0 } }), "gate_k is -2; give a number from 0 to 100");
     refuse(json!({ "algorithm": "bc_safe", "run": { "cost_limit": 0.5 } }), "cheapest");
+}
+
+/// Sizes within their bounds that together no machine holds; refused before anything is allocated, so that the process goes on.
+#[test]
+fn impossible_sizes_are_refused_by_name() {
+    for (algorithm, run, config, named) in [
+        ("bc", json!({}), json!({ "batch_size": 1e12 }), "batch_size is 1000000000000; give"),
+        ("bc", json!({ "model_rollouts": 1e12 }), json!({}), "model_rollouts is 1000000000000; give"),
+        ("bc", json!({}), json!({ "actor_hidden": [65536, 65536] }), "actor_hidden is [65536,65536]; give"),
+        (
+            "bcq_lag",
+            json!({}),
+            json!({ "batch_size": 1_000_000, "candidates": 1000 }),
+            "batch_size is 1000000, candidates is 1000, critics is 2, critic_hidden is [256,256]: the run needs",
+        ),
+        (
+            "bc",
+            json!({ "model_rollouts": 100_000, "model_hidden": [8192, 8192, 8192, 8192], "audit_members": 16 }),
+            json!({}),
+            "model_rollouts is 100000, audit_members is 16, model_hidden is",
+        ),
+    ] {
+        let json = json!({ "algorithm": algorithm, "run": run, "config": config });
+        let error = Trainer::new(REGISTRY, columns(), &json.to_string()).err().unwrap();
+        assert_eq!(error.code(), "Config", "{error}");
+        assert!(error.to_string().starts_with(named), "{error}");
+    }
+}
+
+/// An estimate that refuses what people run would be worse than none.
+#[test]
+fn every_preset_fits_a_small_machine() {
+    let shape = memory::Shape { rows: 1_000_000, observations: 76, actions: 8 };
+    for (name, described) in describe()["algorithms"].as_object().unwrap() {
+        let entry = find(REGISTRY, name).unwrap();
+        for (preset, values) in described["presets"].as_object().unwrap() {
+            let run = read("a run", RunConfig::default(), &values["run"]).unwrap();
+            let config = entry.resolve(&values["config"], &run).unwrap();
+            let needs = memory::needs(&serde_json::to_value(&run).unwrap(), &config, shape);
+            let total: f64 = needs.iter().map(|need| need.bytes).sum();
+            assert!((1e9..4e9).contains(&total), "{name} {preset}: {total:.2e} bytes, {needs:?}");
+        }
+    }
 }
 
 #[test]

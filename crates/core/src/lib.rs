@@ -8,6 +8,7 @@ pub mod algorithm;
 pub mod dataset;
 pub mod error;
 pub mod hybrid;
+pub mod memory;
 pub mod metrics;
 pub mod offline;
 pub mod policy;

@@ -64,7 +64,7 @@ pub struct RunConfig {
     #[schemars(range(min = 0, max = most::STEPS))]
     pub model_steps: u64,
     /// Learning rate of the dynamics ensembles, decayed to a tenth by a cosine.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub model_lr: f64,
     /// Rows a member sees in one step.
     #[schemars(range(min = 1, max = most::ROWS))]
@@ -82,7 +82,7 @@ pub struct RunConfig {
     #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub valid_return_bias: f64,
     /// Validity test: largest share of the mean logged cost that predictions may miss from below.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub valid_cost_shortfall: f64,
     /// Gradient steps of fitted Q evaluation for the certificate; 0 leaves it out.
     #[schemars(range(min = 0, max = most::STEPS))]

@@ -9,6 +9,7 @@ use crate::algorithm::{find, read, to_value, Algorithm, Context, Metrics, NamedP
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hybrid::{Mode, Played, Visit, Visits};
+use crate::memory;
 use crate::metrics::{Means, Metric};
 use crate::offline::{certify, Certificate, Evidence, Fqe, Judge};
 use crate::policy::FrozenPolicy;
@@ -27,6 +28,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use tch::Device;
 
 /// Streams of the run's seed.
 const TRAINING_STREAM: u64 = 1;
@@ -106,9 +108,7 @@ pub struct Trainer {
 }
 
 fn resolve_run(given: &Value) -> Result<RunConfig> {
-    let run = read("a run", RunConfig::default(), given)?;
-    run.device()?;
-    Ok(run)
+    read("a run", RunConfig::default(), given)
 }
 
 /// Turns a panic of the numerics (libtorch errors surface as such) into an error.
@@ -170,10 +170,16 @@ impl Trainer {
         let run = resolve_run(&config.run)?;
         let entry = find(registry, &config.algorithm)?;
         let resolved = entry.resolve(&config.config, &run)?;
+        let device = run.device()?;
+        if device == Device::Cpu {
+            let (rows, observations, actions) = (columns.rewards.len(), columns.obs_dim, columns.act_dim);
+            let shape = memory::Shape { rows, observations, actions };
+            memory::refuse(&to_value(&run)?, &resolved, shape, memory::available())?;
+        }
         tch::set_num_threads(run.threads);
         matmul::libraries()?;
         let _no_grad = tch::no_grad_guard();
-        let data = Dataset::scaled(columns, run.episode_length, run.scaling, run.device()?)?;
+        let data = Dataset::scaled(columns, run.episode_length, run.scaling, device)?;
         let mut rng = Rng::new(run.seed, TRAINING_STREAM);
         let mut judge = Judge::new(&data, &run, run.model_members, &mut rng);
         let auditor = Judge::new(&data, &run, run.audit_members, &mut rng);

@@ -1,3 +1,4 @@
+import { defaultPreset } from '../../config/load.js'
 import { loadSchema } from '../../config/schema.js'
 import { TASKS } from '../../data/tasks.js'
 import { EMBEDDED_ENVS } from '../../envs/registry.js'
@@ -15,6 +16,7 @@ const LISTS: Record<string, { rows: () => Row[]; wide?: string[] }> = {
         algorithm: name,
         label,
         presets: Object.keys(presets),
+        default_preset: defaultPreset(Object.keys(presets)) ?? 'none',
         summary,
       })),
   },

@@ -76,13 +76,13 @@ pub struct BcqLagConfig {
     #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub vae_beta: f64,
     /// Learning rate of the perturbation network.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr: f64,
     /// Learning rate of the critics.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub critic_lr: f64,
     /// Learning rate of the VAE.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub vae_lr: f64,
     /// Rate at which targets follow.
     #[schemars(range(min = 0.0, max = 1.0))]

@@ -160,7 +160,7 @@ pub struct CdtConfig {
     #[schemars(range(min = 1, max = most::STEPS))]
     pub update_steps: u64,
     /// Learning rate after the warm-up.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr: f64,
     /// Steps over which the learning rate rises from 0 in a straight line.
     #[schemars(range(min = 0, max = most::STEPS))]
@@ -181,7 +181,7 @@ pub struct CdtConfig {
     #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub temperature: f64,
     /// Learning rate of the entropy's weight.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub temperature_lr: f64,
     /// The scale of likelihood and entropy.
     pub entropy_scale: EntropyScale,

@@ -77,16 +77,16 @@ pub struct CoptidiceConfig {
     #[schemars(range(min = 1, max = 16))]
     pub critics: usize,
     /// Learning rate of the actor.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr: f64,
     /// Learning rate of nu.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub nu_lr: f64,
     /// Learning rate of chi.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub chi_lr: f64,
     /// Learning rate of lambda and tau, before their softplus.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub scalar_lr: f64,
     /// Rows in a batch.
     #[schemars(range(min = 1, max = most::ROWS))]

@@ -66,7 +66,7 @@ pub struct CpqConfig {
     #[schemars(range(min = 1, max = 1000))]
     pub ood_samples: usize,
     /// Step rate of log alpha, the weight of the penalty.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub alpha_lr: f64,
     /// Factor on rewards before the critics.
     #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
@@ -90,13 +90,13 @@ pub struct CpqConfig {
     #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub vae_beta: f64,
     /// Learning rate of the actor.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr: f64,
     /// Learning rate of the critics.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub critic_lr: f64,
     /// Learning rate of the VAE.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub vae_lr: f64,
     /// Rate at which targets follow.
     #[schemars(range(min = 0.0, max = 1.0))]

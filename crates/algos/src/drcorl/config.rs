@@ -38,10 +38,10 @@ pub struct DrcorlConfig {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub behavior_weight_decay: f64,
     /// Learning rate of the behaviour model.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub behavior_lr: f64,
     /// Learning rate at the end of the behaviour phase (cosine).
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub behavior_lr_final: f64,
     /// Rows in a batch of the behaviour model.
     #[schemars(range(min = 1, max = most::ROWS))]
@@ -60,7 +60,7 @@ pub struct DrcorlConfig {
     #[schemars(range(min = 1, max = most::STEPS))]
     pub warmup_steps: u64,
     /// Learning rate of the actor in the warm-up.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub warmup_lr: f64,
     /// Weight of the score term over diffusion time.
     pub score_weight: ScoreWeight,
@@ -74,7 +74,7 @@ pub struct DrcorlConfig {
     #[schemars(range(min = 1, max = most::ROWS))]
     pub critic_batch: usize,
     /// Learning rate of the critics.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub critic_lr: f64,
     /// Steps of regression on Monte-Carlo returns before bootstrapping.
     #[schemars(range(min = 0, max = most::STEPS))]
@@ -115,10 +115,10 @@ pub struct DrcorlConfig {
     #[schemars(range(min = 1, max = most::STEPS))]
     pub adaptation_steps: u64,
     /// Learning rate of the actor in adaptation.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr: f64,
     /// Learning rate of the actor at the end of adaptation (cosine).
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr_final: f64,
     /// Cost critic updates before each policy step.
     #[schemars(range(min = 0, max = 1000))]

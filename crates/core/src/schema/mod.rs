@@ -26,6 +26,8 @@ pub mod most {
     pub const WIDTH: u64 = 8192;
     /// Hidden layers of a network.
     pub const LAYERS: u64 = 8;
+    /// Learning rates: Adam moves a weight by about this much in a step.
+    pub const RATE: f64 = 1e6;
     /// Standard deviations added to a mean.
     pub const DEVIATIONS: f64 = 100.0;
     /// Factors, weights and quantities in units of the data.

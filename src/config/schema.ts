@@ -133,8 +133,8 @@ export function parametersFor(schema: Schema, algorithm: string): Parameter[] {
 }
 
 /**
- * Words for what a parameter accepts, in help, tables and errors: `a number above 0 and at most 1`, `one of "auto", "cpu"`, `a list of 3
- * integers of at least 1, or null`.
+ * Words for what a parameter accepts, in help, tables and errors: `a number above 0 and at most 1`,
+ * `one of "auto", "cpu"`, `a list of 3 integers of at least 1, or null`.
  */
 export function allowedValues(parameter: Parameter): string {
   return `${describeType(parameter, false)}${parameter.nullable ? ', or null' : ''}`

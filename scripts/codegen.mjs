@@ -1,5 +1,5 @@
-// Generated files: src/config/schema.json, types.ts and results.ts from the Rust types, index.d.ts from the crates of the addons.
-// With --check nothing is written: it fails, with a diff, where a file differs from what the sources say.
+// Generated files: src/config/schema.json, types.ts and results.ts from the Rust types, index.d.ts from the crates of
+// the addons. With --check nothing is written: it fails, with a diff, where a file differs from what the sources say.
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -44,7 +44,8 @@ class Definitions {
   }
 
   /** Adds what a schema defines, and returns the schema by itself. */
-  take({ $schema: _, $defs = {}, ...schema }) {
+  take({ $defs = {}, ...schema }) {
+    delete schema.$schema
     for (const [name, definition] of Object.entries($defs)) this.add(name, definition)
     return schema
   }

@@ -1,6 +1,7 @@
 /**
- * The refusal of what a parameter does not accept, before a dataset or an addon is loaded. `crates/core/src/schema.rs`
- * refuses the same values in the same words; both are held to `crates/core/src/schema/cases.json`.
+ * The refusal of what a parameter does not accept, before a dataset or an addon is loaded.
+ * `crates/core/src/schema/mod.rs` refuses the same values in the same words;
+ * both are held to `crates/core/src/schema/cases.json`.
  */
 import { DrcorlError } from '../base/errors.js'
 import { type Parameter, allowedValues } from './schema.js'

@@ -33,8 +33,8 @@ export async function readStored<Name extends keyof StoredTypes>(
 }
 
 /**
- * What a value has of the wrong type for the generated type of that name, or null. Values of choices and additional keys
- * are those of some version, and accepted.
+ * What a value has of the wrong type for the generated type of that name, or null. Values of choices and additional
+ * keys are those of some version, and accepted.
  */
 export function mismatch(value: unknown, name: keyof StoredTypes): string | null {
   const schema = knownSchema()

@@ -101,7 +101,9 @@ export function policyGroups(run: RunData, rename?: string): ScatterGroup[] {
 const policyName = (file: string): string =>
   file.includes('selected') ? 'offline-selected candidate' : 'the policy to use'
 
-/** Curves of training by the roles of the metrics: estimates of the cost first and large, then losses, then the rest. */
+/**
+ * Curves of training by the roles of the metrics: estimates of the cost first and large, then losses, then the rest.
+ */
 export function trainingSection(run: RunData): string {
   if (run.metrics === null || run.metrics.rows === 0) return ''
   const phases = phasesOf(run.metrics)

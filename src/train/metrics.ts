@@ -63,8 +63,8 @@ export class MetricsLog {
   async flush(): Promise<void> {
     if (!this.dirty) return
     this.dirty = false
-    const known = this.order.filter((name) => this.seen.has(name))
-    const columns = [...known, ...[...this.seen].filter((name) => !known.includes(name))]
+    const known = new Set(this.order.filter((name) => this.seen.has(name)))
+    const columns = [...known, ...[...this.seen].filter((name) => !known.has(name))]
     const lines = this.rows.map((row) => {
       const metrics = columns.map((name) => row.metrics[name] ?? '')
       return [row.step, row.phase, row.phase_step, row.seconds.toFixed(3), ...metrics].join(',')

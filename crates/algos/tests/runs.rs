@@ -1,4 +1,5 @@
-//! How a run goes: exact resumption, cancellation, divergence, refusals. The learning itself is tested with each algorithm.
+//! How a run goes: exact resumption, cancellation, divergence, refusals.
+//! The learning itself is tested with each algorithm.
 
 use drcorl_algos::{describe, REGISTRY};
 use drcorl_core::algorithm::{find, read, Metrics};
@@ -86,8 +87,8 @@ fn bytes(trainer: &mut Trainer, folder: &Path) -> Vec<u8> {
     std::fs::read(&path).unwrap()
 }
 
-/// For every algorithm, the same seed gives the same bits however steps are grouped, another seed gives others, and a run
-/// resumed in any phase ends with the same file.
+/// For every algorithm, the same seed gives the same bits however steps are grouped, another seed gives others, and a
+/// run resumed in any phase ends with the same file.
 #[test]
 fn runs_repeat_and_resume_bit_by_bit() {
     let folder = folder("resume");
@@ -120,8 +121,8 @@ fn runs_repeat_and_resume_bit_by_bit() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// For every algorithm, the policy file holds the policy that was judged: it is the same after a reload, and the actor, which knows
-/// no tensor library, acts as the judged tensors do, alone and in a batch, and stays in the logged box.
+/// For every algorithm, the policy file holds the policy that was judged: it is the same after a reload, and the actor,
+/// which knows no tensor library, acts as the judged tensors do, alone and in a batch, and stays in the logged box.
 #[test]
 fn the_stored_policy_is_the_judged_one() {
     let folder = folder("policy");
@@ -155,7 +156,8 @@ fn choices(algorithm: &str) -> Vec<(String, Value)> {
     found
 }
 
-/// Every value of every choice trains to the end with finite losses, and what ships is what was judged; or it is refused by name.
+/// Every value of every choice trains to the end with finite losses, and what ships is what was judged;
+/// or it is refused by name.
 #[test]
 fn every_choice_trains_and_ships() {
     let folder = folder("choices");
@@ -214,7 +216,8 @@ fn cancelling_stops_before_the_next_step() {
     assert_eq!((report.cancelled, report.step), (true, 0));
 }
 
-/// A cancellation that arrives inside a step, during a rollout, gives the step up; made again, it ends with the same bits.
+/// A cancellation that arrives inside a step, during a rollout, gives the step up;
+/// made again, it ends with the same bits.
 #[test]
 fn cancelling_inside_a_step_changes_nothing() {
     let folder = folder("inside");
@@ -351,7 +354,8 @@ fn hybrid(mode: &str) -> String {
     config.to_string()
 }
 
-/// Runs to the end and answers every visit with one episode of the given cost; returns the metrics of each call and the visits.
+/// Runs to the end and answers every visit with one episode of the given cost;
+/// returns the metrics of each call and the visits.
 fn finish_with_visits(trainer: &mut Trainer, cost: f64) -> (Vec<Metrics>, u64) {
     let (never, mut calls, mut visits) = (AtomicBool::new(false), Vec::new(), 0);
     loop {
@@ -425,8 +429,8 @@ fn visits_are_refused_where_none_is_due_and_modes_where_none_can_be() {
     assert!(error.code() == "Config" && error.to_string().contains("bc has no use for an environment"), "{error}");
 }
 
-/// Every metric is declared once, with a name for a column and a sentence for a reader. That steps report no other, in this order, is an error of
-/// the trainer, which every run of these tests would meet.
+/// Every metric is declared once, with a name for a column and a sentence for a reader. That steps report no other, in
+/// this order, is an error of the trainer, which every run of these tests would meet.
 #[test]
 fn every_metric_says_what_it_is() {
     for entry in REGISTRY {

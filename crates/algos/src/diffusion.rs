@@ -5,7 +5,7 @@ use drcorl_nn::dropout::{self, Dropout};
 use drcorl_nn::optim::{Adam, AdamConfig};
 use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
-use drcorl_nn::{Arena, ArenaBuilder, ScoreCache, ScoreNet};
+use drcorl_nn::{probe, Arena, ArenaBuilder, ScoreNet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -43,6 +43,9 @@ pub fn diffuse(action: &Tensor, unit: &Tensor, noise: &Tensor, (low, high): (f64
     let time = unit * (high - low) + low;
     let (alpha, sigma) = schedule(&time.unsqueeze(1));
     let noisy = action * &alpha + noise * &sigma;
+    probe::see("time", &time);
+    probe::see("alpha", &alpha);
+    probe::see("sigma", &sigma);
     Diffused { time, alpha, sigma, noisy }
 }
 
@@ -99,15 +102,6 @@ pub struct BehaviorModel {
     blocks: usize,
 }
 
-/// What one update of the behaviour model saw.
-pub struct DenoiseStep {
-    /// Mean over rows of the summed squared error over action dimensions.
-    pub loss: f64,
-    pub diffused: Diffused,
-    /// `[B,A]`
-    pub predicted: Tensor,
-}
-
 impl BehaviorModel {
     /// A fresh model. `dropout` acts before the layer norm of each block; `weight_decay` is AdamW's.
     pub fn new(shape: ScoreNetShape, dropout: f64, weight_decay: f64, device: Device, rng: &mut Rng) -> Self {
@@ -138,7 +132,8 @@ impl BehaviorModel {
         (0..self.blocks).map(|_| dropout::draw(self.dropout, rng)).collect()
     }
 
-    /// One AdamW step of (5) on `observation [B,S]`, `action [B,A]` with draws `unit [B]` and `noise [B,A]`.
+    /// One AdamW step of (5) on `observation [B,S]`, `action [B,A]` with draws `unit [B]` and `noise [B,A]`. Returns the loss: the mean over
+    /// rows of the squared error summed over action dimensions.
     pub fn step(
         &mut self,
         observation: &Tensor,
@@ -147,26 +142,24 @@ impl BehaviorModel {
         noise: &Tensor,
         dropout: &[Dropout],
         lr: f64,
-    ) -> DenoiseStep {
+    ) -> f64 {
         let diffused = diffuse(action, unit, noise, (TRAIN_TIME_MIN, 1.0));
         let rows = action.size()[0] as f64;
         let (predicted, cache) = self.net.forward(&self.arena, &diffused.noisy, observation, &diffused.time, dropout);
+        probe::see("predicted", &predicted);
         let error = &predicted - noise;
         let loss = error.square().sum(Kind::Float).double_value(&[]) / rows;
         let _ = self.arena.gradients().shallow_clone().zero_();
         self.net.backward(&self.arena, &(error * (2.0 / rows)), &cache);
         self.adam.step(&mut self.arena, lr);
-        DenoiseStep { loss, diffused, predicted }
+        loss
     }
 
     /// Predicted noise `[B,A]` in evaluation mode.
     pub fn predict(&self, noisy: &Tensor, observation: &Tensor, time: &Tensor) -> Tensor {
-        self.inspect(noisy, observation, time).0
-    }
-
-    /// As [`BehaviorModel::predict`], with the intermediate values.
-    pub fn inspect(&self, noisy: &Tensor, observation: &Tensor, time: &Tensor) -> (Tensor, ScoreCache) {
-        self.net.forward(&self.arena, noisy, observation, time, &[])
+        let predicted = self.net.forward(&self.arena, noisy, observation, time, &[]).0;
+        probe::see("predicted", &predicted);
+        predicted
     }
 
     /// Saves or restores parameters and moments.

@@ -1,5 +1,6 @@
 //! Gradient manipulation (12) and the Safe Adaptation switch (Algorithm 2): pure functions on flat vectors and numbers.
 
+use drcorl_nn::probe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -59,8 +60,6 @@ pub fn weights(reward_norm2: f64, cost_norm2: f64, inner: f64, cap: f64) -> (f64
 pub struct Manipulated {
     /// `[P]`
     pub gradient: Tensor,
-    /// `<g_r, g_c>`
-    pub inner: f64,
     /// True if a weight met the cap.
     pub capped: bool,
     /// True if the two cancel: nothing is left to step along.
@@ -71,13 +70,14 @@ pub struct Manipulated {
 pub fn manipulate(reward: &Tensor, cost: &Tensor, cap: f64) -> Manipulated {
     let dot = |a: &Tensor, b: &Tensor| a.dot(b).double_value(&[]);
     let (reward_norm2, cost_norm2, inner) = (dot(reward, reward), dot(cost, cost), dot(reward, cost));
+    probe::see_with("inner_product", || Tensor::from(inner));
     let (x_reward, x_cost) = weights(reward_norm2, cost_norm2, inner, f64::INFINITY);
     let capped = x_reward > cap || x_cost > cap;
     let gradient = reward * x_reward.min(cap) + cost * x_cost.min(cap);
     let norm2 = gradient.square().sum(Kind::Double).double_value(&[]);
     // sin^2 of the angle at rounding level: the vectors are opposite and the sum is noise.
     let stalled = inner < 0.0 && norm2 <= 1e-10 * (x_reward * x_reward * reward_norm2 + x_cost * x_cost * cost_norm2);
-    Manipulated { gradient, inner, capped, stalled }
+    Manipulated { gradient, capped, stalled }
 }
 
 #[cfg(test)]

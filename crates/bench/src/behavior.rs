@@ -88,7 +88,7 @@ pub fn step(shape: ScoreNetShape, dropout: f64, rows: i64, device: Device) -> St
         ours: Box::new(move || {
             tch::no_grad(|| {
                 let dropout = ours.draw_dropout(&mut rng);
-                ours.step(&observation, &action, &unit, &noise, &dropout, LR).loss
+                ours.step(&observation, &action, &unit, &noise, &dropout, LR)
             })
         }),
         plain: Box::new(move || {

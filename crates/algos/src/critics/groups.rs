@@ -2,7 +2,7 @@
 
 use super::{bound, widths, Bound};
 use drcorl_nn::rng::Rng;
-use drcorl_nn::Head;
+use drcorl_nn::{probe, Head};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -22,16 +22,6 @@ pub struct Critics {
     pub head: Head,
     groups: i64,
     side: Bound,
-}
-
-/// One regression step.
-pub struct CriticStep {
-    /// Sum over members of the mean squared error.
-    pub loss: f64,
-    /// `[B,1]`
-    pub target: Tensor,
-    /// Before the step, `[B,E]`.
-    pub values: Tensor,
 }
 
 impl Critics {
@@ -73,12 +63,13 @@ impl Critics {
         }
     }
 
-    /// One Adam step of every member towards `target [B,1]`.
-    pub fn regress(&mut self, state_action: &Tensor, target: Tensor, lr: f64) -> CriticStep {
+    /// One Adam step of every member towards `target [B,1]`; the sum over members of the mean squared error before it.
+    pub fn regress(&mut self, state_action: &Tensor, target: &Tensor, lr: f64) -> f64 {
         let rows = state_action.size()[0] as f64;
-        let loss = self.head.regress(state_action, &target, 2.0 / rows, lr, 0.0) / rows;
-        let values = self.head.outputs();
-        CriticStep { loss, target, values }
+        let loss = self.head.regress(state_action, target, 2.0 / rows, lr, 0.0) / rows;
+        probe::see("critic_target", target);
+        probe::see_with("critic_values", || self.head.outputs());
+        loss
     }
 
     /// The live value `[B,1]` of the member that speaks for all, and its gradient for the first `actions` columns, `[B,A]`.

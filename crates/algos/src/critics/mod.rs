@@ -8,7 +8,7 @@ pub mod groups;
 pub mod iql;
 
 pub use cost::{CostBackup, CostCritic, CostCriticConfig, Pessimism};
-pub use groups::{CriticStep, Critics, Reduce};
+pub use groups::{Critics, Reduce};
 pub use iql::{IqlConfig, IqlCritic, IqlStep};
 
 use drcorl_core::error::{Error, Result};

@@ -20,7 +20,6 @@ fn config(gamma: f64) -> CostCriticConfig {
         pessimism: Pessimism::None,
         alpha: 0.0,
         clamp: None,
-        value: None,
     }
 }
 

@@ -235,7 +235,6 @@ fn cost_rates(config: &DrcorlConfig, data: &Dataset) -> CostCriticConfig {
         alpha: config.pessimism_alpha,
         // A terminal ends the costs, so 0 is always reachable.
         clamp: config.cost_clamp.then(|| (f64::from(low.min(0.0)) * scale, f64::from(high.max(0.0)) * scale)),
-        value: None,
     }
 }
 
@@ -284,8 +283,8 @@ impl Drcorl {
         let noise = context.rng.normal(&[rows, context.data.actions()], device);
         let dropout = self.behavior.draw_dropout(context.rng);
         let lr = cosine(config.behavior_lr, config.behavior_lr_final, step, config.behavior_steps);
-        let result = self.behavior.step(&batch.observation(), &batch.action(), &unit, &noise, &dropout, lr);
-        vec![("behavior_loss", result.loss)]
+        let loss = self.behavior.step(&batch.observation(), &batch.action(), &unit, &noise, &dropout, lr);
+        vec![("behavior_loss", loss)]
     }
 
     fn score_step(&mut self, batch: &Batch, context: &mut Context<'_>) -> ScoreStep {

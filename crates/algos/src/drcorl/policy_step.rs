@@ -1,9 +1,10 @@
 //! One score-regularised policy step (spec 1.5): `loss = mean_b[ w(t) <e, a> - beta <G, a> ]`, everything but `a` constant.
 
 use super::options::GuidanceScale;
-use crate::diffusion::{diffuse, BehaviorModel, Diffused, ScoreWeight, POLICY_TIME};
+use crate::diffusion::{diffuse, BehaviorModel, ScoreWeight, POLICY_TIME};
 use drcorl_core::policy::Policy;
 use drcorl_nn::checkpoint::State;
+use drcorl_nn::probe;
 use tch::{Kind, Tensor};
 
 /// The part of a step all objectives share: actions, one set of noise, the score residual.
@@ -11,9 +12,6 @@ pub struct ScoreStep {
     observation: Tensor,
     /// `a = pi(s)`, `[B,A]`
     pub action: Tensor,
-    pub diffused: Diffused,
-    /// Predicted noise before the control variate, `[B,A]`
-    pub predicted: Tensor,
     /// `w(t) e`, `[B,A]`
     pull: Tensor,
 }
@@ -37,11 +35,12 @@ impl ScoreStep {
         control_variate: bool,
     ) -> Self {
         let action = policy.forward(&observation);
+        probe::see("action", &action);
         let diffused = diffuse(&action, unit, noise, POLICY_TIME);
         let predicted = behavior.predict(&diffused.noisy, &observation, &diffused.time);
         let weight = weight.at(&diffused.alpha, &diffused.sigma);
-        let pull = if control_variate { (&predicted - noise) * weight } else { &predicted * weight };
-        ScoreStep { observation, action, diffused, predicted, pull }
+        let pull = if control_variate { (predicted - noise) * weight } else { predicted * weight };
+        ScoreStep { observation, action, pull }
     }
 
     /// Gradient of `mean_b[w <e,a>] - mean_b[<push, a>]`; `push [B,A]` is `beta G`, with a minus for costs. `None` is the warm-up.

@@ -1,9 +1,9 @@
 //! Score-regularised policy steps: warm-up, reward, cost, Lagrangian.
 
 use super::critics::{load_policy, scalars, twins};
-use super::score::load_behavior;
+use super::score::{load_behavior, DIFFUSED};
 use crate::mlp::Mlp;
-use crate::{Binding, Fixture, Plan, Record, Tensors};
+use crate::{shown, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::critics::{join, CostBackup, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism};
 use drcorl_algos::diffusion::{BehaviorModel, ScoreWeight};
 use drcorl_algos::drcorl::options::GuidanceScale;
@@ -12,6 +12,7 @@ use drcorl_algos::lagrange::Pid;
 use drcorl_core::error::{Error, Result};
 use drcorl_core::policy::Policy;
 use drcorl_nn::optim::cosine;
+use drcorl_nn::probe;
 use drcorl_nn::rng::Rng;
 use tch::{Device, Kind, Tensor};
 
@@ -71,7 +72,6 @@ pub fn bind_policy(fixture: &Fixture, variant: &str, init: &Tensors, device: Dev
         pessimism: Pessimism::None,
         alpha: 0.0,
         clamp: None,
-        value: None,
     };
     let mut cost = CostCritic::new("c", states, actions, 2, hidden, cost_rates, device, &mut rng);
     let absent = || Error::Data("no target".into());
@@ -126,15 +126,10 @@ impl Binding for PolicySteps {
     fn step(&mut self, step: usize, batch: &Tensors, draws: &[Tensor]) -> Result<Record> {
         let observation = batch.get("obs")?;
         let (weight, control) = (self.weight, self.control_variate);
-        let score = ScoreStep::new(
-            &mut self.policy,
-            &self.behavior,
-            observation.shallow_clone(),
-            &draws[0],
-            &draws[1],
-            weight,
-            control,
-        );
+        let (policy, behavior) = (&mut self.policy, &self.behavior);
+        let (score, seen) = probe::watch(|| {
+            ScoreStep::new(policy, behavior, observation.shallow_clone(), &draws[0], &draws[1], weight, control)
+        });
         let (value, guidance) = self.guidance(&join(&score.action, observation), score.action.size()[1]);
         let scaled = self.scaler.scale(&guidance, self.scale);
         let push = match self.objective {
@@ -154,14 +149,9 @@ impl Binding for PolicySteps {
             ("state/pid_integral", self.pid.integral),
         ]);
         record.extend(Mlp::new("policy.net", "policy", 0).gradients(self.policy.arena()));
-        record.extend([
-            ("aux/action".to_string(), score.action),
-            ("aux/t".into(), score.diffused.time),
-            ("aux/alpha".into(), score.diffused.alpha),
-            ("aux/sigma".into(), score.diffused.sigma),
-            ("aux/eps_hat".into(), score.predicted),
-            ("aux/guidance_raw".into(), guidance),
-        ]);
+        record.extend(shown(&seen, &DIFFUSED));
+        record.extend(shown(&seen, &[("action", "action")]));
+        record.push(("aux/guidance_raw".into(), guidance));
         Ok(record)
     }
 

@@ -1,8 +1,9 @@
 //! Names of the OSRL networks, and batches in their fixtures.
 
-use crate::{Fixture, Record, Tensors};
-use drcorl_algos::shared::{CriticStep, Transition};
+use crate::{shown_at, Fixture, Record, Tensors};
+use drcorl_algos::shared::Transition;
 use drcorl_core::error::{Error, Result};
+use drcorl_nn::probe::Seen;
 use drcorl_nn::{Arena, Head};
 use tch::{Kind, Tensor};
 
@@ -244,19 +245,21 @@ pub fn count(fixture: &Fixture, name: &str) -> Result<usize> {
     Ok(fixture.hyper(&[name])? as usize)
 }
 
-/// `critic_target`, `critic_q0..` of one group of members after the other; from the second group on with a suffix.
-pub fn critic_record(name: &str, step: &CriticStep, groups: usize) -> Record {
-    let members = step.values.size()[1] as usize / groups;
+/// `critic_target`, `critic_q0..` of one group of members after the other, from the second group on with a suffix, as the `index`th
+/// regression of the step showed them.
+pub fn critic_record(name: &str, seen: &Seen, index: usize, groups: usize) -> Result<Record> {
+    let (target, values) = (shown_at(seen, "critic_target", index)?, shown_at(seen, "critic_values", index)?);
+    let members = values.size()[1] as usize / groups;
     let mut record = Record::new();
     for group in 0..groups {
         let suffix = if group == 0 { String::new() } else { format!("_{}", group + 1) };
-        record.push((format!("aux/{name}_target{suffix}"), step.target.squeeze_dim(1)));
+        record.push((format!("aux/{name}_target{suffix}"), target.squeeze_dim(1)));
         for member in 0..members {
-            let column = step.values.select(1, (group * members + member) as i64);
+            let column = values.select(1, (group * members + member) as i64);
             record.push((format!("aux/{name}_q{member}{suffix}"), column));
         }
     }
-    record
+    Ok(record)
 }
 
 /// Scalars under their names.

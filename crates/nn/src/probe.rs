@@ -1,7 +1,8 @@
-//! Intermediate values of a step for whoever asks for them: a replay of a recorded step, a test. Training asks for none.
+//! Intermediate values of a step for whoever asks for them: a replay of a recorded step, a test.
+//! Training asks for none.
 //!
-//! Learning code names what it computes in passing, `probe::see("next_v", &next_v)`; that costs one look at a flag of the thread.
-//! Under [`watch`] the values are copied and kept:
+//! Learning code names what it computes in passing, `probe::see("next_v", &next_v)`; that costs one look at a flag of
+//! the thread. Under [`watch`] the values are copied and kept:
 //!
 //! ```
 //! # use drcorl_nn::probe;

@@ -1,4 +1,4 @@
-//! The denoiser of the behaviour model, that of SRPO (arXiv:2310.07297): a residual MLP on noisy action, observation
+//! The denoiser of the behavior model, that of SRPO (arXiv:2310.07297): a residual MLP on noisy action, observation
 //! and a Fourier embedding of time.
 //!
 //! The published network holds a projection in every block that no output depends on; it is left out, which leaves

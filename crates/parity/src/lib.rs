@@ -1,7 +1,7 @@
 //! Replays recorded steps of reference implementations: same parameters, batches and draws in, same numbers out.
 //!
-//! The runner knows the file format and nothing else. An algorithm brings a [`Binding`]: how the fixture's names map to its
-//! own, and which of its ordinary options reproduce the recorded step.
+//! The runner knows the file format and nothing else. An algorithm brings a [`Binding`]: how the fixture's names map to
+//! its own, and which of its ordinary options reproduce the recorded step.
 
 mod bc;
 mod cdt;
@@ -22,7 +22,8 @@ use tch::{Device, Tensor};
 /// Numbers a step or an evaluation produced: `loss/x`, `aux/x`, `state/x`, `grad/x`, or bare names for an evaluation.
 pub type Record = Vec<(String, Tensor)>;
 
-/// What a step showed, under the fixture's names: pairs of ours and theirs. A repeated value gets a suffix `_2`, `_3` and on.
+/// What a step showed, under the fixture's names: pairs of ours and theirs.
+/// A repeated value gets a suffix `_2`, `_3` and on.
 fn shown(seen: &Seen, names: &[(&str, &str)]) -> Record {
     let mut record = Record::new();
     for (ours, theirs) in names {

@@ -94,7 +94,8 @@ impl CostCritic {
         }
     }
 
-    /// One step of (18). `policy_state_action [B,A+S]` holds the policy's actions at the batch's states; read by `Pessimism::Cql` only.
+    /// One step of (18). `policy_state_action [B,A+S]` holds the policy's actions at the batch's states;
+    /// read by `Pessimism::Cql` only.
     pub fn step(
         &mut self,
         state_action: &Tensor,

@@ -25,7 +25,8 @@ pub struct Critics {
 }
 
 impl Critics {
-    /// `groups` times `members` networks `[A+S, hidden.., 1]` with targets; `side` says which member speaks for a group.
+    /// `groups` times `members` networks `[A+S, hidden.., 1]` with targets;
+    /// `side` says which member speaks for a group.
     pub fn new(
         name: &str,
         inputs: i64,
@@ -44,8 +45,8 @@ impl Critics {
         bound(&self.head.evaluate_target(state_action), self.side)
     }
 
-    /// BCQ's soft clipping of two groups, lagged: `lambda` of the pessimistic group and `1 - lambda` of the other, for `n` actions a
-    /// state, reduced over them: `[B*n,A+S]` to `[B,1]`.
+    /// BCQ's soft clipping of two groups, lagged: `lambda` of the pessimistic group and `1 - lambda` of the other, for
+    /// `n` actions a state, reduced over them: `[B*n,A+S]` to `[B,1]`.
     pub fn soft_target(&mut self, candidates: &Tensor, n: i64, lambda: f64, reduce: Reduce) -> Tensor {
         let values = self.head.evaluate_target(candidates);
         let rows = values.size()[0];
@@ -72,7 +73,8 @@ impl Critics {
         loss
     }
 
-    /// The live value `[B,1]` of the member that speaks for all, and its gradient for the first `actions` columns, `[B,A]`.
+    /// The live value `[B,1]` of the member that speaks for all, and its gradient for the first `actions` columns,
+    /// `[B,A]`.
     pub fn pull(&mut self, state_action: &Tensor, actions: i64) -> (Tensor, Tensor) {
         let side = self.side;
         let (values, gradient) = self.head.input_gradient(state_action, |values| {

@@ -30,7 +30,8 @@ pub struct IqlStep {
     pub critic_loss: f64,
 }
 
-/// One step of (16): `v` at `observation [B,S]` towards `target [B,1]` by the expectile loss. Returns the loss before it.
+/// One step of (16): `v` at `observation [B,S]` towards `target [B,1]` by the expectile loss.
+/// Returns the loss before it.
 pub fn value_step(v: &mut Head, observation: &Tensor, target: &Tensor, expectile: f64, lr: f64) -> f64 {
     let advantage = target - v.forward(observation);
     let weight = expectile_weight(&advantage, expectile);
@@ -57,8 +58,9 @@ impl IqlCritic {
         }
     }
 
-    /// One step: V towards the lower target twin by the expectile loss, Q towards `signal + gamma (1-terminal) V(s')` with the V
-    /// before its step, then the targets follow. `state_action [B,A+S]`, observations `[B,S]`, columns `[B,1]`.
+    /// One step: V towards the lower target twin by the expectile loss, Q towards `signal + gamma (1-terminal) V(s')`
+    /// with the V before its step, then the targets follow.
+    /// `state_action [B,A+S]`, observations `[B,S]`, columns `[B,1]`.
     pub fn step(
         &mut self,
         state_action: &Tensor,

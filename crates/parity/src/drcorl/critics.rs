@@ -28,7 +28,7 @@ pub(super) fn twins(fixture: &str, arena: &'static str) -> [Mlp; 2] {
 
 pub fn bind_iql(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) -> Result<Plan> {
     if variant == "cost_broadcast" {
-        return Ok(Plan::Skip("pins the [B] x [B,1] broadcast of the release (D1), which our shapes refuse"));
+        return Ok(Plan::Skip("pins the [B] x [B,1] broadcast of the release, which our shapes refuse"));
     }
     let widths = Mlp::widths("critic.q0.q1", init)?;
     let config = IqlConfig {
@@ -195,7 +195,7 @@ impl Binding for TdCost {
         let values = if self.twin { self.critic.values(&state_action) } else { self.critic.q.evaluate(&state_action) };
         let mean = values.mean(Kind::Double).double_value(&[]);
         let estimate = infinite_horizon_episode_cost(mean, self.critic.config.gamma, self.episode_length);
-        // The release's spread is over members and states together (D3); ours is `upper_confidence`.
+        // The release's spread is over members and states together; ours is `upper_confidence`.
         let release = mean + self.ucb_k * values.std(true).double_value(&[]);
         let mut record = scalars([("offline_cost_estimate", estimate), ("ucb_release", release)]);
         record.extend([("action".to_string(), action), ("q_members".into(), values.tr().contiguous())]);

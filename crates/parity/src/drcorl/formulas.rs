@@ -1,7 +1,7 @@
 //! Pure formulas: gradient manipulation and the PID multiplier.
 
 use crate::{Binding, Fixture, Plan, Record, Tensors};
-use drcorl_algos::gradient::manipulate;
+use drcorl_algos::drcorl::gradient::manipulate;
 use drcorl_algos::lagrange::Pid;
 use drcorl_core::error::Result;
 use drcorl_nn::probe;

@@ -1,7 +1,8 @@
 //! The denoiser: forward pass and training step.
 
 use crate::{shown, Binding, Fixture, Plan, Record, Tensors};
-use drcorl_algos::diffusion::{schedule, BehaviorModel};
+use drcorl_algos::drcorl::behavior::BehaviorModel;
+use drcorl_algos::drcorl::diffusion::{schedule, Draws};
 use drcorl_core::error::Result;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
@@ -61,6 +62,11 @@ fn read_score(arena: &Arena, blocks: usize, gradient: bool) -> Record {
 pub(super) const DIFFUSED: [(&str, &str); 4] =
     [("time", "t"), ("alpha", "alpha"), ("sigma", "sigma"), ("predicted", "eps_hat")];
 
+/// The recorded draws of one diffused batch: times, then noise.
+pub(super) fn given(draws: &[Tensor]) -> Draws {
+    Draws { unit: draws[0].shallow_clone(), noise: draws[1].shallow_clone() }
+}
+
 struct ScoreNetForward(BehaviorModel);
 
 pub fn bind_score_net(fixture: &Fixture, _variant: &str, init: &Tensors, device: Device) -> Result<Plan> {
@@ -106,7 +112,7 @@ pub fn bind_behavior(fixture: &Fixture, _variant: &str, init: &Tensors, device: 
 impl Binding for Behavior {
     fn step(&mut self, _step: usize, batch: &Tensors, draws: &[Tensor]) -> Result<Record> {
         let (observation, action) = (batch.get("obs")?, batch.get("act")?);
-        let (loss, seen) = probe::watch(|| self.model.step(observation, action, &draws[0], &draws[1], &[], self.lr));
+        let (loss, seen) = probe::watch(|| self.model.step(observation, action, &given(draws), &[], self.lr));
         let mut record = read_score(self.model.arena(), self.blocks, true);
         record.push(("loss/denoise".to_string(), Tensor::from(loss)));
         record.extend(shown(&seen, &DIFFUSED));

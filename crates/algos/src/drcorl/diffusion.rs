@@ -1,14 +1,10 @@
-//! The variance-preserving diffusion of actions: schedule, behaviour model, score residual, samplers (spec 1.3, 1.5).
+//! The variance-preserving diffusion of actions (3): schedule, weight of the score term, sampler.
 
-use drcorl_nn::checkpoint::State;
-use drcorl_nn::dropout::{self, Dropout};
-use drcorl_nn::optim::{Adam, AdamConfig};
-use drcorl_nn::rng::Rng;
-use drcorl_nn::score_net::ScoreNetShape;
-use drcorl_nn::{probe, Arena, ArenaBuilder, ScoreNet};
+use drcorl_core::algorithm::Context;
+use drcorl_nn::probe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 const BETA_0: f64 = 0.1;
 const BETA_1: f64 = 20.0;
@@ -26,6 +22,23 @@ pub fn schedule(time: &Tensor) -> (Tensor, Tensor) {
     (alpha, sigma)
 }
 
+/// What chance decides about a batch of diffused actions.
+pub struct Draws {
+    /// Uniform `[B]`: the times.
+    pub unit: Tensor,
+    /// Standard normal `[B,A]`.
+    pub noise: Tensor,
+}
+
+impl Draws {
+    /// For `rows` actions.
+    pub fn take(rows: i64, context: &mut Context<'_>) -> Self {
+        let device = context.data.device();
+        let unit = context.rng.uniform(&[rows], device);
+        Draws { unit, noise: context.rng.normal(&[rows, context.data.actions()], device) }
+    }
+}
+
 /// A diffused action and what made it.
 pub struct Diffused {
     /// `[B]`
@@ -38,18 +51,18 @@ pub struct Diffused {
     pub noisy: Tensor,
 }
 
-/// Diffuses `action [B,A]` with uniform draws `unit [B]` mapped to `[low, high]` and normal draws `noise [B,A]`.
-pub fn diffuse(action: &Tensor, unit: &Tensor, noise: &Tensor, (low, high): (f64, f64)) -> Diffused {
-    let time = unit * (high - low) + low;
+/// Diffuses `action [B,A]` at times in `[low, high]`.
+pub fn diffuse(action: &Tensor, draws: &Draws, (low, high): (f64, f64)) -> Diffused {
+    let time = &draws.unit * (high - low) + low;
     let (alpha, sigma) = schedule(&time.unsqueeze(1));
-    let noisy = action * &alpha + noise * &sigma;
+    let noisy = action * &alpha + &draws.noise * &sigma;
     probe::see("time", &time);
     probe::see("alpha", &alpha);
     probe::see("sigma", &sigma);
     Diffused { time, alpha, sigma, noisy }
 }
 
-/// Weight of the score term at time t (spec 1.5).
+/// Weight w(t) of the score term in (21).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScoreWeight {
@@ -71,7 +84,8 @@ impl ScoreWeight {
         }
     }
 
-    /// The strength kappa of the pull `kappa (a - m)` towards data N(m, s^2): E_t[w sigma alpha / (alpha^2 s^2 + sigma^2)], t ~ U(.02,.98).
+    /// The strength kappa of the pull `kappa (a - m)` towards data N(m, s^2):
+    /// E_t[w sigma alpha / (alpha^2 s^2 + sigma^2)], t ~ U(.02,.98).
     pub fn kappa(self, data_std: f64) -> f64 {
         const STEPS: usize = 20_000;
         let (low, high) = POLICY_TIME;
@@ -93,83 +107,6 @@ impl ScoreWeight {
     }
 }
 
-/// The diffusion model of the behaviour policy: a denoiser trained on the logged actions.
-pub struct BehaviorModel {
-    net: ScoreNet,
-    arena: Arena,
-    adam: Adam,
-    dropout: f64,
-    blocks: usize,
-}
-
-impl BehaviorModel {
-    /// A fresh model. `dropout` acts before the layer norm of each block; `weight_decay` is AdamW's.
-    pub fn new(shape: ScoreNetShape, dropout: f64, weight_decay: f64, device: Device, rng: &mut Rng) -> Self {
-        let mut builder = ArenaBuilder::default();
-        let net = ScoreNet::new(&mut builder, shape, device, rng);
-        let arena = builder.build(device);
-        let adam = Adam::new(&arena, AdamConfig { weight_decay, ..AdamConfig::default() });
-        BehaviorModel { net, arena, adam, dropout, blocks: shape.blocks }
-    }
-
-    /// Parameters by name.
-    pub fn arena(&self) -> &Arena {
-        &self.arena
-    }
-
-    /// Parameters by name, for loading.
-    pub fn arena_mut(&mut self) -> &mut Arena {
-        &mut self.arena
-    }
-
-    /// Frozen frequencies `[32]`, for loading.
-    pub fn frequencies_mut(&mut self) -> &mut Tensor {
-        self.net.frequencies_mut()
-    }
-
-    /// Dropout for a training batch, one a block.
-    pub fn draw_dropout(&self, rng: &mut Rng) -> Vec<Dropout> {
-        (0..self.blocks).map(|_| dropout::draw(self.dropout, rng)).collect()
-    }
-
-    /// One AdamW step of (5) on `observation [B,S]`, `action [B,A]` with draws `unit [B]` and `noise [B,A]`. Returns the loss: the mean over
-    /// rows of the squared error summed over action dimensions.
-    pub fn step(
-        &mut self,
-        observation: &Tensor,
-        action: &Tensor,
-        unit: &Tensor,
-        noise: &Tensor,
-        dropout: &[Dropout],
-        lr: f64,
-    ) -> f64 {
-        let diffused = diffuse(action, unit, noise, (TRAIN_TIME_MIN, 1.0));
-        let rows = action.size()[0] as f64;
-        let (predicted, cache) = self.net.forward(&self.arena, &diffused.noisy, observation, &diffused.time, dropout);
-        probe::see("predicted", &predicted);
-        let error = &predicted - noise;
-        let loss = error.square().sum(Kind::Float).double_value(&[]) / rows;
-        let _ = self.arena.gradients().shallow_clone().zero_();
-        self.net.backward(&self.arena, &(error * (2.0 / rows)), &cache);
-        self.adam.step(&mut self.arena, lr);
-        loss
-    }
-
-    /// Predicted noise `[B,A]` in evaluation mode.
-    pub fn predict(&self, noisy: &Tensor, observation: &Tensor, time: &Tensor) -> Tensor {
-        let predicted = self.net.forward(&self.arena, noisy, observation, time, &[]).0;
-        probe::see("predicted", &predicted);
-        predicted
-    }
-
-    /// Saves or restores parameters and moments.
-    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
-        state.group("net", |state| self.net.persist(state))?;
-        state.group("arena", |state| self.arena.persist(state))?;
-        state.group("adam", |state| self.adam.persist(state))
-    }
-}
-
 /// Time at which `log(alpha/sigma)` has the given value; the inverse of the schedule.
 fn time_of(half_log_snr: f64) -> f64 {
     // log alpha = -softplus(-2 lambda) / 2, and log alpha is quadratic in t.
@@ -179,10 +116,11 @@ fn time_of(half_log_snr: f64) -> f64 {
     (-linear + (linear * linear - 4.0 * quadratic * log_alpha).sqrt()) / (2.0 * quadratic)
 }
 
-/// Deterministic second-order sampling (DPM-Solver++ 2M) from `start ~ N(0, I) [B,A]` with a noise predictor `eps(x [B,A], t [B])`.
+/// Deterministic second-order sampling (DPM-Solver++ 2M) from `start ~ N(0, I) [B,A]` with a noise predictor
+/// `eps(x [B,A], t [B])`.
 ///
-/// Steps are uniform in log signal-to-noise ratio. A clean action is extrapolated from the last two predictions; unlike the published
-/// sampler, every step goes back to the noise level of its own time (D13).
+/// Steps are uniform in log signal-to-noise ratio. A clean action is extrapolated from the last two predictions; unlike
+/// the published sampler, every step goes back to the noise level of its own time.
 pub fn sample(start: &Tensor, steps: usize, mut eps: impl FnMut(&Tensor, &Tensor) -> Tensor) -> Tensor {
     let scalars = |time: f64| {
         let log_alpha = -(BETA_1 - BETA_0) * time * time / 4.0 - BETA_0 * time / 2.0;

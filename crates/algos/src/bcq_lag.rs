@@ -11,7 +11,7 @@
 //!
 //! What `fixed` repairs in the published implementation is numbered in docs/algorithms/bcq_lag.md.
 
-use super::shared::{self, join, mean, repeat, Bound, CandidateDraws, CriticStep, Critics, Reduce, Transition};
+use super::shared::{self, join, mean, repeat, Bound, CandidateDraws, Critics, Reduce, Transition};
 use crate::lagrange::Pid;
 use crate::metrics::{COST_CRITIC_LOSS, CRITIC_LOSS, MULTIPLIER, VAE_LOSS};
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
@@ -22,7 +22,7 @@ use drcorl_core::policy::{FrozenLatent, FrozenPolicy, Perturbation};
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::vae::{clip_latents, VaeStep};
-use drcorl_nn::{Head, Vae};
+use drcorl_nn::{probe, Head, Vae};
 use tch::{Device, Tensor};
 
 pub use config::{Act, BcqLagConfig};
@@ -53,8 +53,10 @@ pub struct BcqDraws {
 /// What one step did.
 pub struct BcqStep {
     pub vae: VaeStep,
-    pub reward: CriticStep,
-    pub cost: CriticStep,
+    /// Of the reward critics.
+    pub reward_loss: f64,
+    /// Of the cost critics.
+    pub cost_loss: f64,
     pub actor_loss: f64,
     /// `multiplier * E[Qc - q*]`
     pub penalty: f64,
@@ -111,7 +113,7 @@ impl BcqLag {
         let candidates = self.candidates(&draws.reward, &next);
         let value = self.reward.soft_target(&candidates, n, lambda, Reduce::Max);
         let target = values.reward_target(batch, &value);
-        let reward = self.reward.regress(&batch.state_action, target, critic_lr);
+        let reward_loss = self.reward.regress(&batch.state_action, &target, critic_lr);
 
         let candidates = match &draws.cost {
             Some(own) => self.candidates(own, &next),
@@ -119,13 +121,13 @@ impl BcqLag {
         };
         let value = self.cost.soft_target(&candidates, n, lambda, reduce);
         let target = values.cost_target(batch, &value);
-        let cost = self.cost.regress(&batch.state_action, target, critic_lr);
+        let cost_loss = self.cost.regress(&batch.state_action, &target, critic_lr);
 
         let (actor_loss, penalty) = self.actor_step(batch, &draws.actor);
         self.reward.head.follow(rate);
         self.cost.head.follow(rate);
         self.actor.follow(rate);
-        Ok(BcqStep { vae, reward, cost, actor_loss, penalty })
+        Ok(BcqStep { vae, reward_loss, cost_loss, actor_loss, penalty })
     }
 
     fn actor_step(&mut self, batch: &Transition, draws: &Tensor) -> (f64, f64) {
@@ -147,10 +149,11 @@ impl BcqLag {
     }
 
     /// Actions `[B,A]` of one draw each.
-    pub fn act(&mut self, draws: &Tensor, observation: &Tensor) -> (Tensor, Tensor) {
+    pub fn act(&mut self, draws: &Tensor, observation: &Tensor) -> Tensor {
         let decoded = self.vae.decode(&clip_latents(draws), observation);
+        probe::see("decoded", &decoded);
         let shift = self.actor.evaluate(&join(&decoded, observation)).tanh_();
-        (self.perturb(&decoded, &shift), decoded)
+        self.perturb(&decoded, &shift)
     }
 
     fn frozen(&self) -> FrozenLatent {
@@ -226,8 +229,8 @@ impl Algorithm for BcqLag {
         let step = self.learn(&transition, &draws)?;
         Ok(vec![
             ("vae_loss", step.vae.loss),
-            ("critic_loss", step.reward.loss),
-            ("cost_critic_loss", step.cost.loss),
+            ("critic_loss", step.reward_loss),
+            ("cost_critic_loss", step.cost_loss),
             ("actor_loss", step.actor_loss),
             ("multiplier", self.pid.multiplier),
         ])

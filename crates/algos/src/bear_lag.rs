@@ -13,7 +13,7 @@
 //!
 //! What `fixed` repairs in the published implementation is numbered in docs/algorithms/bear_lag.md.
 
-use super::shared::{self, join, mean, repeat, Bound, CandidateDraws, CriticStep, Critics, Reduce, Transition};
+use super::shared::{self, join, mean, repeat, Bound, CandidateDraws, Critics, Reduce, Transition};
 use crate::lagrange::{LogMultiplier, Pid};
 use crate::metrics::{COST_CRITIC_LOSS, CRITIC_LOSS, MULTIPLIER, VAE_LOSS};
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
@@ -25,7 +25,7 @@ use drcorl_nn::checkpoint::State;
 use drcorl_nn::mmd::mmd;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::vae::{clip_latents, VaeStep};
-use drcorl_nn::{SquashedActor, Vae};
+use drcorl_nn::{probe, SquashedActor, Vae};
 use tch::{Device, Tensor};
 
 pub use config::{BearLagConfig, MmdSpace};
@@ -59,8 +59,10 @@ pub struct BearDraws {
 /// What one step did.
 pub struct BearStep {
     pub vae: VaeStep,
-    pub reward: CriticStep,
-    pub cost: CriticStep,
+    /// Of the reward critics.
+    pub reward_loss: f64,
+    /// Of the cost critics.
+    pub cost_loss: f64,
     pub actor: ActorStep,
 }
 
@@ -69,11 +71,8 @@ pub struct ActorStep {
     pub loss: f64,
     /// `multiplier * E[Qc - q*]`
     pub penalty: f64,
-    /// `[B,1]`
-    pub mmd: Tensor,
-    /// Samples before the tanh, `[B,N,A]`: the VAE's and the policy's.
-    pub vae_raw: Tensor,
-    pub policy_raw: Tensor,
+    /// Mean over states of the distance from the VAE's samples.
+    pub mmd: f64,
 }
 
 impl BearLag {
@@ -117,19 +116,19 @@ impl BearLag {
         let sampled = candidates(&draws.reward);
         let value = self.reward.soft_target(&sampled, n, lambda, Reduce::Max);
         let target = values.reward_target(batch, &value);
-        let reward = self.reward.regress(&batch.state_action, target, critic_lr);
+        let reward_loss = self.reward.regress(&batch.state_action, &target, critic_lr);
 
         let sampled = draws.cost.as_ref().map_or(sampled, candidates);
         let value = self.cost.soft_target(&sampled, n, lambda, reduce);
         let target = values.cost_target(batch, &value);
-        let cost = self.cost.regress(&batch.state_action, target, critic_lr);
+        let cost_loss = self.cost.regress(&batch.state_action, &target, critic_lr);
 
         let actor = self.actor_step(batch, &draws.latents, &draws.policy);
         self.reward.head.follow(rate);
         self.cost.head.follow(rate);
         self.actor.head.follow(rate);
         self.steps += 1;
-        Ok(BearStep { vae, reward, cost, actor })
+        Ok(BearStep { vae, reward_loss, cost_loss, actor })
     }
 
     fn actor_step(&mut self, batch: &Transition, latents: &Tensor, noise: &Tensor) -> ActorStep {
@@ -155,7 +154,8 @@ impl BearLag {
         let multiplier = self.pid.update(mean(&qc));
         let penalty = multiplier * (mean(&qc) - self.threshold);
         let follow = if self.steps >= config.imitation_steps { 1.0 } else { 0.0 };
-        let violation = mean(&distance) - config.mmd_threshold;
+        let mean_distance = mean(&distance);
+        let violation = mean_distance - config.mmd_threshold;
         let loss = self.alpha.value() * violation - follow * mean(&q) + penalty;
 
         let grad = slope * self.alpha.value();
@@ -163,7 +163,10 @@ impl BearLag {
         grad.select(1, 0).copy_(&(grad.select(1, 0) + pull));
         self.actor.descend_samples(&batch.observation, &gaussian, noise, &(grad / rows), config.actor_lr);
         self.alpha.ascend(violation, config.alpha_lr);
-        ActorStep { loss, penalty, mmd: distance, vae_raw, policy_raw }
+        probe::see("mmd", &distance);
+        probe::see("vae_raw", &vae_raw);
+        probe::see("policy_raw", &policy_raw);
+        ActorStep { loss, penalty, mmd: mean_distance }
     }
 }
 
@@ -242,12 +245,12 @@ impl Algorithm for BearLag {
         let step = self.learn(&transition, &draws)?;
         Ok(vec![
             ("vae_loss", step.vae.loss),
-            ("critic_loss", step.reward.loss),
-            ("cost_critic_loss", step.cost.loss),
+            ("critic_loss", step.reward_loss),
+            ("cost_critic_loss", step.cost_loss),
             ("actor_loss", step.actor.loss),
             ("alpha", self.alpha.value()),
             ("multiplier", self.pid.multiplier),
-            ("mmd", mean(&step.actor.mmd)),
+            ("mmd", step.actor.mmd),
         ])
     }
 

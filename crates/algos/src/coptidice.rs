@@ -19,7 +19,7 @@ use drcorl_core::policy::FrozenMlp;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::optim::ScalarAdam;
 use drcorl_nn::rng::Rng;
-use drcorl_nn::{Head, SquashedActor};
+use drcorl_nn::{probe, Head, SquashedActor};
 use tch::{Device, Tensor};
 
 pub use config::{CoptidiceConfig, InitialStates, LimitUnit, PolicyFit};
@@ -72,18 +72,14 @@ pub struct CoptidiceDraws {
     pub action: Tensor,
 }
 
-/// `nu`, `nu'`, `e`, `w`, a number a row.
-pub struct Ratio {
-    pub nu: Vec<f64>,
-    pub nu_next: Vec<f64>,
-    pub e: Vec<f64>,
-    pub w: Vec<f64>,
+/// The advantage `e` of nu and the ratio `w`, a number a row.
+struct Ratio {
+    e: Vec<f64>,
+    w: Vec<f64>,
 }
 
 /// What one step did.
 pub struct CoptidiceStep {
-    /// Before and after the step of nu.
-    pub ratios: [Ratio; 2],
     /// softplus of both scalars before their steps.
     pub lambda: f64,
     pub tau: f64,
@@ -158,7 +154,6 @@ impl Coptidice {
         self.raw_lambda.step(sigmoid(self.raw_lambda.value) * slack, self.config.scalar_lr);
         let actor_loss = self.actor_step(batch, &nu.ratios[1].w, draws);
         Ok(CoptidiceStep {
-            ratios: nu.ratios,
             lambda,
             tau,
             chi_loss: bound.chi_loss,
@@ -179,7 +174,11 @@ impl Coptidice {
         let e = |i: usize| rows.reward[i] - lambda * rows.cost[i] + rows.alive[i] * nu_next[i] - nu[i];
         let e: Vec<f64> = (0..count).map(e).collect();
         let w = |e: &f64| relu(self.config.divergence.inverse_derivative(e / self.config.alpha));
-        Ratio { nu: nu.to_vec(), nu_next: nu_next.to_vec(), w: e.iter().map(w).collect(), e }
+        let w: Vec<f64> = e.iter().map(w).collect();
+        for (name, numbers) in [("nu", nu), ("nu_next", nu_next), ("e", &e), ("w", &w)] {
+            probe::see_with(name, || Tensor::from_slice(numbers));
+        }
+        Ratio { e, w }
     }
 
     /// One step of nu.
@@ -258,6 +257,7 @@ impl Coptidice {
 struct NuStep {
     loss: f64,
     divergence: f64,
+    /// Before and after it.
     ratios: [Ratio; 2],
 }
 

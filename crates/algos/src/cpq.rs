@@ -12,7 +12,7 @@
 //!
 //! What `fixed` repairs in the published implementation is numbered in docs/algorithms/cpq.md.
 
-use super::shared::{self, bound, join, mean, Bound, CriticStep, Critics, Transition};
+use super::shared::{self, bound, join, mean, Bound, Critics, Transition};
 use crate::lagrange::LogMultiplier;
 use crate::metrics::{CRITIC_LOSS, VAE_LOSS};
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
@@ -23,7 +23,7 @@ use drcorl_core::policy::{FrozenMlp, FrozenPolicy};
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::vae::{kl, VaeStep};
-use drcorl_nn::{SquashedActor, Vae};
+use drcorl_nn::{probe, SquashedActor, Vae};
 use tch::{Device, Kind, Tensor};
 
 pub use config::{CpqConfig, Infeasible, OodRule, OodTerm};
@@ -54,22 +54,16 @@ pub struct CpqDraws {
 /// What one step did.
 pub struct CpqStep {
     pub vae: VaeStep,
-    pub reward: CriticStep,
-    /// The loss includes the penalty.
-    pub cost: CriticStep,
+    /// Of the reward critics.
+    pub reward_loss: f64,
+    /// Of the cost critics, with the penalty.
+    pub cost_loss: f64,
     pub actor_loss: f64,
     pub ood: OodStep,
-    /// `Qc' [B,1]` at the next actions of steps 2 and 3, and `Qc [B,1]` at the policy's actions in step 4.
-    pub cost_values: [Tensor; 3],
 }
 
-/// The penalty's part of a step. Row `j*B+b` is sample j at state b.
+/// The penalty's part of a step.
 pub struct OodStep {
-    /// `[n*B,1]`
-    pub kl: Tensor,
-    pub threshold: f64,
-    /// Cost value of each sample by the critics the term acts on, `[n*B,1]`; none where the term is live, which looks at flagged samples only.
-    pub values: Option<Tensor>,
     /// The average the dual ascent sees.
     pub mean: f64,
     /// Share of samples that count as unlike the data.
@@ -110,22 +104,24 @@ impl Cpq {
         let sampled = next(&draws.reward);
         let next_cost = self.cost.target(&sampled);
         let feasible = next_cost.le(self.threshold).to_kind(Kind::Float);
+        probe::see("next_cost", &next_cost);
         let value = self.reward.target(&sampled) * feasible;
         let target = values.reward_target(batch, &value);
-        let reward = self.reward.regress(&batch.state_action, target, critic_lr);
+        let reward_loss = self.reward.regress(&batch.state_action, &target, critic_lr);
 
-        let own_next_cost = self.cost.target(&next(&draws.cost));
-        let target = values.cost_target(batch, &own_next_cost);
-        let (cost, ood) = self.cost_step(batch, target, &draws.ood);
+        let next_cost = self.cost.target(&next(&draws.cost));
+        probe::see("next_cost", &next_cost);
+        let target = values.cost_target(batch, &next_cost);
+        let (cost_loss, ood) = self.cost_step(batch, &target, &draws.ood);
 
-        let (actor_loss, actor_cost) = self.actor_step(batch, &draws.actor);
+        let actor_loss = self.actor_step(batch, &draws.actor);
         self.reward.head.follow(rate);
         self.cost.head.follow(rate);
-        Ok(CpqStep { vae, reward, cost, actor_loss, ood, cost_values: [next_cost, own_next_cost, actor_cost] })
+        Ok(CpqStep { vae, reward_loss, cost_loss, actor_loss, ood })
     }
 
     /// Regression towards `target [B,1]` with the penalty on samples unlike the data.
-    fn cost_step(&mut self, batch: &Transition, target: Tensor, noise: &Tensor) -> (CriticStep, OodStep) {
+    fn cost_step(&mut self, batch: &Transition, target: &Tensor, noise: &Tensor) -> (f64, OodStep) {
         let (lr, weight) = (self.config.critic_lr, self.alpha.value());
         let level = self.config.ood_scale * self.threshold;
         let actions = batch.actions();
@@ -136,31 +132,29 @@ impl Cpq {
             OodTerm::DetachedRaw => join(&raw, &states),
             OodTerm::LiveSquashed => join(&raw.tanh(), &states),
         };
-        let (kl, threshold, flagged) = self.flag(&sampled, batch);
+        let flagged = self.flag(&sampled, batch);
         let share = mean(&flagged);
-        let (mut step, ood) = match self.config.ood_term {
+        let (loss, mean) = match self.config.ood_term {
             OodTerm::DetachedRaw => {
                 let values = self.cost.target(&sampled);
-                let average = self.average(&(&values * &flagged), share);
-                let step = self.cost.regress(&batch.state_action, target, lr);
-                (step, OodStep { kl, threshold, values: Some(values), mean: average, share })
+                probe::see("ood_values", &values);
+                let mean = self.average(&(values * &flagged), share);
+                (self.cost.regress(&batch.state_action, target, lr), mean)
             }
             OodTerm::LiveSquashed => {
                 let rows = flagged.squeeze_dim(1).nonzero().squeeze_dim(1);
-                let (step, average) = self.live_penalty(batch, target, &sampled, &rows, weight);
-                (step, OodStep { kl, threshold, values: None, mean: average, share })
+                self.live_penalty(batch, target, &sampled, &rows, weight)
             }
         };
-        step.loss -= weight * (ood.mean - level);
         // Where nothing is unlike the data there is nothing to weigh.
         if share > 0.0 || self.config.ood_rule == OodRule::SampleQuantile {
-            self.alpha.ascend(level - ood.mean, self.config.alpha_lr);
+            self.alpha.ascend(level - mean, self.config.alpha_lr);
         }
-        (step, ood)
+        (loss - weight * (mean - level), OodStep { mean, share })
     }
 
-    /// KL `[n*B,1]` of the samples, the threshold, and 1 where a sample is unlike the data.
-    fn flag(&mut self, sampled: &Tensor, batch: &Transition) -> (Tensor, f64, Tensor) {
+    /// 1 where a sample's latent code is far from the prior, `[n*B,A+S]` to `[n*B,1]`. Row `j*B+b` is sample j at state b.
+    fn flag(&mut self, sampled: &Tensor, batch: &Transition) -> Tensor {
         let (mu, log_std) = self.vae.encode(sampled);
         let samples = kl(&mu, &log_std);
         let reference = match self.config.ood_rule {
@@ -175,7 +169,9 @@ impl Cpq {
             OodRule::SampleQuantile => samples.ge(threshold),
             OodRule::DataQuantile => samples.gt(threshold),
         };
-        (samples, threshold, flagged.to_kind(Kind::Float))
+        probe::see("ood_kl", &samples);
+        probe::see_with("ood_threshold", || Tensor::from(threshold));
+        flagged.to_kind(Kind::Float)
     }
 
     /// The mean of `masked` values over all samples, or over the flagged `share` of them.
@@ -192,11 +188,11 @@ impl Cpq {
     fn live_penalty(
         &mut self,
         batch: &Transition,
-        target: Tensor,
+        target: &Tensor,
         sampled: &Tensor,
         rows: &Tensor,
         weight: f64,
-    ) -> (CriticStep, f64) {
+    ) -> (f64, f64) {
         let (count, logged) = (rows.size()[0], batch.rows());
         if count == 0 {
             return (self.cost.regress(&batch.state_action, target, self.config.critic_lr), 0.0);
@@ -210,16 +206,16 @@ impl Cpq {
         let values = outputs.narrow(0, 0, logged).copy();
         let members = values.size()[1] as f64;
         let average = outputs.narrow(0, logged, count).sum(Kind::Double).double_value(&[]) / (members * total);
-        let error = &values - &target;
+        let error = &values - target;
         let loss = error.square().sum(Kind::Double).double_value(&[]) / logged as f64;
         let raise = Tensor::full_like(&outputs.narrow(0, logged, count), -weight / total);
         let grad = Tensor::cat(&[error * (2.0 / logged as f64), raise], 0);
         self.cost.head.descend(&input, &grad, self.config.critic_lr);
-        (CriticStep { loss, target, values }, average)
+        (loss, average)
     }
 
-    /// One step of the policy; the loss, and `Qc [B,1]` at its actions.
-    fn actor_step(&mut self, batch: &Transition, noise: &Tensor) -> (f64, Tensor) {
+    /// One step of the policy; the loss.
+    fn actor_step(&mut self, batch: &Transition, noise: &Tensor) -> f64 {
         let (rows, actions) = (batch.rows() as f64, batch.actions());
         let gaussian = self.actor.forward(&batch.observation);
         let action = gaussian.sample(noise).tanh_();
@@ -232,6 +228,7 @@ impl Cpq {
                 (qc, Some(pull))
             }
         };
+        probe::see("actor_cost", &qc);
         let feasible = qc.le(self.threshold).to_kind(Kind::Float);
         let infeasible: Tensor = 1.0 - &feasible;
         let mut loss = -mean(&(&q * &feasible));
@@ -242,7 +239,7 @@ impl Cpq {
         }
         let grad = grad * (1.0 - action.square()) / rows;
         self.actor.descend_samples(&batch.observation, &gaussian, noise, &grad, self.config.actor_lr);
-        (loss, qc)
+        loss
     }
 }
 
@@ -325,8 +322,8 @@ impl Algorithm for Cpq {
         let step = self.learn(&transition, &draws)?;
         Ok(vec![
             ("vae_loss", step.vae.loss),
-            ("critic_loss", step.reward.loss),
-            ("cost_critic_loss", step.cost.loss),
+            ("critic_loss", step.reward_loss),
+            ("cost_critic_loss", step.cost_loss),
             ("actor_loss", step.actor_loss),
             ("alpha", self.alpha.value()),
             ("ood_share", step.ood.share),

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-pub use crate::critics::{bound, join, mean, Bound, CriticStep, Critics, Reduce};
+pub use crate::critics::{bound, join, mean, Bound, Critics, Reduce};
 pub use values::{Transition, Values};
 
 mod values;

@@ -174,7 +174,7 @@ pub fn bcq_lag(device: Device) -> Step {
         flop,
         ours: Box::new(move || {
             let step = tch::no_grad(|| ours.learn(&batch, &draws)).expect("shapes fit");
-            sum_of(step.vae.loss, [step.reward.loss, step.cost.loss, step.actor_loss])
+            sum_of(step.vae.loss, [step.reward_loss, step.cost_loss, step.actor_loss])
         }),
         plain: Box::new(move || {
             let batch = &again;
@@ -251,7 +251,7 @@ pub fn bear_lag(device: Device) -> Step {
         flop,
         ours: Box::new(move || {
             let step = tch::no_grad(|| ours.learn(&batch, &draws)).expect("shapes fit");
-            sum_of(step.vae.loss, [step.reward.loss, step.cost.loss, step.actor.loss])
+            sum_of(step.vae.loss, [step.reward_loss, step.cost_loss, step.actor.loss])
         }),
         plain: Box::new(move || {
             let batch = &again;
@@ -326,7 +326,7 @@ pub fn cpq(device: Device) -> Step {
         flop,
         ours: Box::new(move || {
             let step = tch::no_grad(|| ours.learn(&batch, &draws)).expect("shapes fit");
-            sum_of(step.vae.loss, [step.reward.loss, step.cost.loss, step.actor_loss])
+            sum_of(step.vae.loss, [step.reward_loss, step.cost_loss, step.actor_loss])
         }),
         plain: Box::new(move || {
             let batch = &again;

@@ -2,7 +2,8 @@
 
 use crate::plain::linear;
 use crate::{Step, ACTIONS, STATES};
-use drcorl_algos::diffusion::{diffuse, BehaviorModel, TRAIN_TIME_MIN};
+use drcorl_algos::drcorl::behavior::BehaviorModel;
+use drcorl_algos::drcorl::diffusion::{diffuse, Draws, TRAIN_TIME_MIN};
 use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
 use drcorl_nn::Arena;
@@ -80,22 +81,24 @@ pub fn step(shape: ScoreNetShape, dropout: f64, rows: i64, device: Device) -> St
         nn::AdamW { wd: DECAY, ..Default::default() }.build(&store, LR).expect("a variable store with variables");
     let observation = rng.normal(&[rows, STATES], device);
     let action = rng.uniform(&[rows, ACTIONS], device);
-    let (unit, noise) = (rng.uniform(&[rows], device), rng.normal(&[rows, ACTIONS], device));
-    let again = [&observation, &action, &unit, &noise].map(Tensor::shallow_clone);
+    let unit = rng.uniform(&[rows], device);
+    let draws = Draws { unit, noise: rng.normal(&[rows, ACTIONS], device) };
+    let again = [&observation, &action].map(Tensor::shallow_clone);
+    let same = Draws { unit: draws.unit.shallow_clone(), noise: draws.noise.shallow_clone() };
     let (all, inputs) = row_products(shape);
     Step {
         flop: 2.0 * rows as f64 * (3.0 * all - inputs),
         ours: Box::new(move || {
             tch::no_grad(|| {
                 let dropout = ours.draw_dropout(&mut rng);
-                ours.step(&observation, &action, &unit, &noise, &dropout, LR).loss
+                ours.step(&observation, &action, &draws, &dropout, LR)
             })
         }),
         plain: Box::new(move || {
-            let [observation, action, unit, noise] = &again;
-            let diffused = diffuse(action, unit, noise, (TRAIN_TIME_MIN, 1.0));
+            let [observation, action] = &again;
+            let diffused = diffuse(action, &same, (TRAIN_TIME_MIN, 1.0));
             let predicted = plain.forward(&diffused.noisy, observation, &diffused.time, dropout);
-            let loss = (predicted - noise).square().sum(Kind::Float) / rows as f64;
+            let loss = (predicted - &same.noise).square().sum(Kind::Float) / rows as f64;
             optimizer.backward_step(&loss);
             loss.double_value(&[])
         }),

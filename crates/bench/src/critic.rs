@@ -59,7 +59,6 @@ impl Ours {
             pessimism: Pessimism::TargetUcb,
             alpha: ALPHA,
             clamp: Some((0.0, 1.0)),
-            value: None,
         };
         Ours {
             reward: IqlCritic::new("reward", STATES, ACTIONS, hidden, iql, device, rng),

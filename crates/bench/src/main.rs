@@ -12,7 +12,7 @@ mod policy;
 mod sequence;
 
 use drcorl_algos::cdt::CdtConfig;
-use drcorl_algos::gradient::Branch;
+use drcorl_algos::drcorl::adaptation::Branch;
 use drcorl_core::run::RunConfig;
 use drcorl_nn::score_net::ScoreNetShape;
 use measure::{alone, in_turn, MatmulRate};

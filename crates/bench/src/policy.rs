@@ -3,10 +3,13 @@
 use crate::behavior::{row_products, PlainScoreNet};
 use crate::plain::Group;
 use crate::{Step, ACTIONS, STATES};
-use drcorl_algos::diffusion::{diffuse, BehaviorModel, ScoreWeight, POLICY_TIME};
-use drcorl_algos::drcorl::policy_step::ScoreStep;
-use drcorl_algos::gradient::{manipulate, Branch};
-use drcorl_core::policy::Policy;
+use drcorl_algos::drcorl::adaptation::Branch;
+use drcorl_algos::drcorl::config::DrcorlConfig;
+use drcorl_algos::drcorl::diffusion::{diffuse, Draws, ScoreWeight, POLICY_TIME};
+use drcorl_algos::drcorl::facts::Facts;
+use drcorl_algos::drcorl::gradient::manipulate;
+use drcorl_algos::drcorl::options::BetaSchedule;
+use drcorl_algos::drcorl::Drcorl;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
 use drcorl_nn::Head;
@@ -18,56 +21,32 @@ const KEEP: f64 = 0.99;
 const CAP: f64 = 10.0;
 const COST_MEMBERS: usize = 6;
 
-struct Ours {
-    policy: Policy,
-    behavior: BehaviorModel,
-    reward: Head,
-    cost: Head,
+/// The method as it trains, with the constants of this file.
+fn ours(shape: ScoreNetShape, hidden: &[i64], device: Device, rng: &mut Rng) -> Drcorl {
+    let config = DrcorlConfig {
+        behavior_hidden: shape.hidden,
+        behavior_blocks: shape.blocks,
+        behavior_expansion: shape.expansion,
+        critic_hidden: hidden.to_vec(),
+        cost_members: COST_MEMBERS,
+        score_weight: ScoreWeight::Stable,
+        beta_final: BETA,
+        beta_schedule: BetaSchedule::Constant,
+        actor_lr: LR,
+        actor_lr_final: LR,
+        average_keep: KEEP,
+        manipulation_cap: CAP,
+        ..DrcorlConfig::default()
+    };
+    Drcorl::new(config, (STATES, ACTIONS), Facts::default(), device, rng)
 }
 
-/// Observations `[B,S]` and draws.
-struct Draws {
-    observation: Tensor,
-    unit: Tensor,
-    noise: Tensor,
-}
-
-impl Ours {
-    /// Gradient of the mean over lagged members with respect to the action.
-    fn guidance(head: &mut Head, state_action: &Tensor) -> Tensor {
-        let members = head.members() as f64;
-        head.target_input_gradient(state_action, |values| values.ones_like() / members).1.narrow(1, 0, ACTIONS)
-    }
-
-    fn step(&mut self, draws: &Draws, branch: Branch) -> f64 {
-        let observation = draws.observation.shallow_clone();
-        let score = ScoreStep::new(
-            &mut self.policy,
-            &self.behavior,
-            observation,
-            &draws.unit,
-            &draws.noise,
-            ScoreWeight::Stable,
-            true,
-        );
-        let state_action = Tensor::cat(&[&score.action, &draws.observation], 1);
-        let reward = (branch != Branch::Cost).then(|| {
-            let push = Ours::guidance(&mut self.reward, &state_action) * BETA;
-            score.gradient(&mut self.policy, Some(&push))
-        });
-        let cost = (branch != Branch::Reward).then(|| {
-            let push = Ours::guidance(&mut self.cost, &state_action) * -BETA;
-            score.gradient(&mut self.policy, Some(&push))
-        });
-        let (gradient, loss) = match (reward, cost) {
-            (Some(reward), Some(cost)) => {
-                (manipulate(&reward.gradient, &cost.gradient, CAP).gradient, reward.loss + cost.loss)
-            }
-            (Some(one), None) | (None, Some(one)) => (one.gradient, one.loss),
-            (None, None) => unreachable!("every branch follows an objective"),
-        };
-        self.policy.apply(&gradient, LR, KEEP);
-        loss
+/// A normalised estimate that takes the branch at the first step.
+fn estimate(branch: Branch) -> f64 {
+    match branch {
+        Branch::Reward => 0.0,
+        Branch::Band => 1.0,
+        Branch::Cost => 10.0,
     }
 }
 
@@ -88,23 +67,21 @@ impl Plain {
         (&guidance[0] * action).sum(Kind::Float) * (-beta / action.size()[0] as f64)
     }
 
-    fn step(&mut self, draws: &Draws, branch: Branch) -> f64 {
-        let action = self.policy.values(&draws.observation).tanh();
+    fn step(&mut self, observation: &Tensor, draws: &Draws, branch: Branch) -> f64 {
+        let action = self.policy.values(observation).tanh();
         let residual = tch::no_grad(|| {
-            let diffused = diffuse(&action, &draws.unit, &draws.noise, POLICY_TIME);
-            self.score.forward(&diffused.noisy, &draws.observation, &diffused.time, 0.0) - &draws.noise
+            let diffused = diffuse(&action, draws, POLICY_TIME);
+            self.score.forward(&diffused.noisy, observation, &diffused.time, 0.0) - &draws.noise
         });
         let regular = (residual * &action).sum(Kind::Float) / action.size()[0] as f64;
-        let reward =
-            (branch != Branch::Cost).then(|| &regular + Plain::push(&self.reward, &action, &draws.observation, BETA));
-        let cost =
-            (branch != Branch::Reward).then(|| &regular + Plain::push(&self.cost, &action, &draws.observation, -BETA));
+        let reward = (branch != Branch::Cost).then(|| &regular + Plain::push(&self.reward, &action, observation, BETA));
+        let cost = (branch != Branch::Reward).then(|| &regular + Plain::push(&self.cost, &action, observation, -BETA));
         let loss = match (reward, cost) {
             (Some(reward), Some(cost)) => {
                 let gradients = [&reward, &cost].map(|loss| self.policy.flat_gradient(loss));
                 let combined = tch::no_grad(|| manipulate(&gradients[0], &gradients[1], CAP).gradient);
                 self.policy.step_along(&combined);
-                reward + cost
+                (reward + cost) * 0.5
             }
             (Some(one), None) | (None, Some(one)) => {
                 self.policy.optimizer.backward_step(&one);
@@ -121,12 +98,7 @@ impl Plain {
 pub fn step(branch: Branch, shape: ScoreNetShape, hidden: &[i64], rows: i64, device: Device) -> Step {
     let mut rng = Rng::new(3, 0);
     let widths: Vec<i64> = std::iter::once(ACTIONS + STATES).chain(hidden.iter().copied()).chain([1]).collect();
-    let mut ours = Ours {
-        policy: Policy::new(STATES, ACTIONS, &[256, 256], true, device, &mut rng),
-        behavior: BehaviorModel::new(shape, 0.0, 0.0, device, &mut rng),
-        reward: Head::new("reward", 2, &widths, true, device, &mut rng),
-        cost: Head::new("cost", COST_MEMBERS, &widths, true, device, &mut rng),
-    };
+    let mut ours = ours(shape, hidden, device, &mut rng);
     let store = nn::VarStore::new(device);
     let group =
         |head: &Head, name: &str| Group::copy_of(head.online(), head.target(), name, head.members(), LR, device);
@@ -134,23 +106,18 @@ pub fn step(branch: Branch, shape: ScoreNetShape, hidden: &[i64], rows: i64, dev
     let mut plain = Plain {
         policy: Group::copy_of(ours.policy.arena(), ours.policy.arena(), "policy", 1, LR, device),
         score: PlainScoreNet::copy_of(&store.root(), ours.behavior.arena(), &frequencies, shape),
-        reward: group(&ours.reward, "reward"),
-        cost: group(&ours.cost, "cost"),
+        reward: group(&ours.critics.reward.q, "reward_q"),
+        cost: group(&ours.critics.cost.q, "cost_q"),
     };
-    let draws = Draws {
-        observation: rng.normal(&[rows, STATES], device),
-        unit: rng.uniform(&[rows], device),
-        noise: rng.normal(&[rows, ACTIONS], device),
-    };
-    let again = Draws {
-        observation: draws.observation.shallow_clone(),
-        unit: draws.unit.shallow_clone(),
-        noise: draws.noise.shallow_clone(),
-    };
+    let observation = rng.normal(&[rows, STATES], device);
+    let unit = rng.uniform(&[rows], device);
+    let draws = Draws { unit, noise: rng.normal(&[rows, ACTIONS], device) };
+    let again = Draws { unit: draws.unit.shallow_clone(), noise: draws.noise.shallow_clone() };
+    let same = observation.shallow_clone();
     Step {
         flop: flop(branch, shape, &widths, rows),
-        ours: Box::new(move || tch::no_grad(|| ours.step(&draws, branch))),
-        plain: Box::new(move || plain.step(&again, branch)),
+        ours: Box::new(move || tch::no_grad(|| ours.policy_step(0, estimate(branch), &observation, &draws))),
+        plain: Box::new(move || plain.step(&same, &again, branch)),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod matmul;
 pub mod mmd;
 pub mod ops;
 pub mod optim;
+pub mod probe;
 pub mod rng;
 mod scalar_head;
 pub mod score_net;

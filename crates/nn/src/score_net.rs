@@ -1,4 +1,4 @@
-//! The denoiser of the behaviour model, that of SRPO (arXiv:2310.07297): a residual MLP on noisy action, observation
+//! The denoiser of the behavior model, that of SRPO (arXiv:2310.07297): a residual MLP on noisy action, observation
 //! and a Fourier embedding of time.
 //!
 //! The published network holds a projection in every block that no output depends on; it is left out, which leaves
@@ -11,6 +11,7 @@ use super::matmul::{self, After};
 use super::{ops, Arena, ArenaBuilder, Slot};
 use crate::checkpoint::State;
 use crate::error::Result;
+use crate::probe;
 use crate::rng::Rng;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
@@ -79,20 +80,8 @@ pub struct ScoreCache {
     time_active: Tensor,
     joined: Tensor,
     blocks: Vec<BlockCache>,
-    trunk: Tensor,
     trunk_derivative: Tensor,
     trunk_active: Tensor,
-}
-
-impl ScoreCache {
-    /// Fourier features `[B,64]`, time embedding `[B,128]` and the trunk after the input layer and after each block
-    /// `[B,hidden]`.
-    pub fn inspect(&self) -> (Tensor, Tensor, Vec<Tensor>) {
-        let columns = self.joined.size()[1];
-        let mut trunk: Vec<Tensor> = self.blocks.iter().map(|block| block.normalised_from.shallow_clone()).collect();
-        trunk.push(self.trunk.shallow_clone());
-        (self.fourier.shallow_clone(), self.joined.narrow(1, columns - EMBEDDING, EMBEDDING), trunk)
-    }
 }
 
 fn linear(arena: &Arena, layer: &Linear, input: &Tensor) -> Tensor {
@@ -181,20 +170,21 @@ impl ScoreNet {
         let embedding = linear(arena, &self.time[1], &time_active);
         let joined = Tensor::cat(&[noisy_action, observation, &embedding], 1);
         let mut trunk = linear(arena, &self.input, &joined);
+        probe::see("fourier", &fourier);
+        probe::see("time_embedding", &embedding);
+        probe::see("trunk", &trunk);
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for (i, block) in self.blocks.iter().enumerate() {
             let dropout = dropout.get(i).copied().unwrap_or(Dropout::NONE);
             let (next, cache) = self.block_forward(arena, block, trunk, dropout);
             trunk = next;
+            probe::see("trunk", &trunk);
             blocks.push(cache);
         }
-        let mut trunk_derivative = trunk.copy();
+        let mut trunk_derivative = trunk;
         let trunk_active = mish(&mut trunk_derivative);
         let output = linear(arena, &self.output, &trunk_active);
-        (
-            output,
-            ScoreCache { fourier, time_derivative, time_active, joined, blocks, trunk, trunk_derivative, trunk_active },
-        )
+        (output, ScoreCache { fourier, time_derivative, time_active, joined, blocks, trunk_derivative, trunk_active })
     }
 
     fn block_forward(&self, arena: &Arena, block: &Block, input: Tensor, dropout: Dropout) -> (Tensor, BlockCache) {

@@ -1,6 +1,6 @@
 //! The pessimistic cost ensemble (18): temporal differences on the policy's actions.
 
-use super::{bound, check_column, expectile_weight, guidance, regress, upper_confidence, widths, Bound};
+use super::{check_column, guidance, regress, upper_confidence, widths};
 use drcorl_core::error::Result;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
@@ -50,15 +50,12 @@ pub struct CostCriticConfig {
     pub alpha: f64,
     /// Range of the bootstrap target, where the range of the signal is known.
     pub clamp: Option<(f64, f64)>,
-    /// Learning rate and expectile of a state value regressed on the lowest target member; the published code trains one and never reads it.
-    pub value: Option<(f64, f64)>,
 }
 
 /// Ensemble of E cost critics evaluated on the current policy's actions.
 pub struct CostCritic {
     pub config: CostCriticConfig,
     pub q: Head,
-    pub v: Option<Head>,
 }
 
 impl CostCritic {
@@ -75,9 +72,7 @@ impl CostCritic {
         rng: &mut Rng,
     ) -> Self {
         let q = Head::new(&format!("{name}_q"), members, &widths(actions + observations, hidden), true, device, rng);
-        let v =
-            config.value.map(|_| Head::new(&format!("{name}_v"), 1, &widths(observations, hidden), false, device, rng));
-        CostCritic { config, q, v }
+        CostCritic { config, q }
     }
 
     /// Bootstrap target `[B,1]` or `[B,E]` from `next_state_action [B,A+S]`, whose action is the current policy's.
@@ -99,7 +94,8 @@ impl CostCritic {
         }
     }
 
-    /// One step of (18). `policy_state_action [B,A+S]` holds the policy's actions at the batch's states; read by `Pessimism::Cql` only.
+    /// One step of (18). `policy_state_action [B,A+S]` holds the policy's actions at the batch's states;
+    /// read by `Pessimism::Cql` only.
     pub fn step(
         &mut self,
         state_action: &Tensor,
@@ -111,7 +107,6 @@ impl CostCritic {
         let rows = state_action.size()[0];
         check_column("cost", cost, rows)?;
         check_column("terminal", terminal, rows)?;
-        self.value_step(state_action);
         let target = self.target(cost, terminal, next_state_action);
         let CostCriticConfig { alpha, lr, target_rate, .. } = self.config;
         let loss = match policy_state_action {
@@ -132,17 +127,6 @@ impl CostCritic {
         Ok(loss)
     }
 
-    fn value_step(&mut self, state_action: &Tensor) {
-        let (Some((lr, tau)), Some(v)) = (self.config.value, self.v.as_mut()) else { return };
-        let columns = state_action.size()[1];
-        let observations = v.net().inputs();
-        let observation = state_action.narrow(1, columns - observations, observations);
-        let advantage = bound(&self.q.evaluate_target(state_action), Bound::Min) - v.forward(&observation);
-        let weight = expectile_weight(&advantage, tau);
-        let rows = advantage.size()[0] as f64;
-        v.descend(&observation, &(weight * advantage * (-2.0 / rows)), lr);
-    }
-
     /// One regression step on Monte-Carlo costs `[B,1]`; targets are copied.
     pub fn regress(&mut self, state_action: &Tensor, returns: &Tensor) -> Result<f64> {
         check_column("returns", returns, state_action.size()[0])?;
@@ -161,10 +145,6 @@ impl CostCritic {
 
     /// Saves or restores everything.
     pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
-        state.group("q", |state| self.q.persist(state))?;
-        match &mut self.v {
-            Some(v) => state.group("v", |state| v.persist(state)),
-            None => Ok(()),
-        }
+        state.group("q", |state| self.q.persist(state))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{bound, widths, Bound};
 use drcorl_nn::rng::Rng;
-use drcorl_nn::Head;
+use drcorl_nn::{probe, Head};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -24,18 +24,9 @@ pub struct Critics {
     side: Bound,
 }
 
-/// One regression step.
-pub struct CriticStep {
-    /// Sum over members of the mean squared error.
-    pub loss: f64,
-    /// `[B,1]`
-    pub target: Tensor,
-    /// Before the step, `[B,E]`.
-    pub values: Tensor,
-}
-
 impl Critics {
-    /// `groups` times `members` networks `[A+S, hidden.., 1]` with targets; `side` says which member speaks for a group.
+    /// `groups` times `members` networks `[A+S, hidden.., 1]` with targets;
+    /// `side` says which member speaks for a group.
     pub fn new(
         name: &str,
         inputs: i64,
@@ -54,8 +45,8 @@ impl Critics {
         bound(&self.head.evaluate_target(state_action), self.side)
     }
 
-    /// BCQ's soft clipping of two groups, lagged: `lambda` of the pessimistic group and `1 - lambda` of the other, for `n` actions a
-    /// state, reduced over them: `[B*n,A+S]` to `[B,1]`.
+    /// BCQ's soft clipping of two groups, lagged: `lambda` of the pessimistic group and `1 - lambda` of the other, for
+    /// `n` actions a state, reduced over them: `[B*n,A+S]` to `[B,1]`.
     pub fn soft_target(&mut self, candidates: &Tensor, n: i64, lambda: f64, reduce: Reduce) -> Tensor {
         let values = self.head.evaluate_target(candidates);
         let rows = values.size()[0];
@@ -73,15 +64,17 @@ impl Critics {
         }
     }
 
-    /// One Adam step of every member towards `target [B,1]`.
-    pub fn regress(&mut self, state_action: &Tensor, target: Tensor, lr: f64) -> CriticStep {
+    /// One Adam step of every member towards `target [B,1]`; the sum over members of the mean squared error before it.
+    pub fn regress(&mut self, state_action: &Tensor, target: &Tensor, lr: f64) -> f64 {
         let rows = state_action.size()[0] as f64;
-        let loss = self.head.regress(state_action, &target, 2.0 / rows, lr, 0.0) / rows;
-        let values = self.head.outputs();
-        CriticStep { loss, target, values }
+        let loss = self.head.regress(state_action, target, 2.0 / rows, lr, 0.0) / rows;
+        probe::see("critic_target", target);
+        probe::see_with("critic_values", || self.head.outputs());
+        loss
     }
 
-    /// The live value `[B,1]` of the member that speaks for all, and its gradient for the first `actions` columns, `[B,A]`.
+    /// The live value `[B,1]` of the member that speaks for all, and its gradient for the first `actions` columns,
+    /// `[B,A]`.
     pub fn pull(&mut self, state_action: &Tensor, actions: i64) -> (Tensor, Tensor) {
         let side = self.side;
         let (values, gradient) = self.head.input_gradient(state_action, |values| {

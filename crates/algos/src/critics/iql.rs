@@ -4,7 +4,7 @@ use super::{bound, check_column, expectile_weight, guidance, mean, regress, widt
 use drcorl_core::error::Result;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
-use drcorl_nn::Head;
+use drcorl_nn::{probe, Head};
 use tch::{Device, Tensor};
 
 /// Rates of an [`IqlCritic`].
@@ -28,8 +28,16 @@ pub struct IqlCritic {
 pub struct IqlStep {
     pub value_loss: f64,
     pub critic_loss: f64,
-    pub mean_target_q: f64,
-    pub mean_next_v: f64,
+}
+
+/// One step of (16): `v` at `observation [B,S]` towards `target [B,1]` by the expectile loss.
+/// Returns the loss before it.
+pub fn value_step(v: &mut Head, observation: &Tensor, target: &Tensor, expectile: f64, lr: f64) -> f64 {
+    let advantage = target - v.forward(observation);
+    let weight = expectile_weight(&advantage, expectile);
+    let loss = mean(&(&weight * advantage.square()));
+    v.descend(observation, &(weight * &advantage * (-2.0 / advantage.size()[0] as f64)), lr);
+    loss
 }
 
 impl IqlCritic {
@@ -50,8 +58,9 @@ impl IqlCritic {
         }
     }
 
-    /// One step: V towards the lower target twin by the expectile loss, Q towards `signal + gamma (1-terminal) V(s')` with the V
-    /// before its step, then the targets follow. `state_action [B,A+S]`, observations `[B,S]`, columns `[B,1]`.
+    /// One step: V towards the lower target twin by the expectile loss, Q towards `signal + gamma (1-terminal) V(s')`
+    /// with the V before its step, then the targets follow.
+    /// `state_action [B,A+S]`, observations `[B,S]`, columns `[B,1]`.
     pub fn step(
         &mut self,
         state_action: &Tensor,
@@ -66,15 +75,13 @@ impl IqlCritic {
         let IqlConfig { gamma, expectile, target_rate, q_lr, v_lr } = self.config;
         let target_q = bound(&self.q.evaluate_target(state_action), Bound::Min);
         let next_v = self.v.evaluate(next_observation);
+        probe::see("target_q", &target_q);
+        probe::see("next_v", &next_v);
 
-        let advantage = &target_q - self.v.forward(observation);
-        let weight = expectile_weight(&advantage, expectile);
-        let value_loss = mean(&(&weight * advantage.square()));
-        self.v.descend(observation, &(weight * &advantage * (-2.0 / rows as f64)), v_lr);
-
+        let value_loss = value_step(&mut self.v, observation, &target_q, expectile, v_lr);
         let target = signal + (1.0 - terminal) * &next_v * gamma;
         let critic_loss = regress(&mut self.q, state_action, &target, q_lr, target_rate);
-        Ok(IqlStep { value_loss, critic_loss, mean_target_q: mean(&target_q), mean_next_v: mean(&next_v) })
+        Ok(IqlStep { value_loss, critic_loss })
     }
 
     /// One regression step of Q and V on Monte-Carlo returns `[B,1]`; targets are copied. Returns the Q loss.

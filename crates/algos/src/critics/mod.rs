@@ -1,14 +1,16 @@
-//! Critics: implicit Q-learning on dataset actions, the cost ensemble on the policy's actions, and groups of which one member speaks.
+//! Critics: implicit Q-learning on dataset actions, the cost ensemble on the policy's actions,
+//! and groups of which one member speaks.
 //!
-//! A critic does not know units: whoever calls it decides whether a signal is a raw reward or `(1 - gamma)` times one. Every
-//! scalar column is `[B,1]` and asserted: a `[B]` column against `[B,1]` values broadcasts to `[B,B]` and trains towards its mean.
+//! A critic does not know units: whoever calls it decides whether a signal is a raw reward or `(1 - gamma)` times one.
+//! Every scalar column is `[B,1]` and asserted: a `[B]` column against `[B,1]` values broadcasts to `[B,B]` and trains
+//! towards its mean.
 
 pub mod cost;
 pub mod groups;
 pub mod iql;
 
 pub use cost::{CostBackup, CostCritic, CostCriticConfig, Pessimism};
-pub use groups::{CriticStep, Critics, Reduce};
+pub use groups::{Critics, Reduce};
 pub use iql::{IqlConfig, IqlCritic, IqlStep};
 
 use drcorl_core::error::{Error, Result};
@@ -79,14 +81,15 @@ fn widths(input: i64, hidden: &[i64]) -> Vec<i64> {
     std::iter::once(input).chain(hidden.iter().copied()).chain([1]).collect()
 }
 
-/// One MSE step of every member towards `target [B,1]` or `[B,E]`, which the lagged copy follows by `rate`; returns the mean over members
-/// of the mean squared error.
+/// One MSE step of every member towards `target [B,1]` or `[B,E]`, which the lagged copy follows by `rate`; returns the
+/// mean over members of the mean squared error.
 fn regress(head: &mut Head, input: &Tensor, target: &Tensor, lr: f64, rate: f64) -> f64 {
     let count = (input.size()[0] * head.members()) as f64;
     head.regress(input, target, 2.0 / count, lr, rate) / count
 }
 
-/// Mean over members plus `k` standard deviations at `state_action`, `[B,1]`, and its gradient for the action columns, `[B,A]`.
+/// Mean over members plus `k` standard deviations at `state_action`, `[B,1]`, and its gradient for the action columns,
+/// `[B,A]`.
 fn guidance(head: &mut Head, state_action: &Tensor, actions: i64, k: f64) -> (Tensor, Tensor) {
     let members = head.members() as f64;
     let (values, gradient) = head.target_input_gradient(state_action, |values| {

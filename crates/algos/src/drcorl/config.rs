@@ -1,10 +1,10 @@
 //! Parameters of DRCORL, their defaults (the paper's numbers) and presets.
 
+use super::diffusion::ScoreWeight;
 use super::options::{
     Adaptation, BehaviorData, BetaSchedule, CostStep, Gate, GateStates, GuidanceScale, RewardScaling, ValueUnit,
 };
 use crate::critics::{CostBackup, Pessimism};
-use crate::diffusion::ScoreWeight;
 use drcorl_core::algorithm::Preset;
 use drcorl_core::error::Result;
 use drcorl_core::run::{require, RunConfig};
@@ -167,7 +167,8 @@ pub struct DrcorlConfig {
     /// Share of the limit the models' estimate is steered to. Below 1 it leaves room for the error of the estimate.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub model_gate_margin: f64,
-    /// Least correlation of replayed with logged costs, over held-out episodes, of models that are the gate; critics take the place of others.
+    /// Least correlation of replayed with logged costs, over held-out episodes, of models that are the gate;
+    /// critics take the place of others.
     #[schemars(range(min = -1.0, max = 1.0))]
     pub model_gate_correlation: f64,
     /// States of the critics' gate.
@@ -282,7 +283,8 @@ impl DrcorlConfig {
             reward_scaling: RewardScaling::Magnitude,
             reward_target_rate: 0.02,
             cost_backup: CostBackup::Own,
-            // Free, unlike the extra forward pass of (18): every backup adds a hundredth of the spread, some 1/(1-gamma) backups deep.
+            // Free, unlike the extra forward pass of (18): every backup adds a hundredth of the spread,
+            // some 1/(1-gamma) backups deep.
             pessimism: Pessimism::TargetUcb,
             pessimism_alpha: 0.01,
             cost_target_rate: 0.02,

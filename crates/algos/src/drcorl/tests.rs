@@ -1,10 +1,12 @@
 //! DRCORL on problems whose answer is known, and guards against the published faults.
 
+use super::diffusion::ScoreWeight;
+use super::facts::reward_factor;
+use super::options::RewardScaling;
 use super::*;
-use crate::gradient;
+use drcorl_core::dataset::Dataset;
 use drcorl_core::trainer::Trainer;
 use drcorl_data::Columns;
-use drcorl_nn::rng::Rng;
 use serde_json::json;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
@@ -12,7 +14,8 @@ use tch::Device;
 
 const LENGTH: usize = 10;
 
-/// A contextual problem in episodes: random observation, reward 1 + a, cost max(a, 0); an episode's actions lie around its own mean.
+/// A contextual problem in episodes: random observation, reward 1 + a, cost max(a, 0);
+/// an episode's actions lie around its own mean.
 fn logged(episodes: usize) -> Arc<Columns> {
     let mut rng = Rng::new(11, 0);
     let mut columns = Columns { obs_dim: 2, act_dim: 1, source: "toy".into(), ..Columns::default() };
@@ -30,6 +33,12 @@ fn logged(episodes: usize) -> Arc<Columns> {
         }
     }
     Arc::new(columns.validate().unwrap())
+}
+
+/// Times before noise, as a step draws them.
+fn draws(rng: &mut Rng, rows: i64, actions: i64) -> Draws {
+    let unit = rng.uniform(&[rows], Device::Cpu);
+    Draws { unit, noise: rng.normal(&[rows, actions], Device::Cpu) }
 }
 
 fn small(change: Value) -> Value {
@@ -72,7 +81,7 @@ fn outcome(trainer: &mut Trainer) -> (f64, f64, Value) {
     (mean(|a| 1.0 + a), mean(|a| a.max(0.0)), serde_json::to_value(trainer.certificate()).unwrap())
 }
 
-/// U29: within the limit and above BC-Safe; a limit out of the way breaks it; more limit, more return.
+/// Within the limit and above BC-Safe; a limit out of the way breaks it; more limit, more return.
 #[test]
 fn the_toy_problem_is_solved_under_its_limit() {
     let limit = 2.0;
@@ -109,7 +118,7 @@ fn models_that_rank_costs_badly_leave_the_gate_to_the_critics() {
     assert_eq!(GateEstimate { cost: 0.05, target: 0.0 }.normalised(), 0.5);
 }
 
-/// D6 and guard G: what ships is the running average of the last weights, not the best checkpoint by the in-loop gate.
+/// What ships is the running average of the last weights, not the best checkpoint by the in-loop gate.
 #[test]
 fn the_shipped_policy_is_the_running_average() {
     let keep = 0.9;
@@ -153,7 +162,7 @@ fn the_shipped_policy_is_the_running_average() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// U10: between two modes at +-0.6 a Dirac policy under the score term goes to one of them; regression goes to the middle.
+/// Between two modes at +-0.6 a Dirac policy under the score term goes to one of them; regression goes to the middle.
 #[test]
 fn the_score_term_seeks_a_mode() {
     let mut rng = Rng::new(12, 0);
@@ -165,23 +174,14 @@ fn the_score_term_seeks_a_mode() {
     };
     let state = Tensor::zeros([128, 1], (Kind::Float, Device::Cpu));
     for step in 0..1500 {
-        let (action, unit, noise) =
-            (sample(&mut rng), rng.uniform(&[128], Device::Cpu), rng.normal(&[128, 1], Device::Cpu));
-        behavior.step(&state, &action, &unit, &noise, &[], cosine(3e-3, 1e-4, step, 1500));
+        let (action, draws) = (sample(&mut rng), draws(&mut rng, 128, 1));
+        behavior.step(&state, &action, &draws, &[], cosine(3e-3, 1e-4, step, 1500));
     }
+    let config = DrcorlConfig { score_weight: ScoreWeight::Score, ..DrcorlConfig::default() };
     let mut policy = Policy::new(1, 1, &[16], false, Device::Cpu, &mut rng);
     let mut cloned = Policy::new(1, 1, &[16], false, Device::Cpu, &mut rng);
     for step in 0..1500 {
-        let (unit, noise) = (rng.uniform(&[128], Device::Cpu), rng.normal(&[128, 1], Device::Cpu));
-        let score = ScoreStep::new(
-            &mut policy,
-            &behavior,
-            state.shallow_clone(),
-            &unit,
-            &noise,
-            crate::diffusion::ScoreWeight::Score,
-            true,
-        );
+        let score = ScoreStep::new(&mut policy, &behavior, &state, &draws(&mut rng, 128, 1), &config);
         let gradient = score.gradient(&mut policy, None).gradient;
         policy.apply(&gradient, cosine(1e-2, 1e-4, step, 1500), 0.0);
         crate::bc::regress(&mut cloned, &state, &sample(&mut rng), cosine(1e-2, 1e-4, step, 1500));
@@ -192,7 +192,7 @@ fn the_score_term_seeks_a_mode() {
     assert!(middle.abs() < 0.12, "{middle}");
 }
 
-/// U22, D8: with opposite critics and equal temperature, reward and cost step coincide, because they share their noise.
+/// With opposite critics and equal temperature, reward and cost step coincide, because they share their noise.
 #[test]
 fn opposite_critics_give_equal_gradients() {
     let mut rng = Rng::new(13, 0);
@@ -200,9 +200,8 @@ fn opposite_critics_give_equal_gradients() {
     let behavior = BehaviorModel::new(shape, 0.0, 0.0, Device::Cpu, &mut rng);
     let mut policy = Policy::new(2, 2, &[16], false, Device::Cpu, &mut rng);
     let observation = rng.normal(&[8, 2], Device::Cpu);
-    let (unit, noise) = (rng.uniform(&[8], Device::Cpu), rng.normal(&[8, 2], Device::Cpu));
-    let score =
-        ScoreStep::new(&mut policy, &behavior, observation, &unit, &noise, crate::diffusion::ScoreWeight::Vds, true);
+    let draws = draws(&mut rng, 8, 2);
+    let score = ScoreStep::new(&mut policy, &behavior, &observation, &draws, &DrcorlConfig::default());
     let guidance = rng.normal(&[8, 2], Device::Cpu);
     let reward = score.gradient(&mut policy, Some(&(&guidance * 0.3))).gradient;
     let cost = score.gradient(&mut policy, Some(&(-&guidance * -0.3))).gradient;
@@ -211,7 +210,7 @@ fn opposite_critics_give_equal_gradients() {
     assert!((combined.gradient - &reward).abs().max().double_value(&[]) < 1e-6);
 }
 
-/// D8: a band step moves by one optimiser step: with fresh moments every weight moves by at most the learning rate.
+/// A band step moves by one optimiser step: with fresh moments every weight moves by at most the learning rate.
 #[test]
 fn a_band_step_is_one_optimiser_step() {
     let lr = 1e-3;
@@ -248,7 +247,7 @@ fn a_band_step_is_one_optimiser_step() {
     assert!(f64::from(largest) <= 1.9 * lr && largest > 0.0, "{largest}");
 }
 
-/// D7: the PID set point is the limit in the critics' unit.
+/// The PID set point is the limit in the critics' unit.
 #[test]
 fn the_pid_set_point_is_the_limit() {
     let data = Dataset::new(logged(20), None, Device::Cpu).unwrap();
@@ -274,7 +273,7 @@ fn the_pid_set_point_is_the_limit() {
     }
 }
 
-/// U26, D9: the reward scale does not depend on the order of episodes, and episodes end at their flags, whatever their length.
+/// The reward scale does not depend on the order of episodes, and episodes end at their flags, whatever their length.
 #[test]
 fn the_reward_scale_follows_flagged_episodes() {
     let episode = |rewards: &[f32], columns: &mut Columns| {

@@ -1,12 +1,16 @@
 //! The critics: implicit Q-learning on dataset actions, TD on the policy's actions.
 
 use crate::mlp::Mlp;
-use crate::{Binding, Fixture, Plan, Record, Tensors};
-use drcorl_algos::critics::{join, CostBackup, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism};
+use crate::{shown_at, Binding, Fixture, Plan, Record, Tensors};
+use drcorl_algos::critics::iql::value_step;
+use drcorl_algos::critics::{
+    bound, join, mean, Bound, CostBackup, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism,
+};
 use drcorl_algos::lagrange::infinite_horizon_episode_cost;
 use drcorl_core::error::{Error, Result};
 use drcorl_core::policy::Policy;
 use drcorl_nn::rng::Rng;
+use drcorl_nn::{probe, Head};
 use tch::{Device, Kind, Tensor};
 
 pub(super) fn scalars(values: impl IntoIterator<Item = (&'static str, f64)>) -> Record {
@@ -24,7 +28,7 @@ pub(super) fn twins(fixture: &str, arena: &'static str) -> [Mlp; 2] {
 
 pub fn bind_iql(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) -> Result<Plan> {
     if variant == "cost_broadcast" {
-        return Ok(Plan::Skip("pins the [B] x [B,1] broadcast of the release (D1), which our shapes refuse"));
+        return Ok(Plan::Skip("pins the [B] x [B,1] broadcast of the release, which our shapes refuse"));
     }
     let widths = Mlp::widths("critic.q0.q1", init)?;
     let config = IqlConfig {
@@ -49,12 +53,14 @@ impl Binding for Iql {
     fn step(&mut self, _step: usize, batch: &Tensors, _draws: &[Tensor]) -> Result<Record> {
         let state_action = join(batch.get("act")?, batch.get("obs")?);
         let (signal, terminal) = (batch.column(self.signal)?, batch.column("done")?);
-        let step = self.critic.step(&state_action, batch.get("obs")?, batch.get("next_obs")?, &signal, &terminal)?;
+        let (observation, next) = (batch.get("obs")?, batch.get("next_obs")?);
+        let (step, seen) = probe::watch(|| self.critic.step(&state_action, observation, next, &signal, &terminal));
+        let step = step?;
         let mut record = scalars([
             ("loss/value", step.value_loss),
             ("loss/critic", step.critic_loss),
-            ("loss/mean_target_q", step.mean_target_q),
-            ("loss/mean_next_v", step.mean_next_v),
+            ("loss/mean_target_q", mean(shown_at(&seen, "target_q", 0)?)),
+            ("loss/mean_next_v", mean(shown_at(&seen, "next_v", 0)?)),
         ]);
         for twin in twins("critic.q0", "c_q") {
             record.extend(twin.gradients(self.critic.q.online()));
@@ -86,6 +92,10 @@ impl Binding for Iql {
 
 struct TdCost {
     critic: CostCritic,
+    /// The reference regresses a state value on the lowest lagged member, which nothing reads.
+    v: Head,
+    expectile: f64,
+    v_lr: f64,
     policy: Policy,
     names: Vec<(Mlp, Mlp)>,
     episode_length: usize,
@@ -116,7 +126,6 @@ pub fn bind_td_cost(fixture: &Fixture, _variant: &str, init: &Tensors, device: D
         pessimism: Pessimism::None,
         alpha: 0.0,
         clamp: None,
-        value: Some((fixture.hyper(&["v_lr"])?, fixture.hyper(&["expectile"])?)),
     };
     let (states, actions) = (fixture.dim("obs")?, fixture.dim("act")?);
     let hidden = &widths[1..widths.len() - 1];
@@ -125,12 +134,21 @@ pub fn bind_td_cost(fixture: &Fixture, _variant: &str, init: &Tensors, device: D
         live.load(critic.q.online_mut(), init)?;
         lagged.load(critic.q.target_mut().ok_or_else(|| Error::Data("no target".into()))?, init)?;
     }
-    if let Some(v) = &mut critic.v {
-        Mlp::new("cost.vf.v", "c_v", 0).load(v.online_mut(), init)?;
-    }
+    let mut v = Head::new("c_v", 1, &Mlp::widths("cost.vf.v", init)?, false, device, &mut Rng::new(0, 0));
+    Mlp::new("cost.vf.v", "c_v", 0).load(v.online_mut(), init)?;
     let policy = load_policy(init, device)?;
     let episode_length = fixture.hyper(&["episode_len_for_estimate"])? as usize;
-    Ok(Plan::Run(Box::new(TdCost { critic, policy, names, episode_length, ucb_k: fixture.hyper(&["ucb_k"])?, twin })))
+    Ok(Plan::Run(Box::new(TdCost {
+        critic,
+        v,
+        expectile: fixture.hyper(&["expectile"])?,
+        v_lr: fixture.hyper(&["v_lr"])?,
+        policy,
+        names,
+        episode_length,
+        ucb_k: fixture.hyper(&["ucb_k"])?,
+        twin,
+    })))
 }
 
 pub(super) fn load_policy(init: &Tensors, device: Device) -> Result<Policy> {
@@ -147,14 +165,14 @@ impl Binding for TdCost {
         let next_state_action = join(&self.policy.act(next), next);
         let state_action = join(batch.get("act")?, batch.get("obs")?);
         let (cost, terminal) = (batch.column("cost")?, batch.column("done")?);
+        let lowest = bound(&self.critic.values(&state_action), Bound::Min);
+        value_step(&mut self.v, batch.get("obs")?, &lowest, self.expectile, self.v_lr);
         let loss = self.critic.step(&state_action, &cost, &terminal, &next_state_action, None)?;
         let mut record = scalars([("loss/critic", loss)]);
         for (live, _) in &self.names {
             record.extend(live.gradients(self.critic.q.online()));
         }
-        if let Some(v) = &self.critic.v {
-            record.extend(Mlp::new("cost.vf.v", "c_v", 0).gradients(v.online()));
-        }
+        record.extend(Mlp::new("cost.vf.v", "c_v", 0).gradients(self.v.online()));
         Ok(record)
     }
 
@@ -164,9 +182,7 @@ impl Binding for TdCost {
             record.extend(live.values(self.critic.q.online()));
             record.extend(lagged.values(self.critic.q.target()));
         }
-        if let Some(v) = &self.critic.v {
-            record.extend(Mlp::new("cost.vf.v", "c_v", 0).values(v.online()));
-        }
+        record.extend(Mlp::new("cost.vf.v", "c_v", 0).values(self.v.online()));
         record.extend(Mlp::new("policy.net", "policy", 0).values(self.policy.arena()));
         record
     }
@@ -179,7 +195,7 @@ impl Binding for TdCost {
         let values = if self.twin { self.critic.values(&state_action) } else { self.critic.q.evaluate(&state_action) };
         let mean = values.mean(Kind::Double).double_value(&[]);
         let estimate = infinite_horizon_episode_cost(mean, self.critic.config.gamma, self.episode_length);
-        // The release's spread is over members and states together (D3); ours is `upper_confidence`.
+        // The release's spread is over members and states together; ours is `upper_confidence`.
         let release = mean + self.ucb_k * values.std(true).double_value(&[]);
         let mut record = scalars([("offline_cost_estimate", estimate), ("ucb_release", release)]);
         record.extend([("action".to_string(), action), ("q_members".into(), values.tr().contiguous())]);

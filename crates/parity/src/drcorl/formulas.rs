@@ -1,9 +1,10 @@
 //! Pure formulas: gradient manipulation and the PID multiplier.
 
 use crate::{Binding, Fixture, Plan, Record, Tensors};
-use drcorl_algos::gradient::manipulate;
+use drcorl_algos::drcorl::gradient::manipulate;
 use drcorl_algos::lagrange::Pid;
 use drcorl_core::error::Result;
+use drcorl_nn::probe;
 use tch::{Device, Kind, Tensor};
 
 struct GradientManipulation;
@@ -24,11 +25,10 @@ impl Binding for GradientManipulation {
 
     fn evaluate(&mut self, inputs: &Tensors, _draws: &[Tensor]) -> Result<Record> {
         let (reward, cost) = (inputs.get("g_reward")?, inputs.get("g_cost")?);
-        let cases: Vec<_> =
-            (0..reward.size()[0]).map(|row| manipulate(&reward.get(row), &cost.get(row), f64::INFINITY)).collect();
-        let combined: Vec<Tensor> = cases.iter().map(|case| case.gradient.shallow_clone()).collect();
-        let inner: Vec<f64> = cases.iter().map(|case| case.inner).collect();
-        Ok(vec![("g".into(), Tensor::stack(&combined, 0)), ("inner_product".into(), Tensor::from_slice(&inner))])
+        let combine = |row| manipulate(&reward.get(row), &cost.get(row), f64::INFINITY).gradient;
+        let (combined, seen) = probe::watch(|| (0..reward.size()[0]).map(combine).collect::<Vec<_>>());
+        let inner: Vec<&Tensor> = seen.all("inner_product").collect();
+        Ok(vec![("g".into(), Tensor::stack(&combined, 0)), ("inner_product".into(), Tensor::stack(&inner, 0))])
     }
 }
 

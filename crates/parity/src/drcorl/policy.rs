@@ -1,102 +1,80 @@
-//! Score-regularised policy steps: warm-up, reward, cost, Lagrangian.
+//! Score-regularised policy steps, by the production path: warm-up, reward, cost, Lagrangian,
+//! and the parts of the band.
 
 use super::critics::{load_policy, scalars, twins};
-use super::score::load_behavior;
+use super::score::{given, load_behavior, DIFFUSED};
 use crate::mlp::Mlp;
-use crate::{Binding, Fixture, Plan, Record, Tensors};
-use drcorl_algos::critics::{join, CostBackup, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism};
-use drcorl_algos::diffusion::{BehaviorModel, ScoreWeight};
-use drcorl_algos::drcorl::options::GuidanceScale;
-use drcorl_algos::drcorl::policy_step::{GuidanceScaler, ScoreStep};
-use drcorl_algos::lagrange::Pid;
+use crate::{shown, shown_at, Binding, Fixture, Plan, Record, Tensors};
+use drcorl_algos::critics::mean;
+use drcorl_algos::drcorl::config::DrcorlConfig;
+use drcorl_algos::drcorl::diffusion::ScoreWeight;
+use drcorl_algos::drcorl::facts::Facts;
+use drcorl_algos::drcorl::gradient::manipulate;
+use drcorl_algos::drcorl::options::{Adaptation, BetaSchedule, CostStep, GuidanceScale};
+use drcorl_algos::drcorl::Drcorl;
 use drcorl_core::error::{Error, Result};
-use drcorl_core::policy::Policy;
 use drcorl_nn::optim::cosine;
+use drcorl_nn::probe;
 use drcorl_nn::rng::Rng;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
+
+/// Estimates, as a share of the limit, that take the reward branch and the cost branch at any step.
+const LOW: f64 = 0.0;
+const HIGH: f64 = 1e9;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Objective {
     Behavior,
     Reward,
     Cost,
-    LagrangianFixed,
-    LagrangianPid,
+    Lagrangian,
 }
 
-struct PolicySteps {
-    policy: Policy,
-    behavior: BehaviorModel,
-    reward: IqlCritic,
-    cost: CostCritic,
-    objective: Objective,
-    weight: ScoreWeight,
-    control_variate: bool,
-    scale: GuidanceScale,
-    scaler: GuidanceScaler,
-    pid: Pid,
-    beta: f64,
-    multiplier: f64,
-    lr: f64,
-    horizon: u64,
-}
-
-pub fn bind_policy(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) -> Result<Plan> {
-    let objective = match variant {
-        "lagrangian_fixed" => Objective::LagrangianFixed,
-        "lagrangian_pid" => Objective::LagrangianPid,
-        name if name.starts_with("bc_") => Objective::Behavior,
-        name if name.starts_with("reward_") => Objective::Reward,
-        name if name.starts_with("cost_") => Objective::Cost,
-        name => return Err(Error::Data(format!("unknown variant {name}"))),
-    };
+/// DRCORL with the networks and constants of a fixture.
+fn learner(fixture: &Fixture, variant: &str, init: &Tensors, beta: f64, device: Device) -> Result<Drcorl> {
     let has = |word: &str| variant.split('_').any(|part| part == word);
-    let weight = match () {
+    let score_weight = match () {
         () if has("stable") => ScoreWeight::Stable,
         () if has("score") => ScoreWeight::Score,
         () => ScoreWeight::Vds,
     };
     let widths = Mlp::widths("reward.q0_target.q1", init)?;
-    let hidden = &widths[1..widths.len() - 1];
-    let (states, actions) = (fixture.dim("obs")?, fixture.dim("act")?);
-    let mut rng = Rng::new(0, 0);
-    let rates = IqlConfig { gamma: 0.99, expectile: 0.7, target_rate: 0.005, q_lr: 1e-3, v_lr: 1e-3 };
-    let mut reward = IqlCritic::new("r", states, actions, hidden, rates, device, &mut rng);
-    let cost_rates = CostCriticConfig {
-        gamma: 0.99,
-        target_rate: 0.005,
-        lr: 1e-3,
-        backup: CostBackup::Own,
-        backup_k: 0.0,
-        pessimism: Pessimism::None,
-        alpha: 0.0,
-        clamp: None,
-        value: None,
-    };
-    let mut cost = CostCritic::new("c", states, actions, 2, hidden, cost_rates, device, &mut rng);
-    let absent = || Error::Data("no target".into());
-    for (reward_twin, cost_twin) in twins("reward.q0_target", "r_q").iter().zip(twins("cost.q0_target", "c_q")) {
-        reward_twin.load(reward.q.target_mut().ok_or_else(absent)?, init)?;
-        cost_twin.load(cost.q.target_mut().ok_or_else(absent)?, init)?;
-    }
     let gain = |i: usize| fixture.hyper_value(&["pid"])[i].as_f64().unwrap_or(0.0);
-    let set_point = fixture.hyper(&["pid_threshold"])?;
-    Ok(Plan::Run(Box::new(PolicySteps {
-        policy: load_policy(init, device)?,
-        behavior: load_behavior(fixture, init, device)?.0,
-        reward,
-        cost,
-        objective,
-        weight,
+    let config = DrcorlConfig {
+        score_weight,
         control_variate: has("cv"),
-        scale: if has("regq") { GuidanceScale::RowRms } else { GuidanceScale::Raw },
-        scaler: GuidanceScaler::default(),
-        pid: Pid::new([gain(0), gain(1), gain(2)], set_point, None),
-        beta: fixture.hyper(&["beta"])?,
+        critic_hidden: widths[1..widths.len() - 1].to_vec(),
+        cost_members: 2,
+        guidance_scale: if has("regq") { GuidanceScale::RowRms } else { GuidanceScale::Raw },
+        cost_guidance_k: 0.0,
+        beta_final: beta,
+        beta_schedule: BetaSchedule::Constant,
+        adaptation: Adaptation::Band,
+        cost_step: match variant {
+            "lagrangian_fixed" => CostStep::LagrangianFixed,
+            "lagrangian_pid" => CostStep::LagrangianPid,
+            _ => CostStep::Cost,
+        },
         multiplier: fixture.hyper(&["fixed_multiplier"])?,
-        lr: fixture.hyper(&["policy_lr"])?,
-        horizon: cosine_horizon(fixture)?,
-    })))
+        pid: [gain(0), gain(1), gain(2)],
+        actor_lr: fixture.hyper(&["policy_lr"])?,
+        actor_lr_final: 0.0,
+        adaptation_steps: cosine_horizon(fixture)?,
+        ..DrcorlConfig::default()
+    };
+    let facts = Facts { set_point: fixture.hyper(&["pid_threshold"])?, ..Facts::default() };
+    let sizes = (fixture.dim("obs")?, fixture.dim("act")?);
+    let mut learner = Drcorl::new(config, sizes, facts, device, &mut Rng::new(0, 0));
+    learner.policy = load_policy(init, device)?;
+    learner.behavior = load_behavior(fixture, init, device)?.0;
+    let absent = || Error::Data("no target".into());
+    let (reward, cost) = (&mut learner.critics.reward.q, &mut learner.critics.cost.q);
+    for (reward_twin, cost_twin) in twins("reward.q0_target", "reward_q").iter().zip(twins("cost.q0_target", "cost_q"))
+    {
+        reward_twin.load(reward.target_mut().ok_or_else(absent)?, init)?;
+        cost_twin.load(cost.target_mut().ok_or_else(absent)?, init)?;
+    }
+    Ok(learner)
 }
 
 /// The manifest states the horizon in a sentence: "... T_max=10 ...".
@@ -107,73 +85,148 @@ fn cosine_horizon(fixture: &Fixture) -> Result<u64> {
     digits.parse().map_err(|_| Error::Data(format!("hyper.lr_schedule names no T_max: {text}")))
 }
 
+/// The learning rate of optimiser step `step`.
+fn rate(config: &DrcorlConfig, step: usize) -> f64 {
+    cosine(config.actor_lr, config.actor_lr_final, step as u64, config.adaptation_steps)
+}
+
+fn policy_names() -> Mlp {
+    Mlp::new("policy.net", "policy", 0)
+}
+
+struct PolicySteps {
+    learner: Drcorl,
+    objective: Objective,
+}
+
+pub fn bind_policy(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) -> Result<Plan> {
+    let objective = match variant {
+        name if name.starts_with("lagrangian_") => Objective::Lagrangian,
+        name if name.starts_with("bc_") => Objective::Behavior,
+        name if name.starts_with("reward_") => Objective::Reward,
+        name if name.starts_with("cost_") => Objective::Cost,
+        name => return Err(Error::Data(format!("unknown variant {name}"))),
+    };
+    let learner = learner(fixture, variant, init, fixture.hyper(&["beta"])?, device)?;
+    Ok(Plan::Run(Box::new(PolicySteps { learner, objective })))
+}
+
 impl PolicySteps {
-    /// Value and action gradient the recorded step was guided by.
-    fn guidance(&mut self, state_action: &Tensor, actions: i64) -> (Tensor, Tensor) {
-        let (reward_value, reward) = self.reward.guidance(state_action, actions);
-        let (cost_value, cost) = self.cost.guidance(state_action, actions, 0.0);
-        let multiplier = match self.objective {
-            Objective::Behavior | Objective::Reward => return (reward_value, reward),
-            Objective::Cost => return (cost_value, cost),
-            Objective::LagrangianFixed => self.multiplier,
-            Objective::LagrangianPid => self.pid.update(cost_value.mean(Kind::Double).double_value(&[])),
-        };
-        (reward_value - cost_value * multiplier, reward - cost * multiplier)
+    /// One step along the objective; the loss.
+    fn descend(&mut self, step: usize, observation: &Tensor, draws: &[Tensor]) -> f64 {
+        let learner = &mut self.learner;
+        let draws = given(draws);
+        match self.objective {
+            Objective::Behavior => {
+                let score = learner.score(observation, &draws);
+                // The reference evaluates its guidance here too, and does not follow it.
+                learner.critics.reward_guidance(&score);
+                let result = score.gradient(&mut learner.policy, None);
+                learner.policy.apply(&result.gradient, rate(&learner.config, step), 0.0);
+                result.loss
+            }
+            Objective::Reward => learner.policy_step(step as u64, LOW, observation, &draws),
+            Objective::Cost | Objective::Lagrangian => learner.policy_step(step as u64, HIGH, observation, &draws),
+        }
     }
 }
 
 impl Binding for PolicySteps {
     fn step(&mut self, step: usize, batch: &Tensors, draws: &[Tensor]) -> Result<Record> {
         let observation = batch.get("obs")?;
-        let (weight, control) = (self.weight, self.control_variate);
-        let score = ScoreStep::new(
-            &mut self.policy,
-            &self.behavior,
-            observation.shallow_clone(),
-            &draws[0],
-            &draws[1],
-            weight,
-            control,
-        );
-        let (value, guidance) = self.guidance(&join(&score.action, observation), score.action.size()[1]);
-        let scaled = self.scaler.scale(&guidance, self.scale);
-        let push = match self.objective {
-            Objective::Behavior => None,
-            Objective::Cost => Some(scaled * -self.beta),
-            _ => Some(scaled * self.beta),
+        let (loss, seen) = probe::watch(|| self.descend(step, observation, draws));
+        let Drcorl { config, pid, policy, .. } = &self.learner;
+        let (values, guidance) = match self.objective {
+            Objective::Behavior | Objective::Reward => ("reward_values", shown_at(&seen, "reward_guidance", 0)?.copy()),
+            Objective::Cost => ("cost_values", shown_at(&seen, "cost_guidance", 0)?.copy()),
+            Objective::Lagrangian => {
+                let pid_controlled = config.cost_step == CostStep::LagrangianPid;
+                let multiplier = if pid_controlled { pid.multiplier } else { config.multiplier };
+                let (reward, cost) = (shown_at(&seen, "reward_guidance", 0)?, shown_at(&seen, "cost_guidance", 0)?);
+                ("reward_values", reward - cost * multiplier)
+            }
         };
-        let result = score.gradient(&mut self.policy, push.as_ref());
-        let lr = |step: usize| cosine(self.lr, 0.0, step as u64, self.horizon);
-        let (now, next) = (lr(step), lr(step + 1));
-        self.policy.apply(&result.gradient, now, 0.0);
         let mut record = scalars([
-            ("loss/policy", result.loss),
-            ("loss/mean_q", value.mean(Kind::Double).double_value(&[])),
-            ("state/lr_next", next),
-            ("state/pid_error_old", self.pid.error_old),
-            ("state/pid_integral", self.pid.integral),
+            ("loss/policy", loss),
+            ("loss/mean_q", mean(shown_at(&seen, values, 0)?)),
+            ("state/lr_next", rate(config, step + 1)),
+            ("state/pid_error_old", pid.error_old),
+            ("state/pid_integral", pid.integral),
         ]);
-        record.extend(Mlp::new("policy.net", "policy", 0).gradients(self.policy.arena()));
+        record.extend(policy_names().gradients(policy.arena()));
+        record.extend(shown(&seen, &DIFFUSED));
+        record.extend(shown(&seen, &[("action", "action")]));
+        record.push(("aux/guidance_raw".into(), guidance));
+        Ok(record)
+    }
+
+    fn parameters(&self) -> Record {
+        policy_names().values(self.learner.policy.arena())
+    }
+
+    fn evaluate(&mut self, inputs: &Tensors, _draws: &[Tensor]) -> Result<Record> {
+        Ok(vec![("action".into(), self.learner.policy.act(inputs.get("obs")?))])
+    }
+}
+
+/// The band as released: two optimiser steps on shared moments, each with its own noise, whose moves are combined by
+/// (12). Ours combines the raw gradients of the same noise and makes one step;
+/// the steps and the combination are the same functions.
+struct ReleasedBand(Drcorl);
+
+pub fn bind_adaptation(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) -> Result<Plan> {
+    let beta = fixture.hyper(&["beta", variant])?;
+    Ok(Plan::Run(Box::new(ReleasedBand(learner(fixture, variant, init, beta, device)?))))
+}
+
+impl Binding for ReleasedBand {
+    fn step(&mut self, step: usize, batch: &Tensors, draws: &[Tensor]) -> Result<Record> {
+        let ReleasedBand(learner) = self;
+        let observation = batch.get("obs")?;
+        let flat = |learner: &Drcorl| learner.policy.arena().values().copy();
+        let before = flat(learner);
+        let mut gradients = Record::new();
+        let mut losses = [0.0; 2];
+        let (moves, seen) = probe::watch(|| {
+            [(LOW, "grad/"), (HIGH, "grad2/")].map(|(estimate, prefix)| {
+                let part = gradients.len().min(1);
+                let draws = given(&draws[2 * part..]);
+                losses[part] = learner.policy_step((2 * step + part) as u64, estimate, observation, &draws);
+                let named = policy_names().gradients(learner.policy.arena());
+                gradients.extend(named.into_iter().map(|(name, value)| (name.replacen("grad/", prefix, 1), value)));
+                let moved = flat(learner) - &before;
+                learner.policy.arena().values().shallow_clone().copy_(&before);
+                moved
+            })
+        });
+        let [reward, cost] = moves;
+        let (combined, inner) = probe::watch(|| manipulate(&reward, &cost, f64::INFINITY).gradient);
+        learner.policy.arena().values().shallow_clone().copy_(&(&before + &combined));
+        let mut record = scalars([
+            ("loss/policy_reward", losses[0]),
+            ("loss/policy_cost", losses[1]),
+            ("loss/mean_q", mean(shown_at(&seen, "reward_values", 0)?)),
+            ("loss/mean_qc", mean(shown_at(&seen, "cost_values", 0)?)),
+            ("state/lr_next", rate(&learner.config, 2 * step + 2)),
+        ]);
+        record.extend(gradients);
+        record.extend(shown(&seen, &DIFFUSED));
+        record.extend(shown(&seen, &[("action", "action"), ("reward_guidance", "guidance_raw")]));
+        record.extend(shown(&inner, &[("inner_product", "inner_product")]));
         record.extend([
-            ("aux/action".to_string(), score.action),
-            ("aux/t".into(), score.diffused.time),
-            ("aux/alpha".into(), score.diffused.alpha),
-            ("aux/sigma".into(), score.diffused.sigma),
-            ("aux/eps_hat".into(), score.predicted),
-            ("aux/guidance_raw".into(), guidance),
+            ("aux/guidance_raw_2".to_string(), shown_at(&seen, "cost_guidance", 0)?.copy()),
+            ("aux/update_reward".into(), reward),
+            ("aux/update_cost".into(), cost),
+            ("aux/update_final".into(), combined),
         ]);
         Ok(record)
     }
 
     fn parameters(&self) -> Record {
-        Mlp::new("policy.net", "policy", 0).values(self.policy.arena())
+        policy_names().values(self.0.policy.arena())
     }
 
     fn evaluate(&mut self, inputs: &Tensors, _draws: &[Tensor]) -> Result<Record> {
-        Ok(vec![("action".into(), self.policy.act(inputs.get("obs")?))])
+        Ok(vec![("action".into(), self.0.policy.act(inputs.get("obs")?))])
     }
-}
-
-pub fn bind_adaptation(_fixture: &Fixture, _variant: &str, _init: &Tensors, _device: Device) -> Result<Plan> {
-    Ok(Plan::Skip("pins two optimiser steps on shared moments (D8); ours combines raw gradients and makes one step"))
 }

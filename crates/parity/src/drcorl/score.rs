@@ -1,11 +1,12 @@
 //! The denoiser: forward pass and training step.
 
-use crate::{Binding, Fixture, Plan, Record, Tensors};
-use drcorl_algos::diffusion::{schedule, BehaviorModel};
+use crate::{shown, Binding, Fixture, Plan, Record, Tensors};
+use drcorl_algos::drcorl::behavior::BehaviorModel;
+use drcorl_algos::drcorl::diffusion::{schedule, Draws};
 use drcorl_core::error::Result;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
-use drcorl_nn::Arena;
+use drcorl_nn::{probe, Arena};
 use tch::{Device, Tensor};
 
 /// Fixture name and ours of every trained denoiser parameter; the dead projections have no counterpart.
@@ -57,6 +58,15 @@ fn read_score(arena: &Arena, blocks: usize, gradient: bool) -> Record {
         .collect()
 }
 
+/// What a diffused action and its prediction are called.
+pub(super) const DIFFUSED: [(&str, &str); 4] =
+    [("time", "t"), ("alpha", "alpha"), ("sigma", "sigma"), ("predicted", "eps_hat")];
+
+/// The recorded draws of one diffused batch: times, then noise.
+pub(super) fn given(draws: &[Tensor]) -> Draws {
+    Draws { unit: draws[0].shallow_clone(), noise: draws[1].shallow_clone() }
+}
+
 struct ScoreNetForward(BehaviorModel);
 
 pub fn bind_score_net(fixture: &Fixture, _variant: &str, init: &Tensors, device: Device) -> Result<Plan> {
@@ -66,19 +76,19 @@ pub fn bind_score_net(fixture: &Fixture, _variant: &str, init: &Tensors, device:
 impl Binding for ScoreNetForward {
     fn step(&mut self, _step: usize, batch: &Tensors, _draws: &[Tensor]) -> Result<Record> {
         let time = batch.get("t")?;
-        let (output, cache) = self.0.inspect(batch.get("noisy_act")?, batch.get("obs")?, time);
-        let (fourier, embedding, trunk) = cache.inspect();
+        let (noisy, observation) = (batch.get("noisy_act")?, batch.get("obs")?);
+        let (_, seen) = probe::watch(|| self.0.predict(noisy, observation, time));
         let (alpha, sigma) = schedule(time);
-        let mut record = vec![
-            ("aux/fourier".to_string(), fourier),
-            ("aux/time_embedding".into(), embedding),
-            ("aux/trunk_in".into(), trunk[0].shallow_clone()),
-            ("aux/eps_hat".into(), output),
-            ("aux/t".into(), time.shallow_clone()),
+        let names = [("fourier", "fourier"), ("time_embedding", "time_embedding"), ("predicted", "eps_hat")];
+        let mut record = shown(&seen, &names);
+        record.extend([
+            ("aux/t".to_string(), time.shallow_clone()),
             ("aux/alpha".into(), alpha),
             ("aux/sigma".into(), sigma),
-        ];
-        record.extend(trunk[1..].iter().enumerate().map(|(i, block)| (format!("aux/block{i}"), block.shallow_clone())));
+        ]);
+        let trunk = std::iter::once("trunk_in".to_string()).chain((0..).map(|i| format!("block{i}")));
+        let trunk = trunk.zip(seen.all("trunk")).map(|(name, value)| (format!("aux/{name}"), value.shallow_clone()));
+        record.extend(trunk);
         Ok(record)
     }
 
@@ -101,15 +111,11 @@ pub fn bind_behavior(fixture: &Fixture, _variant: &str, init: &Tensors, device: 
 
 impl Binding for Behavior {
     fn step(&mut self, _step: usize, batch: &Tensors, draws: &[Tensor]) -> Result<Record> {
-        let step = self.model.step(batch.get("obs")?, batch.get("act")?, &draws[0], &draws[1], &[], self.lr);
+        let (observation, action) = (batch.get("obs")?, batch.get("act")?);
+        let (loss, seen) = probe::watch(|| self.model.step(observation, action, &given(draws), &[], self.lr));
         let mut record = read_score(self.model.arena(), self.blocks, true);
-        record.extend([
-            ("loss/denoise".to_string(), Tensor::from(step.loss)),
-            ("aux/t".into(), step.diffused.time),
-            ("aux/alpha".into(), step.diffused.alpha),
-            ("aux/sigma".into(), step.diffused.sigma),
-            ("aux/eps_hat".into(), step.predicted),
-        ]);
+        record.push(("loss/denoise".to_string(), Tensor::from(loss)));
+        record.extend(shown(&seen, &DIFFUSED));
         Ok(record)
     }
 

@@ -1,10 +1,11 @@
 //! Fixture `bcql`.
 
 use super::names::{count, critic_record, hidden, pid, scalars, transition, Members, Names};
-use crate::{Binding, Fixture, Plan, Record, Tensors};
+use crate::{shown_at, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::bcq_lag::{BcqDraws, BcqLag, BcqLagConfig};
 use drcorl_algos::shared::Critics;
 use drcorl_core::error::{Error, Result};
+use drcorl_nn::probe;
 use drcorl_nn::rng::Rng;
 use tch::{Device, Tensor};
 
@@ -67,19 +68,21 @@ impl Binding for Bcql {
             cost: Some(cost.shallow_clone()),
             actor: actor.shallow_clone(),
         };
-        let step = self.learner.learn(&transition(batch)?, &draws)?;
+        let batch = transition(batch)?;
+        let (step, seen) = probe::watch(|| self.learner.learn(&batch, &draws));
+        let step = step?;
         let mut record = scalars([
             ("loss/loss_vae", step.vae.loss),
-            ("loss/critic_loss", step.reward.loss),
-            ("loss/cost_critic_loss", step.cost.loss),
+            ("loss/critic_loss", step.reward_loss),
+            ("loss/cost_critic_loss", step.cost_loss),
             ("loss/actor_loss", step.actor_loss),
             ("loss/qc_penalty", step.penalty),
             ("loss/lagrangian", self.learner.pid.multiplier),
             ("state/pid_error_old", self.learner.pid.error_old),
             ("state/pid_integral", self.learner.pid.integral),
         ]);
-        record.extend(critic_record("critic", &step.reward, 2));
-        record.extend(critic_record("cost_critic", &step.cost, 2));
+        record.extend(critic_record("critic", &seen, 0, 2)?);
+        record.extend(critic_record("cost_critic", &seen, 1, 2)?);
         record.extend(self.vae.gradients(self.learner.vae.arena()));
         record.extend(self.actor[0].gradients(self.learner.actor.online()));
         record.extend(self.reward.gradients(&self.learner.reward.head));
@@ -98,7 +101,8 @@ impl Binding for Bcql {
 
     fn evaluate(&mut self, inputs: &Tensors, draws: &[Tensor]) -> Result<Record> {
         let draw = draws.first().ok_or_else(|| Error::Data("the fixture has no eval/rand".into()))?;
-        let (action, decoded) = self.learner.act(draw, inputs.get("obs")?);
-        Ok(vec![("action".into(), action), ("vae_action".into(), decoded)])
+        let observation = inputs.get("obs")?;
+        let (action, seen) = probe::watch(|| self.learner.act(draw, observation));
+        Ok(vec![("action".into(), action), ("vae_action".into(), shown_at(&seen, "decoded", 0)?.shallow_clone())])
     }
 }

@@ -3,11 +3,12 @@
 use super::names::{
     by_variant, count, critic_record, hidden, mean_action_density, pid, scalars, transition, Members, Names,
 };
-use crate::{Binding, Fixture, Plan, Record, Tensors};
+use crate::{shown, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::bear_lag::{BearDraws, BearLag, BearLagConfig};
-use drcorl_algos::shared::{mean, Critics};
+use drcorl_algos::shared::Critics;
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::mmd::Kernel;
+use drcorl_nn::probe;
 use drcorl_nn::rng::Rng;
 use tch::{Device, Tensor};
 
@@ -81,14 +82,16 @@ impl Binding for Bearl {
             latents: latents.shallow_clone(),
             policy: policy.view([rows, -1, actions]),
         };
-        let step = self.learner.learn(&transition(batch)?, &draws)?;
+        let batch = transition(batch)?;
+        let (step, seen) = probe::watch(|| self.learner.learn(&batch, &draws));
+        let step = step?;
         let learner = &self.learner;
         let mut record = scalars([
             ("loss/loss_vae", step.vae.loss),
-            ("loss/critic_loss", step.reward.loss),
-            ("loss/cost_critic_loss", step.cost.loss),
+            ("loss/critic_loss", step.reward_loss),
+            ("loss/cost_critic_loss", step.cost_loss),
             ("loss/actor_loss", step.actor.loss),
-            ("loss/mmd_loss", mean(&step.actor.mmd)),
+            ("loss/mmd_loss", step.actor.mmd),
             ("loss/qc_penalty", step.actor.penalty),
             ("loss/lagrangian", learner.pid.multiplier),
             ("loss/alpha_value", learner.alpha.value()),
@@ -97,13 +100,9 @@ impl Binding for Bearl {
             ("state/pid_integral", learner.pid.integral),
             ("state/train_steps", learner.steps as f64),
         ]);
-        record.extend(critic_record("critic", &step.reward, 2));
-        record.extend(critic_record("cost_critic", &step.cost, 2));
-        record.extend([
-            ("aux/mmd".to_string(), step.actor.mmd.squeeze_dim(1)),
-            ("aux/vae_raw".into(), step.actor.vae_raw),
-            ("aux/policy_raw".into(), step.actor.policy_raw),
-        ]);
+        record.extend(critic_record("critic", &seen, 0, 2)?);
+        record.extend(critic_record("cost_critic", &seen, 1, 2)?);
+        record.extend(shown(&seen, &["mmd", "vae_raw", "policy_raw"].map(|name| (name, name))));
         record.extend(self.vae.gradients(learner.vae.arena()));
         record.extend(self.actor[0].gradients(learner.actor.head.online()));
         record.extend(self.reward.gradients(&learner.reward.head));

@@ -1,13 +1,13 @@
 //! Fixture `coptidice`: three f-divergences, and one step without the cost bound.
 
 use super::names::{by_variant, count, hidden, mean_action_density, scalars, transition, Members, Names};
-use crate::{Binding, Fixture, Plan, Record, Tensors};
+use crate::{shown, shown_at, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::coptidice::divergence::Divergence;
-use drcorl_algos::coptidice::rows::{average, column};
 use drcorl_algos::coptidice::{Coptidice as Learner, CoptidiceConfig, CoptidiceDraws, Initial, Scales};
 use drcorl_algos::shared::mean;
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::optim::ScalarAdam;
+use drcorl_nn::probe;
 use drcorl_nn::rng::Rng;
 use tch::{Device, Tensor};
 
@@ -65,14 +65,16 @@ impl Binding for Coptidice {
         let [observation, action, ..] = draws else { return Err(Error::Data("expected two draws a step".into())) };
         let draws = CoptidiceDraws { observation: observation.shallow_clone(), action: action.shallow_clone() };
         let initial = Initial::Flags(batch.column("is_init")?);
-        let step = self.learner.learn(&transition(batch)?, &initial, &draws)?;
+        let batch = transition(batch)?;
+        let (step, seen) = probe::watch(|| self.learner.learn(&batch, &initial, &draws));
+        let step = step?;
         let learner = &self.learner;
         let mut record = scalars([
             ("loss/chi_loss", step.chi_loss),
             ("loss/tau_loss", step.tau_loss),
             ("loss/D_kl", step.kl),
             ("loss/Df", step.divergence),
-            ("loss/td_error", average(step.ratios[0].e.len(), |i| step.ratios[0].e[i].powi(2))),
+            ("loss/td_error", mean(&shown_at(&seen, "e", 0)?.square())),
             ("loss/nu_loss", step.nu_loss),
             ("loss/lmbda_loss", step.lambda_loss),
             ("loss/actor_loss", step.actor_loss),
@@ -81,10 +83,7 @@ impl Binding for Coptidice {
             ("grad/tau", learner.raw_tau.gradient),
             ("grad/lmbda", learner.raw_lambda.gradient),
         ]);
-        for (suffix, ratio) in ["", "_2"].iter().zip(step.ratios) {
-            let columns = [("nu", ratio.nu), ("nu_next", ratio.nu_next), ("e", ratio.e), ("w", ratio.w)];
-            record.extend(columns.map(|(name, values)| (format!("aux/{name}{suffix}"), column(&values, Device::Cpu))));
-        }
+        record.extend(shown(&seen, &["nu", "nu_next", "e", "w"].map(|name| (name, name))));
         record.extend(self.actor.gradients(learner.actor.head.online()));
         record.extend(self.nu.gradients(&learner.nu));
         record.extend(self.chi.gradients(&learner.chi));

@@ -1,13 +1,13 @@
 //! Fixture `cpq`.
 
 use super::names::{count, critic_record, hidden, mean_action_density, scalars, transition, Members, Names};
-use crate::{Binding, Fixture, Plan, Record, Tensors};
+use crate::{shown, shown_at, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::cpq::{Cpq as Learner, CpqConfig, CpqDraws};
 use drcorl_algos::shared::{bound, Bound, Critics};
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::optim::soft_update;
 use drcorl_nn::rng::Rng;
-use drcorl_nn::Arena;
+use drcorl_nn::{probe, Arena};
 use tch::{Device, Tensor};
 
 struct Cpq {
@@ -75,32 +75,30 @@ impl Binding for Cpq {
             ood: ood.shallow_clone(),
             actor: actor.shallow_clone(),
         };
-        let step = self.learner.learn(&transition(batch)?, &draws)?;
+        let batch = transition(batch)?;
+        let (step, seen) = probe::watch(|| self.learner.learn(&batch, &draws));
+        let step = step?;
         let learner = &self.learner;
         soft_update(&mut self.lagged_actor, learner.actor.head.online(), learner.config.target_rate);
         let mut record = scalars([
             ("loss/loss_vae", step.vae.loss),
-            ("loss/critic_loss", step.reward.loss),
-            ("loss/cost_critic_loss", step.cost.loss),
+            ("loss/critic_loss", step.reward_loss),
+            ("loss/cost_critic_loss", step.cost_loss),
             ("loss/alpha_value", learner.alpha.value()),
             ("loss/actor_loss", step.actor_loss),
             ("state/log_alpha", learner.alpha.log),
-            ("aux/ood_quantile", step.ood.threshold),
         ]);
-        record.extend(critic_record("critic", &step.reward, 1));
-        record.extend(critic_record("cost_critic", &step.cost, 1));
-        let [next_cost, own_next_cost, actor_cost] = step.cost_values;
-        let logged_cost = bound(&step.cost.values, Bound::Min);
-        let values = step.ood.values.ok_or_else(|| Error::Data("the penalty is not detached".into()))?;
-        let columns = [
-            ("qc_target_min", next_cost),
-            ("qc_target_min_2", own_next_cost),
-            ("qc_target_min_3", values),
-            ("qc_min", logged_cost),
-            ("qc_min_2", actor_cost),
-            ("ood_kl", step.ood.kl),
-        ];
-        record.extend(columns.map(|(name, column)| (format!("aux/{name}"), column)));
+        record.extend(critic_record("critic", &seen, 0, 1)?);
+        record.extend(critic_record("cost_critic", &seen, 1, 1)?);
+        record.extend(shown(
+            &seen,
+            &[("next_cost", "qc_target_min"), ("ood_kl", "ood_kl"), ("ood_threshold", "ood_quantile")],
+        ));
+        record.extend([
+            ("aux/qc_target_min_3".to_string(), shown_at(&seen, "ood_values", 0)?.shallow_clone()),
+            ("aux/qc_min".into(), bound(shown_at(&seen, "critic_values", 1)?, Bound::Min)),
+            ("aux/qc_min_2".into(), shown_at(&seen, "actor_cost", 0)?.shallow_clone()),
+        ]);
         record.extend(self.vae.gradients(learner.vae.arena()));
         record.extend(self.actor[0].gradients(learner.actor.head.online()));
         record.extend(self.reward.gradients(&learner.reward.head));

@@ -1,8 +1,9 @@
 //! Names of the OSRL networks, and batches in their fixtures.
 
-use crate::{Fixture, Record, Tensors};
-use drcorl_algos::shared::{CriticStep, Transition};
+use crate::{shown_at, Fixture, Record, Tensors};
+use drcorl_algos::shared::Transition;
 use drcorl_core::error::{Error, Result};
+use drcorl_nn::probe::Seen;
 use drcorl_nn::{Arena, Head};
 use tch::{Kind, Tensor};
 
@@ -32,7 +33,8 @@ impl Layer {
 pub struct Names(Vec<Layer>);
 
 impl Names {
-    /// Layers `FIXTURE.0`, `FIXTURE.2` and on as `ARENA.0`, `ARENA.1`; the first reads `observation` entries of the state first.
+    /// Layers `FIXTURE.0`, `FIXTURE.2` and on as `ARENA.0`, `ARENA.1`;
+    /// the first reads `observation` entries of the state first.
     pub fn mlp(fixture: &str, arena: &str, member: i64, layers: usize, observation: i64) -> Self {
         let layer = |i: usize| (format!("{fixture}.{}", 2 * i), i);
         Names::list(arena, member, observation, &(0..layers).map(layer).collect::<Vec<_>>())
@@ -244,19 +246,21 @@ pub fn count(fixture: &Fixture, name: &str) -> Result<usize> {
     Ok(fixture.hyper(&[name])? as usize)
 }
 
-/// `critic_target`, `critic_q0..` of one group of members after the other; from the second group on with a suffix.
-pub fn critic_record(name: &str, step: &CriticStep, groups: usize) -> Record {
-    let members = step.values.size()[1] as usize / groups;
+/// `critic_target`, `critic_q0..` of one group of members after the other, from the second group on with a suffix, as
+/// the `index`th regression of the step showed them.
+pub fn critic_record(name: &str, seen: &Seen, index: usize, groups: usize) -> Result<Record> {
+    let (target, values) = (shown_at(seen, "critic_target", index)?, shown_at(seen, "critic_values", index)?);
+    let members = values.size()[1] as usize / groups;
     let mut record = Record::new();
     for group in 0..groups {
         let suffix = if group == 0 { String::new() } else { format!("_{}", group + 1) };
-        record.push((format!("aux/{name}_target{suffix}"), step.target.squeeze_dim(1)));
+        record.push((format!("aux/{name}_target{suffix}"), target.squeeze_dim(1)));
         for member in 0..members {
-            let column = step.values.select(1, (group * members + member) as i64);
+            let column = values.select(1, (group * members + member) as i64);
             record.push((format!("aux/{name}_q{member}{suffix}"), column));
         }
     }
-    record
+    Ok(record)
 }
 
 /// Scalars under their names.
@@ -264,7 +268,8 @@ pub fn scalars(values: impl IntoIterator<Item = (&'static str, f64)>) -> Record 
     values.into_iter().map(|(name, value)| (name.to_string(), Tensor::from(value))).collect()
 }
 
-/// Log density of the mean action of a squashed Gaussian, `[B]`, as the reference computes it: `2 (log 2 - u - softplus(-2 u))` a dimension.
+/// Log density of the mean action of a squashed Gaussian, `[B]`, as the reference computes it:
+/// `2 (log 2 - u - softplus(-2 u))` a dimension.
 pub fn mean_action_density(mu: &Tensor, log_std: &Tensor) -> Tensor {
     let gaussian = -log_std - 0.5 * (2.0 * std::f64::consts::PI).ln();
     let softplus: Tensor = (mu * -2.0).softplus();

@@ -1,48 +1,7 @@
-//! Gradient manipulation (12) and the Safe Adaptation switch (Algorithm 2): pure functions on flat vectors and numbers.
+//! Gradient manipulation (12): a pure function of two flat vectors.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use drcorl_nn::probe;
 use tch::{Kind, Tensor};
-
-/// Which objective a policy step follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Branch {
-    /// The estimate is well below the limit: reward only (19).
-    Reward,
-    /// The estimate is near the limit: both objectives, combined by (12).
-    Band,
-    /// The estimate is above the limit: cost only (20).
-    Cost,
-}
-
-/// The branch for a normalised cost estimate `Chat / l` (spec 1.8). Boundaries belong to the lower branch.
-pub fn branch(normalised_cost: f64, slack_below: f64, slack_above: f64) -> Branch {
-    if normalised_cost <= 1.0 - slack_below {
-        Branch::Reward
-    } else if normalised_cost <= 1.0 + slack_above {
-        Branch::Band
-    } else {
-        Branch::Cost
-    }
-}
-
-/// The switch without a band (CRPO): reward up to `1 + slack_above`, cost beyond.
-pub fn branch_without_band(normalised_cost: f64, slack_above: f64) -> Branch {
-    if normalised_cost <= 1.0 + slack_above {
-        Branch::Reward
-    } else {
-        Branch::Cost
-    }
-}
-
-/// Slack at `step` of `steps`: linear from `initial` to exactly 0 at the last step.
-pub fn slack(initial: f64, step: u64, steps: u64) -> f64 {
-    if step + 1 >= steps {
-        return 0.0;
-    }
-    initial * (1.0 - step as f64 / (steps - 1) as f64)
-}
 
 /// Weights of `g = x_r g_r + x_c g_c` in (12) from `<g_r,g_r>`, `<g_c,g_c>`, `<g_r,g_c>`, each weight at most `cap`.
 ///
@@ -59,8 +18,6 @@ pub fn weights(reward_norm2: f64, cost_norm2: f64, inner: f64, cap: f64) -> (f64
 pub struct Manipulated {
     /// `[P]`
     pub gradient: Tensor,
-    /// `<g_r, g_c>`
-    pub inner: f64,
     /// True if a weight met the cap.
     pub capped: bool,
     /// True if the two cancel: nothing is left to step along.
@@ -71,13 +28,14 @@ pub struct Manipulated {
 pub fn manipulate(reward: &Tensor, cost: &Tensor, cap: f64) -> Manipulated {
     let dot = |a: &Tensor, b: &Tensor| a.dot(b).double_value(&[]);
     let (reward_norm2, cost_norm2, inner) = (dot(reward, reward), dot(cost, cost), dot(reward, cost));
+    probe::see_with("inner_product", || Tensor::from(inner));
     let (x_reward, x_cost) = weights(reward_norm2, cost_norm2, inner, f64::INFINITY);
     let capped = x_reward > cap || x_cost > cap;
     let gradient = reward * x_reward.min(cap) + cost * x_cost.min(cap);
     let norm2 = gradient.square().sum(Kind::Double).double_value(&[]);
     // sin^2 of the angle at rounding level: the vectors are opposite and the sum is noise.
     let stalled = inner < 0.0 && norm2 <= 1e-10 * (x_reward * x_reward * reward_norm2 + x_cost * x_cost * cost_norm2);
-    Manipulated { gradient, inner, capped, stalled }
+    Manipulated { gradient, capped, stalled }
 }
 
 #[cfg(test)]
@@ -94,7 +52,7 @@ mod tests {
         a.dot(b).double_value(&[])
     }
 
-    /// U18: no objective is worsened, and the exact identities of both cases.
+    /// No objective is worsened, and the exact identities of both cases.
     #[test]
     fn inner_products_follow_the_identities() {
         let mut rng = Rng::new(0, 0);
@@ -119,7 +77,7 @@ mod tests {
         assert!(conflicts > 50);
     }
 
-    /// U19: orthogonality of the projections, continuity, symmetry, scale, opposite and zero vectors.
+    /// Orthogonality of the projections, continuity, symmetry, scale, opposite and zero vectors.
     #[test]
     fn projection_properties() {
         let mut rng = Rng::new(1, 0);
@@ -147,7 +105,7 @@ mod tests {
         assert!(distance(&manipulate(&zero, &zero, f64::INFINITY).gradient, &zero) == 0.0);
     }
 
-    /// U20: a small step along the result worsens neither of two quadratics; the plain sum does when the norms differ.
+    /// A small step along the result worsens neither of two quadratics; the plain sum does when the norms differ.
     #[test]
     fn a_small_step_improves_both_objectives() {
         let reward_optimum = Tensor::from_slice(&[10.0f64, 0.0]);
@@ -170,29 +128,5 @@ mod tests {
         let m = manipulate(&r, &c, 10.0);
         assert!(m.capped && (dot(&m.gradient, &Tensor::from_slice(&[1.0f64, 0.0]))).is_finite());
         assert!(!manipulate(&r, &c, f64::INFINITY).capped);
-    }
-
-    /// U21: the grid of branches with its boundaries, the band-free variant, and the slack schedule.
-    #[test]
-    fn branches_and_slack() {
-        let grid = [
-            (0.0, Branch::Reward),
-            (0.8, Branch::Reward),
-            (0.81, Branch::Band),
-            (1.0, Branch::Band),
-            (1.2, Branch::Band),
-            (1.21, Branch::Cost),
-        ];
-        for (cost, expected) in grid {
-            assert_eq!(branch(cost, 0.2, 0.2), expected, "{cost}");
-        }
-        assert_eq!(branch(1.0, 0.0, 0.0), Branch::Reward);
-        assert_eq!(branch(1.0 + 1e-9, 0.0, 0.0), Branch::Cost);
-        assert_eq!(branch_without_band(1.1, 0.1), Branch::Reward);
-        assert_eq!(branch_without_band(1.1001, 0.1), Branch::Cost);
-        assert_eq!(slack(0.2, 0, 11), 0.2);
-        assert!((slack(0.2, 5, 11) - 0.1).abs() < 1e-12);
-        assert_eq!(slack(0.2, 10, 11), 0.0);
-        assert_eq!(slack(0.2, 0, 1), 0.0);
     }
 }

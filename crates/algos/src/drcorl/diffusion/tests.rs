@@ -1,13 +1,16 @@
-//! Oracles U1 to U9: everything about the diffusion that has a closed form.
+//! Everything about the diffusion that has a closed form.
 
+use super::super::behavior::BehaviorModel;
 use super::*;
+use drcorl_nn::rng::Rng;
+use drcorl_nn::score_net::ScoreNetShape;
+use tch::{Device, Kind};
 
 fn scalar(t: f64) -> (f64, f64) {
     let (alpha, sigma) = schedule(&Tensor::from_slice(&[t]));
     (alpha.double_value(&[0]), sigma.double_value(&[0]))
 }
 
-/// U1
 #[test]
 fn the_schedule_matches_its_table() {
     let table = [
@@ -30,7 +33,6 @@ fn the_schedule_matches_its_table() {
     }
 }
 
-/// U2
 #[test]
 fn diffused_samples_have_the_stated_moments() {
     let mut rng = Rng::new(2, 0);
@@ -38,7 +40,8 @@ fn diffused_samples_have_the_stated_moments() {
     let action = Tensor::full([n, 1], 0.4f64, (Kind::Float, Device::Cpu));
     for t in [0.05, 0.3, 0.9] {
         let unit = Tensor::full([n], (t - 0.0) / 1.0, (Kind::Float, Device::Cpu));
-        let x = diffuse(&action, &unit, &rng.normal(&[n, 1], Device::Cpu), (0.0, 1.0)).noisy.to_kind(Kind::Double);
+        let draws = Draws { unit, noise: rng.normal(&[n, 1], Device::Cpu) };
+        let x = diffuse(&action, &draws, (0.0, 1.0)).noisy.to_kind(Kind::Double);
         let (alpha, sigma) = scalar(t);
         let (mean, std) = (x.mean(Kind::Double).double_value(&[]), x.std(true).double_value(&[]));
         let error = sigma / (n as f64).sqrt();
@@ -64,12 +67,18 @@ fn train(steps: u64, rng: &mut Rng, mut sample: impl FnMut(&mut Rng) -> (Tensor,
         let (observation, action) = sample(rng);
         let rows = action.size()[0];
         let (unit, noise) = (rng.uniform(&[rows], Device::Cpu), rng.normal(&[rows, 1], Device::Cpu));
-        model.step(&observation, &action, &unit, &noise, &[], drcorl_nn::optim::cosine(3e-3, 1e-5, step, steps));
+        model.step(
+            &observation,
+            &action,
+            &Draws { unit, noise },
+            &[],
+            drcorl_nn::optim::cosine(3e-3, 1e-5, step, steps),
+        );
     }
     model
 }
 
-/// U3: minimum of the loss by the closed form, and a trained network near it and near the exact denoiser.
+/// Minimum of the loss by the closed form, and a trained network near it and near the exact denoiser.
 #[test]
 fn a_trained_denoiser_reaches_the_closed_form_minimum() {
     let (mean, std) = (0.3, 0.5);
@@ -88,7 +97,8 @@ fn a_trained_denoiser_reaches_the_closed_form_minimum() {
     let n = 40_000;
     let action = rng.normal(&[n, 1], Device::Cpu) * std + mean;
     let noise = rng.normal(&[n, 1], Device::Cpu);
-    let d = diffuse(&action, &rng.uniform(&[n], Device::Cpu), &noise, (TRAIN_TIME_MIN, 1.0));
+    let draws = Draws { unit: rng.uniform(&[n], Device::Cpu), noise: noise.shallow_clone() };
+    let d = diffuse(&action, &draws, (TRAIN_TIME_MIN, 1.0));
     let zeros = Tensor::zeros([n, 1], (Kind::Float, Device::Cpu));
     let loss = |predicted: &Tensor| (predicted - &noise).square().mean(Kind::Double).double_value(&[]);
     let exact_loss = loss(&exact(&d.noisy, &d.time, mean, std));
@@ -99,7 +109,7 @@ fn a_trained_denoiser_reaches_the_closed_form_minimum() {
     assert!(central < 0.05, "{central}");
 }
 
-/// U4: the score of a Gaussian mixture, and a mean that is linear in the observation.
+/// The score of a Gaussian mixture, and a mean that is linear in the observation.
 #[test]
 fn a_trained_denoiser_follows_a_conditional_mixture() {
     let (std, rows) = (0.2, 256);
@@ -116,7 +126,8 @@ fn a_trained_denoiser_follows_a_conditional_mixture() {
         let side = rng.uniform(&[n, 1], Device::Cpu).lt(0.5).to_kind(Kind::Float) * 1.2 - 0.6;
         let action = side + &observation * 0.3 + rng.normal(&[n, 1], Device::Cpu) * std;
         let unit = Tensor::full([n], t, (Kind::Float, Device::Cpu));
-        let d = diffuse(&action, &unit, &rng.normal(&[n, 1], Device::Cpu), (0.0, 1.0));
+        let draws = Draws { unit, noise: rng.normal(&[n, 1], Device::Cpu) };
+        let d = diffuse(&action, &draws, (0.0, 1.0));
         let variance = d.alpha.square() * (std * std) + d.sigma.square();
         let component = |m: f64| {
             let offset = &d.noisy - &d.alpha * (&observation * 0.3 + m);
@@ -130,7 +141,7 @@ fn a_trained_denoiser_follows_a_conditional_mixture() {
     }
 }
 
-/// U5: the sampler with the exact denoiser recovers the law; the published rule, which never re-noises, does not (D13).
+/// The sampler with the exact denoiser recovers the law; the published rule, which never re-noises, does not.
 #[test]
 fn the_sampler_recovers_a_gaussian() {
     let (mean, std, n) = (0.3, 0.5, 20_000);
@@ -153,7 +164,7 @@ fn the_sampler_recovers_a_gaussian() {
     assert!((x.std(true).double_value(&[]) / std - 1.0).abs() > 0.2);
 }
 
-/// U6: -eps/sigma is the derivative of the log density of the diffused law.
+/// -eps/sigma is the derivative of the log density of the diffused law.
 #[test]
 fn the_score_identity_holds() {
     let (mean, std, t) = (0.3, 0.5, 0.05);
@@ -168,7 +179,7 @@ fn the_score_identity_holds() {
     }
 }
 
-/// U7: training leaves the frequencies alone.
+/// Training leaves the frequencies alone.
 #[test]
 fn frequencies_are_frozen() {
     let mut rng = Rng::new(7, 0);
@@ -178,7 +189,7 @@ fn frequencies_are_frozen() {
     let dropout = model.draw_dropout(&mut rng);
     assert_eq!(dropout.len(), 2);
     let (unit, noise) = (rng.uniform(&[8], Device::Cpu), rng.normal(&[8, 2], Device::Cpu));
-    model.step(&s, &a, &unit, &noise, &dropout, 1e-2);
+    model.step(&s, &a, &Draws { unit, noise }, &dropout, 1e-2);
     assert_eq!(&before, model.frequencies_mut());
 }
 
@@ -190,7 +201,7 @@ const KAPPA: [(f64, f64, f64, f64); 5] = [
     (1.00, 0.14107, 0.23565, 0.26671),
 ];
 
-/// U8: the expected pull equals kappa (a - m) with and without control variate, whose variance is far smaller.
+/// The expected pull equals kappa (a - m) with and without control variate, whose variance is far smaller.
 #[test]
 fn the_regulariser_pulls_with_strength_kappa() {
     let mut rng = Rng::new(8, 0);
@@ -198,7 +209,8 @@ fn the_regulariser_pulls_with_strength_kappa() {
     let unit = rng.uniform(&[n], Device::Cpu);
     let noise = rng.normal(&[n, 1], Device::Cpu);
     let action = Tensor::full([n, 1], mean + offset, (Kind::Float, Device::Cpu));
-    let d = diffuse(&action, &unit, &noise, POLICY_TIME);
+    let draws = Draws { unit, noise: noise.shallow_clone() };
+    let d = diffuse(&action, &draws, POLICY_TIME);
     for (std, vds, stable, score) in KAPPA {
         for (weight, kappa) in [(ScoreWeight::Vds, vds), (ScoreWeight::Stable, stable), (ScoreWeight::Score, score)] {
             assert!((weight.kappa(std) / kappa - 1.0).abs() < 2e-3, "{weight:?} {std}: {}", weight.kappa(std));
@@ -216,7 +228,7 @@ fn the_regulariser_pulls_with_strength_kappa() {
     }
 }
 
-/// U9: with a linear critic of slope G the fixed point of the update is m + beta G / kappa.
+/// With a linear critic of slope G the fixed point of the update is m + beta G / kappa.
 #[test]
 fn the_stationary_point_is_known() {
     let mut rng = Rng::new(9, 0);
@@ -229,7 +241,8 @@ fn the_stationary_point_is_known() {
         for i in 0..120 {
             let a = Tensor::full([n, 1], action, (Kind::Float, Device::Cpu));
             let noise = rng.normal(&[n, 1], Device::Cpu);
-            let d = diffuse(&a, &rng.uniform(&[n], Device::Cpu), &noise, POLICY_TIME);
+            let draws = Draws { unit: rng.uniform(&[n], Device::Cpu), noise: noise.shallow_clone() };
+            let d = diffuse(&a, &draws, POLICY_TIME);
             let residual = weight.at(&d.alpha, &d.sigma) * (exact(&d.noisy, &d.time, mean, std) - noise);
             action -= (residual.mean(Kind::Double).double_value(&[]) - beta * slope) * 0.5 / kappa;
             if i >= 40 {

@@ -1,0 +1,152 @@
+//! Safe Adaptation (Algorithm 2): which objective a policy step follows, and the gradient of each.
+
+use super::critics::Guidance;
+use super::gradient::manipulate;
+use super::options::{Adaptation, CostStep};
+use super::score_step::{ScoreStep, StepGradient};
+use super::Drcorl;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::Kind;
+
+/// Which objective a policy step follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Branch {
+    /// The estimate is well below the limit: reward only (19).
+    Reward,
+    /// The estimate is near the limit: both objectives, combined by (12).
+    Band,
+    /// The estimate is above the limit: cost only (20).
+    Cost,
+}
+
+/// The branch for a normalised cost estimate `Chat / l`. Boundaries belong to the lower branch.
+pub fn branch(normalised_cost: f64, slack_below: f64, slack_above: f64) -> Branch {
+    if normalised_cost <= 1.0 - slack_below {
+        Branch::Reward
+    } else if normalised_cost <= 1.0 + slack_above {
+        Branch::Band
+    } else {
+        Branch::Cost
+    }
+}
+
+/// The switch without a band (CRPO): reward up to `1 + slack_above`, cost beyond.
+pub fn branch_without_band(normalised_cost: f64, slack_above: f64) -> Branch {
+    if normalised_cost <= 1.0 + slack_above {
+        Branch::Reward
+    } else {
+        Branch::Cost
+    }
+}
+
+/// Slack at `step` of `steps`: linear from `initial` to exactly 0 at the last step.
+pub fn slack(initial: f64, step: u64, steps: u64) -> f64 {
+    if step + 1 >= steps {
+        return 0.0;
+    }
+    initial * (1.0 - step as f64 / (steps - 1) as f64)
+}
+
+/// How often each branch was taken, and how often the band met one of its limits.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct BranchCounts {
+    reward: u64,
+    band: u64,
+    cost: u64,
+    capped: u64,
+    stalled: u64,
+}
+
+impl BranchCounts {
+    /// Counts a step.
+    pub fn count(&mut self, branch: Branch) {
+        *match branch {
+            Branch::Reward => &mut self.reward,
+            Branch::Band => &mut self.band,
+            Branch::Cost => &mut self.cost,
+        } += 1;
+    }
+}
+
+impl Drcorl {
+    /// The branch of step `step` for `Chat / l`.
+    pub(super) fn branch(&self, step: u64, normalised_cost: f64) -> Branch {
+        let at = |initial: f64| slack(initial, step, self.config.adaptation_steps);
+        let above = at(self.config.slack_above);
+        match self.config.adaptation {
+            Adaptation::Band => branch(normalised_cost, at(self.config.slack_below), above),
+            Adaptation::Crpo => branch_without_band(normalised_cost, above),
+        }
+    }
+
+    /// The reward step (19): `G = grad_a Q_r`.
+    pub fn reward_gradient(&mut self, score: &ScoreStep, beta: f64) -> StepGradient {
+        let push = self.critics.reward_guidance(score).push * beta;
+        score.gradient(&mut self.policy, Some(&push))
+    }
+
+    /// The cost step (20), `G = -grad_a Q_c`, or the Lagrangian step that takes its place,
+    /// `G = grad_a (Q_r - lambda Q_c)`.
+    pub fn cost_gradient(&mut self, score: &ScoreStep, beta: f64) -> StepGradient {
+        let Guidance { values, push: cost } = self.critics.cost_guidance(score);
+        let push = match self.config.cost_step {
+            CostStep::Cost => cost * -beta,
+            kind => {
+                let multiplier = match kind {
+                    CostStep::LagrangianPid => self.pid.update(values.mean(Kind::Double).double_value(&[])),
+                    _ => self.config.multiplier,
+                };
+                (self.critics.reward_guidance(score).push - cost * multiplier) * beta
+            }
+        };
+        score.gradient(&mut self.policy, Some(&push))
+    }
+
+    /// Both steps on the same actions, times and noise, combined by (12). Where they cancel, the cost step if `over`
+    /// the limit, else the reward step.
+    pub fn band_gradient(&mut self, score: &ScoreStep, beta: f64, over: bool) -> StepGradient {
+        let reward = self.reward_gradient(score, beta);
+        let cost = self.cost_gradient(score, beta);
+        let combined = manipulate(&reward.gradient, &cost.gradient, self.config.manipulation_cap);
+        self.branches.capped += u64::from(combined.capped);
+        self.branches.stalled += u64::from(combined.stalled);
+        let loss = 0.5 * (reward.loss + cost.loss);
+        let gradient = match (combined.stalled, over) {
+            (false, _) => combined.gradient,
+            (true, true) => cost.gradient,
+            (true, false) => reward.gradient,
+        };
+        StepGradient { gradient, loss }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The grid of branches with its boundaries, the band-free variant, and the slack schedule.
+    #[test]
+    fn branches_and_slack() {
+        let grid = [
+            (0.0, Branch::Reward),
+            (0.8, Branch::Reward),
+            (0.81, Branch::Band),
+            (1.0, Branch::Band),
+            (1.2, Branch::Band),
+            (1.21, Branch::Cost),
+        ];
+        for (cost, expected) in grid {
+            assert_eq!(branch(cost, 0.2, 0.2), expected, "{cost}");
+        }
+        assert_eq!(branch(1.0, 0.0, 0.0), Branch::Reward);
+        assert_eq!(branch(1.0 + 1e-9, 0.0, 0.0), Branch::Cost);
+        assert_eq!(branch_without_band(1.1, 0.1), Branch::Reward);
+        assert_eq!(branch_without_band(1.1001, 0.1), Branch::Cost);
+        assert_eq!(slack(0.2, 0, 11), 0.2);
+        assert!((slack(0.2, 5, 11) - 0.1).abs() < 1e-12);
+        assert_eq!(slack(0.2, 10, 11), 0.0);
+        assert_eq!(slack(0.2, 0, 1), 0.0);
+    }
+}

@@ -1,0 +1,175 @@
+//! The critics of DRCORL: reward by implicit Q-learning on logged actions, (16) and (17), cost by a pessimistic
+//! ensemble on the policy's actions, (18); how both learn from a batch, and where they push an action.
+
+use super::config::DrcorlConfig;
+use super::facts::Facts;
+use super::options::GuidanceScale;
+use super::score_step::ScoreStep;
+use crate::critics::{join, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism};
+use drcorl_core::dataset::Batch;
+use drcorl_core::error::Result;
+use drcorl_core::policy::Policy;
+use drcorl_nn::checkpoint::State;
+use drcorl_nn::probe;
+use drcorl_nn::rng::Rng;
+use tch::{Device, Kind, Tensor};
+
+/// Both critics, the units they learn in and the scale of what they say to the policy.
+pub struct RewardAndCost {
+    pub reward: IqlCritic,
+    pub cost: CostCritic,
+    reward_factor: f64,
+    /// Factor on costs.
+    unit: f64,
+    guidance_scale: GuidanceScale,
+    guidance_k: f64,
+    reward_scaler: GuidanceScaler,
+    cost_scaler: GuidanceScaler,
+}
+
+/// What a critic says at the policy's actions.
+pub struct Guidance {
+    /// `[B,1]`
+    pub values: Tensor,
+    /// Its gradient for the action in the chosen scale, `[B,A]`.
+    pub push: Tensor,
+}
+
+impl RewardAndCost {
+    /// Fresh critics.
+    pub fn new(
+        config: &DrcorlConfig,
+        (states, actions): (i64, i64),
+        facts: &Facts,
+        device: Device,
+        rng: &mut Rng,
+    ) -> Self {
+        let hidden = &config.critic_hidden;
+        let (rates, members) = (cost_rates(config, facts), config.cost_members);
+        RewardAndCost {
+            reward: IqlCritic::new("reward", states, actions, hidden, reward_rates(config), device, rng),
+            cost: CostCritic::new("cost", states, actions, members, hidden, rates, device, rng),
+            reward_factor: facts.reward_factor,
+            unit: config.unit(),
+            guidance_scale: config.guidance_scale,
+            guidance_k: config.cost_guidance_k,
+            reward_scaler: GuidanceScaler::default(),
+            cost_scaler: GuidanceScaler::default(),
+        }
+    }
+
+    /// One step of both on Monte-Carlo returns `[B,2]` of reward and cost; their losses.
+    pub fn regress(&mut self, batch: &Batch, returns: &Tensor) -> Result<(f64, f64)> {
+        let (state_action, observation) = (batch.state_action(), batch.observation());
+        let reward = self.reward.regress(&state_action, &observation, &returns.narrow(1, 0, 1))?;
+        let cost = self.cost.regress(&state_action, &returns.narrow(1, 1, 1))?;
+        Ok((reward, cost))
+    }
+
+    /// One step of (16) and (17).
+    pub fn update_reward(&mut self, batch: &Batch) -> Result<f64> {
+        let signal = batch.reward() * self.reward_factor;
+        let step = self.reward.step(
+            &batch.state_action(),
+            &batch.observation(),
+            &batch.next_observation(),
+            &signal,
+            &batch.terminal(),
+        )?;
+        Ok(step.critic_loss)
+    }
+
+    /// One step of (18) on the actions of `policy`.
+    pub fn update_cost(&mut self, batch: &Batch, policy: &mut Policy) -> Result<f64> {
+        let mut acting = |observation: Tensor| join(&policy.act(&observation), &observation);
+        let next = acting(batch.next_observation().contiguous());
+        let here = (self.cost.config.pessimism == Pessimism::Cql).then(|| acting(batch.observation().contiguous()));
+        let signal = batch.cost() * self.unit;
+        self.cost.step(&batch.state_action(), &signal, &batch.terminal(), &next, here.as_ref())
+    }
+
+    /// Mean of the lagged reward twins, and `grad_a Q_r`.
+    pub fn reward_guidance(&mut self, score: &ScoreStep) -> Guidance {
+        let (values, gradient) = self.reward.guidance(&score.state_action(), score.action.size()[1]);
+        probe::see("reward_values", &values);
+        probe::see("reward_guidance", &gradient);
+        Guidance { values, push: self.reward_scaler.scale(&gradient, self.guidance_scale) }
+    }
+
+    /// Mean of the lagged cost members plus `cost_guidance_k` deviations, and `grad_a Q_c`.
+    pub fn cost_guidance(&mut self, score: &ScoreStep) -> Guidance {
+        let (values, gradient) = self.cost.guidance(&score.state_action(), score.action.size()[1], self.guidance_k);
+        probe::see("cost_values", &values);
+        probe::see("cost_guidance", &gradient);
+        Guidance { values, push: self.cost_scaler.scale(&gradient, self.guidance_scale) }
+    }
+
+    /// Saves or restores everything.
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
+        state.group("reward", |state| self.reward.persist(state))?;
+        state.group("cost", |state| self.cost.persist(state))?;
+        state.value("cost_target_rate", &mut self.cost.config.target_rate)?;
+        state.group("reward_scaler", |state| self.reward_scaler.persist(state))?;
+        state.group("cost_scaler", |state| self.cost_scaler.persist(state))
+    }
+}
+
+fn reward_rates(config: &DrcorlConfig) -> IqlConfig {
+    IqlConfig {
+        gamma: config.gamma,
+        expectile: config.reward_expectile,
+        target_rate: config.reward_target_rate,
+        q_lr: config.critic_lr,
+        v_lr: config.critic_lr,
+    }
+}
+
+fn cost_rates(config: &DrcorlConfig, facts: &Facts) -> CostCriticConfig {
+    let (low, high) = facts.cost_range;
+    let scale = config.unit() / (1.0 - config.gamma);
+    CostCriticConfig {
+        gamma: config.gamma,
+        target_rate: config.cost_target_rate,
+        lr: config.critic_lr,
+        backup: config.cost_backup,
+        backup_k: config.cost_backup_k,
+        pessimism: config.pessimism,
+        alpha: config.pessimism_alpha,
+        // A terminal ends the costs, so 0 is always reachable.
+        clamp: config.cost_clamp.then(|| (f64::from(low.min(0.0)) * scale, f64::from(high.max(0.0)) * scale)),
+    }
+}
+
+/// Scales guidance; keeps the running root mean square of one critic.
+#[derive(Default)]
+pub struct GuidanceScaler {
+    mean_square: f64,
+    started: bool,
+}
+
+/// Weight of the past in the running mean square.
+const KEEP: f64 = 0.99;
+
+impl GuidanceScaler {
+    /// `guidance [B,A]` in the chosen scale.
+    pub fn scale(&mut self, guidance: &Tensor, scale: GuidanceScale) -> Tensor {
+        match scale {
+            GuidanceScale::Raw => guidance.shallow_clone(),
+            GuidanceScale::RowRms => {
+                guidance / guidance.square().mean_dim(1i64, true, Kind::Float).sqrt().clamp_min(1e-12)
+            }
+            GuidanceScale::BatchRms => {
+                let now = guidance.square().mean(Kind::Double).double_value(&[]);
+                self.mean_square = if self.started { KEEP * self.mean_square + (1.0 - KEEP) * now } else { now };
+                self.started = true;
+                guidance / self.mean_square.sqrt().max(1e-12)
+            }
+        }
+    }
+
+    /// Saves or restores the running mean square.
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
+        state.value("mean_square", &mut self.mean_square)?;
+        state.value("started", &mut self.started)
+    }
+}

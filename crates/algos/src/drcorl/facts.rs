@@ -1,0 +1,103 @@
+//! What the data say once and for all, before anything is learnt.
+
+use super::config::DrcorlConfig;
+use super::options::{BehaviorData, RewardScaling};
+use crate::lagrange::infinite_horizon_threshold;
+use drcorl_core::dataset::{discounted_returns, Dataset};
+use drcorl_core::run::RunConfig;
+use tch::{Device, Kind, Tensor};
+
+/// What the data say.
+pub struct Facts {
+    /// Factor on rewards before the critic sees them.
+    pub reward_factor: f64,
+    /// Lowest and highest logged cost.
+    pub cost_range: (f32, f32),
+    /// The value, in the cost critic's unit, that stands for the limit.
+    pub set_point: f64,
+    /// The limit on the cost of an episode.
+    pub cost_limit: f64,
+    /// Rows the behavior model learns from, `[M]`.
+    pub behavior_rows: Tensor,
+    /// Rows of the episodes within the limit, `[K]`, if there are any.
+    pub safe_rows: Option<Tensor>,
+    /// Monte-Carlo values of reward and cost in the critics' unit, `[N,2]`.
+    pub monte_carlo: Tensor,
+}
+
+impl Default for Facts {
+    /// Of no data.
+    fn default() -> Self {
+        let none = || Tensor::empty([0], (Kind::Int64, Device::Cpu));
+        Facts {
+            reward_factor: 1.0,
+            cost_range: (0.0, 1.0),
+            set_point: 0.0,
+            cost_limit: 0.0,
+            behavior_rows: none(),
+            safe_rows: None,
+            monte_carlo: none(),
+        }
+    }
+}
+
+impl Facts {
+    /// Of `data` under the limit of `run`.
+    pub fn of(data: &Dataset, config: &DrcorlConfig, run: &RunConfig) -> Self {
+        let reward_factor = reward_factor(data, config.reward_scaling) * config.unit();
+        let safe = data.rows_where(|episode| episode.cost <= run.cost_limit);
+        let safe_rows = (safe.numel() > 0).then_some(safe);
+        let behavior_rows = match (config.behavior_data, &safe_rows) {
+            (BehaviorData::Safe, Some(rows)) => rows.shallow_clone(),
+            _ => data.rows_where(|_| true),
+        };
+        let costs = &data.columns.costs;
+        Facts {
+            reward_factor,
+            cost_range: costs
+                .iter()
+                .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &c| (low.min(c), high.max(c))),
+            set_point: infinite_horizon_threshold(run.cost_limit, config.gamma, data.episode_length) * config.unit(),
+            cost_limit: run.cost_limit,
+            behavior_rows,
+            safe_rows,
+            monte_carlo: monte_carlo(data, config, reward_factor),
+        }
+    }
+}
+
+/// Factor that brings rewards to the scale the critic expects: episodes end where they are flagged to end.
+pub fn reward_factor(data: &Dataset, scaling: RewardScaling) -> f64 {
+    let rewards = &data.columns.rewards;
+    let count = rewards.len() as f64;
+    let scale = match scaling {
+        RewardScaling::Magnitude => {
+            let mean = rewards.iter().map(|&r| f64::from(r)).sum::<f64>() / count;
+            let magnitude = rewards.iter().map(|&r| f64::from(r).abs()).sum::<f64>() / count;
+            let variance = rewards.iter().map(|&r| (f64::from(r) - mean).powi(2)).sum::<f64>() / count;
+            magnitude + variance.sqrt()
+        }
+        RewardScaling::ReturnRange => {
+            let returns = data.episodes.iter().map(|episode| episode.ret);
+            let (low, high) =
+                returns.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), r| (low.min(r), high.max(r)));
+            (high - low) / 1000.0
+        }
+    };
+    if scale > 0.0 {
+        1.0 / scale
+    } else {
+        1.0
+    }
+}
+
+fn monte_carlo(data: &Dataset, config: &DrcorlConfig, reward_factor: f64) -> Tensor {
+    // `discounted_returns` gives (1 - gamma) times the sum of its signal.
+    let per_step = 1.0 / (1.0 - config.gamma);
+    let column = |signal: &[f32], factor: f64| {
+        let scaled: Vec<f32> = signal.iter().map(|&x| (f64::from(x) * factor * per_step) as f32).collect();
+        Tensor::from_slice(&discounted_returns(&scaled, &data.episodes, config.gamma)).unsqueeze(1)
+    };
+    let (reward, cost) = (column(&data.columns.rewards, reward_factor), column(&data.columns.costs, config.unit()));
+    Tensor::cat(&[reward, cost], 1).to_device(data.device())
+}

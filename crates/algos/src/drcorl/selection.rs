@@ -1,0 +1,73 @@
+//! The offline-selected policy, kept beside the average that ships:
+//! the candidate of the highest estimated return among the safe ones.
+
+use super::Drcorl;
+use crate::critics::join;
+use crate::lagrange::infinite_horizon_episode_cost;
+use drcorl_core::algorithm::Context;
+use drcorl_core::error::Result;
+use drcorl_core::policy::{FrozenMlp, FrozenPolicy};
+use drcorl_nn::checkpoint::State;
+use tch::{Kind, Tensor};
+
+/// The best averaged policy so far by the offline estimate.
+pub(super) struct Selected {
+    pub policy: FrozenMlp,
+    pub found: bool,
+    pub step: u64,
+    pub ret: f64,
+}
+
+impl Selected {
+    /// Nothing yet; `policy` says of what shape it will be.
+    pub fn none(policy: FrozenMlp) -> Self {
+        Selected { policy, found: false, step: 0, ret: f64::NEG_INFINITY }
+    }
+
+    /// Saves or restores the policy and what is known of it.
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
+        state.value("selected_found", &mut self.found)?;
+        state.value("selected_step", &mut self.step)?;
+        // Negative infinity is no JSON number; before anything is found the comparison value follows from that.
+        let mut ret = if self.found { self.ret } else { 0.0 };
+        state.value("selected_return", &mut ret)?;
+        self.ret = if self.found { ret } else { f64::NEG_INFINITY };
+        state.group("selected", |state| self.policy.persist(state))
+    }
+}
+
+impl Drcorl {
+    /// Every `candidate_interval` steps: keeps the averaged policy if its estimate is within the margin and its
+    /// estimated return is the best so far.
+    pub(super) fn consider(&mut self, step: u64, context: &mut Context<'_>) -> Result<()> {
+        if step == 0 || !step.is_multiple_of(self.config.candidate_interval) {
+            return Ok(());
+        }
+        let averaged = self.policy.averaged();
+        let run = context.run;
+        let model = if context.judge.valid() {
+            let count = Some(self.config.gate_rollouts);
+            context
+                .judge
+                .rollout(context.data, count, context.cancel, &mut |observation: &Tensor| averaged.act(observation))?
+        } else {
+            None
+        };
+        let (cost, ret) = match model {
+            Some(model) => (model.upper(run.certificate_k), model.ret),
+            None => {
+                let rows = self.states(self.config.gate_states, self.config.gate_batch, context);
+                let observation = context.data.gather(&rows).observation().contiguous();
+                let action = averaged.act(&observation);
+                let value = self.critics.reward.guidance(&join(&action, &observation), action.size()[1]).0;
+                let cost = self.critic_estimate(&action, &observation, self.config.gate_k, context.data).ucb;
+                let discounted = value.mean(Kind::Double).double_value(&[]) / self.facts.reward_factor;
+                (cost, infinite_horizon_episode_cost(discounted, self.config.gamma, context.data.episode_length))
+            }
+        };
+        if cost <= run.certificate_margin * run.cost_limit && ret > self.selected.ret {
+            self.selected = Selected { policy: averaged, found: true, step, ret };
+        }
+        Ok(())
+    }
+}

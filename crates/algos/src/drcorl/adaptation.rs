@@ -49,13 +49,18 @@ pub fn slack(initial: f64, step: u64, steps: u64) -> f64 {
     initial * (1.0 - step as f64 / (steps - 1) as f64)
 }
 
-/// How often each branch was taken, and how often the band met one of its limits.
-#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+/// How often each branch of Safe Adaptation ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct BranchCounts {
+    /// Steps on reward alone, (19).
     reward: u64,
+    /// Steps on both, combined by gradient manipulation.
     band: u64,
+    /// Steps on cost, (20).
     cost: u64,
+    /// Steps in the band where a weight of the combination met its cap.
     capped: u64,
+    /// Steps in the band where both gradients cancelled, and one of them was followed.
     stalled: u64,
 }
 

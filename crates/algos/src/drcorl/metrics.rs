@@ -24,10 +24,7 @@ pub(super) const METRICS: &[Metric] = &[
         "squared value",
         "Cost critics: squared error, (18), with its pessimism; of Monte-Carlo values at first.",
     ),
-    Metric::estimate(
-        "cost_estimate",
-        "Episodic cost of the policy under training, as the gate last read it offline.",
-    ),
+    Metric::estimate("cost_estimate", "Episodic cost of the policy under training, as the gate last read it offline."),
     Metric::measured("cost_measured", "Mean episodic cost of the last visit; only in the hybrid modes."),
     Metric::temperature("beta", "1", "Weight of the critics' guidance against the score."),
     Metric::diagnostic(

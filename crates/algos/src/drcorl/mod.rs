@@ -25,6 +25,7 @@ pub mod diffusion;
 pub mod facts;
 mod gate;
 pub mod gradient;
+mod metrics;
 pub mod options;
 mod report;
 pub mod score_step;
@@ -38,8 +39,10 @@ use critics::RewardAndCost;
 use diffusion::Draws;
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::error::Result;
+use drcorl_core::metrics::Metric;
 use drcorl_core::offline::CriticEstimates;
 use drcorl_core::policy::{FrozenPolicy, Policy};
+use drcorl_core::results::schema_of;
 use drcorl_core::run::RunConfig;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::optim::cosine;
@@ -48,6 +51,8 @@ use drcorl_nn::score_net::ScoreNetShape;
 use facts::Facts;
 use gate::GateEstimate;
 use options::Gate;
+use report::Diagnostics;
+use schemars::Schema;
 use score_step::{ScoreStep, StepGradient};
 use selection::Selected;
 use serde_json::{Map, Value};
@@ -171,14 +176,10 @@ impl Drcorl {
         let draws = Draws::take(batch.len(), context);
         let normalised_cost = self.gated(context).normalised();
         let policy_loss = self.policy_step(step, normalised_cost, &batch.observation(), &draws);
-        let mut metrics = vec![
-            ("policy_loss", policy_loss),
-            ("cost_critic_loss", cost_loss),
-            ("cost_estimate", self.estimate.cost),
-            ("cost_limit", context.run.cost_limit),
-            ("beta", self.config.beta(step)),
-        ];
+        let mut metrics =
+            vec![("policy_loss", policy_loss), ("cost_critic_loss", cost_loss), ("cost_estimate", self.estimate.cost)];
         metrics.extend(context.visit.map(|visit| ("cost_measured", visit.cost)));
+        metrics.push(("beta", self.config.beta(step)));
         Ok(metrics)
     }
 
@@ -226,39 +227,7 @@ impl Define for Drcorl {
     const LABEL: &'static str = "DRCORL";
     const SUMMARY: &'static str = "Diffusion-regularised policy, pessimistic cost critics, gradient manipulation, Safe Adaptation behind an offline gate.";
     const DIAGNOSTICS: Option<fn() -> Schema> = Some(schema_of::<Diagnostics>);
-    const METRICS: &'static [Metric] = &[
-        Metric::loss(
-            "behavior_loss",
-            "1",
-            "Diffusion model of the logged actions: squared error of the predicted noise, (5).",
-        ),
-        Metric::loss(
-            "policy_loss",
-            "1",
-            "Policy: mean of w(t) <e, a> - beta <G, a>, G by the branch of the step; the score term alone in warm-up.",
-        ),
-        Metric::loss(
-            "reward_critic_loss",
-            "squared value",
-            "Reward critics: squared error, (16) and (17); of Monte-Carlo values at first.",
-        ),
-        Metric::loss(
-            "cost_critic_loss",
-            "squared value",
-            "Cost critics: squared error, (18), with its pessimism; of Monte-Carlo values at first.",
-        ),
-        Metric::estimate(
-            "cost_estimate",
-            "Episodic cost of the policy under training, as the gate last read it offline.",
-        ),
-        Metric::measured("cost_measured", "Mean episodic cost of the last visit; only in the hybrid modes."),
-        Metric::temperature("beta", "1", "Weight of the critics' guidance against the score."),
-        Metric::diagnostic(
-            "action_mse",
-            "squared action",
-            "Squared difference of the policy's and the logged actions, mean over entries; in warm-up.",
-        ),
-    ];
+    const METRICS: &'static [Metric] = metrics::METRICS;
 
     fn defaults() -> DrcorlConfig {
         DrcorlConfig::default()

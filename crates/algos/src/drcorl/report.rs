@@ -1,33 +1,74 @@
 //! What only DRCORL knows about its policy, for the certificate.
 
+use super::adaptation::BranchCounts;
 use super::diffusion::{diffuse, Draws, POLICY_TIME};
 use super::gate::REPORT_ROWS;
 use super::options::Gate;
+use super::selection::Selected;
 use super::Drcorl;
 use drcorl_core::algorithm::Context;
 use drcorl_core::policy::FrozenPolicy;
-use serde_json::{json, Map, Value};
+use schemars::JsonSchema;
+use serde::Serialize;
 use tch::Kind;
 
+/// What DRCORL adds to the certificate.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "DrcorlDiagnostics")]
+pub(super) struct Diagnostics {
+    pub gate: GateReport,
+    pub branches: BranchCounts,
+    pub policy_distance: PolicyDistance,
+    /// The candidate selected offline; null if none was within the margin.
+    pub selected: Option<Candidate>,
+}
+
+/// Which estimate opened and closed the branches.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub(super) struct GateReport {
+    /// By the configuration.
+    pub requested: Gate,
+    pub used: Gate,
+    /// Why the critics took the place of the models; null if they did not.
+    pub fallback_reason: Option<String>,
+}
+
+/// How far the policy that ships is from the logged actions.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+pub(super) struct PolicyDistance {
+    /// Squared difference to the logged actions, mean over entries, in the normalised box.
+    #[schemars(with = "Option<f64>")]
+    pub action_mse: f64,
+    /// Mean score residual in units of its pull.
+    #[schemars(with = "Option<f64>")]
+    pub score_distance: f64,
+}
+
+/// The candidate selected offline.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+pub(super) struct Candidate {
+    /// Of the adaptation.
+    pub step: u64,
+    pub estimated_return: f64,
+}
+
 impl Drcorl {
-    /// What only the algorithm knows, for the certificate: gate, branches, distance to the data,
-    /// the selected candidate.
-    pub(super) fn report(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Map<String, Value> {
-        let reason = if self.config.gate == Gate::CriticUcb { None } else { self.models_unfit(context) };
-        let used = if reason.is_some() { Gate::CriticUcb } else { self.config.gate };
-        let selected =
-            self.selected.found.then(|| json!({ "step": self.selected.step, "estimated_return": self.selected.ret }));
-        let body = json!({
-            "gate": { "requested": self.config.gate, "used": used, "fallback_reason": reason },
-            "branches": self.branches,
-            "policy_distance": self.distance(policy, context),
-            "selected": selected,
-        });
-        body.as_object().cloned().unwrap_or_default()
+    /// What only the algorithm knows, for the certificate.
+    pub(super) fn report(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Diagnostics {
+        let requested = self.config.gate;
+        let fallback_reason = if requested == Gate::CriticUcb { None } else { self.models_unfit(context) };
+        let used = if fallback_reason.is_some() { Gate::CriticUcb } else { requested };
+        let Selected { found, step, ret, .. } = self.selected;
+        Diagnostics {
+            gate: GateReport { requested, used, fallback_reason },
+            branches: self.branches,
+            policy_distance: self.distance(policy, context),
+            selected: found.then_some(Candidate { step, estimated_return: ret }),
+        }
     }
 
     /// How far the policy is from the logged actions: plainly, and by the score residual in units of its pull kappa.
-    fn distance(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Value {
+    fn distance(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> PolicyDistance {
         const DRAWS: i64 = 32;
         const ROWS: usize = 256;
         let batch = context.data.sample(REPORT_ROWS, context.rng);
@@ -45,6 +86,6 @@ impl Drcorl {
         let mean_pull = pull.view([-1, DRAWS, context.data.actions()]).mean_dim(1i64, false, Kind::Float);
         let score_distance =
             mean_pull.square().mean(Kind::Double).double_value(&[]).sqrt() / self.config.score_weight.kappa(0.25);
-        json!({ "action_mse": action_mse, "score_distance": score_distance })
+        PolicyDistance { action_mse, score_distance }
     }
 }

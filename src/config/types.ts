@@ -67,19 +67,8 @@ export interface RunConfig {
   audit_members?: number
   /**
    * Hidden layer widths of a dynamics model.
-   *
-   * @minItems 1
-   * @maxItems 8
    */
-  model_hidden?:
-    | [number]
-    | [number, number]
-    | [number, number, number]
-    | [number, number, number, number]
-    | [number, number, number, number, number]
-    | [number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number, number]
+  model_hidden?: number[]
   /**
    * Gradient steps of each dynamics ensemble.
    */
@@ -175,19 +164,8 @@ export interface DrcorlConfig {
   behavior_steps?: number
   /**
    * Hidden layer widths of the actor.
-   *
-   * @minItems 1
-   * @maxItems 8
    */
-  actor_hidden?:
-    | [number]
-    | [number, number]
-    | [number, number, number]
-    | [number, number, number, number]
-    | [number, number, number, number, number]
-    | [number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number, number]
+  actor_hidden?: number[]
   /**
    * Rows in a batch of the actor.
    */
@@ -210,19 +188,8 @@ export interface DrcorlConfig {
   control_variate?: boolean
   /**
    * Hidden layer widths of the critics.
-   *
-   * @minItems 1
-   * @maxItems 8
    */
-  critic_hidden?:
-    | [number]
-    | [number, number]
-    | [number, number, number]
-    | [number, number, number, number]
-    | [number, number, number, number, number]
-    | [number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number, number]
+  critic_hidden?: number[]
   /**
    * Rows in a batch of the critics.
    */
@@ -413,19 +380,8 @@ export interface BcConfig {
   frontier_width?: number
   /**
    * Hidden layer widths of the actor.
-   *
-   * @minItems 1
-   * @maxItems 8
    */
-  actor_hidden?:
-    | [number]
-    | [number, number]
-    | [number, number, number]
-    | [number, number, number, number]
-    | [number, number, number, number, number]
-    | [number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number, number]
+  actor_hidden?: number[]
   /**
    * Learning rate of the actor.
    */
@@ -453,19 +409,8 @@ export interface BcSafeConfig {
   frontier_width?: number
   /**
    * Hidden layer widths of the actor.
-   *
-   * @minItems 1
-   * @maxItems 8
    */
-  actor_hidden?:
-    | [number]
-    | [number, number]
-    | [number, number, number]
-    | [number, number, number, number]
-    | [number, number, number, number, number]
-    | [number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number, number]
+  actor_hidden?: number[]
   /**
    * Learning rate of the actor.
    */
@@ -552,34 +497,12 @@ export interface BcqLagConfig {
   cost_scale?: number
   /**
    * Hidden layer widths of the perturbation network.
-   *
-   * @minItems 1
-   * @maxItems 8
    */
-  actor_hidden?:
-    | [number]
-    | [number, number]
-    | [number, number, number]
-    | [number, number, number, number]
-    | [number, number, number, number, number]
-    | [number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number, number]
+  actor_hidden?: number[]
   /**
    * Hidden layer widths of the critics.
-   *
-   * @minItems 1
-   * @maxItems 8
    */
-  critic_hidden?:
-    | [number]
-    | [number, number]
-    | [number, number, number]
-    | [number, number, number, number]
-    | [number, number, number, number, number]
-    | [number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number, number]
+  critic_hidden?: number[]
   /**
    * Critics in each of the two groups of a signal.
    */
@@ -706,34 +629,12 @@ export interface BearLagConfig {
   cost_scale?: number
   /**
    * Hidden layer widths of the actor.
-   *
-   * @minItems 1
-   * @maxItems 8
    */
-  actor_hidden?:
-    | [number]
-    | [number, number]
-    | [number, number, number]
-    | [number, number, number, number]
-    | [number, number, number, number, number]
-    | [number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number, number]
+  actor_hidden?: number[]
   /**
    * Hidden layer widths of the critics.
-   *
-   * @minItems 1
-   * @maxItems 8
    */
-  critic_hidden?:
-    | [number]
-    | [number, number]
-    | [number, number, number]
-    | [number, number, number, number]
-    | [number, number, number, number, number]
-    | [number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number, number]
+  critic_hidden?: number[]
   /**
    * Critics in each of the two groups of a signal.
    */
@@ -833,34 +734,12 @@ export interface CpqConfig {
   cost_scale?: number
   /**
    * Hidden layer widths of the actor.
-   *
-   * @minItems 1
-   * @maxItems 8
    */
-  actor_hidden?:
-    | [number]
-    | [number, number]
-    | [number, number, number]
-    | [number, number, number, number]
-    | [number, number, number, number, number]
-    | [number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number, number]
+  actor_hidden?: number[]
   /**
    * Hidden layer widths of the critics.
-   *
-   * @minItems 1
-   * @maxItems 8
    */
-  critic_hidden?:
-    | [number]
-    | [number, number]
-    | [number, number, number]
-    | [number, number, number, number]
-    | [number, number, number, number, number]
-    | [number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number, number]
+  critic_hidden?: number[]
   /**
    * Critics of each signal.
    */
@@ -1098,34 +977,12 @@ export interface CoptidiceConfig {
   cost_scale?: number
   /**
    * Hidden layer widths of the actor.
-   *
-   * @minItems 1
-   * @maxItems 8
    */
-  actor_hidden?:
-    | [number]
-    | [number, number]
-    | [number, number, number]
-    | [number, number, number, number]
-    | [number, number, number, number, number]
-    | [number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number, number]
+  actor_hidden?: number[]
   /**
    * Hidden layer widths of nu and chi.
-   *
-   * @minItems 1
-   * @maxItems 8
    */
-  critic_hidden?:
-    | [number]
-    | [number, number]
-    | [number, number, number]
-    | [number, number, number, number]
-    | [number, number, number, number, number]
-    | [number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number]
-    | [number, number, number, number, number, number, number, number]
+  critic_hidden?: number[]
   /**
    * Networks behind each of nu and chi; the lowest speaks for them.
    */

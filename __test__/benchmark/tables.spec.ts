@@ -1,6 +1,6 @@
 import test from 'ava'
-import type { Measurement } from '../../src/benchmark/summary.js'
-import { score } from '../../src/benchmark/summary.js'
+import type { RunPhase } from '../../src/config/results.js'
+import { type FinishedCell, type Measurement, measure, score } from '../../src/benchmark/summary.js'
 import { csv, gridOf, latex, markdown, terminalTables } from '../../src/benchmark/tables.js'
 
 const one = (over: Partial<Measurement>): Measurement => ({
@@ -89,4 +89,24 @@ test('a table judged by models says so', (t) => {
   const judged = score([one({ judge: 'model', normalized_reward: null })])
   t.regex(terminalTables(judged), /no environment was used/)
   t.is(judged[0]!.reward, null)
+})
+
+/** Updates of a run with these phases. */
+function updates(phases: Partial<RunPhase>[]): number | null | undefined {
+  const means = { return: { mean: 1 }, cost: { mean: 2 } }
+  const run = { record: { task: null }, certificate: null, evaluation: means, result: { phases } }
+  const cell = { target: { name: 'A', env: 'point-circle' }, algorithm: 'x', cost_limit: 10, seed: 0 }
+  return measure({ cell, run } as unknown as FinishedCell)[0]?.update_steps
+}
+
+test('updates are the steps of the algorithm, by the stage of a phase and not by its name', (t) => {
+  const phases: RunPhase[] = [
+    { name: 'model', steps: 5, stage: 'model' },
+    { name: 'audit', steps: 30, stage: 'algorithm' },
+    { name: 'learning', steps: 40, stage: 'algorithm' },
+    { name: 'audit', steps: 7, stage: 'audit' },
+    { name: 'certificate', steps: 3, stage: 'certificate' },
+  ]
+  t.is(updates(phases), 70)
+  t.is(updates(phases.map(({ name, steps }) => ({ name, steps }))), 40, 'an older run says no stage')
 })

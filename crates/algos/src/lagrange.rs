@@ -1,9 +1,11 @@
-//! The PID multiplier (spec 1.9) and the only place where episodic limits and discounted values are converted (spec 1.10).
+//! Lagrange multipliers, and the only place where episodic limits and discounted values are converted.
 //!
-//! `value` is always undamped: `sum_t gamma^t c_t`. The horizon convention is in the name and must match the critic's done
-//! flag: a critic that bootstraps through time limits is *infinite horizon*, one that stops there is *finite horizon*.
+//! `value` is always undamped: `sum_t gamma^t c_t`. The horizon convention is in the name and must match the critic's
+//! done flag: a critic that bootstraps through time limits is *infinite horizon*, one that stops there is *finite
+//! horizon*.
 
 use drcorl_nn::checkpoint::State;
+use drcorl_nn::optim::ScalarAdam;
 use serde::{Deserialize, Serialize};
 
 /// Episodic cost (or return: any undiscounted sum) of an infinite-horizon value: `(1 - gamma) V L`.
@@ -53,8 +55,8 @@ pub struct Pid {
 }
 
 impl Pid {
-    /// A controller at rest: gains KP, KI, KD, the value the controlled cost should reach, and the upper bound of the multiplier and of
-    /// the integral, if any.
+    /// A controller at rest: gains KP, KI, KD, the value the controlled cost should reach, and the upper bound of the
+    /// multiplier and of the integral, if any.
     pub fn new(gains: [f64; 3], set_point: f64, cap: Option<f64>) -> Self {
         Pid { gains, set_point, cap: cap.unwrap_or(f64::INFINITY), error_old: 0.0, integral: 0.0, multiplier: 0.0 }
     }
@@ -81,7 +83,8 @@ impl Pid {
 /// Range of the logarithm of a [`LogMultiplier`].
 const LOG_RANGE: (f64, f64) = (-5.0, 5.0);
 
-/// A multiplier `alpha = exp(x)` that ascends its own dual by plain gradient steps on x, as the published BEAR and CPQ do.
+/// A multiplier `alpha = exp(x)` that ascends its own dual by plain gradient steps on x, as the published BEAR and CPQ
+/// do.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct LogMultiplier {
     /// x
@@ -100,6 +103,33 @@ impl LogMultiplier {
     }
 }
 
+/// A multiplier `softplus(x)` that descends a loss by Adam on x, as the published COptiDICE does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SoftplusMultiplier {
+    /// x
+    pub raw: ScalarAdam,
+}
+
+impl SoftplusMultiplier {
+    /// With x at `raw`.
+    pub fn new(raw: f64) -> Self {
+        SoftplusMultiplier { raw: ScalarAdam::new(raw) }
+    }
+
+    /// softplus(x)
+    pub fn value(&self) -> f64 {
+        let x = self.raw.value;
+        x.max(0.0) + (-x.abs()).exp().ln_1p()
+    }
+
+    /// One step along `slope`, the derivative of the loss for the multiplier.
+    pub fn descend(&mut self, slope: f64, lr: f64) {
+        let through_softplus = 1.0 / (1.0 + (-self.raw.value).exp());
+        self.raw.step(through_softplus * slope, lr);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,9 +145,22 @@ mod tests {
         assert_eq!(alpha.log, LOG_RANGE.1);
     }
 
+    /// The derivative that reaches x, by finite differences.
+    #[test]
+    fn a_softplus_multiplier_descends_through_its_softplus() {
+        for raw in [-3.0, 0.4, 50.0] {
+            let at = |raw: f64| SoftplusMultiplier::new(raw).value();
+            let slope = (at(raw + 1e-6) - at(raw - 1e-6)) / 2e-6;
+            let mut multiplier = SoftplusMultiplier::new(raw);
+            multiplier.descend(-2.0, 0.1);
+            assert!((multiplier.raw.gradient + 2.0 * slope).abs() < 1e-6);
+            assert!(multiplier.value() > at(raw));
+        }
+    }
+
     const GAINS: [f64; 3] = [0.1, 0.003, 0.001];
 
-    /// U23: a hand-computed response; no derivative while the error falls; bounds hold.
+    /// A hand-computed response; no derivative while the error falls; bounds hold.
     #[test]
     fn step_response() {
         let mut pid = Pid::new(GAINS, 1.0, None);
@@ -132,7 +175,8 @@ mod tests {
         assert_eq!((bounded.integral, bounded.multiplier), (0.5, 0.5));
     }
 
-    /// U24 and D7: a constant cost c gives exactly c L under matching conventions and a factor (1 - gamma^L)^{+-1} when crossed.
+    /// A constant cost c gives exactly c L under matching conventions and a factor (1 - gamma^L)^{+-1} when
+    /// crossed.
     #[test]
     fn conversions_match_their_convention() {
         let (gamma, cost) = (0.99f64, 0.25f64);

@@ -8,23 +8,25 @@ pub mod coptidice;
 pub mod cpq;
 pub mod critics;
 pub mod drcorl;
+pub mod frame;
 pub mod frontier;
 pub mod lagrange;
+pub mod losses;
 pub mod metrics;
-pub mod shared;
 
 use drcorl_core::algorithm::{Entry, Registry};
+use frame::Learner;
 
 /// Every algorithm the package knows.
 pub static REGISTRY: Registry = &[
     Entry::of::<drcorl::Drcorl>(),
     Entry::of::<bc::Bc>(),
     Entry::of::<bc::BcSafe>(),
-    Entry::of::<bcq_lag::BcqLag>(),
-    Entry::of::<bear_lag::BearLag>(),
-    Entry::of::<cpq::Cpq>(),
+    Entry::of::<Learner<bcq_lag::BcqLag>>(),
+    Entry::of::<Learner<bear_lag::BearLag>>(),
+    Entry::of::<Learner<cpq::Cpq>>(),
     Entry::of::<cdt::Cdt>(),
-    Entry::of::<coptidice::Coptidice>(),
+    Entry::of::<Learner<coptidice::Coptidice>>(),
 ];
 
 /// The registry and every parameter, see [`drcorl_core::describe`].

@@ -8,10 +8,12 @@ use drcorl_algos::bear_lag::{BearDraws, BearLag, BearLagConfig};
 use drcorl_algos::coptidice::divergence::Divergence;
 use drcorl_algos::coptidice::{Coptidice, CoptidiceConfig, CoptidiceDraws, Initial, Scales};
 use drcorl_algos::cpq::{Cpq, CpqConfig, CpqDraws};
-use drcorl_algos::shared::{join, mean, repeat, Transition};
+use drcorl_algos::critics::{join, mean};
+use drcorl_algos::frame::{repeat, ActorCritic, Parameters, Task, Transition};
 use drcorl_core::policy::Policy;
+use drcorl_nn::gaussian::kl;
 use drcorl_nn::rng::Rng;
-use drcorl_nn::vae::{clip_latents, kl};
+use drcorl_nn::vae::clip_latents;
 use drcorl_nn::{Arena, Head, SquashedActor, Vae};
 use tch::{Device, Kind, Tensor};
 
@@ -26,6 +28,10 @@ const LAMBDA: f64 = 0.75;
 const N: i64 = 10;
 /// Operations of one pass (forward, forward and backward) of the networks of the presets.
 const VAE_HIDDEN: i64 = 400;
+
+fn task(device: Device) -> Task {
+    Task { observations: STATES, actions: ACTIONS, threshold: THRESHOLD, seed: 0, device }
+}
 
 fn transition(device: Device, rng: &mut Rng) -> Transition {
     let table = rng.normal(&[ROWS, INPUTS + STATES + 3], device);
@@ -150,7 +156,7 @@ pub fn bc(device: Device) -> Step {
 pub fn bcq_lag(device: Device) -> Step {
     let mut rng = Rng::new(3, 0);
     let config = BcqLagConfig::osrl();
-    let mut ours = BcqLag::new(config, (STATES, ACTIONS), THRESHOLD, 0, device, &mut rng);
+    let mut ours = BcqLag::new(config, task(device), &mut rng);
     let mut vae = PlainVae::copy_of(&ours.vae, 1e-3, device);
     let mut actor = group(&ours.actor, "actor", 1e-3, device).with_tanh();
     let (mut reward, mut cost) =
@@ -174,7 +180,7 @@ pub fn bcq_lag(device: Device) -> Step {
         flop,
         ours: Box::new(move || {
             let step = tch::no_grad(|| ours.learn(&batch, &draws)).expect("shapes fit");
-            sum_of(step.vae.loss, [step.reward_loss, step.cost_loss, step.actor_loss])
+            sum_of(step.vae.loss, [step.reward_loss, step.cost_loss, step.actor.loss])
         }),
         plain: Box::new(move || {
             let batch = &again;
@@ -220,7 +226,7 @@ pub fn bear_lag(device: Device) -> Step {
     let mut rng = Rng::new(4, 0);
     let config = BearLagConfig::osrl();
     let (sigma, threshold) = (config.mmd_sigma, config.mmd_threshold);
-    let mut ours = BearLag::new(config, (STATES, ACTIONS), THRESHOLD, device, &mut rng);
+    let mut ours = BearLag::new(config, task(device), &mut rng);
     let mut vae = PlainVae::copy_of(&ours.vae, 1e-3, device);
     let mut actor = plain_actor(&ours.actor, 1e-3, device);
     let (mut reward, mut cost) =
@@ -295,7 +301,7 @@ pub fn bear_lag(device: Device) -> Step {
 pub fn cpq(device: Device) -> Step {
     let mut rng = Rng::new(5, 0);
     let config = CpqConfig::osrl();
-    let mut ours = Cpq::new(config, (STATES, ACTIONS), THRESHOLD, device, &mut rng);
+    let mut ours = Cpq::new(config, task(device), &mut rng);
     let mut vae = PlainVae::copy_of(&ours.vae, 1e-3, device);
     let mut actor = plain_actor(&ours.actor, 1e-4, device);
     let (mut reward, mut cost) =
@@ -378,20 +384,21 @@ pub fn coptidice(device: Device) -> Step {
         |w: &Tensor| (w * ((w + 1e-10).log() - 1.0) + 1.0).where_self(&w.lt(1.0), &((w - 1.0).square() * 0.5));
     let scales = Scales {
         limit: THRESHOLD,
+        unit: 1.0,
         initial_share: share,
         observation_std: Tensor::ones([1, STATES], (Kind::Float, device)),
         action_std: Tensor::ones([1, ACTIONS], (Kind::Float, device)),
     };
-    let mut ours = Coptidice::new(config, (STATES, ACTIONS), scales, device, &mut rng);
+    let mut ours = Coptidice { scales, ..Coptidice::new(config, task(device), &mut rng) };
     let (mut nu, mut chi) = (group(&ours.nu, "nu", 1e-4, device), group(&ours.chi, "chi", 1e-4, device));
     let mut actor = plain_actor(&ours.actor, 1e-4, device);
     let scalar = || Tensor::ones([1], (Kind::Float, device)).set_requires_grad(true);
     let (raw_tau, raw_lambda) = (scalar(), scalar());
     let batch = transition(device, &mut rng);
     let again = views(&batch);
-    let initial = rng.normal(&[ROWS, 1], device).gt(0.8).to_kind(Kind::Float);
-    let flags = initial.shallow_clone();
+    let flags = rng.normal(&[ROWS, 1], device).gt(0.8).to_kind(Kind::Float);
     let draws = CoptidiceDraws {
+        initial: Initial::Flags(flags.shallow_clone()),
         observation: rng.normal(&[ROWS, STATES], device),
         action: rng.normal(&[ROWS, ACTIONS], device),
     };
@@ -400,12 +407,11 @@ pub fn coptidice(device: Device) -> Step {
     let (forward, both) = flop(2 * ROWS, &state);
     // A row goes back through the lower one of two members: half of the rows through each.
     let flop = 2.0 * (2.0 * (forward + (both - forward) / 2.0) + forward) + flop(ROWS, &actor_widths).1;
-    let initial = Initial::Flags(initial);
     Step {
         flop,
         ours: Box::new(move || {
-            let step = tch::no_grad(|| ours.learn(&batch, &initial, &draws)).expect("shapes fit");
-            sum_of(step.nu_loss, [step.chi_loss, step.lambda_loss, step.actor_loss])
+            let step = tch::no_grad(|| ours.learn(&batch, &draws)).expect("shapes fit");
+            sum_of(step.nu_loss, [step.bound.chi_loss, step.lambda_loss, step.actor_loss])
         }),
         plain: Box::new(move || {
             let batch = &again;

@@ -193,7 +193,8 @@ pub fn from_view(view: &TensorView<'_>) -> Option<Tensor> {
 
 /// Writes `data` to a temporary name in the same folder, syncs it, and renames it over `path`.
 pub fn write_atomically(path: &Path, data: &[u8]) -> Result<()> {
-    // A leading dot and `.tmp`: what a killed process leaves behind is recognised and removed by the next run in the folder.
+    // A leading dot and `.tmp`: what a killed process leaves behind is recognised and removed by the next run in the
+    // folder.
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}.tmp", std::process::id()));

@@ -5,6 +5,7 @@ use crate::checkpoint::State;
 use crate::error::Result;
 use crate::optim::{soft_update, soft_update_parts, Adam, AdamConfig};
 use crate::rng::Rng;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 /// A trainable ensemble.
@@ -15,6 +16,19 @@ pub struct Head {
     adam: Adam,
     cache: Cache,
     other_cache: Cache,
+    /// Where buffers wait while another head works; None for a head that keeps its own.
+    turns: Option<Turns>,
+}
+
+/// Buffers of the passes of heads that learn one after the other: who is at work finds those of the last one near.
+#[derive(Clone, Default)]
+struct Turns(Arc<Mutex<(Cache, Cache)>>);
+
+impl Turns {
+    fn lock(&self) -> MutexGuard<'_, (Cache, Cache)> {
+        // Poisoned buffers are as good as any: they hold no state.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Head {
@@ -39,7 +53,21 @@ impl Head {
         let online = builder.build(device);
         let target = target.then(|| online.duplicate());
         let adam = Adam::new(&online, AdamConfig::default());
-        Head { net, online, target, adam, cache: Cache::default(), other_cache: Cache::default() }
+        Head { net, online, target, adam, cache: Cache::default(), other_cache: Cache::default(), turns: None }
+    }
+
+    /// As [`Head::new`], one head a name, that learn one after the other: from one's [`Head::forward`] to its
+    /// [`Head::step`] no other passes anything. They share the buffers of their passes, which so stay in the cache of
+    /// the processor.
+    pub fn in_turn<const N: usize>(
+        names: [&str; N],
+        members: usize,
+        widths: &[i64],
+        device: Device,
+        rng: &mut Rng,
+    ) -> [Head; N] {
+        let turns = Turns::default();
+        names.map(|name| Head { turns: Some(turns.clone()), ..Head::new(name, members, widths, false, device, rng) })
     }
 
     /// Number of members E.
@@ -74,11 +102,17 @@ impl Head {
 
     /// Live outputs `[B,E*out]`; kept for [`Head::descend`].
     pub fn forward(&mut self, input: &Tensor) -> &Tensor {
+        if let Some(turns) = self.turns.as_ref().filter(|_| self.cache.output().is_none()) {
+            self.cache = std::mem::take(&mut turns.lock().0);
+        }
         self.net.forward(&self.online, input, &mut self.cache)
     }
 
     /// Live outputs `[B,E*out]` that leave the activations of [`Head::forward`] alone.
     pub fn evaluate(&mut self, input: &Tensor) -> Tensor {
+        if let Some(turns) = &self.turns {
+            return self.net.evaluate(&self.online, input, &mut turns.lock().1);
+        }
         self.net.evaluate(&self.online, input, &mut self.other_cache)
     }
 
@@ -111,6 +145,9 @@ impl Head {
     /// One Adam step along the gradients in the live arena.
     pub fn step(&mut self, lr: f64) {
         self.adam.step(&mut self.online, lr);
+        if let Some(turns) = &self.turns {
+            turns.lock().0 = std::mem::take(&mut self.cache);
+        }
     }
 
     /// [`Head::backward`] and [`Head::step`].
@@ -146,13 +183,6 @@ impl Head {
         squares
     }
 
-    /// Gives the buffers of its passes to a head of the same widths, whose passes then find them near.
-    /// What they held is lost.
-    pub fn hand_buffers_to(&mut self, other: &mut Head) {
-        other.cache = std::mem::take(&mut self.cache);
-        other.other_cache = std::mem::take(&mut self.other_cache);
-    }
-
     /// Live outputs `[B,E*out]` that the last [`Head::forward`], [`Head::descend_each`] or [`Head::regress`] saw.
     pub fn outputs(&self) -> Tensor {
         self.cache.output().expect("a forward pass came before").copy()
@@ -186,4 +216,32 @@ fn probe(
     let grad_out = weights(&outputs);
     let gradient = net.input_gradient(arena, input, &grad_out, cache);
     (outputs, gradient)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Heads in turn learn what heads with buffers of their own learn, and leave their buffers to the next one.
+    #[test]
+    fn heads_in_turn_share_nothing_but_buffers() {
+        let (names, widths) = (["nu", "chi"], [3, 8, 8, 1]);
+        let mut sharing = Head::in_turn(names, 2, &widths, Device::Cpu, &mut Rng::new(4, 0));
+        let mut rng = Rng::new(4, 0);
+        let mut alone = names.map(|name| Head::new(name, 2, &widths, false, Device::Cpu, &mut rng));
+        let input = rng.normal(&[20, 3], Device::Cpu);
+        let mut places = Vec::new();
+        for _ in 0..3 {
+            for (one, other) in sharing.iter_mut().zip(&mut alone) {
+                for head in [&mut *one, other] {
+                    let grad = head.forward(&input) - 1.0;
+                    head.descend(&input, &grad, 1e-2);
+                }
+                assert_eq!(one.evaluate(&input), other.evaluate(&input));
+                places.push(one.turns.as_ref().unwrap().lock().0.output().unwrap().data_ptr());
+                assert!(one.cache.output().is_none());
+            }
+        }
+        assert!(places.iter().all(|place| *place == places[0]));
+    }
 }

@@ -1,10 +1,10 @@
 //! The stochastic actor of the SAC family: `u ~ N(mu(s), sigma(s))`, `a = tanh(u)`, with hand-written gradients.
 
-use super::{ops, Head};
+use super::{ops, Gaussian, Head};
 use crate::checkpoint::State;
 use crate::error::Result;
 use crate::rng::Rng;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// Range of the logarithm of the standard deviation.
 pub const LOG_STD: (f64, f64) = (-20.0, 2.0);
@@ -14,32 +14,9 @@ pub struct SquashedActor {
     pub head: Head,
 }
 
-/// A Gaussian before its tanh, a row a state.
-pub struct Gaussian {
-    /// `[B,A]`
-    pub mu: Tensor,
-    /// `[B,A]`, clamped
-    pub log_std: Tensor,
-    /// 1 where the clamp lets the gradient through, else 0, `[B,A]`
-    inside: Tensor,
-}
-
-impl Gaussian {
-    fn of(output: &Tensor) -> Self {
-        let actions = output.size()[1] / 2;
-        let raw = output.narrow(1, actions, actions);
-        let inside = raw.ge(LOG_STD.0).logical_and(&raw.le(LOG_STD.1)).to_kind(Kind::Float);
-        Gaussian { mu: output.narrow(1, 0, actions), log_std: raw.clamp(LOG_STD.0, LOG_STD.1), inside }
-    }
-
-    /// `mu + sigma noise`, `[B,A]` for `noise [B,A]`; `[B,N,A]` for `noise [B,N,A]`.
-    pub fn sample(&self, noise: &Tensor) -> Tensor {
-        if noise.dim() == 3 {
-            self.mu.unsqueeze(1) + self.log_std.exp().unsqueeze(1) * noise
-        } else {
-            &self.mu + self.log_std.exp() * noise
-        }
-    }
+/// The Gaussian before its tanh, a row a state.
+fn gaussian(output: &Tensor) -> Gaussian {
+    Gaussian::of(output, LOG_STD)
 }
 
 impl SquashedActor {
@@ -52,17 +29,17 @@ impl SquashedActor {
 
     /// The live Gaussian at `observation [B,S]`, kept for [`SquashedActor::descend_samples`].
     pub fn forward(&mut self, observation: &Tensor) -> Gaussian {
-        Gaussian::of(&self.head.forward(observation).copy())
+        gaussian(&self.head.forward(observation).copy())
     }
 
     /// The live Gaussian, leaving what [`SquashedActor::forward`] kept alone.
     pub fn evaluate(&mut self, observation: &Tensor) -> Gaussian {
-        Gaussian::of(&self.head.evaluate(observation))
+        gaussian(&self.head.evaluate(observation))
     }
 
     /// The lagged Gaussian.
     pub fn evaluate_target(&mut self, observation: &Tensor) -> Gaussian {
-        Gaussian::of(&self.head.evaluate_target(observation))
+        gaussian(&self.head.evaluate_target(observation))
     }
 
     /// One Adam step of weighted maximum likelihood, with `loss = -mean(weight log N(u; mu(s), sigma(s)))` for
@@ -87,15 +64,7 @@ impl SquashedActor {
         grad: &Tensor,
         lr: f64,
     ) {
-        let (mu, scaled) = match noise.dim() {
-            3 => {
-                let sum = |x: &Tensor| x.sum_dim_intlist(1i64, false, Kind::Float);
-                (sum(grad), sum(&(grad * noise)))
-            }
-            _ => (grad.shallow_clone(), grad * noise),
-        };
-        let log_std = scaled * gaussian.log_std.exp() * &gaussian.inside;
-        self.head.descend(observation, &Tensor::cat(&[mu, log_std], 1), lr);
+        self.head.descend(observation, &gaussian.through(gaussian.through_sample(noise, grad)), lr);
     }
 
     /// Saves or restores everything.
@@ -107,9 +76,10 @@ impl SquashedActor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Kind;
 
-    /// An actor whose second log sigma is above its clamp, states, and its Gaussian there,
-    /// tracked through its parameters.
+    /// An actor whose second log sigma is above its clamp, states, and its Gaussian there, tracked through its
+    /// parameters.
     fn setting(rng: &mut Rng) -> (SquashedActor, Tensor, Vec<Tensor>, Gaussian) {
         let actor = SquashedActor::new(3, 2, &[8, 8], false, Device::Cpu, rng);
         let bias = actor.head.online().named("actor.2.bias").unwrap().0.shallow_clone();
@@ -130,7 +100,7 @@ mod tests {
                 y
             }
         });
-        (actor, observation, parameters, Gaussian::of(&output))
+        (actor, observation, parameters, gaussian(&output))
     }
 
     fn compare(actor: &SquashedActor, parameters: &[Tensor]) {

@@ -3,12 +3,13 @@
 //! Encoder `[a, s] -> (mean, log std)` of the latent z, decoder `[z, s] -> tanh`. The loss is the one of BCQ and its
 //! descendants: `mean (a_hat - a)^2 + beta KL`, the KL against N(0, 1) averaged over rows *and* latent dimensions.
 
-use super::{Arena, ArenaBuilder, Cache, Ensemble};
+use super::{Arena, ArenaBuilder, Cache, Ensemble, Gaussian};
 use crate::checkpoint::State;
 use crate::error::Result;
+use crate::losses::{mse, through_tanh};
 use crate::optim::{Adam, AdamConfig};
 use crate::rng::Rng;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// Range of the logarithm of the latent standard deviation.
 pub const LOG_STD: (f64, f64) = (-4.0, 15.0);
@@ -33,12 +34,6 @@ pub struct VaeStep {
     pub loss: f64,
     pub reconstruction: f64,
     pub kl: f64,
-}
-
-/// KL divergence of N(mean, std) from N(0, 1), averaged over latent dimensions: `[B,L]`, `[B,L]` to `[B,1]`.
-pub fn kl(mean: &Tensor, log_std: &Tensor) -> Tensor {
-    let terms: Tensor = 1.0 + log_std * 2.0 - mean.square() - (log_std * 2.0).exp();
-    terms.mean_dim(1i64, true, Kind::Float) * -0.5
 }
 
 impl Vae {
@@ -71,45 +66,31 @@ impl Vae {
         &self.decoder
     }
 
-    /// Splits the encoder's output into the mean and the log standard deviation before and after its clamp.
-    fn split(&self, output: &Tensor) -> (Tensor, Tensor, Tensor) {
-        let raw = output.narrow(1, self.latents, self.latents);
-        (output.narrow(1, 0, self.latents), raw.shallow_clone(), raw.clamp(LOG_STD.0, LOG_STD.1))
-    }
-
     /// One Adam step on `state_action [B,A+S]` (action first) with `noise [B,L]`.
     pub fn step(&mut self, state_action: &Tensor, noise: &Tensor, beta: f64, lr: f64) -> VaeStep {
-        let (rows, columns) = (state_action.size()[0] as f64, state_action.size()[1]);
+        let columns = state_action.size()[1];
         let actions = self.decoder.outputs();
         let action = state_action.narrow(1, 0, actions);
         let observation = state_action.narrow(1, actions, columns - actions);
         let output = self.encoder.forward(&self.arena, state_action, &mut self.encoder_cache).shallow_clone();
-        let (mean, raw, log_std) = self.split(&output);
-        let std = log_std.exp();
-        let input = Tensor::cat(&[&mean + &std * noise, observation], 1);
+        let latent = Gaussian::of(&output, LOG_STD);
+        let input = Tensor::cat(&[latent.sample(noise), observation], 1);
         let decoded = self.decoder.forward(&self.arena, &input, &mut self.decoder_cache).tanh();
-        let error = &decoded - action;
-        let reconstruction = error.square().mean(Kind::Double).double_value(&[]);
-        let kl = kl(&mean, &log_std).mean(Kind::Double).double_value(&[]);
+        let (reconstruction, grad) = mse(&decoded, &action);
+        let (kl, [kl_mu, kl_log_std]) = latent.kl_loss(beta);
 
-        let grad_out = error * (1.0 - decoded.square()) * (2.0 / (rows * actions as f64));
-        let grad_input = self.decoder.backward_to_input(&self.arena, &input, &grad_out, &mut self.decoder_cache);
-        let grad_latent = grad_input.narrow(1, 0, self.latents);
-        let weight = beta / (rows * self.latents as f64);
-        let grad_mean = &grad_latent + &mean * weight;
-        let inside = raw.ge(LOG_STD.0).logical_and(&raw.le(LOG_STD.1)).to_kind(Kind::Float);
-        let grad_log_std = (grad_latent * noise * &std + (std.square() - 1.0) * weight) * inside;
-        let grad_out = Tensor::cat(&[grad_mean, grad_log_std], 1);
-        self.encoder.backward(&self.arena, state_action, &grad_out, &mut self.encoder_cache);
+        let grad = through_tanh(&decoded, &grad);
+        let grad = self.decoder.backward_to_input(&self.arena, &input, &grad, &mut self.decoder_cache);
+        let [mu, log_std] = latent.through_sample(noise, &grad.narrow(1, 0, self.latents));
+        let grad = latent.through([mu + kl_mu, log_std + kl_log_std]);
+        self.encoder.backward(&self.arena, state_action, &grad, &mut self.encoder_cache);
         self.adam.step(&mut self.arena, lr);
         VaeStep { loss: reconstruction + beta * kl, reconstruction, kl }
     }
 
-    /// Mean and log standard deviation `[B,L]` of the latent of `state_action [B,A+S]`.
-    pub fn encode(&mut self, state_action: &Tensor) -> (Tensor, Tensor) {
-        let output = self.encoder.evaluate(&self.arena, state_action, &mut self.other_cache);
-        let (mean, _, log_std) = self.split(&output);
-        (mean, log_std)
+    /// The Gaussian of the latent of `state_action [B,A+S]`.
+    pub fn encode(&mut self, state_action: &Tensor) -> Gaussian {
+        Gaussian::of(&self.encoder.evaluate(&self.arena, state_action, &mut self.other_cache), LOG_STD)
     }
 
     /// Decoded actions before their tanh, `[B,A]`, of `latent [B,L]` at `observation [B,S]`.
@@ -138,15 +119,8 @@ pub fn clip_latents(normal: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The KL in closed form by hand: N(1, 2) against N(0, 1) is log(1/2) + (4 + 1)/2 - 1/2.
-    #[test]
-    fn kl_is_the_closed_form_averaged_over_dimensions() {
-        let mean = Tensor::from_slice(&[1.0f32, 0.0]).view([1, 2]);
-        let log_std = Tensor::from_slice(&[2f32.ln(), 0.0]).view([1, 2]);
-        let expected = (-(2f64.ln()) + 2.5 - 0.5) / 2.0;
-        assert!((kl(&mean, &log_std).double_value(&[0, 0]) - expected).abs() < 1e-6);
-    }
+    use crate::gaussian::kl;
+    use tch::Kind;
 
     /// Every gradient against libtorch's autograd, with standard deviations on both sides of the clamp.
     #[test]

@@ -54,8 +54,8 @@ fn chosen(mode: CloningMode, width: f64, points: &[Point], limit: f64) -> Result
     }
 }
 
-/// Coefficients, the highest power first, of the first polynomial through the Pareto front that explains 90 % of its variance, else of
-/// the last tried. A constant explains none, so that the first that can is a line.
+/// Coefficients, the highest power first, of the first polynomial through the Pareto front that explains 90 % of its
+/// variance, else of the last tried. A constant explains none, so that the first that can is a line.
 pub fn frontier(points: &[Point]) -> Result<Vec<f64>> {
     let front: Vec<Point> = pareto_front(points).into_iter().map(|i| points[i]).collect();
     let mut coefficients = Vec::new();
@@ -104,7 +104,8 @@ mod tests {
         assert_eq!(select(CloningMode::Boundary), [5.5, 10.0, 10.5, 15.0]);
     }
 
-    /// A straight front is a line, a curved one a parabola, and noise without a trend the last degree; points below are left out.
+    /// A straight front is a line, a curved one a parabola, and noise without a trend the last degree;
+    /// points below are left out.
     #[test]
     fn the_frontier_is_the_first_polynomial_that_fits() {
         let line: Vec<(f64, f64)> = (0..10).map(|i| (f64::from(i), 3.0 + 2.0 * f64::from(i))).collect();

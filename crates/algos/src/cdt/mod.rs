@@ -39,7 +39,7 @@ pub mod sequences;
 pub use config::CdtConfig;
 pub use learner::Learner;
 
-use super::shared::presets;
+use crate::frame::presets;
 use config::ActionHead;
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::error::{Error, Result};

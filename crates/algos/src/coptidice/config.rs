@@ -1,7 +1,7 @@
 //! Parameters of COptiDICE: the repaired values, and those of the published implementation.
 
 use super::divergence::Divergence;
-use crate::shared::{CostDone, CostThreshold, Done, Values};
+use crate::frame::{ActorGroup, CostDone, CostThreshold, Done, Parameters, Schedule, Values};
 use drcorl_core::schema::most;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitUnit {
-    /// Cost a step, as the bound is: `limit / L`, times the share `1 - gamma^L` of the discounted visits that come before a time limit that ends them.
+    /// Cost a step, as the bound is: `limit / L`, times the share `1 - gamma^L` of the discounted visits that come
+    /// before a time limit that ends them.
     PerStep,
-    /// Discounted cost of an episode: `limit (1 - gamma^L) / ((1 - gamma) L)`, which the bound practically never reaches.
+    /// Discounted cost of an episode: `limit (1 - gamma^L) / ((1 - gamma) L)`, which the bound practically never
+    /// reaches.
     Discounted,
 }
 
@@ -67,18 +69,12 @@ pub struct CoptidiceConfig {
     /// Factor on costs and on the limit.
     #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub cost_scale: f64,
-    /// Hidden layer widths of the actor.
-    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
-    pub actor_hidden: Vec<i64>,
     /// Hidden layer widths of nu and chi.
     #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub critic_hidden: Vec<i64>,
     /// Networks behind each of nu and chi; the lowest speaks for them.
     #[schemars(range(min = 1, max = 16))]
     pub critics: usize,
-    /// Learning rate of the actor.
-    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
-    pub actor_lr: f64,
     /// Learning rate of nu.
     #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub nu_lr: f64,
@@ -88,12 +84,10 @@ pub struct CoptidiceConfig {
     /// Learning rate of lambda and tau, before their softplus.
     #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub scalar_lr: f64,
-    /// Rows in a batch.
-    #[schemars(range(min = 1, max = most::ROWS))]
-    pub batch_size: usize,
-    /// Gradient steps.
-    #[schemars(range(min = 1, max = most::STEPS))]
-    pub update_steps: u64,
+    #[serde(flatten)]
+    pub actor: ActorGroup,
+    #[serde(flatten)]
+    pub schedule: Schedule,
 }
 
 impl Default for CoptidiceConfig {
@@ -109,22 +103,19 @@ impl Default for CoptidiceConfig {
             cost_bound_epsilon: 0.01,
             reward_scale: 0.1,
             cost_scale: 1.0,
-            actor_hidden: vec![256, 256],
             critic_hidden: vec![256, 256],
             critics: 2,
-            actor_lr: 1e-4,
             nu_lr: 1e-4,
             chi_lr: 1e-4,
             scalar_lr: 1e-4,
-            batch_size: 512,
-            update_steps: 100_000,
+            actor: ActorGroup { actor_lr: 1e-4, ..ActorGroup::default() },
+            schedule: Schedule::default(),
         }
     }
 }
 
-impl CoptidiceConfig {
-    /// The published implementation, faults included.
-    pub fn osrl() -> Self {
+impl Parameters for CoptidiceConfig {
+    fn osrl() -> Self {
         CoptidiceConfig {
             limit_unit: LimitUnit::Discounted,
             policy_fit: PolicyFit::RawNormal,
@@ -133,18 +124,30 @@ impl CoptidiceConfig {
         }
     }
 
-    /// How nu and chi value rewards and costs.
-    pub fn values(&self) -> Values {
-        Values {
-            gamma: self.gamma,
-            done: self.done,
-            cost_done: CostDone::Respected,
-            reward_scale: self.reward_scale,
-            cost_scale: self.cost_scale,
-            cost_threshold: CostThreshold::FiniteHorizon,
+    fn quick() -> Self {
+        CoptidiceConfig {
+            critic_hidden: vec![128, 128],
+            nu_lr: 5e-4,
+            chi_lr: 5e-4,
+            scalar_lr: 1e-3,
+            actor: ActorGroup { actor_lr: 5e-4, ..ActorGroup::quick() },
+            schedule: Schedule::quick(20_000),
+            ..CoptidiceConfig::default()
         }
     }
 
+    fn values(&self) -> Values {
+        let &CoptidiceConfig { gamma, done, reward_scale, cost_scale, .. } = self;
+        let (cost_done, cost_threshold) = (CostDone::Respected, CostThreshold::FiniteHorizon);
+        Values { gamma, done, cost_done, cost_threshold, reward_scale, cost_scale }
+    }
+
+    fn schedule(&self) -> Schedule {
+        self.schedule
+    }
+}
+
+impl CoptidiceConfig {
     /// The number the bound on the cost is compared with.
     pub fn limit(&self, cost_limit: f64, episode_length: usize) -> f64 {
         let discounted = self.values().threshold(cost_limit, episode_length);

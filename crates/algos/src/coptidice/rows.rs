@@ -1,10 +1,10 @@
 //! A step's numbers on the host, one a row.
 //!
-//! The losses of COptiDICE are functions of some numbers a row and of nothing else: a thousand rows take a few microseconds here, in double
-//! precision, and would take a hundred calls of libtorch.
+//! The losses of COptiDICE are functions of some numbers a row and of nothing else: a thousand rows take a few
+//! microseconds here, in double precision, and would take a hundred calls of libtorch.
 
 use super::Initial;
-use crate::shared::Transition;
+use crate::frame::Transition;
 use drcorl_nn::Head;
 use tch::{Device, Tensor};
 
@@ -21,20 +21,9 @@ pub fn column(numbers: &[f64], device: Device) -> Tensor {
     Tensor::from_slice(&floats).to_device(device).view([-1, 1])
 }
 
-/// The mean of a term a row.
-pub fn average(rows: usize, term: impl Fn(usize) -> f64) -> f64 {
-    (0..rows).map(term).sum::<f64>() / rows as f64
-}
-
 /// The sum of the products of two vectors.
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-/// log of the sum of `exp(x)`.
-pub fn log_sum_exp(x: &[f64]) -> f64 {
-    let highest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    highest + x.iter().map(|x| (x - highest).exp()).sum::<f64>().ln()
 }
 
 /// What a batch says, B numbers each, and the N states at which it asks for values.
@@ -143,12 +132,5 @@ mod tests {
         for values in [[f64::NAN, 1.0], [1.0, f64::NAN]] {
             assert!(minimum(&values).1.is_nan());
         }
-    }
-
-    #[test]
-    fn large_exponents_do_not_overflow() {
-        assert!((log_sum_exp(&[1000.0, 1000.0]) - 1000.0 - 2f64.ln()).abs() < 1e-12);
-        assert!((log_sum_exp(&[0.0, 1.0]) - (1.0 + 1f64.exp()).ln()).abs() < 1e-12);
-        assert!(log_sum_exp(&[0.0, f64::NAN]).is_nan());
     }
 }

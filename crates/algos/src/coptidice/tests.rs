@@ -2,9 +2,10 @@
 
 use super::divergence::Divergence;
 use super::*;
-use crate::shared::Done;
+use crate::critics::join;
+use crate::frame::{ActorGroup, Done};
 use drcorl_nn::Arena;
-use tch::Kind;
+use tch::Device;
 
 const STATES: i64 = 3;
 const ACTIONS: i64 = 2;
@@ -13,7 +14,6 @@ const ROWS: i64 = 24;
 struct Setting {
     learner: Coptidice,
     batch: Transition,
-    initial: Initial,
     draws: CoptidiceDraws,
 }
 
@@ -22,7 +22,7 @@ fn setting(config: CoptidiceConfig) -> Setting {
     let mut normal = |columns: i64| rng.normal(&[ROWS, columns], Device::Cpu);
     let observation = normal(STATES);
     let batch = Transition {
-        state_action: shared::join(&normal(ACTIONS).tanh(), &observation),
+        state_action: join(&normal(ACTIONS).tanh(), &observation),
         next_observation: normal(STATES),
         reward: normal(1),
         cost: normal(1).gt(0.3).to_kind(Kind::Float),
@@ -34,21 +34,23 @@ fn setting(config: CoptidiceConfig) -> Setting {
         InitialStates::InBatch => Initial::Flags(normal(1).gt(0.5).to_kind(Kind::Float)),
         InitialStates::Separate => Initial::States(normal(STATES).narrow(0, 0, 7)),
     };
-    let draws = CoptidiceDraws { observation: normal(STATES), action: normal(ACTIONS) };
+    let draws = CoptidiceDraws { initial, observation: normal(STATES), action: normal(ACTIONS) };
     let scales = Scales {
         limit: 0.2,
+        unit: 1.0,
         initial_share: 0.3,
         observation_std: Tensor::ones([1, STATES], (Kind::Float, Device::Cpu)),
         action_std: Tensor::ones([1, ACTIONS], (Kind::Float, Device::Cpu)),
     };
-    let learner = Coptidice::new(config, (STATES, ACTIONS), scales, Device::Cpu, &mut Rng::new(1, 0));
-    Setting { learner, batch, initial, draws }
+    let task = Task { observations: STATES, actions: ACTIONS, threshold: 0.2, seed: 0, device: Device::Cpu };
+    let learner = Coptidice { scales, ..Coptidice::new(config, task, &mut Rng::new(1, 0)) };
+    Setting { learner, batch, draws }
 }
 
 fn small(initial_states: InitialStates) -> CoptidiceConfig {
     CoptidiceConfig {
         initial_states,
-        actor_hidden: vec![8, 8],
+        actor: ActorGroup { actor_hidden: vec![8, 8], actor_lr: 1e-4 },
         critic_hidden: vec![8, 8],
         ..CoptidiceConfig::default()
     }
@@ -87,12 +89,12 @@ fn compare(arena: &Arena, parameters: &[(String, Tensor)]) {
 #[test]
 fn gradients_of_nu_and_chi_equal_autograd() {
     for choice in [InitialStates::InBatch, InitialStates::Separate] {
-        let Setting { mut learner, batch, initial, draws } = setting(small(choice));
+        let Setting { mut learner, batch, draws } = setting(small(choice));
         let (nu, chi) = (tracked(learner.nu.online()), tracked(learner.chi.online()));
         let (gamma, alpha) = (0.99, 0.5);
-        let (lambda, tau) = (softplus(1.0), softplus(1.0));
+        let (lambda, tau) = (learner.lambda.value(), learner.tau.value());
         let alive: Tensor = (1.0 - &batch.reward_stop) * gamma;
-        let start = |parameters: &[(String, Tensor)], name: &str| match &initial {
+        let start = |parameters: &[(String, Tensor)], name: &str| match &draws.initial {
             Initial::Flags(flags) => lowest(parameters, name, &batch.observation) * flags / 0.3,
             Initial::States(states) => lowest(parameters, name, states).mean(Kind::Float).view([1, 1]),
         };
@@ -110,9 +112,9 @@ fn gradients_of_nu_and_chi_equal_autograd() {
         let weight = (&residual / tau).softmax(0, Kind::Float) * ROWS as f64;
         let chi_loss = (weight * residual).mean(Kind::Float);
         chi_loss.backward();
-        let step = tch::no_grad(|| learner.learn(&batch, &initial, &draws)).unwrap();
+        let step = tch::no_grad(|| learner.learn(&batch, &draws)).unwrap();
         assert!((step.nu_loss - loss.double_value(&[])).abs() < 1e-5);
-        assert!((step.chi_loss - chi_loss.double_value(&[])).abs() < 1e-5);
+        assert!((step.bound.chi_loss - chi_loss.double_value(&[])).abs() < 1e-5);
         compare(learner.nu.online(), &nu);
         compare(learner.chi.online(), &chi);
     }
@@ -128,8 +130,8 @@ fn the_limit_is_in_the_unit_of_the_bound() {
     assert!((at(LimitUnit::Discounted, Done::TerminalsAndTimeouts) - 3.170).abs() < 1e-3);
 }
 
-/// Weak duality: the loss of nu is at least what any distribution earns that obeys the flow of the data. Where an episode's last row flows on, to a state
-/// that no row starts from, none does, and the loss has no lower end.
+/// Weak duality: the loss of nu is at least what any distribution earns that obeys the flow of the data. Where an
+/// episode's last row flows on, to a state that no row starts from, none does, and the loss has no lower end.
 #[test]
 fn the_dual_is_bounded_if_time_limits_end_the_flow() {
     const STEPS: i64 = 20;
@@ -149,7 +151,7 @@ fn the_dual_is_bounded_if_time_limits_end_the_flow() {
         let reward_stop = ones.zeros_like();
         let _ = reward_stop.narrow(0, STEPS - 1, 1).fill_(last_stop);
         let batch = Transition {
-            state_action: shared::join(&Tensor::zeros([STEPS, ACTIONS], (Kind::Float, Device::Cpu)), &observation),
+            state_action: join(&Tensor::zeros([STEPS, ACTIONS], (Kind::Float, Device::Cpu)), &observation),
             next_observation: state.narrow(0, 1, STEPS),
             reward: ones.shallow_clone(),
             cost: ones.zeros_like(),
@@ -158,7 +160,7 @@ fn the_dual_is_bounded_if_time_limits_end_the_flow() {
             observation: observation.shallow_clone(),
         };
         let rows = Rows::of(&batch, &Initial::States(state.narrow(0, 0, 1)), gamma, 1.0);
-        let step = |_| tch::no_grad(|| learner.nu_step(&rows, 0.0)).loss;
+        let step = |_| tch::no_grad(|| learner.nu_step(&rows, 0.0)).0.loss;
         (0..2000).map(step).fold(f64::INFINITY, f64::min)
     };
     let ended = lowest_loss(1.0);
@@ -174,14 +176,15 @@ fn a_fit_reproduces_the_action() {
     for (policy_fit, expected) in
         [(PolicyFit::Clamped, 0.9), (PolicyFit::Squashed, 0.9), (PolicyFit::RawNormal, 0.9f64.tanh())]
     {
-        let config = CoptidiceConfig { policy_fit, actor_lr: 1e-2, ..small(InitialStates::Separate) };
+        let config = CoptidiceConfig { policy_fit, ..small(InitialStates::Separate) };
+        let config = CoptidiceConfig { actor: ActorGroup { actor_lr: 1e-2, ..config.actor.clone() }, ..config };
         let Setting { mut learner, batch, mut draws, .. } = setting(config);
         let mut batch = batch;
-        batch.state_action = shared::join(&batch.state_action.narrow(1, 0, ACTIONS).full_like(0.9), &batch.observation);
+        batch.state_action = join(&batch.state_action.narrow(1, 0, ACTIONS).full_like(0.9), &batch.observation);
         draws.action = draws.action.zeros_like();
         let w = vec![1.0; ROWS as usize];
         tch::no_grad(|| (0..500).for_each(|_| _ = learner.actor_step(&batch, &w, &draws)));
-        let policy = learner.policies().remove(0).policy;
+        let policy = learner.policy();
         let acted = mean(&policy.act(&batch.observation));
         assert!((acted - expected).abs() < 0.02, "{policy_fit:?}: {acted}");
     }

@@ -1,6 +1,8 @@
 //! The penalty on actions unlike the data, live and detached.
 
 use super::*;
+use crate::frame::{ActorGroup, CriticGroup, VaeGroup};
+use tch::Device;
 
 fn batch(rng: &mut Rng) -> Transition {
     let (rows, states, actions) = (32, 3, 2);
@@ -25,12 +27,13 @@ fn cost_gradient(term: OodTerm, log: f64) -> Tensor {
     let config = CpqConfig {
         ood_term: term,
         ood_quantile: 0.5,
-        actor_hidden: vec![8, 8],
-        critic_hidden: vec![8, 8],
-        vae_hidden: 8,
+        actor: ActorGroup { actor_hidden: vec![8, 8], actor_lr: 1e-4 },
+        critic: CriticGroup { critic_hidden: vec![8, 8], ..CriticGroup::default() },
+        vae: VaeGroup { vae_hidden: 8, ..VaeGroup::default() },
         ..CpqConfig::default()
     };
-    let mut cpq = Cpq::new(config, (3, 2), 1.0, Device::Cpu, &mut Rng::new(1, 0));
+    let task = Task { observations: 3, actions: 2, threshold: 1.0, seed: 0, device: Device::Cpu };
+    let mut cpq = Cpq::new(config, task, &mut Rng::new(1, 0));
     cpq.alpha.log = log;
     let mut draw = |shape: &[i64]| rng.normal(shape, Device::Cpu);
     let draws = CpqDraws {

@@ -1,6 +1,7 @@
 //! Implicit Q-learning of one signal, (16) and (17): twin Q and V on dataset actions.
 
-use super::{bound, check_column, expectile_weight, guidance, mean, regress, widths, Bound};
+use super::{bound, check_column, guidance, regress, widths, Bound};
+use crate::losses::expectile;
 use drcorl_core::error::Result;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
@@ -32,11 +33,9 @@ pub struct IqlStep {
 
 /// One step of (16): `v` at `observation [B,S]` towards `target [B,1]` by the expectile loss.
 /// Returns the loss before it.
-pub fn value_step(v: &mut Head, observation: &Tensor, target: &Tensor, expectile: f64, lr: f64) -> f64 {
-    let advantage = target - v.forward(observation);
-    let weight = expectile_weight(&advantage, expectile);
-    let loss = mean(&(&weight * advantage.square()));
-    v.descend(observation, &(weight * &advantage * (-2.0 / advantage.size()[0] as f64)), lr);
+pub fn value_step(v: &mut Head, observation: &Tensor, target: &Tensor, tau: f64, lr: f64) -> f64 {
+    let (loss, gradient) = expectile(v.forward(observation), target, tau);
+    v.descend(observation, &gradient, lr);
     loss
 }
 

@@ -11,6 +11,7 @@ pub use latent::{FrozenLatent, Perturbation};
 use crate::error::Result;
 use drcorl_actor::PolicyFile;
 use drcorl_nn::checkpoint::State;
+use drcorl_nn::losses::through_tanh;
 use drcorl_nn::optim::soft_update;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::{Arena, Ensemble, Head, Hidden, SquashedActor};
@@ -60,11 +61,6 @@ pub trait FrozenPolicy: Send {
 
     /// The policy as a file, without what the trainer adds: normaliser, action box, origin.
     fn file(&self) -> Result<PolicyFile>;
-}
-
-/// Carries a gradient at `action` back through the tanh it comes from.
-fn through_tanh(action: &Tensor, grad_action: &Tensor) -> Tensor {
-    grad_action * (1.0 - action.square())
 }
 
 /// A tanh policy with its optimiser and, if wanted, a running average of its weights.

@@ -1,9 +1,10 @@
 //! Fixture `bcql`.
 
-use super::names::{count, critic_record, hidden, pid, scalars, transition, Members, Names};
+use super::names::{count, critic_record, critics, hidden, pid, scalars, task, transition, vae, Members, Names};
 use crate::{shown_at, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::bcq_lag::{BcqDraws, BcqLag, BcqLagConfig};
-use drcorl_algos::shared::Critics;
+use drcorl_algos::critics::Critics;
+use drcorl_algos::frame::{ActorCritic, ActorGroup, Parameters, PidGroup, Values};
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::probe;
 use drcorl_nn::rng::Rng;
@@ -26,24 +27,18 @@ pub fn bind(fixture: &Fixture, _variant: &str, init: &Tensors, device: Device) -
     );
     let actor_hidden = hidden("actor.pi", 1, init)?;
     let config = BcqLagConfig {
-        gamma: fixture.hyper(&["gamma"])?,
         candidates: count(fixture, "sample_action_num")?,
         phi: fixture.hyper(&["phi"])?,
         lambda: fixture.hyper(&["lmbda"])?,
-        pid: pid(fixture)?,
-        critic_hidden: hidden("critic.q1_nets.0", 1, init)?,
-        critics: reward.len() / 2,
-        vae_hidden: init.get("vae.e1.weight")?.size()[0],
-        vae_beta: fixture.hyper(&["beta_vae"])?,
-        actor_lr: fixture.hyper(&["actor_lr"])?,
-        critic_lr: fixture.hyper(&["critic_lr"])?,
-        vae_lr: fixture.hyper(&["vae_lr"])?,
-        target_rate: fixture.hyper(&["tau"])?,
-        actor_hidden: actor_hidden.clone(),
+        pid: PidGroup { pid: pid(fixture)?, multiplier_cap: None },
+        values: Values { gamma: fixture.hyper(&["gamma"])?, ..Values::osrl() },
+        actor: ActorGroup { actor_hidden: actor_hidden.clone(), actor_lr: fixture.hyper(&["actor_lr"])? },
+        critic: critics(fixture, "critic.q1_nets.0", reward.len() / 2, init)?,
+        vae: vae(fixture, init)?,
         ..BcqLagConfig::osrl()
     };
-    let threshold = config.values().threshold(fixture.hyper(&["cost_limit"])?, count(fixture, "episode_len")?);
-    let mut learner = BcqLag::new(config, (states, actions), threshold, 0, device, &mut Rng::new(0, 0));
+    let task = task(fixture, config.values, device)?;
+    let mut learner = BcqLag::new(config, task, &mut Rng::new(0, 0));
     let names = |fixture: &str| Names::mlp(&format!("{fixture}.pi"), "actor", 0, actor_hidden.len() + 1, states);
     let (vae, actor) = (Names::vae(states, learner.vae.latents()), [names("actor"), names("actor_old")]);
     // The reference counts its cost critics separately.
@@ -75,8 +70,8 @@ impl Binding for Bcql {
             ("loss/loss_vae", step.vae.loss),
             ("loss/critic_loss", step.reward_loss),
             ("loss/cost_critic_loss", step.cost_loss),
-            ("loss/actor_loss", step.actor_loss),
-            ("loss/qc_penalty", step.penalty),
+            ("loss/actor_loss", step.actor.loss),
+            ("loss/qc_penalty", step.actor.penalty),
             ("loss/lagrangian", self.learner.pid.multiplier),
             ("state/pid_error_old", self.learner.pid.error_old),
             ("state/pid_integral", self.learner.pid.integral),

@@ -1,13 +1,15 @@
 //! Fixture `bearl`: the kernels of the discrepancy, and a delayed start of the reward term.
 
 use super::names::{
-    by_variant, count, critic_record, hidden, mean_action_density, pid, scalars, transition, Members, Names,
+    by_variant, count, critic_record, critics, hidden, mean_action_density, pid, scalars, task, transition, vae,
+    Members, Names,
 };
 use crate::{shown, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::bear_lag::{BearDraws, BearLag, BearLagConfig};
-use drcorl_algos::shared::Critics;
+use drcorl_algos::critics::Critics;
+use drcorl_algos::frame::{ActorCritic, ActorGroup, Parameters, PidGroup, Values};
+use drcorl_algos::losses::mmd::Kernel;
 use drcorl_core::error::{Error, Result};
-use drcorl_nn::mmd::Kernel;
 use drcorl_nn::probe;
 use drcorl_nn::rng::Rng;
 use tch::{Device, Tensor};
@@ -29,7 +31,6 @@ pub fn bind(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) ->
     );
     let actor_hidden = hidden("actor.net", 0, init)?;
     let config = BearLagConfig {
-        gamma: fixture.hyper(&["gamma"])?,
         mmd_kernel: if variant.contains("laplacian") { Kernel::Laplacian } else { Kernel::Gaussian },
         mmd_sigma: fixture.hyper(&["mmd_sigma"])?,
         mmd_threshold: fixture.hyper(&["mmd_threshold"])?,
@@ -38,20 +39,15 @@ pub fn bind(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) ->
         imitation_steps: by_variant(fixture, "start_update_policy_step", variant)? as u64,
         candidates: count(fixture, "sample_action_num")?,
         lambda: fixture.hyper(&["lmbda"])?,
-        pid: pid(fixture)?,
-        actor_hidden: actor_hidden.clone(),
-        critic_hidden: hidden("critic.q1_nets.0", 1, init)?,
-        critics: reward.len() / 2,
-        vae_hidden: init.get("vae.e1.weight")?.size()[0],
-        vae_beta: fixture.hyper(&["beta_vae"])?,
-        actor_lr: fixture.hyper(&["actor_lr"])?,
-        critic_lr: fixture.hyper(&["critic_lr"])?,
-        vae_lr: fixture.hyper(&["vae_lr"])?,
-        target_rate: fixture.hyper(&["tau"])?,
+        pid: PidGroup { pid: pid(fixture)?, multiplier_cap: None },
+        values: Values { gamma: fixture.hyper(&["gamma"])?, ..Values::osrl() },
+        actor: ActorGroup { actor_hidden: actor_hidden.clone(), actor_lr: fixture.hyper(&["actor_lr"])? },
+        critic: critics(fixture, "critic.q1_nets.0", reward.len() / 2, init)?,
+        vae: vae(fixture, init)?,
         ..BearLagConfig::osrl()
     };
-    let threshold = config.values().threshold(fixture.hyper(&["cost_limit"])?, count(fixture, "episode_len")?);
-    let mut learner = BearLag::new(config, (states, actions), threshold, device, &mut Rng::new(0, 0));
+    let task = task(fixture, config.values, device)?;
+    let mut learner = BearLag::new(config, task, &mut Rng::new(0, 0));
     learner.alpha.log = fixture.hyper(&["log_alpha_init"])?;
     let names = |fixture: &str| Names::squashed(fixture, actor_hidden.len(), actions);
     let (vae, actor) = (Names::vae(states, learner.vae.latents()), [names("actor"), names("actor_old")]);

@@ -1,12 +1,13 @@
 //! Fixture `coptidice`: three f-divergences, and one step without the cost bound.
 
-use super::names::{by_variant, count, hidden, mean_action_density, scalars, transition, Members, Names};
+use super::names::{by_variant, count, hidden, mean_action_density, scalars, task, transition, Members, Names};
 use crate::{shown, shown_at, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::coptidice::divergence::Divergence;
 use drcorl_algos::coptidice::{Coptidice as Learner, CoptidiceConfig, CoptidiceDraws, Initial, Scales};
-use drcorl_algos::shared::mean;
+use drcorl_algos::critics::mean;
+use drcorl_algos::frame::{ActorCritic, ActorGroup, Parameters};
+use drcorl_algos::lagrange::SoftplusMultiplier;
 use drcorl_core::error::{Error, Result};
-use drcorl_nn::optim::ScalarAdam;
 use drcorl_nn::probe;
 use drcorl_nn::rng::Rng;
 use tch::{Device, Tensor};
@@ -19,7 +20,7 @@ struct Coptidice {
 }
 
 pub fn bind(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) -> Result<Plan> {
-    let (states, actions) = (fixture.dim("obs")?, fixture.dim("act")?);
+    let actions = fixture.dim("act")?;
     let nu = Members::new("nu_network", &["q_nets"], "nu", 0, init);
     let chi = Members::new("chi_network", &["q_nets"], "chi", 0, init);
     let actor_hidden = hidden("actor.net", 0, init)?;
@@ -34,25 +35,26 @@ pub fn bind(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) ->
         divergence,
         alpha: fixture.hyper(&["alpha"])?,
         cost_bound_epsilon: by_variant(fixture, "cost_ub_epsilon", variant)?,
-        actor_hidden: actor_hidden.clone(),
         critic_hidden: hidden("nu_network.q_nets.0", 1, init)?,
         critics: nu.len(),
-        actor_lr: fixture.hyper(&["actor_lr"])?,
         nu_lr: fixture.hyper(&["nu_lr"])?,
         chi_lr: fixture.hyper(&["chi_lr"])?,
         scalar_lr: fixture.hyper(&["scalar_lr"])?,
+        actor: ActorGroup { actor_hidden: actor_hidden.clone(), actor_lr: fixture.hyper(&["actor_lr"])? },
         ..CoptidiceConfig::osrl()
     };
     let inputs = fixture.group(variant, "eval/in");
     let scales = Scales {
         limit: config.limit(fixture.hyper(&["cost_limit"])?, count(fixture, "episode_len")?),
+        unit: 1.0,
         initial_share: fixture.hyper(&["init_state_proportion"])?,
         observation_std: inputs.get("obs_std")?.shallow_clone(),
         action_std: inputs.get("act_std")?.shallow_clone(),
     };
-    let mut learner = Learner::new(config, (states, actions), scales, device, &mut Rng::new(0, 0));
-    learner.raw_tau = ScalarAdam::new(mean(init.get("tau")?));
-    learner.raw_lambda = ScalarAdam::new(mean(init.get("lmbda")?));
+    let task = task(fixture, config.values(), device)?;
+    let mut learner = Learner { scales, ..Learner::new(config, task, &mut Rng::new(0, 0)) };
+    learner.tau = SoftplusMultiplier::new(mean(init.get("tau")?));
+    learner.lambda = SoftplusMultiplier::new(mean(init.get("lmbda")?));
     let actor = Names::squashed("actor", actor_hidden.len(), actions);
     actor.load(learner.actor.head.online(), init)?;
     nu.load(&mut learner.nu, init)?;
@@ -63,16 +65,19 @@ pub fn bind(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) ->
 impl Binding for Coptidice {
     fn step(&mut self, _step: usize, batch: &Tensors, draws: &[Tensor]) -> Result<Record> {
         let [observation, action, ..] = draws else { return Err(Error::Data("expected two draws a step".into())) };
-        let draws = CoptidiceDraws { observation: observation.shallow_clone(), action: action.shallow_clone() };
-        let initial = Initial::Flags(batch.column("is_init")?);
+        let draws = CoptidiceDraws {
+            initial: Initial::Flags(batch.column("is_init")?),
+            observation: observation.shallow_clone(),
+            action: action.shallow_clone(),
+        };
         let batch = transition(batch)?;
-        let (step, seen) = probe::watch(|| self.learner.learn(&batch, &initial, &draws));
+        let (step, seen) = probe::watch(|| self.learner.learn(&batch, &draws));
         let step = step?;
         let learner = &self.learner;
         let mut record = scalars([
-            ("loss/chi_loss", step.chi_loss),
-            ("loss/tau_loss", step.tau_loss),
-            ("loss/D_kl", step.kl),
+            ("loss/chi_loss", step.bound.chi_loss),
+            ("loss/tau_loss", step.bound.tau_loss),
+            ("loss/D_kl", step.bound.kl),
             ("loss/Df", step.divergence),
             ("loss/td_error", mean(&shown_at(&seen, "e", 0)?.square())),
             ("loss/nu_loss", step.nu_loss),
@@ -80,8 +85,8 @@ impl Binding for Coptidice {
             ("loss/actor_loss", step.actor_loss),
             ("loss/tau", step.tau),
             ("loss/lmbda", step.lambda),
-            ("grad/tau", learner.raw_tau.gradient),
-            ("grad/lmbda", learner.raw_lambda.gradient),
+            ("grad/tau", learner.tau.raw.gradient),
+            ("grad/lmbda", learner.lambda.raw.gradient),
         ]);
         record.extend(shown(&seen, &["nu", "nu_next", "e", "w"].map(|name| (name, name))));
         record.extend(self.actor.gradients(learner.actor.head.online()));
@@ -95,7 +100,7 @@ impl Binding for Coptidice {
         let mut record = self.actor.values(learner.actor.head.online());
         record.extend(self.nu.values(&learner.nu));
         record.extend(self.chi.values(&learner.chi));
-        record.extend(scalars([("tau", learner.raw_tau.value), ("lmbda", learner.raw_lambda.value)]));
+        record.extend(scalars([("tau", learner.tau.raw.value), ("lmbda", learner.lambda.raw.value)]));
         record
     }
 

@@ -1,9 +1,12 @@
 //! Fixture `cpq`.
 
-use super::names::{count, critic_record, hidden, mean_action_density, scalars, transition, Members, Names};
+use super::names::{
+    count, critic_record, critics, hidden, mean_action_density, scalars, task, transition, vae, Members, Names,
+};
 use crate::{shown, shown_at, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::cpq::{Cpq as Learner, CpqConfig, CpqDraws};
-use drcorl_algos::shared::{bound, Bound, Critics};
+use drcorl_algos::critics::{bound, Bound, Critics};
+use drcorl_algos::frame::{ActorCritic, ActorGroup, Parameters, Values};
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::optim::soft_update;
 use drcorl_nn::rng::Rng;
@@ -28,24 +31,18 @@ pub fn bind(fixture: &Fixture, _variant: &str, init: &Tensors, device: Device) -
     );
     let actor_hidden = hidden("actor.net", 0, init)?;
     let config = CpqConfig {
-        gamma: fixture.hyper(&["gamma"])?,
         ood_quantile: fixture.hyper(&["quantile"])?,
         ood_scale: fixture.hyper(&["qc_scalar"])?,
         ood_samples: count(fixture, "sample_action_num")?,
         alpha_lr: fixture.hyper(&["alpha_lr"])?,
-        actor_hidden: actor_hidden.clone(),
-        critic_hidden: hidden("critic.q_nets.0", 1, init)?,
-        critics: reward.len(),
-        vae_hidden: init.get("vae.e1.weight")?.size()[0],
-        vae_beta: fixture.hyper(&["beta_vae"])?,
-        actor_lr: fixture.hyper(&["actor_lr"])?,
-        critic_lr: fixture.hyper(&["critic_lr"])?,
-        vae_lr: fixture.hyper(&["vae_lr"])?,
-        target_rate: fixture.hyper(&["tau"])?,
+        values: Values { gamma: fixture.hyper(&["gamma"])?, ..Values::osrl() },
+        actor: ActorGroup { actor_hidden: actor_hidden.clone(), actor_lr: fixture.hyper(&["actor_lr"])? },
+        critic: critics(fixture, "critic.q_nets.0", reward.len(), init)?,
+        vae: vae(fixture, init)?,
         ..CpqConfig::osrl()
     };
-    let threshold = config.values().threshold(fixture.hyper(&["cost_limit"])?, count(fixture, "episode_len")?);
-    let mut learner = Learner::new(config, (states, actions), threshold, device, &mut Rng::new(0, 0));
+    let task = task(fixture, config.values, device)?;
+    let mut learner = Learner::new(config, task, &mut Rng::new(0, 0));
     learner.alpha.log = fixture.hyper(&["log_alpha_init"])?;
     let names = |fixture: &str| Names::squashed(fixture, actor_hidden.len(), actions);
     let (vae, actor) = (Names::vae(states, learner.vae.latents()), [names("actor"), names("actor_old")]);
@@ -79,7 +76,7 @@ impl Binding for Cpq {
         let (step, seen) = probe::watch(|| self.learner.learn(&batch, &draws));
         let step = step?;
         let learner = &self.learner;
-        soft_update(&mut self.lagged_actor, learner.actor.head.online(), learner.config.target_rate);
+        soft_update(&mut self.lagged_actor, learner.actor.head.online(), learner.config.critic.target_rate);
         let mut record = scalars([
             ("loss/loss_vae", step.vae.loss),
             ("loss/critic_loss", step.reward_loss),

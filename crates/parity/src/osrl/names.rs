@@ -1,11 +1,11 @@
 //! Names of the OSRL networks, and batches in their fixtures.
 
 use crate::{shown_at, Fixture, Record, Tensors};
-use drcorl_algos::shared::Transition;
+use drcorl_algos::frame::{CriticGroup, Task, Transition, VaeGroup, Values};
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::probe::Seen;
 use drcorl_nn::{Arena, Head};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Where one linear layer of a fixture lives in an arena.
 struct Layer {
@@ -234,6 +234,31 @@ pub fn pid(fixture: &Fixture) -> Result<[f64; 3]> {
         fixture.hyper_value(&["pid"])[i].as_f64().ok_or_else(|| Error::Data("the manifest has no hyper.pid".into()))
     };
     Ok([gain(0)?, gain(1)?, gain(2)?])
+}
+
+/// Sizes of the fixture's problem, and the value by `values` that stands for its limit.
+pub fn task(fixture: &Fixture, values: Values, device: Device) -> Result<Task> {
+    let threshold = values.threshold(fixture.hyper(&["cost_limit"])?, count(fixture, "episode_len")?);
+    Ok(Task { observations: fixture.dim("obs")?, actions: fixture.dim("act")?, threshold, seed: 0, device })
+}
+
+/// Parameters of the critics, of which one is stored under `name`.
+pub fn critics(fixture: &Fixture, name: &str, critics: usize, init: &Tensors) -> Result<CriticGroup> {
+    Ok(CriticGroup {
+        critic_hidden: hidden(name, 1, init)?,
+        critics,
+        critic_lr: fixture.hyper(&["critic_lr"])?,
+        target_rate: fixture.hyper(&["tau"])?,
+    })
+}
+
+/// Parameters of the VAE.
+pub fn vae(fixture: &Fixture, init: &Tensors) -> Result<VaeGroup> {
+    Ok(VaeGroup {
+        vae_hidden: init.get("vae.e1.weight")?.size()[0],
+        vae_beta: fixture.hyper(&["beta_vae"])?,
+        vae_lr: fixture.hyper(&["vae_lr"])?,
+    })
 }
 
 /// A number under `hyper` that may differ by variant.

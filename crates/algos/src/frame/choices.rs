@@ -1,23 +1,10 @@
-//! What the actor-critic baselines share: the choices by which a published implementation and its repair differ, the values
-//! under these choices, critics in groups, and what the certificate asks of them.
+//! Choices by which a published implementation and its repair differ.
 
-use crate::critics::upper_confidence;
 use crate::lagrange::{
     finite_horizon_episode_cost, finite_horizon_threshold, infinite_horizon_episode_cost, infinite_horizon_threshold,
 };
-use drcorl_core::algorithm::{Context, Preset};
-use drcorl_core::offline::certificate::CriticEstimate;
-use drcorl_core::offline::CriticEstimates;
-use drcorl_core::policy::FrozenPolicy;
-use drcorl_core::run::{RunConfig, Scaling};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
-
-pub use crate::critics::{bound, join, mean, Bound, Critics, Reduce};
-pub use values::{Transition, Values};
-
-mod values;
 
 /// What ends the bootstrap of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -77,68 +64,11 @@ impl CostThreshold {
     }
 }
 
-/// Every row `n` times, one after the other: `[B,..]` to `[B*n,..]`.
-pub fn repeat(rows: &Tensor, n: i64) -> Tensor {
-    rows.repeat_interleave_self_int(n, 0i64, None)
-}
-
-/// Rows in the averages of the certificate.
-const REPORT_ROWS: usize = 4096;
-/// Standard deviations over members in the upper estimate.
-const REPORT_K: f64 = 2.0;
-
-/// The episodic cost of `policy` by the live cost critics.
-pub fn critic_estimates(
-    critics: &mut Critics,
-    values: Values,
-    policy: &dyn FrozenPolicy,
-    context: &mut Context<'_>,
-) -> CriticEstimates {
-    let data = context.data;
-    let limit = context.run.cost_limit;
-    let mut on = |candidates: Option<Tensor>| {
-        let rows = match candidates.filter(|rows| rows.numel() > 0) {
-            None => context.rng.rows(REPORT_ROWS, data.len(), data.device()),
-            Some(rows) => {
-                let picks = context.rng.rows(REPORT_ROWS.min(rows.numel()), rows.size()[0], data.device());
-                rows.index_select(0, &picks)
-            }
-        };
-        let observation = data.gather(&rows).observation().contiguous();
-        let costs = critics.head.evaluate(&join(&policy.act(&observation), &observation));
-        let episodic = |k: f64| values.episode_cost(mean(&upper_confidence(&costs, k)), data.episode_length);
-        CriticEstimate { mean: episodic(0.0), ucb: episodic(REPORT_K) }
-    };
-    CriticEstimates {
-        dataset: on(None),
-        initial: on(Some(data.starts())),
-        safe: on(Some(data.rows_where(|episode| episode.cost <= limit))),
-    }
-}
-
-/// The three presets of a baseline, the recommended one first.
-pub fn presets<C>(fixed: C, osrl: C, quick: C) -> Vec<Preset<C>> {
-    let preset = |name, summary, config, scaling| {
-        let run = RunConfig { scaling, ..RunConfig::default() };
-        Preset { name, summary, config, run }
-    };
-    let (fixed_text, osrl_text, quick_text) = (
-        "The published budget, faults of the published implementation repaired.",
-        "The published implementation with its faults, for comparison with its tables.",
-        "Minutes on one core: fixed with small networks and fewer steps.",
-    );
-    vec![
-        preset("fixed", fixed_text, fixed, Scaling::Standardized),
-        preset("osrl", osrl_text, osrl, Scaling::Raw),
-        preset("quick", quick_text, quick, Scaling::Standardized),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The table of section 2.0: limit 10, gamma 0.99.
+    /// Limit 10, gamma 0.99.
     #[test]
     fn thresholds_are_those_of_the_table() {
         for (length, expected) in [(100, 6.340), (200, 4.330), (300, 3.170), (500, 1.987), (1000, 1.000)] {

@@ -60,7 +60,7 @@ pub fn mmd(v: &Tensor, u: &Tensor, kernel: Kernel, sigma: f64) -> (Tensor, Tenso
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::Rng;
+    use drcorl_nn::rng::Rng;
     use tch::Device;
 
     /// Two points against one, by hand.

@@ -1,23 +1,61 @@
-//! The discounted values a baseline's critics learn: what a transition contributes, what is bootstrapped, what stands for the limit.
+//! The discounted values a baseline's critics learn: what a transition contributes, what is bootstrapped, what stands
+//! for the limit.
 
-use super::{CostDone, CostThreshold, Done};
+use super::choices::{CostDone, CostThreshold, Done};
 use crate::critics::check_column;
 use drcorl_core::dataset::Batch;
 use drcorl_core::error::Result;
+use drcorl_core::schema::most;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// How rewards and costs become values.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Values {
+    /// Discount gamma of both values.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub gamma: f64,
+    /// What ends the value of rewards.
     pub done: Done,
+    /// Whether the value of costs ends there too.
     pub cost_done: CostDone,
-    pub reward_scale: f64,
-    pub cost_scale: f64,
+    /// The cost value that stands for the limit.
     pub cost_threshold: CostThreshold,
+    /// Factor on rewards before the critics.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
+    pub reward_scale: f64,
+    /// Factor on costs, and on the limit, before the critics.
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
+    pub cost_scale: f64,
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Values {
+            gamma: 0.99,
+            done: Done::Terminals,
+            cost_done: CostDone::Respected,
+            cost_threshold: CostThreshold::InfiniteHorizon,
+            reward_scale: 0.1,
+            cost_scale: 1.0,
+        }
+    }
 }
 
 impl Values {
+    /// As OSRL's baselines have them: time limits end the value of rewards, nothing ends that of costs, and the limit
+    /// is converted as if the episode's end did.
+    pub fn osrl() -> Self {
+        Values {
+            done: Done::TerminalsAndTimeouts,
+            cost_done: CostDone::Ignored,
+            cost_threshold: CostThreshold::FiniteHorizon,
+            ..Values::default()
+        }
+    }
+
     /// A batch of logged data as the learning rules see it.
     pub fn transition(&self, batch: &Batch) -> Transition {
         let reward_stop = match self.done {

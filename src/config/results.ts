@@ -246,7 +246,8 @@ export interface RolloutReturn {
   std: number | null
 }
 /**
- * The critics' estimates on the three sets of states they can be averaged over; they fail differently, so all are logged.
+ * The critics' estimates on the three sets of states they can be averaged over;
+ * they fail differently, so all are logged.
  */
 export interface CriticEstimates {
   /**

@@ -38,7 +38,8 @@ export interface RunConfig {
    */
   device?: string
   /**
-   * Threads inside one tensor operation. One is fastest for these network sizes, and the only choice that repeats bit by bit.
+   * Threads inside one tensor operation. One is fastest for these network sizes,
+   * and the only choice that repeats bit by bit.
    */
   threads?: number
   /**
@@ -62,7 +63,8 @@ export interface RunConfig {
    */
   model_members?: number
   /**
-   * Members of the independent dynamics ensemble behind the certificate; 0 trains none, and then nothing can be certified.
+   * Members of the independent dynamics ensemble behind the certificate;
+   * 0 trains none, and then nothing can be certified.
    */
   audit_members?: number
   /**
@@ -334,7 +336,8 @@ export interface DrcorlConfig {
    */
   model_gate_margin?: number
   /**
-   * Least correlation of replayed with logged costs, over held-out episodes, of models that are the gate; critics take the place of others.
+   * Least correlation of replayed with logged costs, over held-out episodes, of models that are the gate;
+   * critics take the place of others.
    */
   model_gate_correlation?: number
   /**
@@ -441,6 +444,18 @@ export interface BcqLagConfig {
    */
   cost_done?: 'respected' | 'ignored'
   /**
+   * The cost value that stands for the limit.
+   */
+  cost_threshold?: 'infinite_horizon' | 'finite_horizon'
+  /**
+   * Factor on rewards before the critics.
+   */
+  reward_scale?: number
+  /**
+   * Factor on costs, and on the limit, before the critics.
+   */
+  cost_scale?: number
+  /**
    * Which member speaks for the cost critics.
    */
   cost_ensemble?: 'min' | 'max'
@@ -448,10 +463,6 @@ export interface BcqLagConfig {
    * How the cost values of the candidates become one.
    */
   cost_action_reduce?: 'mean' | 'max'
-  /**
-   * The cost value that stands for the limit.
-   */
-  cost_threshold?: 'infinite_horizon' | 'finite_horizon'
   /**
    * Which candidate is taken when acting.
    */
@@ -488,17 +499,13 @@ export interface BcqLagConfig {
    */
   multiplier_cap?: number | null
   /**
-   * Factor on rewards before the critics.
-   */
-  reward_scale?: number
-  /**
-   * Factor on costs, and on the limit, before the critics.
-   */
-  cost_scale?: number
-  /**
    * Hidden layer widths of the perturbation network.
    */
   actor_hidden?: number[]
+  /**
+   * Learning rate of the perturbation network.
+   */
+  actor_lr?: number
   /**
    * Hidden layer widths of the critics.
    */
@@ -508,6 +515,14 @@ export interface BcqLagConfig {
    */
   critics?: number
   /**
+   * Learning rate of the critics.
+   */
+  critic_lr?: number
+  /**
+   * Rate at which targets follow.
+   */
+  target_rate?: number
+  /**
    * Width of the VAE's hidden layers.
    */
   vae_hidden?: number
@@ -516,21 +531,9 @@ export interface BcqLagConfig {
    */
   vae_beta?: number
   /**
-   * Learning rate of the perturbation network.
-   */
-  actor_lr?: number
-  /**
-   * Learning rate of the critics.
-   */
-  critic_lr?: number
-  /**
    * Learning rate of the VAE.
    */
   vae_lr?: number
-  /**
-   * Rate at which targets follow.
-   */
-  target_rate?: number
   /**
    * Rows in a batch.
    */
@@ -557,6 +560,18 @@ export interface BearLagConfig {
    */
   cost_done?: 'respected' | 'ignored'
   /**
+   * The cost value that stands for the limit.
+   */
+  cost_threshold?: 'infinite_horizon' | 'finite_horizon'
+  /**
+   * Factor on rewards before the critics.
+   */
+  reward_scale?: number
+  /**
+   * Factor on costs, and on the limit, before the critics.
+   */
+  cost_scale?: number
+  /**
    * Which member speaks for the cost critics.
    */
   cost_ensemble?: 'min' | 'max'
@@ -564,10 +579,6 @@ export interface BearLagConfig {
    * How the cost values of the samples become one.
    */
   cost_action_reduce?: 'mean' | 'max'
-  /**
-   * The cost value that stands for the limit.
-   */
-  cost_threshold?: 'infinite_horizon' | 'finite_horizon'
   /**
    * Samples the targets look at.
    */
@@ -620,17 +631,13 @@ export interface BearLagConfig {
    */
   multiplier_cap?: number | null
   /**
-   * Factor on rewards before the critics.
-   */
-  reward_scale?: number
-  /**
-   * Factor on costs, and on the limit, before the critics.
-   */
-  cost_scale?: number
-  /**
    * Hidden layer widths of the actor.
    */
   actor_hidden?: number[]
+  /**
+   * Learning rate of the actor.
+   */
+  actor_lr?: number
   /**
    * Hidden layer widths of the critics.
    */
@@ -640,6 +647,14 @@ export interface BearLagConfig {
    */
   critics?: number
   /**
+   * Learning rate of the critics.
+   */
+  critic_lr?: number
+  /**
+   * Rate at which targets follow.
+   */
+  target_rate?: number
+  /**
    * Width of the VAE's hidden layers.
    */
   vae_hidden?: number
@@ -648,21 +663,9 @@ export interface BearLagConfig {
    */
   vae_beta?: number
   /**
-   * Learning rate of the actor.
-   */
-  actor_lr?: number
-  /**
-   * Learning rate of the critics.
-   */
-  critic_lr?: number
-  /**
    * Learning rate of the VAE.
    */
   vae_lr?: number
-  /**
-   * Rate at which targets follow.
-   */
-  target_rate?: number
   /**
    * Rows in a batch.
    */
@@ -689,13 +692,21 @@ export interface CpqConfig {
    */
   cost_done?: 'respected' | 'ignored'
   /**
-   * Which member speaks for the cost critics.
-   */
-  cost_ensemble?: 'min' | 'max'
-  /**
    * The cost value that stands for the limit.
    */
   cost_threshold?: 'infinite_horizon' | 'finite_horizon'
+  /**
+   * Factor on rewards before the critics.
+   */
+  reward_scale?: number
+  /**
+   * Factor on costs, and on the limit, before the critics.
+   */
+  cost_scale?: number
+  /**
+   * Which member speaks for the cost critics.
+   */
+  cost_ensemble?: 'min' | 'max'
   /**
    * What the penalty on actions unlike the data acts on.
    */
@@ -725,17 +736,13 @@ export interface CpqConfig {
    */
   alpha_lr?: number
   /**
-   * Factor on rewards before the critics.
-   */
-  reward_scale?: number
-  /**
-   * Factor on costs, and on the limit, before the critics.
-   */
-  cost_scale?: number
-  /**
    * Hidden layer widths of the actor.
    */
   actor_hidden?: number[]
+  /**
+   * Learning rate of the actor.
+   */
+  actor_lr?: number
   /**
    * Hidden layer widths of the critics.
    */
@@ -745,6 +752,14 @@ export interface CpqConfig {
    */
   critics?: number
   /**
+   * Learning rate of the critics.
+   */
+  critic_lr?: number
+  /**
+   * Rate at which targets follow.
+   */
+  target_rate?: number
+  /**
    * Width of the VAE's hidden layers.
    */
   vae_hidden?: number
@@ -753,21 +768,9 @@ export interface CpqConfig {
    */
   vae_beta?: number
   /**
-   * Learning rate of the actor.
-   */
-  actor_lr?: number
-  /**
-   * Learning rate of the critics.
-   */
-  critic_lr?: number
-  /**
    * Learning rate of the VAE.
    */
   vae_lr?: number
-  /**
-   * Rate at which targets follow.
-   */
-  target_rate?: number
   /**
    * Rows in a batch.
    */
@@ -976,10 +979,6 @@ export interface CoptidiceConfig {
    */
   cost_scale?: number
   /**
-   * Hidden layer widths of the actor.
-   */
-  actor_hidden?: number[]
-  /**
    * Hidden layer widths of nu and chi.
    */
   critic_hidden?: number[]
@@ -987,10 +986,6 @@ export interface CoptidiceConfig {
    * Networks behind each of nu and chi; the lowest speaks for them.
    */
   critics?: number
-  /**
-   * Learning rate of the actor.
-   */
-  actor_lr?: number
   /**
    * Learning rate of nu.
    */
@@ -1003,6 +998,14 @@ export interface CoptidiceConfig {
    * Learning rate of lambda and tau, before their softplus.
    */
   scalar_lr?: number
+  /**
+   * Hidden layer widths of the actor.
+   */
+  actor_hidden?: number[]
+  /**
+   * Learning rate of the actor.
+   */
+  actor_lr?: number
   /**
    * Rows in a batch.
    */

@@ -69,7 +69,9 @@ test('a table of the user’s own becomes a dataset that trains', async (t) => {
   await writeFile(csv, ['x,y,push,price,rew,cut', ...rows].join('\n'))
   const output = join(folder, 'log.hdf5')
   const map = ['observations=x,y', 'actions=push', 'rewards=rew', 'costs=price', 'terminals=0', 'timeouts=cut']
-  const report = await json('data', 'convert', csv, output, '--shift', '--map', ...map)
+  // Lists may be given in parts.
+  const twice = ['--map', ...map.slice(0, 2), '--map', ...map.slice(2)]
+  const report = await json('data', 'convert', csv, output, '--shift', ...twice)
   t.like(report, { format: 'csv', episodes: 4, transitions: 36, dropped: 4 })
   t.deepEqual(report['columns'], {
     actions: 'push',
@@ -130,7 +132,6 @@ const MISTAKES: [words: string[], message: RegExp][] = [
   [['convert', 'SOURCE', 'OUT', '--map', 'rewards'], /"rewards" is not FIELD=NAME/],
   [['convert', 'SOURCE', 'OUT', '--map', 'rewards=a', 'rewards=b'], /gives rewards twice/],
   [['convert', 'SOURCE', 'OUT', '--map', 'rewards=rew'], /rewards: is mapped to "rew", which is not there/],
-  [['convert', 'SOURCE', 'OUT', '--map', 'rewards=a', '--map', 'costs=b'], /--map is given 2 times/],
   [['convert', 'env:point-circle', 'OUT', '--shift'], /nothing is to be mapped/],
 ]
 

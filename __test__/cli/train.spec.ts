@@ -160,23 +160,6 @@ test('real data: data info knows the task, and training needs no environment', a
   t.regex(evaluated.stderr, /BallCircle needs Bullet-Safety-Gym .*\n.*npx drcorl envs install/)
 })
 
-test('report: one run, several runs, and none', async (t) => {
-  const runs = [await newRun(), await newRun()]
-  for (const out of runs) t.is((await inProcess(...BC, '--out', out)).status, 0)
-  const [first = '', second = ''] = runs
-  const one = await inProcess('report', first, '--json')
-  t.is(one.status, 0, one.stderr)
-  t.like(json(one.stdout), { report: join(first, RUN_FILES.report) })
-  t.regex(await readFile(join(first, RUN_FILES.report), 'utf8'), /<html/)
-
-  const both = join(await temporaryFolder(), 'new', 'both.html')
-  const compared = await inProcess('report', first, second, '--out', both)
-  t.is(compared.status, 0, compared.stderr)
-  t.true(compared.stdout.includes(both))
-  await access(both)
-  t.is((await inProcess('report', '/nowhere')).status, 2)
-})
-
 test('a damaged dataset is one clear error, status 2, and nothing is written', async (t) => {
   const out = await newRun()
   const { status, stdout, stderr } = await inProcess('train', '--dataset', 'package.json', '--out', out, '--json')

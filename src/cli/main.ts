@@ -82,7 +82,6 @@ function parse(argv: string[], width: number): Selection | { help: string } {
     .parserConfiguration({
       'camel-case-expansion': false,
       'dot-notation': false,
-      'duplicate-arguments-array': false,
       'parse-numbers': false,
       'parse-positional-numbers': false,
     })
@@ -105,13 +104,32 @@ function parse(argv: string[], width: number): Selection | { help: string } {
 }
 
 function register(parser: Argv, command: Command, argv: readonly string[], select: (args: Arguments) => unknown): void {
+  let lists: readonly string[] = []
+  const variadic = [...command.command.matchAll(/<(\w+)\.\.>/g)].map(([, name = '']) => name)
   parser.command({
     command: command.command,
     describe: command.describe,
-    builder: (commandYargs: Argv) => command.builder?.(commandYargs, argv) ?? commandYargs,
-    handler: (args) => void select(args),
+    builder(commandYargs: Argv) {
+      const built = command.builder?.(commandYargs, argv) ?? commandYargs
+      lists = optionsOf(built).array
+      return built
+    },
+    handler: (args) => void select(lastOfRepeated(args, [...lists, ...variadic])),
   })
 }
+
+/** Of an option given twice the last counts, but `lists` keep all they were given. */
+function lastOfRepeated(args: Arguments, lists: readonly string[]): Arguments {
+  const entries = Object.entries(args).map(([name, value]): [string, unknown] => {
+    const isOne = Array.isArray(value) && name !== '_' && !lists.includes(name)
+    return [name, isOne ? value.at(-1) : value]
+  })
+  return Object.fromEntries(entries)
+}
+
+/** What yargs knows of the options declared; its types leave it out. */
+const optionsOf = (parser: Argv): { key: Record<string, unknown>; array: string[] } =>
+  (parser as Argv & { getOptions(): ReturnType<typeof optionsOf> }).getOptions()
 
 /** One line from what yargs says, with the nearest known name where a name is unknown. */
 function usageError(message: string, argv: readonly string[]): DrcorlError {
@@ -139,9 +157,9 @@ function nameOf(command: Command): string {
 }
 
 function knownFlags(command: Command | undefined, argv: readonly string[]): string[] {
-  const probe = yargs([]) as Argv & { getOptions(): { key: Record<string, unknown> } }
+  const probe = yargs([])
   command?.builder?.(probe, argv)
-  return ['json', ...Object.keys(probe.getOptions().key)]
+  return ['json', ...Object.keys(optionsOf(probe).key)]
 }
 
 async function execute({ command, args }: Selection, json: boolean, stderr: Stream): Promise<Output> {

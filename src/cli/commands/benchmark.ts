@@ -12,7 +12,7 @@ export const benchmarkCommand: Command = {
   command: 'benchmark',
   describe: 'Train and judge algorithms over tasks, limits and seeds, and write the table',
   interruptible: true,
-  builder: (yargs, argv) =>
+  builder: (yargs) =>
     yargs
       .usage('$0 benchmark --tasks point-circle [--algorithms drcorl,bc_safe] [--seeds 0,1,2] [--jobs 2]')
       .option('tasks', { requiresArg: true, describe: 'Tasks with an environment, separated by commas' })
@@ -27,7 +27,6 @@ export const benchmarkCommand: Command = {
       .option('jobs', { requiresArg: true, describe: 'Runs side by side (default the number of cores)' })
       .option('out', { requiresArg: true, describe: 'Folder of runs and tables (default runs/benchmark)' })
       // The parser keeps the last of repeated options; here all of them count.
-      .coerce('set', () => repeated(argv, '--set'))
       .conflicts('tasks', ['dataset', 'env']),
 
   async run(args, context) {
@@ -93,16 +92,6 @@ function output(result: BenchmarkResult, interrupted: boolean): Output {
     text: [...parts, message].join('\n\n'),
     status,
   }
-}
-
-/** Every value of an option that may be given several times, and may take several words each time. */
-function repeated(argv: readonly string[], option: string): string[] {
-  let inside = false
-  return argv.flatMap((word) => {
-    if (word.startsWith(`${option}=`)) return [word.slice(option.length + 1)]
-    if (word.startsWith('-')) inside = word === option
-    return inside && word !== option ? [word] : []
-  })
 }
 
 async function targets(args: Arguments): Promise<Target[]> {

@@ -33,7 +33,6 @@ export const dataCommand: Command = {
   interruptible: true,
 
   builder(yargs, argv) {
-    refuseRepeated(argv, 'map')
     const asked = ACTIONS[argv[argv.indexOf('data') + 1] ?? '']
     yargs.positional('action', { choices: Object.keys(ACTIONS), describe: 'What to do' })
     for (const word of WORDS) yargs.positional(word, { type: 'string', describe: describeWord(word) })
@@ -50,15 +49,6 @@ export const dataCommand: Command = {
     checkWords(action, args)
     return action.run(args, context)
   },
-}
-
-/** Of a list option that is given twice, only the last would count. */
-function refuseRepeated(argv: readonly string[], name: string): void {
-  const given = argv.filter((word) => word === `--${name}` || word.startsWith(`--${name}=`))
-  if (given.length < 2) return
-  throw new DrcorlError('Usage', `--${name} is given ${given.length} times`, {
-    hint: `list all entries after one: --${name} rewards=rew costs=price`,
-  })
 }
 
 function describeWord(word: string): string {

@@ -1,13 +1,19 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import test, { type ExecutionContext } from 'ava'
+import { type Declare, skipped } from './test-if.js'
 
 const FOLDER = process.env['DRCORL_DATA_DIR'] ?? fileURLToPath(new URL('../../shared/data', import.meta.url))
 
-/** Path of a recorded dataset, or undefined: then it says aloud that a test is left out. */
-export function dataFile(name: string): string | undefined {
+/** A test on a recorded dataset; skipped, and counted so, where that is absent. */
+export function withData(
+  name: string,
+  title: string,
+  body: (t: ExecutionContext, path: string) => void | Promise<void>,
+  declare: Declare = test,
+): void {
   const path = join(FOLDER, name)
-  if (existsSync(path)) return path
-  console.warn(`SKIPPED: ${path} is absent (DRCORL_DATA_DIR names another folder); tests on real data do not run`)
-  return undefined
+  if (existsSync(path)) declare(title, (t) => body(t, path))
+  else skipped(title, `${path} is absent, DRCORL_DATA_DIR names another folder`)
 }

@@ -6,6 +6,7 @@ import { ownEnvironment } from '../examples/own-environment.js'
 import { quickstart } from '../examples/quickstart.js'
 import { installedPython } from './envs/real.js'
 import { smallConfig } from './small.js'
+import { skipped } from './test-if.js'
 
 const python = await installedPython()
 
@@ -19,6 +20,8 @@ test('the quickstart runs as printed, here with fewer steps', async (t) => {
   t.like(evaluation, { env: 'point-circle', episodes: 20, cost_limit: 10 })
   t.true(Number.isFinite(evaluation.return.mean) && evaluation.cost.mean >= 0)
 })
+
+if (python === undefined) skipped('the example in Python', 'the environments are not installed: drcorl envs install')
 
 test('environments of one’s own, in TypeScript and in Python: the example runs as printed', async (t) => {
   const out = join(await mkdtemp(join(tmpdir(), 'drcorl-own-')), 'run')

@@ -12,6 +12,7 @@ import { CLI, run } from './cli/spawn.js'
 import { writeSafetensors } from '../src/policy/safetensors.js'
 import { drawPolicy } from './policy/files.js'
 import { smallFlags } from './small.js'
+import { testIf } from './test-if.js'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const PACKAGE = fileURLToPath(new URL('small-drcorl.ts', import.meta.url))
@@ -36,11 +37,9 @@ for (const page of pages.toSorted()) {
 }
 
 for (const { page, index, code } of all) {
-  test(`${page}, TypeScript snippet ${index + 1}: runs as printed`, async (t) => {
-    if (python === undefined && NEEDS_ENVIRONMENTS.test(code)) {
-      t.log('SKIPPED: the environments are not installed (drcorl envs install)')
-      return t.pass()
-    }
+  const playable = python !== undefined || !NEEDS_ENVIRONMENTS.test(code)
+  const snippet = testIf(playable, 'the environments are not installed: drcorl envs install')
+  snippet(`${page}, TypeScript snippet ${index + 1}: runs as printed`, async (t) => {
     t.regex(code, /from 'drcorl'/, 'a snippet says what it imports')
     const folder = await mkdtemp(join(tmpdir(), 'drcorl-snippet-'))
     if (code.includes("'policy.safetensors'"))

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { RUN_FILES } from '../../src/train/run-folder.js'
 import { drcorl, start, temporaryFolder } from '../cli/spawn.js'
-import { dataFile } from '../data-files.js'
+import { withData } from '../data-files.js'
 
 const TINY = ['--set', 'update_steps=20', 'model_steps=20', '--set', 'fqe_steps=5', '--episodes', '3', '--json']
 const benchmark = (out: string, ...more: string[]): string[] => [
@@ -69,12 +69,10 @@ test('a cell that fails leaves the others', async (t) => {
   t.is(result.error.message, '1 of 2 runs failed')
 })
 
-const ballCircle = dataFile('SafetyBallCircle-v0-80-800.hdf5')
-const withData = ballCircle === undefined ? test.skip : test
-
-withData('a dataset alone is judged by model rollouts, and the table says so', async (t) => {
+const MODEL_JUDGES = 'a dataset alone is judged by model rollouts, and the table says so'
+withData('SafetyBallCircle-v0-80-800.hdf5', MODEL_JUDGES, async (t, ballCircle) => {
   const out = await temporaryFolder()
-  const words = ['--dataset', ballCircle!, '--cost-limits', '10', '--seeds', '0', '--algorithms', 'bc', '--out', out]
+  const words = ['--dataset', ballCircle, '--cost-limits', '10', '--seeds', '0', '--algorithms', 'bc', '--out', out]
   const finished = await drcorl('benchmark', ...words, ...TINY)
   t.is(finished.status, 0, finished.stderr)
   const { scores, measurements, files } = JSON.parse(finished.stdout)

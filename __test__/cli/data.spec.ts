@@ -1,7 +1,7 @@
 import { readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
-import { dataFile } from '../data-files.js'
+import { withData } from '../data-files.js'
 import { smallFlags } from '../small.js'
 import { inProcess, start, temporaryFolder } from './spawn.js'
 
@@ -51,14 +51,19 @@ test('filter writes what it says, the same for the same seed', async (t) => {
   t.notDeepEqual(await readFile(join(folder, 'c.hdf5')), await readFile(join(folder, 'a.hdf5')))
 })
 
-test('presets and extremes are those of the task that the file name tells', async (t) => {
-  const source = dataFile('SafetyPointGoal1Gymnasium-v0-100-165.hdf5')
-  if (source === undefined) return t.pass()
-  const output = join(await temporaryFolder(), 'half.hdf5')
-  const report = await json('data', 'filter', source, output, '--density', '0.5')
-  t.like(report, { episodes_before: 165, score_range: { min_cost: 0, max_cost: 100, max_return: 30.071114857340543 } })
-  t.true(Number(report['episodes']) > 0 && Number(report['episodes']) < 165)
-})
+withData(
+  'SafetyPointGoal1Gymnasium-v0-100-165.hdf5',
+  'presets and extremes are those of the task that the file name tells',
+  async (t, source) => {
+    const output = join(await temporaryFolder(), 'half.hdf5')
+    const report = await json('data', 'filter', source, output, '--density', '0.5')
+    t.like(report, {
+      episodes_before: 165,
+      score_range: { min_cost: 0, max_cost: 100, max_return: 30.071114857340543 },
+    })
+    t.true(Number(report['episodes']) > 0 && Number(report['episodes']) < 165)
+  },
+)
 
 test('a table of the user’s own becomes a dataset that trains', async (t) => {
   const folder = await temporaryFolder()
@@ -85,9 +90,7 @@ test('a table of the user’s own becomes a dataset that trains', async (t) => {
   t.like(await json('data', 'info', output), { obs_dim: 2, act_dim: 1, timeouts: 4 })
 })
 
-test('--task finds the dataset for info and train', async (t) => {
-  const file = dataFile('SafetyBallCircle-v0-80-800.hdf5')
-  if (file === undefined) return t.pass()
+withData('SafetyBallCircle-v0-80-800.hdf5', '--task finds the dataset for info and train', async (t, file) => {
   const before = process.env['DRCORL_DATA']
   process.env['DRCORL_DATA'] = join(file, '..')
   t.teardown(() => {

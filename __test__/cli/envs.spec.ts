@@ -8,11 +8,12 @@ import type { Evaluation } from '../../src/evaluate/evaluate.js'
 import { train } from '../../src/train/experiment.js'
 import { MODULES, installedPython } from '../envs/real.js'
 import { smallConfig } from '../small.js'
+import { serialIf } from '../test-if.js'
 import { inProcess, start, temporaryFolder } from './spawn.js'
 
 process.env['PYTHONPATH'] = MODULES
 const python = await installedPython()
-const real = python === undefined ? test.serial.skip : test.serial
+const real = serialIf(python !== undefined, 'the environments are not installed: drcorl envs install')
 
 /** A run of some steps; point-circle has the sizes of BallCircle. */
 async function smallRun(): Promise<string> {

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { sha256File } from '../../src/base/files.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
-import { dataFile } from '../data-files.js'
+import { withData } from '../data-files.js'
 import { smallFlags } from '../small.js'
 import { type Finished, drcorl, inProcess, start, temporaryFolder } from './spawn.js'
 
@@ -144,9 +144,8 @@ test('SIGKILL at any moment: the checkpoint before it loads, and resuming gives 
   await resumes(t, out)
 })
 
-test('real data: data info knows the task, and training needs no environment', async (t) => {
-  const file = dataFile('SafetyBallCircle-v0-80-800.hdf5')
-  if (file === undefined) return t.pass()
+const REAL_DATA = 'real data: data info knows the task, and training needs no environment'
+withData('SafetyBallCircle-v0-80-800.hdf5', REAL_DATA, async (t, file) => {
   const info = await inProcess('data', 'info', file, '--json')
   t.like(json(info.stdout), { transitions: 160_000, episodes: 800, obs_dim: 8, act_dim: 2 })
   t.like(json(info.stdout)['task'], { task: 'BallCircle', env: null, episode_length: 200, max_cost: 80 })

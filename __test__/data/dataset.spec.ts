@@ -3,7 +3,7 @@ import { DrcorlError } from '../../src/base/errors.js'
 import { loadDataset } from '../../src/data/dataset.js'
 import { TASKS } from '../../src/data/tasks.js'
 import { makeDataset } from '../../src/envs/scripted.js'
-import { dataFile } from '../data-files.js'
+import { withData } from '../data-files.js'
 
 /** File, task, transitions, episodes, best return at cost <= 10: the table that came with the files. */
 const RECORDED = [
@@ -14,9 +14,7 @@ const RECORDED = [
 ] as const
 
 for (const [name, task, transitions, episodes, best] of RECORDED) {
-  test(`${name}: counts, task and best safe return`, async (t) => {
-    const file = dataFile(name)
-    if (file === undefined) return t.pass()
+  withData(name, `${name}: counts, task and best safe return`, async (t, file) => {
     const dataset = await loadDataset(file)
     const known = TASKS.find((row) => row.task === task)
     t.like(dataset, { kind: 'file', source: file, stem: name.replace('.hdf5', '') })
@@ -28,9 +26,8 @@ for (const [name, task, transitions, episodes, best] of RECORDED) {
   })
 }
 
-test('a stated episode length that the file exceeds is refused, with the length', async (t) => {
-  const file = dataFile('SafetyBallCircle-v0-80-800.hdf5')
-  if (file === undefined) return t.pass()
+const LENGTH_EXCEEDED = 'a stated episode length that the file exceeds is refused, with the length'
+withData('SafetyBallCircle-v0-80-800.hdf5', LENGTH_EXCEEDED, async (t, file) => {
   const error = await t.throwsAsync(loadDataset(file, { episode_length: 150 }), { instanceOf: DrcorlError })
   t.like(error, { code: 'Data', exitStatus: 2 })
   t.regex(error?.message ?? '', /SafetyBallCircle.*(150.*200|200.*150)/)

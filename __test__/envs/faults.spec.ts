@@ -1,15 +1,16 @@
 /** Environments that crash, hang, raise or answer nonsense: one clear error, and nothing left behind. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import test, { type ExecutionContext } from 'ava'
+import type { ExecutionContext } from 'ava'
 import { DrcorlError } from '../../src/base/errors.js'
 import { findEnvironment } from '../../src/data/environments.js'
 import type { VecEnv } from '../../src/envs/env.js'
 import { start } from '../cli/spawn.js'
+import { serialIf } from '../test-if.js'
 import { MODULES, installedPython, markProcesses, markedProcesses, zombies } from './real.js'
 
 process.env['PYTHONPATH'] = MODULES
 const python = await installedPython()
-const real = python === undefined ? test.serial.skip : test.serial
+const real = serialIf(python !== undefined, 'the environments are not installed: drcorl envs install')
 
 const ROWS = 4
 const SEEDS = [11, 13, 8, 15]

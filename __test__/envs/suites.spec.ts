@@ -7,19 +7,20 @@ import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import test, { type ExecutionContext } from 'ava'
+import type { ExecutionContext } from 'ava'
 import { findEnvironment, openTask, suiteOf } from '../../src/data/environments.js'
 import { loadDataset } from '../../src/data/dataset.js'
 import { TASKS } from '../../src/data/tasks.js'
 import type { VecEnv } from '../../src/envs/env.js'
 import { environmentSteps } from '../../src/envs/ledger.js'
 import type { NativeColumns } from '../../src/native/dataset.js'
-import { dataFile } from '../data-files.js'
+import { withData } from '../data-files.js'
+import { serialIf } from '../test-if.js'
 import { MODULES, installedPython } from './real.js'
 
 process.env['PYTHONPATH'] = MODULES
 const python = await installedPython()
-const real = python === undefined ? test.serial.skip : test.serial
+const real = serialIf(python !== undefined, 'the environments are not installed: drcorl envs install')
 
 /** Asks python/reference.py. */
 async function ask<T>(...args: (string | number)[]): Promise<T> {
@@ -198,11 +199,9 @@ const errorAt = (share: number, found: number[], logged: ArrayLike<number>): num
     share,
   )
 
-/** Test on a recorded dataset and a real environment; says aloud that it is left out where one of them is absent. */
+/** Test on a recorded dataset and a real environment. */
 function onData(title: string, file: string, body: (t: ExecutionContext, path: string) => Promise<void>): void {
-  const path = dataFile(file)
-  if (path === undefined) test.skip(title, () => undefined)
-  else real(title, (t) => body(t, path))
+  withData(file, title, body, real)
 }
 
 onData(

@@ -17,14 +17,15 @@ import { RUN_FILES } from '../../src/train/run-folder.js'
 import { inProcess } from '../cli/spawn.js'
 import { type PolicyOptions, drawObservations, drawPolicy, largestDifference } from '../policy/files.js'
 import { smallConfig } from '../small.js'
+import { serialIf, skipped } from '../test-if.js'
 import { RUNTIMES, haveRuntimes } from './runtimes.js'
 
 /** Peers are found from the current folder. */
 const home = process.cwd()
 const installed = haveRuntimes()
 if (installed) process.chdir(RUNTIMES)
-if (!tfjsNodeRuns()) console.warn(`SKIPPED: tfjs-node does not run on Node ${process.versions.node}`)
-const withRuntimes = installed ? test.serial : test.serial.skip
+if (!tfjsNodeRuns()) skipped('tfjs-node plays exports', `it does not run on Node ${process.versions.node}`)
+const withRuntimes = serialIf(installed, 'the runtimes are not installed: node scripts/runtimes.mjs')
 
 const folder = await mkdtemp(join(tmpdir(), 'drcorl-export-'))
 let made = 0

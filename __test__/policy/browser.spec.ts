@@ -13,6 +13,7 @@ import test from 'ava'
 import ts from 'typescript'
 import { loadPolicy } from '../../src/policy/node.js'
 import { writeSafetensors } from '../../src/policy/safetensors.js'
+import { testIf } from '../test-if.js'
 import { drawObservations, drawPolicy, largestDifference } from './files.js'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
@@ -98,11 +99,9 @@ test('it plays a policy in a realm without Node', async (t) => {
   t.true(largestDifference(Float32Array.from(answer.actions), wanted, content) <= 1e-6)
 })
 
-test('it fetches and plays a policy in a browser', async (t) => {
-  if (CHROMIUM === undefined) {
-    console.warn('SKIPPED: no Chromium on this machine; the policy is not played in a real browser')
-    return t.pass()
-  }
+const inBrowser = testIf(CHROMIUM !== undefined, 'no Chromium on this machine')
+
+inBrowser('it fetches and plays a policy in a browser', async (t) => {
   const page = `<body><script type="module">${program('/policy/browser.js', "'/policy.safetensors?v=1'")}
     document.body.textContent = globalThis.answer</script>`
   const files = new Map<string, [type: string, body: string | Uint8Array]>([

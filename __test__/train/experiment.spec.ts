@@ -72,7 +72,9 @@ test('a run tells its story in events and leaves a complete folder', async (t) =
 
   const end = endOf(events)
   t.like(end, { status: 'done', code: null, run_dir: out, step: 72, environment_steps: 0 })
-  t.regex(end.certificate?.verdict ?? '', /^(not )?certified$/)
+  // Models of twenty steps replay no episode, so nothing vouches for the policy.
+  t.is(end.certificate?.verdict, 'not certified')
+  t.true(end.certificate?.reasons?.every((reason) => reason.length > 0))
   const checkpoints = events.filter((event) => event.type === 'checkpoint').map((event) => event.step)
   t.deepEqual(checkpoints, [40, 61, 72], 'one at the end of each phase')
   t.is(events.filter((event) => event.type === 'certificate').length, 1)

@@ -6,13 +6,14 @@ import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import test, { type ExecutionContext } from 'ava'
+import test from 'ava'
 import { evaluate } from '../../src/evaluate/evaluate.js'
 import type { TrainEvent, TrainOptions } from '../../src/train/events.js'
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
 import { EventFile, crc32c, eventFiles } from '../../src/train/tensorboard.js'
 import { SMALL } from '../small.js'
+import { testIf } from '../test-if.js'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const PACKAGES = join(ROOT, 'target/tensorboard')
@@ -31,13 +32,12 @@ interface ReadEvent {
 
 const temporaryFolder = (): Promise<string> => mkdtemp(join(tmpdir(), 'drcorl-tensorboard-'))
 
-/** What TensorBoard's Python package reads; undefined, aloud, where it is absent. */
-async function read<T>(t: ExecutionContext, path: string): Promise<T | undefined> {
-  if (!existsSync(PACKAGES)) {
-    t.log(`SKIPPED: ${PACKAGES} is absent (node scripts/tensorboard.mjs): event files are not read back`)
-    t.pass()
-    return undefined
-  }
+const readBack = testIf(existsSync(PACKAGES), `${PACKAGES} is absent: node scripts/tensorboard.mjs`)
+const bothPackages = existsSync(PACKAGES) && existsSync(TFJS_NODE)
+const besideTfjs = testIf(bothPackages, `${TFJS_NODE} or ${PACKAGES} is absent: node scripts/runtimes.mjs`)
+
+/** What TensorBoard's Python package reads. */
+async function read<T>(path: string): Promise<T> {
   const env = { ...process.env, PYTHONPATH: [PACKAGES, process.env['PYTHONPATH']].filter(Boolean).join(delimiter) }
   const { stdout } = await run('python3', [READER, path], { env, maxBuffer: 1 << 26 })
   return JSON.parse(stdout) as T
@@ -72,11 +72,10 @@ test('the checksum is CRC-32C: the values of RFC 3720, appendix B.4', (t) => {
   t.is(crc32c(Uint8Array.from({ length: 32 }, (_, index) => index)), 0x46dd794e)
 })
 
-test('TensorBoard reads every metric of a run at its gradient step, and the times', async (t) => {
+readBack('TensorBoard reads every metric of a run at its gradient step, and the times', async (t) => {
   const out = await temporaryFolder()
   await collect({ ...SMALL, out, tensorboard: true })
-  const curves = await read<Curves>(t, out)
-  if (curves === undefined) return
+  const curves = await read<Curves>(out)
   t.deepEqual(trained(curves), await curvesOfCsv(out))
   t.true('train/actor_loss' in curves)
   t.true(curves['time/seconds']!.every(([, seconds]) => seconds > 0))
@@ -89,7 +88,7 @@ test('without the option no event file is written', async (t) => {
   t.deepEqual(await eventFiles(out), [])
 })
 
-test('a resumed run goes on: nothing twice, nothing lost, also behind a record cut short', async (t) => {
+readBack('a resumed run goes on: nothing twice, nothing lost, also behind a record cut short', async (t) => {
   const out = await temporaryFolder()
   let checkpoint = 0
   let after = 0
@@ -103,12 +102,11 @@ test('a resumed run goes on: nothing twice, nothing lost, also behind a record c
   await collect({ out, resume: true })
   const files = await eventFiles(out)
   t.is(files.length, 2)
-  const curves = await read<Curves>(t, out)
-  if (curves === undefined) return
+  const curves = await read<Curves>(out)
   t.deepEqual(trained(curves), await curvesOfCsv(out))
 })
 
-test('rows after the checkpoint are void once a run goes on from it', async (t) => {
+readBack('rows after the checkpoint are void once a run goes on from it', async (t) => {
   const out = await temporaryFolder()
   const killed = await EventFile.create(out)
   for (const step of [10, 20, 30]) killed.add(step, { 'train/loss': step })
@@ -116,17 +114,15 @@ test('rows after the checkpoint are void once a run goes on from it', async (t) 
   const resumed = await EventFile.create(out, 20)
   resumed.add(30, { 'train/loss': -30 })
   await resumed.close()
-  const curves = await read<Curves>(t, out)
-  if (curves === undefined) return
+  const curves = await read<Curves>(out)
   t.deepEqual(curves, { 'train/loss': [[10, 10], [20, 20], [30, -30]] }) // prettier-ignore
 })
 
-test('an evaluation of a run with event files adds its tags at the run’s last step', async (t) => {
+readBack('an evaluation of a run with event files adds its tags at the run’s last step', async (t) => {
   const out = await temporaryFolder()
   await collect({ ...SMALL, out, tensorboard: true })
   const { evaluation } = await evaluate({ run: out, episodes: 2 })
-  const curves = await read<Curves>(t, out)
-  if (curves === undefined) return
+  const curves = await read<Curves>(out)
   const { steps } = JSON.parse(await readFile(join(out, RUN_FILES.result), 'utf8')) as { steps: number }
   t.deepEqual(curves['eval/reward'], [[steps, Math.fround(evaluation.return.mean)]])
   t.deepEqual(curves['eval/cost'], [[steps, Math.fround(evaluation.cost.mean)]])
@@ -134,14 +130,13 @@ test('an evaluation of a run with event files adds its tags at the run’s last 
   t.deepEqual(curves['eval/normalized_cost'], [[steps, Math.fround(evaluation.normalized_cost!.dsrl)]])
 })
 
-test('steps beyond 32 bits and many values of one event survive', async (t) => {
+readBack('steps beyond 32 bits and many values of one event survive', async (t) => {
   const out = await temporaryFolder()
   const events = await EventFile.create(out)
   const many = Object.fromEntries(Array.from({ length: 200 }, (_, index) => [`train/${index}`, index / 3]))
   events.add(2 ** 40 + 3, many)
   await events.close()
-  const found = await read<ReadEvent[]>(t, join(out, (await eventFiles(out))[0]!))
-  if (found === undefined) return
+  const found = await read<ReadEvent[]>(join(out, (await eventFiles(out))[0]!))
   t.is(found[0]?.file_version, 'brain.Event:2')
   t.is(found[1]?.step, 2 ** 40 + 3)
   t.deepEqual(
@@ -150,11 +145,7 @@ test('steps beyond 32 bits and many values of one event survive', async (t) => {
   )
 })
 
-test('the scalars are those that tfjs-node’s summaryFileWriter writes', async (t) => {
-  if (!existsSync(TFJS_NODE)) {
-    t.log(`SKIPPED: ${TFJS_NODE} is absent (node scripts/runtimes.mjs): event files are not compared with tfjs-node's`)
-    return t.pass()
-  }
+besideTfjs('the scalars are those that tfjs-node’s summaryFileWriter writes', async (t) => {
   const points = [1, 2, 300, 70_000].map((step) => ['train/loss', Math.sin(step) / 3, step] as const)
   const theirs = await temporaryFolder()
   const script = `
@@ -168,7 +159,7 @@ test('the scalars are those that tfjs-node’s summaryFileWriter writes', async 
   for (const [tag, value, step] of points) events.add(step, { [tag]: value })
   await events.close()
   const [a, b] = await Promise.all(
-    [ours, theirs].map(async (folder) => read<ReadEvent[]>(t, join(folder, (await eventFiles(folder))[0]!))),
+    [ours, theirs].map(async (folder) => read<ReadEvent[]>(join(folder, (await eventFiles(folder))[0]!))),
   )
   t.deepEqual(a, b)
 })

@@ -40,7 +40,7 @@ export interface NativeColumns {
 // crates/runtime
 
 /** The addon without libtorch: policies, dataset files, and opening the libraries that the other addon needs. */
-export type RuntimeAddon = Pick<typeof import('./index.d.ts'), 'NativeDataset' | 'NativeOperation' | 'NativePolicy' | 'cpuFeatures' | 'panicOnPurpose' | 'preload'>
+export type RuntimeAddon = Pick<typeof import('./index.d.ts'), 'NativeDataset' | 'NativeLock' | 'NativeOperation' | 'NativePolicy' | 'cpuFeatures' | 'panicOnPurpose' | 'preload' | 'tryLock'>
 
 /** A checked dataset in native memory. */
 export declare class NativeDataset {
@@ -67,6 +67,15 @@ export declare class NativeDataset {
    * Throws with code `Shape` if an observation or action has more than 2^32 - 1 entries.
    */
   columns(): NativeColumns
+}
+
+/**
+ * A lock that is held: flock(2), on Windows LockFileEx. The system gives it back when the process ends, however it
+ * ends, so none is ever stale.
+ */
+export declare class NativeLock {
+  /** Gives the lock back and removes its file, which stays on Windows; a second call does nothing. */
+  release(): void
 }
 
 /**
@@ -184,6 +193,14 @@ export declare function panicOnPurpose(): Promise<void>
  * Throws with code `Io`, naming the file and the reason of the system's loader.
  */
 export declare function preload(paths: Array<string>): void
+
+/**
+ * Takes the lock of a file, which is made where there is none, and leaves `note` in it for those who come later.
+ * Returns null where somebody holds it, in this process or another.
+ *
+ * Throws with code `Io` where the file cannot be opened for writing, or its file system knows no locks.
+ */
+export declare function tryLock(path: string, note: string): NativeLock | null
 
 // crates/node
 

@@ -1,10 +1,11 @@
 /** `drcorl envs` and `drcorl evaluate` with real environments. */
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { TASKS } from '../../src/data/tasks.js'
 import type { Evaluation } from '../../src/evaluate/evaluate.js'
+import { lock } from '../../src/native/lock.js'
 import { train } from '../../src/train/experiment.js'
 import { MODULES, installedPython } from '../envs/real.js'
 import { smallConfig } from '../small.js'
@@ -132,11 +133,11 @@ test.serial('envs install: a wrong Python, a pip that fails, another installatio
   t.false(existsSync(join(dir, 'install.lock')))
   t.false(existsSync(join(dir, 'drcorl-envs.json')))
 
-  await writeFile(join(dir, 'install.lock'), String(process.pid))
+  const unlock = await lock(join(dir, 'install.lock'), `installing environments in ${dir}`)
   const second = await inProcess('envs', 'install', '--dir', dir)
   t.is(second.status, 1)
-  t.regex(second.stderr, new RegExp(`process ${process.pid} is installing environments in .* already`))
-  await rm(join(dir, 'install.lock'))
+  t.regex(second.stderr, new RegExp(`process ${process.pid} on \\S+ is installing environments in .* already`))
+  unlock()
 
   const interrupted = start(['envs', 'install', '--dir', dir])
   await interrupted.waitFor(/Python 3\.1\d/)

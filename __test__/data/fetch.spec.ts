@@ -6,6 +6,7 @@ import test, { type ExecutionContext } from 'ava'
 import { DrcorlError } from '../../src/base/errors.js'
 import { type FetchOptions, type FetchResult, fetchDataset } from '../../src/data/fetch.js'
 import { convertDataset } from '../../src/data/operations.js'
+import { lock } from '../../src/native/lock.js'
 import { start } from '../cli/spawn.js'
 import { TestServer, serve, sha256 } from '../server.js'
 
@@ -98,10 +99,11 @@ test('bad requests are refused before anything is asked or written', async (t) =
 test('two processes do not write the same file; a lock left by a dead one is taken over', async (t) => {
   const { url } = await server(t)
   const dir = await mkdtemp(join(FOLDER, 'lock-'))
-  const lock = join(dir, 'SafetyBallCircle-v0-80-886.hdf5.lock')
-  await writeFile(lock, String(process.pid))
+  const file = join(dir, 'SafetyBallCircle-v0-80-886.hdf5.lock')
+  const unlock = await lock(file, 'fetching this file')
   t.regex((await refused(t, 'BallCircle', { dir, from: url })).message, /is fetching this file already/)
-  await writeFile(lock, '4194305')
+  unlock()
+  await writeFile(file, '4194305')
   t.is((await fetchDataset('BallCircle', { dir, from: url })).status, 'fetched')
 })
 

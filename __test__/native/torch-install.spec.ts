@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import test, { type ExecutionContext } from 'ava'
 import { DrcorlError } from '../../src/base/errors.js'
+import { lock } from '../../src/native/lock.js'
 import { type TorchInstallOptions, installLibtorch } from '../../src/native/torch-install.js'
 import { TestServer, serve, sha256 } from '../server.js'
 
@@ -144,8 +145,9 @@ test('two installations do not meet, and an abort leaves nothing half', async (t
   const from = await archive('busy', 'zip', OFFICIAL)
   const place = await mkdtemp(join(FOLDER, 'busy-'))
   const dir = join(place, 'libtorch')
-  await writeFile(`${dir}.lock`, String(process.pid))
+  const unlock = await lock(`${dir}.lock`, 'installing')
   t.like(await refused(t, { from, dir }), { code: 'Busy', exitStatus: 1 })
+  unlock()
   await writeFile(`${dir}.lock`, '4194305')
   const controller = new AbortController()
   controller.abort()

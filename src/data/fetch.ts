@@ -3,7 +3,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { exists, makeFolder, sha256File, writeJson } from '../base/files.js'
-import { lock } from '../base/lock.js'
+import { lock } from '../native/lock.js'
 import { openDataset } from '../native/dataset.js'
 import { VERSION } from '../base/version.js'
 import type { DatasetSummary } from './dataset.js'
@@ -60,7 +60,7 @@ export async function fetchDataset(name: string, options: FetchOptions = {}): Pr
     await writeJson(recordOf(path), record)
     return { task: task.task, path, status: 'fetched', bytes, sha256, checked, url }
   } finally {
-    await unlock()
+    unlock()
   }
 }
 

@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeFolder } from '../base/files.js'
-import { lock } from '../base/lock.js'
+import { lock } from '../native/lock.js'
 import { type ProgramOptions, runProgram } from '../base/subprocess.js'
 import { runPip } from '../net/pip.js'
 import { envsFolder, hasSuite, readInstallation, venvFolder, venvPython, writeInstallation } from './installed.js'
@@ -51,7 +51,7 @@ export async function installEnvironments(options: InstallOptions = {}): Promise
     const python_version = (await readInstallation(folder))?.python ?? ''
     return { folder, python: venvPython(folder), python_version, suites, seconds: (performance.now() - started) / 1000 }
   } finally {
-    await release()
+    release()
   }
 }
 

@@ -3,7 +3,7 @@ import { mkdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { DrcorlError, describeFsError } from '../base/errors.js'
 import { exists, makeFolder, readJson, sha256File, writeAtomic, writeJson } from '../base/files.js'
-import { lock } from '../base/lock.js'
+import { lock } from './lock.js'
 import { VERSION } from '../base/version.js'
 import { download } from '../net/download.js'
 import { inspectLibtorch, libtorchCache } from './libtorch.js'
@@ -71,7 +71,7 @@ export async function installLibtorch(options: TorchInstallOptions = {}): Promis
     if ((await exists(folder)) && options.overwrite !== true) return await present(folder, options)
     return await install(source, folder, options)
   } finally {
-    await unlock()
+    unlock()
   }
 }
 

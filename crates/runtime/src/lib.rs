@@ -4,6 +4,7 @@
 //! Results are JSON or typed arrays. Whatever takes time runs on a worker thread and returns a promise.
 
 mod dataset;
+mod lock;
 mod operation;
 mod policy;
 mod preload;

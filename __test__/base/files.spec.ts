@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { DrcorlError, toDrcorlError } from '../../src/base/errors.js'
-import { readJson, sha256File, writeAtomic, writeJson } from '../../src/base/files.js'
+import { makeFolder, makeNewFolder, readJson, sha256File, writeAtomic, writeJson } from '../../src/base/files.js'
+import { testIf } from '../test-if.js'
 
 const folder = (): Promise<string> => mkdtemp(join(tmpdir(), 'drcorl-files-'))
 
@@ -29,6 +30,31 @@ test('a folder that does not exist is an Io error naming the file', async (t) =>
   const error = await t.throwsAsync(writeJson(path, {}), { instanceOf: DrcorlError })
   t.like(error, { code: 'Io', exitStatus: 1 })
   t.true(error?.message.includes(path))
+})
+
+test('makeFolder makes what is missing, and refuses a file in its way, by path', async (t) => {
+  const dir = await folder()
+  for (let time = 0; time < 2; time += 1) await makeFolder(join(dir, 'a', 'b', 'c'))
+  t.deepEqual(await readdir(join(dir, 'a', 'b')), ['c'])
+  await writeFile(join(dir, 'file'), '')
+  const inTheWay = { code: 'Io', message: /cannot make the run folder .*file: it is a file/ }
+  await t.throwsAsync(makeFolder(join(dir, 'file'), 'run folder'), inTheWay)
+  await t.throwsAsync(makeFolder(join(dir, 'file', 'x')), { code: 'Io', message: /is not a folder|it is a file/ })
+})
+
+const onLinux = testIf(process.platform === 'linux', 'only Linux has /proc')
+onLinux('makeFolder ends where no folder can be made, and says so', async (t) => {
+  for (const path of ['/proc/self/x', '/proc/self/x/y/z', '/sys/x/y']) {
+    const error = await t.throwsAsync(makeFolder(path), { instanceOf: DrcorlError })
+    t.like(error, { code: 'Io', exitStatus: 2 })
+    t.true(error?.message.startsWith(`cannot make the folder ${path}: `))
+  }
+})
+
+test('makeNewFolder gives everybody a folder of their own', async (t) => {
+  const path = join(await folder(), 'runs', 'a')
+  const made = await Promise.all(Array.from({ length: 10 }, () => makeNewFolder(path)))
+  t.deepEqual(made.toSorted(), [path, ...Array.from({ length: 9 }, (_, i) => `${path}-${i + 2}`)].toSorted())
 })
 
 test('sha256File agrees with the hash of the bytes, over several chunks', async (t) => {

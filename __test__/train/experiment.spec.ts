@@ -179,7 +179,7 @@ test('leaving the loop early leaves a checkpoint', async (t) => {
 test('without a checkpoint resume starts at the first step; a finished run resumes to its end', async (t) => {
   const out = await temporaryFolder()
   await collect({ ...SMALL, out })
-  await writeFile(join(out, '.metrics.csv.1-x.tmp'), 'half a fi')
+  await writeFile(join(out, '.metrics.csv.1-0a1b.tmp'), 'half a fi')
   t.like((await collect({ out, resume: true }))[0], { step: 72 })
   t.false((await readdir(out)).some((name) => name.endsWith('.tmp')))
   await unlink(join(out, RUN_FILES.checkpoint))

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { mkdir, open, readFile, rename, stat, unlink } from 'node:fs/promises'
 import { homedir } from 'node:os'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { DrcorlError, codeOf, describeFsError } from './errors.js'
 
 /** `drcorl` in the user's cache folder: `$XDG_CACHE_HOME`, else `~/.cache`. */
@@ -25,10 +25,53 @@ export async function exists(path: string): Promise<boolean> {
  * @throws DrcorlError `Io` (exit status 2).
  */
 export async function makeFolder(folder: string, what = 'folder'): Promise<void> {
-  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+  await makeWithParents(resolve(folder)).catch((error: unknown) => {
     const reason = codeOf(error) === 'EEXIST' ? 'it is a file' : describeFsError(error)
-    throw new DrcorlError('Io', `cannot make the ${what} ${folder}: ${reason}`, { cause: error, exitStatus: 2 })
+    const hint = 'name a place that can be written, for instance with --out'
+    throw new DrcorlError('Io', `cannot make the ${what} ${folder}: ${reason}`, { cause: error, exitStatus: 2, hint })
   })
+}
+
+/** Node's own `recursive` says ENOENT where the place is read-only, and never ends below /proc. */
+async function makeWithParents(folder: string): Promise<void> {
+  const make = (): Promise<void> =>
+    mkdir(folder).catch(async (error: unknown) => {
+      if (!(await isFolder(folder))) throw error
+    })
+  await make().catch(async (error: unknown) => {
+    if (codeOf(error) !== 'ENOENT' || dirname(folder) === folder) throw error
+    await makeWithParents(dirname(folder))
+    await make()
+  })
+}
+
+/**
+ * Makes a folder that nobody else has: `folder`, or where that is there the first free of `folder-2`, `folder-3`, ..
+ *
+ * @param what the message calls it.
+ * @returns its path.
+ * @throws DrcorlError `Io` (exit status 2).
+ */
+export async function makeNewFolder(folder: string, what = 'folder'): Promise<string> {
+  await makeFolder(dirname(folder), what)
+  for (let number = 1; ; number += 1) {
+    const path = number === 1 ? folder : `${folder}-${number}`
+    try {
+      await mkdir(path)
+      return path
+    } catch (error) {
+      if (codeOf(error) === 'EEXIST') continue
+      const reason = describeFsError(error)
+      throw new DrcorlError('Io', `cannot make the ${what} ${path}: ${reason}`, { cause: error, exitStatus: 2 })
+    }
+  }
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  )
 }
 
 /**

@@ -6,7 +6,7 @@ import type { EnvFactory, Policy, VecEnv } from '../envs/env.js'
 import { EMBEDDED_ENVS, type ScoreRange } from '../envs/registry.js'
 import { type Runtime, openPolicy, policyFile } from '../export/open.js'
 import { exists, sha256File, writeAtomic, writeJson } from '../base/files.js'
-import { RUN_FILES, type RunRecord, readRecord } from '../train/run-folder.js'
+import { RUN_FILES, type RunRecord, lockRun, readRecord } from '../train/run-folder.js'
 import { EventFile, eventFiles } from '../train/tensorboard.js'
 import { type EpisodeResult, type RolloutProgress, rollout } from '../envs/rollout.js'
 import { COST_CONVENTIONS, type CostConvention, normalizeCost, normalizeReward } from './score.js'
@@ -107,10 +107,24 @@ const MOST_ROWS = 64
  * Plays episodes and measures return and cost. With `run`, evaluation.json and the list of episodes, as CSV
  * and JSON, are written into the folder.
  *
- * @throws DrcorlError `Usage`, `Config`, `Io`, `Data` or `Shape` (exit status 2) for bad input, `Environment` where a
- *   real environment is missing or fails, `Cancelled` after the signal.
+ * @throws DrcorlError `Usage`, `Config`, `Io`, `Data` or `Shape` (exit status 2) for bad input, a folder that cannot be
+ *   written included, `Busy` while another process writes into it, all before anything is played; `Environment` where
+ *   a real environment is missing or fails, `Cancelled` after the signal.
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluationResult> {
+  const { run, policy } = options
+  if (run === undefined || policy !== undefined) return play(options)
+  // Only a folder that holds a run gets a lock.
+  await readRecord(run)
+  const unlock = await lockRun(run, 'evaluating', `to write nothing: drcorl evaluate ${join(run, RUN_FILES.policy)}`)
+  try {
+    return await play(options)
+  } finally {
+    unlock()
+  }
+}
+
+async function play(options: EvaluateOptions): Promise<EvaluationResult> {
   const started = performance.now()
   const plan = await makePlan(options)
   const { env, measured } = await playAll(plan, options)

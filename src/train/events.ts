@@ -11,6 +11,7 @@ import type { Dataset } from '../data/dataset.js'
 import type { EnvFactory } from '../envs/env.js'
 import type { NativeColumns } from '../native/dataset.js'
 import type { ChosenDevice } from '../native/device.js'
+import type { Unlock } from '../native/lock.js'
 import type { Trainer } from '../native/trainer.js'
 import type { MetricsLog } from './metrics.js'
 import type { RunRecord } from './run-folder.js'
@@ -136,4 +137,6 @@ export interface Session {
   resumed: boolean
   /** Null in mode offline. */
   visits: EnvFactory | null
+  /** Lets other processes write into the folder again. */
+  unlock: Unlock
 }

@@ -5,6 +5,7 @@ import { metricsOf } from '../config/schema.js'
 import { loadDataset } from '../data/dataset.js'
 import { environmentOfVisits } from '../data/environments.js'
 import { DrcorlError } from '../base/errors.js'
+import type { Unlock } from '../native/lock.js'
 import { Trainer } from '../native/trainer.js'
 import type { Session, TrainEvent, TrainOptions } from './events.js'
 import { MetricsLog } from './metrics.js'
@@ -26,8 +27,8 @@ import {
  * Ending the loop early (`break`, or aborting the signal) leaves a checkpoint from which `resume: true` goes on to
  * bit-identical parameters.
  *
- * @throws DrcorlError `Config`, `Data`, `Io`, `Usage` before anything is written; `Diverged` naming loss and step, with
- *   the last good checkpoint kept.
+ * @throws DrcorlError `Config`, `Data`, `Io`, `Usage`, or `Busy` while another process writes into the run folder, all
+ *   before anything is written; `Diverged` naming loss and step, with the last good checkpoint kept.
  */
 export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent, void, void> {
   const session = options.resume ? await resumeSession(options) : await startSession(options)
@@ -36,7 +37,7 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent, 
     await run.openScalars(options.tensorboard ?? false)
     yield* run.events()
   } finally {
-    await run.close()
+    await run.close().finally(session.unlock)
   }
 }
 
@@ -59,16 +60,19 @@ async function startSession(options: TrainOptions): Promise<Session> {
   const trainer = await Trainer.create(dataset.native, resolved).catch((error: unknown) => {
     throw withOrigin(error, resolved.origins)
   })
+  let unlock: Unlock | undefined
   try {
-    const folder = options.out ?? defaultRunFolder(resolved, dataset)
-    await createRunFolder(folder, options.overwrite ?? false)
+    const made = await createRunFolder(options.out, defaultRunFolder(resolved, dataset), options.overwrite ?? false)
+    unlock = made.unlock
+    const { folder } = made
     const record = makeRecord(resolved, dataset, visits?.name ?? null)
     await writeRecord(folder, record)
     await writeDatasetEpisodes(folder, dataset)
     const order = metricsOf(record.algorithm).map(({ name }) => name)
     const log = new MetricsLog(join(folder, RUN_FILES.metrics), order)
-    return { folder, record, trainer, log, resumed: false, visits: visits?.make ?? null }
+    return { folder, record, trainer, log, resumed: false, visits: visits?.make ?? null, unlock }
   } catch (error) {
+    unlock?.()
     trainer.dispose()
     throw error
   }

@@ -9,18 +9,31 @@ import { Trainer } from '../native/trainer.js'
 import { type Compared, requireAgreement } from './agreement.js'
 import type { Session, TrainOptions } from './events.js'
 import { MetricsLog } from './metrics.js'
-import { RUN_FILES, type RunRecord, readRecord, removeTemporaries, statedEpisodeLength } from './run-folder.js'
+import { RUN_FILES, type RunRecord, lockRun, readRecord, removeTemporaries, statedEpisodeLength } from './run-folder.js'
 
 /**
  * Opens the run in `options.out` where its checkpoint left it, or at its first step where there is none yet.
  *
- * @throws DrcorlError `Usage` for parameters that differ from the run's, `Data` for a dataset with another sha256.
+ * @throws DrcorlError `Usage` for parameters that differ from the run's, `Data` for a dataset with another sha256 or a
+ *   checkpoint with other parameters than config.json, `Busy` while another process writes into the folder.
  */
 export async function resumeSession(options: TrainOptions): Promise<Session> {
   const folder = options.out
   if (folder === undefined) {
     throw new DrcorlError('Usage', 'resume needs the folder of the run', { hint: 'name it: --resume --out DIR' })
   }
+  // Read again once it is locked: only a folder that holds a run gets a lock.
+  await readRecord(folder)
+  const unlock = await lockRun(folder, 'training', 'copy the run to a place that can be written')
+  try {
+    return { ...(await open(options, folder)), unlock }
+  } catch (error) {
+    unlock()
+    throw error
+  }
+}
+
+async function open(options: TrainOptions, folder: string): Promise<Omit<Session, 'unlock'>> {
   const record = await readRecord(folder)
   await refuseChanges(options, record, folder)
   const dataset = await sameDataset(options, record, folder)

@@ -7,7 +7,7 @@ import { type Transition, rollout } from '../envs/rollout.js'
 import { type NativeColumns, datasetFromColumns } from '../native/dataset.js'
 import type { DueVisit } from '../config/results.js'
 import type { Trainer } from '../native/trainer.js'
-import { temporaryFile } from './run-folder.js'
+import { VISITOR, temporaryFile } from './run-folder.js'
 
 /** Seeds of visits start here, far from those of evaluation: nothing is tuned on the episodes that measure. */
 const FIRST_SEED = 2 ** 30
@@ -46,7 +46,7 @@ export class Visitor {
   async visit(trainer: Trainer, due: DueVisit): Promise<VisitResult> {
     const { number, episodes, transitions } = due
     const env = (this.env ??= await this.make(episodes, this.signal))
-    const path = join(this.folder, temporaryFile('visitor.safetensors'))
+    const path = join(this.folder, temporaryFile(VISITOR))
     await trainer.writeVisitor(path)
     const policy = await loadPolicy(path).finally(() => rm(path, { force: true }))
     const met: Transition[] = []

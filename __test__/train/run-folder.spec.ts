@@ -1,0 +1,133 @@
+import { mkdir, mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { DrcorlError, type ErrorCode } from '../../src/base/errors.js'
+import { environmentSteps } from '../../src/envs/ledger.js'
+import { evaluate } from '../../src/evaluate/evaluate.js'
+import type { TrainEvent, TrainOptions } from '../../src/train/events.js'
+import { train } from '../../src/train/experiment.js'
+import { RUN_FILES, createRunFolder, lockRun } from '../../src/train/run-folder.js'
+import { smallConfig } from '../small.js'
+
+/** Cloning and no audit. */
+const SMALL: TrainOptions = {
+  dataset: 'env:point-circle?episodes=5',
+  algorithm: 'bc',
+  preset: 'none',
+  config: smallConfig('bc', { cost_limit: 10, audit_members: 0, update_steps: 20, fqe_steps: 0 }),
+}
+
+const temporaryFolder = async (): Promise<string> => join(await mkdtemp(join(tmpdir(), 'drcorl-folder-')), 'run')
+
+async function collect(options: TrainOptions): Promise<TrainEvent[]> {
+  const events: TrainEvent[] = []
+  for await (const event of train(options)) events.push(event)
+  return events
+}
+
+async function trained(options: TrainOptions = SMALL): Promise<string> {
+  const out = await temporaryFolder()
+  await collect({ ...options, out })
+  return out
+}
+
+async function refused(
+  t: ExecutionContext,
+  work: Promise<unknown>,
+  code: ErrorCode,
+  exitStatus: number,
+  message: RegExp,
+): Promise<void> {
+  const error = await t.throwsAsync(work, { instanceOf: DrcorlError })
+  t.like(error, { code, exitStatus })
+  t.regex(error?.message ?? '', message)
+}
+
+const resume = (out: string): Promise<TrainEvent[]> => collect({ out, resume: true })
+
+test('one process at a time writes into a run folder: the second is told who, and changes nothing', async (t) => {
+  const out = await trained()
+  const before = await readdir(out)
+  const unlock = await lockRun(out, 'training', '')
+  const message = new RegExp(`process ${process.pid} on \\S+ is training in .* already, since \\d{4}-`)
+  for (const work of [
+    collect({ ...SMALL, out, overwrite: true }),
+    resume(out),
+    collect({ ...SMALL, out }),
+    evaluate({ run: out, episodes: 1 }),
+  ]) {
+    await refused(t, work, 'Busy', 1, message)
+  }
+  unlock()
+  t.deepEqual((await readdir(out)).toSorted(), before.toSorted())
+  t.like((await resume(out)).at(-1), { status: 'done' })
+})
+
+test('a run that cannot be written is found before anything is played, with a remedy', async (t) => {
+  const out = await trained()
+  // A folder in the lock's place: nobody can write it, root included.
+  await mkdir(join(out, '.lock'))
+  const before = environmentSteps()
+  const error = await t.throwsAsync(evaluate({ run: out, episodes: 1 }), { instanceOf: DrcorlError })
+  t.like(error, { code: 'Io', exitStatus: 2 })
+  t.regex(error?.message ?? '', /the run folder .* cannot be written: /)
+  t.regex(error?.hint ?? '', /drcorl evaluate .*policy\.safetensors/)
+  t.is(environmentSteps(), before)
+})
+
+test('two runs at once into one folder: one trains, one is refused', async (t) => {
+  const out = await trained()
+  for (const options of [
+    { ...SMALL, out, overwrite: true },
+    { out, resume: true },
+  ]) {
+    const ends = await Promise.allSettled([collect(options), collect(options)])
+    const statuses = ends.map((end) => (end.status === 'fulfilled' ? 'done' : (end.reason as DrcorlError).code))
+    t.deepEqual(statuses.toSorted(), ['Busy', 'done'])
+    t.deepEqual(
+      (await readdir(out)).filter((name) => name.startsWith('.')),
+      [],
+    )
+  }
+})
+
+test('a run that fails gives its folder back', async (t) => {
+  const out = await trained()
+  await refused(t, collect({ ...SMALL, out }), 'Usage', 2, /not empty/)
+  await refused(t, collect({ out, resume: true, config: { cost_limit: 3 } }), 'Usage', 2, /cost_limit/)
+  await t.notThrowsAsync(async () => (await lockRun(out, 'testing', ''))())
+})
+
+test('folders that nobody named never meet, not in the same second either', async (t) => {
+  const fallback = join(await temporaryFolder(), 'runs', 'bc-x-20260101-000000')
+  const made = await Promise.all(Array.from({ length: 20 }, () => createRunFolder(undefined, fallback, false)))
+  const names = made.map(({ folder }) => basename(folder))
+  t.is(new Set(names).size, 20)
+  t.true(names.includes('bc-x-20260101-000000') && names.includes('bc-x-20260101-000000-20'))
+  for (const { unlock } of made) unlock()
+})
+
+test('--overwrite removes what a run has written, and no other file', async (t) => {
+  const out = await trained()
+  const foreign = ['.env.tmp', '.metrics.csv.tmp', '.notes.12.tmp', 'notes.txt', 'policy.onnx']
+  for (const name of foreign) await writeFile(join(out, name), 'mine')
+  const half = ['.metrics.csv.123-0a1b2c3d.tmp', '.checkpoint.safetensors.123.tmp', '.visitor.safetensors.123.tmp']
+  for (const name of half) await writeFile(join(out, name), 'half a fi')
+  const { unlock } = await createRunFolder(out, '', true)
+  unlock()
+  t.deepEqual((await readdir(out)).toSorted(), foreign)
+})
+
+test('--overwrite refuses files of the same names that no run has written, by name', async (t) => {
+  for (const content of ['{"port": 80}', 'not JSON', undefined]) {
+    const out = await temporaryFolder()
+    await mkdir(out, { recursive: true })
+    if (content !== undefined) await writeFile(join(out, RUN_FILES.config), content)
+    await writeFile(join(out, RUN_FILES.result), 'mine')
+    const before = await readdir(out)
+    await refused(t, collect({ ...SMALL, out, overwrite: true }), 'Usage', 2, /holds no run of drcorl.*result\.json/)
+    t.deepEqual(await readdir(out), before)
+    t.is(await readFile(join(out, RUN_FILES.result), 'utf8'), 'mine')
+  }
+})

@@ -3,11 +3,12 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { DrcorlError, type ErrorCode } from '../../src/base/errors.js'
+import { writeJson } from '../../src/base/files.js'
 import { environmentSteps } from '../../src/envs/ledger.js'
 import { evaluate } from '../../src/evaluate/evaluate.js'
 import type { TrainEvent, TrainOptions } from '../../src/train/events.js'
 import { train } from '../../src/train/experiment.js'
-import { RUN_FILES, createRunFolder, lockRun } from '../../src/train/run-folder.js'
+import { RUN_FILES, createRunFolder, lockRun, readRecord } from '../../src/train/run-folder.js'
 import { smallConfig } from '../small.js'
 
 /** Cloning and no audit. */
@@ -32,6 +33,13 @@ async function trained(options: TrainOptions = SMALL): Promise<string> {
   return out
 }
 
+/** Trains until its first checkpoint. */
+async function interrupted(options: TrainOptions = SMALL): Promise<string> {
+  const out = await temporaryFolder()
+  for await (const event of train({ ...options, out })) if (event.type === 'progress' && event.step >= 5) break
+  return out
+}
+
 async function refused(
   t: ExecutionContext,
   work: Promise<unknown>,
@@ -44,7 +52,52 @@ async function refused(
   t.regex(error?.message ?? '', message)
 }
 
+/** Changes `config.json` as an editor would. */
+async function edit(folder: string, change: (record: Awaited<ReturnType<typeof readRecord>>) => void): Promise<void> {
+  const record = await readRecord(folder)
+  change(record)
+  await writeJson(join(folder, RUN_FILES.config), record)
+}
+
 const resume = (out: string): Promise<TrainEvent[]> => collect({ out, resume: true })
+
+test('resume refuses a config.json that the checkpoint was not trained with, by key', async (t) => {
+  const out = await interrupted()
+  await edit(out, ({ run }) => (run['cost_limit'] = 100))
+  await refused(t, resume(out), 'Data', 2, /cost_limit = 10, but config\.json beside it says 100/)
+  await edit(out, ({ run }) => delete run['cost_limit'])
+  await refused(t, resume(out), 'Data', 2, /cost_limit = 10, but config\.json beside it says none/)
+  await edit(out, ({ run, config }) => {
+    run['cost_limit'] = 10
+    config['update_steps'] = 21
+  })
+  await refused(t, resume(out), 'Data', 2, /update_steps = 20, but config\.json beside it says 21/)
+  await edit(out, ({ config }) => (config['update_steps'] = 20))
+  t.like((await resume(out)).at(-1), { type: 'end', status: 'done' })
+})
+
+test('resume refuses the checkpoint of another run, and of another algorithm', async (t) => {
+  const out = await interrupted()
+  const [seed, algorithm] = [
+    await interrupted({ ...SMALL, config: { ...SMALL.config, seed: 7 } as TrainOptions['config'] }),
+    await interrupted({
+      ...SMALL,
+      algorithm: 'bc_safe',
+      // Some episodes of the data have to be within it.
+      config: { ...SMALL.config, cost_limit: 60 } as TrainOptions['config'],
+    }),
+  ]
+  const own = await readFile(join(out, RUN_FILES.checkpoint))
+  for (const [other, message] of [
+    [seed, /seed = 7, but config\.json beside it says 0/],
+    [algorithm, /algorithm = "bc_safe", but config\.json beside it says "bc"/],
+  ] as const) {
+    await writeFile(join(out, RUN_FILES.checkpoint), await readFile(join(other, RUN_FILES.checkpoint)))
+    await refused(t, resume(out), 'Data', 2, message)
+  }
+  await writeFile(join(out, RUN_FILES.checkpoint), own)
+  t.like((await resume(out)).at(-1), { type: 'end', status: 'done' })
+})
 
 test('one process at a time writes into a run folder: the second is told who, and changes nothing', async (t) => {
   const out = await trained()

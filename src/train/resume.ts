@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { DrcorlError } from '../base/errors.js'
 import { exists } from '../base/files.js'
 import { readConfigFile } from '../config/load.js'
@@ -7,6 +8,7 @@ import { type Dataset, loadDataset } from '../data/dataset.js'
 import { environmentOfVisits } from '../data/environments.js'
 import { Trainer } from '../native/trainer.js'
 import { type Compared, requireAgreement } from './agreement.js'
+import { readCheckpointConfig } from './checkpoint.js'
 import type { Session, TrainOptions } from './events.js'
 import { MetricsLog } from './metrics.js'
 import { RUN_FILES, type RunRecord, lockRun, readRecord, removeTemporaries, statedEpisodeLength } from './run-folder.js'
@@ -48,6 +50,7 @@ async function open(options: TrainOptions, folder: string): Promise<Omit<Session
     const trainer = await Trainer.create(dataset.native, record)
     return { folder, record, trainer, log: new MetricsLog(metrics, order), resumed: true, visits }
   }
+  await requireOwnCheckpoint(record, checkpoint, folder)
   const trainer = await Trainer.resume(dataset.native, checkpoint, record)
   try {
     const { step } = await trainer.status()
@@ -74,6 +77,32 @@ async function refuseChanges(options: TrainOptions, record: RunRecord, folder: s
     folder,
     'a resumed run keeps its parameters; for others start a new run with another --out',
   )
+}
+
+/**
+ * The checkpoint knows its own parameters, and training goes on with those: they must be the ones that the record, and
+ * so every report and every later reader, believes in.
+ *
+ * @throws DrcorlError `Data` naming the first key that differs.
+ */
+async function requireOwnCheckpoint(record: RunRecord, path: string, folder: string): Promise<void> {
+  const own = await readCheckpointConfig(path)
+  if (own === undefined) return
+  const pairs: Compared[] = [['algorithm', record.algorithm, own.algorithm]]
+  for (const part of ['run', 'config'] as const) {
+    for (const key of new Set([...Object.keys(record[part]), ...Object.keys(own[part])])) {
+      pairs.push([key, record[part][key], own[part][key]])
+    }
+  }
+  for (const [key, recorded, trained] of pairs) {
+    if (isDeepStrictEqual(recorded, trained)) continue
+    const [there, here] = [trained, recorded].map((value) => (value === undefined ? 'none' : JSON.stringify(value)))
+    throw new DrcorlError(
+      'Data',
+      `${path} was trained with ${key} = ${there}, but ${RUN_FILES.config} beside it says ${here}`,
+      { hint: `put ${key} back in ${join(folder, RUN_FILES.config)}, or the checkpoint of this run in its place` },
+    )
+  }
 }
 
 async function sameDataset(options: TrainOptions, record: RunRecord, folder: string): Promise<Dataset> {

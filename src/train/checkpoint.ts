@@ -1,0 +1,46 @@
+/** What a checkpoint says of itself, read without the core: the core reads the rest. */
+import { open } from 'node:fs/promises'
+
+/** A safetensors file begins with the length of its header in 8 bytes; the format allows no longer header. */
+const PREFIX = 8
+const LONGEST_HEADER = 100_000_000
+
+const FILE_METADATA = '__metadata__'
+
+/** Key of the core's own metadata. */
+const METADATA_KEY = 'drcorl'
+
+/** All parameters, resolved, of the trainer that wrote a checkpoint. */
+export interface CheckpointConfig {
+  algorithm: unknown
+  run: Record<string, unknown>
+  config: Record<string, unknown>
+}
+
+/**
+ * Reads the parameters in the header of a checkpoint.
+ *
+ * @returns undefined for a file that is none: the core refuses it, and says why.
+ */
+export async function readCheckpointConfig(path: string): Promise<CheckpointConfig | undefined> {
+  try {
+    const header = JSON.parse(await readHeader(path)) as Record<string, Record<string, string>>
+    const { config } = JSON.parse(header[FILE_METADATA]![METADATA_KEY]!) as { config: CheckpointConfig }
+    const { algorithm, run, config: own } = config
+    return { algorithm, run: { ...run }, config: { ...own } }
+  } catch {
+    return undefined
+  }
+}
+
+async function readHeader(path: string): Promise<string> {
+  const file = await open(path)
+  try {
+    const { buffer } = await file.read(Buffer.alloc(PREFIX), 0, PREFIX, 0)
+    const length = Number(buffer.readBigUInt64LE())
+    if (length > LONGEST_HEADER) throw new Error(`a header of ${length} bytes`)
+    return (await file.read(Buffer.alloc(length), 0, length, PREFIX)).buffer.toString('utf8')
+  } finally {
+    await file.close()
+  }
+}

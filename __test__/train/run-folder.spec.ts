@@ -184,3 +184,20 @@ test('--overwrite refuses files of the same names that no run has written, by na
     t.is(await readFile(join(out, RUN_FILES.result), 'utf8'), 'mine')
   }
 })
+
+test('a record opens no code: it names embedded environments and tasks, and anything else has to be asked for', async (t) => {
+  const out = await trained()
+  const evil = 'evil:X-v0'
+  for (const env of [evil, 'os', '', 7, undefined]) {
+    await edit(out, (record) => Object.assign(record.task!, { env }))
+    await refused(t, evaluate({ run: out, episodes: 1 }), 'Usage', 2, /no environment is known/)
+  }
+  const hybrid = await temporaryFolder()
+  const visiting = { cost_limit: 60, mode: 'hybrid-eval', hybrid_interval: 4, hybrid_episodes: 1 }
+  const config = smallConfig('drcorl', visiting, { steps: 8 })
+  for await (const event of train({ ...SMALL, algorithm: 'drcorl', config, out: hybrid })) {
+    if (event.type === 'start') break
+  }
+  await edit(hybrid, (record) => Object.assign(record, { environment: evil }))
+  await refused(t, resume(hybrid), 'Usage', 2, /names the environment "evil:X-v0"/)
+})

@@ -72,11 +72,32 @@ export function findEnvironment(name: string, options: OpenOptions = {}): Enviro
   return { name, make, score_range: null, task: null }
 }
 
-/** The environment data of that task came from, where this version can play it. */
+/**
+ * The environment data of that task came from, where this version can play it. A task stands in files, which may come
+ * from anywhere, so the name of code in Python is none: that has to be asked for.
+ */
 export function playable(task: Pick<KnownTask, 'task' | 'env'> | null): string | undefined {
-  if (task === null || task.env !== null) return task?.env ?? undefined
+  if (task === null) return undefined
+  if (task.env !== null) return findEnv(task.env)?.id
   const dsrl = findTask(task.task)
   return dsrl === undefined || suiteOf(dsrl) === undefined ? undefined : dsrl.task
+}
+
+/**
+ * The environment of visits that a record names.
+ *
+ * @throws DrcorlError `Usage` where that is neither embedded nor a DSRL task:
+ *   to open it would run whatever code it names.
+ */
+export function recordedEnvironment(name: string | null | undefined): string | undefined {
+  if (typeof name !== 'string' || findEnv(name) !== undefined || findTask(name) !== undefined) return name ?? undefined
+  throw new DrcorlError(
+    'Usage',
+    `the record of the run names the environment ${JSON.stringify(name)}, code of its own`,
+    {
+      hint: `if you trust it, ask for it: --environment ${name}`,
+    },
+  )
 }
 
 /**

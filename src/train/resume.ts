@@ -5,7 +5,7 @@ import { exists } from '../base/files.js'
 import { readConfigFile } from '../config/load.js'
 import { metricsOf } from '../config/schema.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
-import { environmentOfVisits } from '../data/environments.js'
+import { environmentOfVisits, recordedEnvironment } from '../data/environments.js'
 import { Trainer } from '../native/trainer.js'
 import { type Compared, requireAgreement } from './agreement.js'
 import { readCheckpointConfig } from './checkpoint.js'
@@ -40,7 +40,8 @@ async function open(options: TrainOptions, folder: string): Promise<Omit<Session
   await refuseChanges(options, record, folder)
   const dataset = await sameDataset(options, record, folder)
   await removeTemporaries(folder)
-  const known = environmentOfVisits(options.environment ?? record.environment ?? undefined, record.run, record.task)
+  const environment = options.environment ?? recordedEnvironment(record.environment)
+  const known = environmentOfVisits(environment, record.run, record.task)
   const visits = known?.make ?? null
 
   const checkpoint = join(folder, RUN_FILES.checkpoint)

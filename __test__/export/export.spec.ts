@@ -1,8 +1,8 @@
 /** Exports: what is written is played by the runtimes of others and gives the policy's actions. */
 import { spawnSync } from 'node:child_process'
-import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import test from 'ava'
 import * as fc from 'fast-check'
 import { DrcorlError } from '../../src/base/errors.js'
@@ -254,6 +254,30 @@ test.serial('an export is refused in one sentence, and leaves nothing', async (t
   const error = await t.throwsAsync(exportPolicy({ policy: good, format: 'tfjs', out: stranger, overwrite: true }))
   t.regex(error?.message ?? '', /folder without model\.json, which is not replaced/)
   t.deepEqual(await readdir(stranger), ['letter.txt'])
+})
+
+test.serial('a place that cannot be written is bad input, by path and with a remedy', async (t) => {
+  const policy = await writePolicy(drawPolicy({ widths: [3, 8, 2] }))
+  const file = fresh('file')
+  await mkdir(dirname(file), { recursive: true })
+  await writeFile(file, 'mine')
+  // Neither can be written by anybody, root included.
+  const places = [join(file, 'policy.onnx'), ...(process.platform === 'linux' ? ['/proc/policy.onnx'] : [])]
+  for (const out of places) {
+    const error = await t.throwsAsync(exportPolicy({ policy, format: 'onnx', out }), { instanceOf: DrcorlError })
+    t.like(error, { code: 'Io', exitStatus: 2 })
+    t.true(error?.message.includes(dirname(out)), error?.message)
+  }
+})
+
+test.serial('an exported folder has the mode that any new folder has', async (t) => {
+  const policy = await writePolicy(drawPolicy({ widths: [3, 8, 2] }))
+  const out = fresh('tfjs')
+  await exportPolicy({ policy, format: 'tfjs', out })
+  const plain = fresh('plain')
+  await mkdir(plain, { recursive: true })
+  t.is((await stat(out)).mode, (await stat(plain)).mode)
+  t.deepEqual((await readdir(out)).toSorted(), ['model.json', 'weights.bin'])
 })
 
 test.serial('without a runtime the export says that it was not played, and evaluation what to install', async (t) => {

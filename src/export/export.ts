@@ -1,7 +1,7 @@
 /** `exportPolicy`: a policy file in another format, checked by playing what was written. */
 import { mkdtemp, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
-import { DrcorlError, codeOf } from '../base/errors.js'
+import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
 import { makeFolder, readBytes, writeAtomic } from '../base/files.js'
 import { type Mlp, readMlp } from '../policy/mlp.js'
 import { MlpPlayer } from '../policy/player.js'
@@ -67,16 +67,17 @@ export async function exportPolicy(options: ExportOptions): Promise<ExportResult
   const { policy, format, out, settings = {}, overwrite = false } = options
   const source = await readSource(options)
   await requireFree(out, overwrite)
-  const folder = dirname(out)
-  await makeFolder(folder)
-  const scratch = await mkdtemp(join(folder, `.${basename(out)}.`))
+  const scratch = await makeScratch(out)
   try {
+    // Below the scratch folder, which nobody else may read: what is moved away has the mode that the user's mask gives.
+    const written = join(scratch, EXPORT_FORMATS[format])
+    const folder = format === 'tfjs' ? written : scratch
+    await makeFolder(folder)
     const files = Object.entries(contents(source, format))
-    for (const [name, content] of files) await writeAtomic(join(scratch, name), content)
+    for (const [name, content] of files) await writeAtomic(join(folder, name), content)
     const main = format === 'tfjs' ? TFJS_FILES.model : EXPORT_FORMATS[format]
-    const check = await checkExport(source, join(scratch, main))
-    if (overwrite) await rm(out, { recursive: true, force: true })
-    await rename(format === 'tfjs' ? scratch : join(scratch, main), out)
+    const check = await checkExport(source, join(folder, main))
+    await replace(out, written, overwrite)
     return {
       format,
       policy,
@@ -90,6 +91,28 @@ export async function exportPolicy(options: ExportOptions): Promise<ExportResult
   } finally {
     await rm(scratch, { recursive: true, force: true })
   }
+}
+
+/** A folder beside `out`: what is moved from there appears whole. */
+async function makeScratch(out: string): Promise<string> {
+  await makeFolder(dirname(out))
+  return mkdtemp(join(dirname(out), `.${basename(out)}.`)).catch((error: unknown) => {
+    throw unwritable(out, error)
+  })
+}
+
+async function replace(out: string, written: string, overwrite: boolean): Promise<void> {
+  try {
+    if (overwrite) await rm(out, { recursive: true, force: true })
+    await rename(written, out)
+  } catch (error) {
+    throw unwritable(out, error)
+  }
+}
+
+function unwritable(out: string, error: unknown): DrcorlError {
+  const hint = 'name a place that can be written with --out'
+  return new DrcorlError('Io', `cannot write ${out}: ${describeFsError(error)}`, { cause: error, exitStatus: 2, hint })
 }
 
 interface Source {

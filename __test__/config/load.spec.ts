@@ -141,6 +141,50 @@ test('a broken config file is one clear error', async (t) => {
   t.is((missing as DrcorlError).exitStatus, 2)
 })
 
+/** Names that every object has, which are no parameters for that. */
+const INHERITED = ['__proto__', 'constructor', 'toString', 'hasOwnProperty']
+
+test('keys that objects inherit are unknown parameters like any other, from YAML and JSON', async (t) => {
+  for (const key of INHERITED) {
+    for (const [name, content] of [
+      ['a.yaml', `${key}: 1\n`],
+      ['a.json', `{"${key}": 1}`],
+      ['config.json', `{"run": {"${key}": 1}, "config": {}}`],
+    ] as const) {
+      const file = await readConfigFile(await temporaryFile(name, content))
+      const message = new RegExp(`^${key} is not a parameter of drcorl \\(from file `)
+      t.regex(refused(t, { preset: 'none', file, flags: { cost_limit: 1 } }), message)
+    }
+    t.deepEqual(parametersFor(FIXTURE, key), parametersFor(FIXTURE, 'none'))
+  }
+})
+
+test('numbers that are not finite are refused by name, as they were written', async (t) => {
+  for (const [text, shown] of [
+    ['.inf', 'Infinity'],
+    ['-.inf', '-Infinity'],
+    ['.nan', 'NaN'],
+  ]) {
+    const single = await readConfigFile(await temporaryFile('a.yaml', `cost_limit: ${text}\n`))
+    t.regex(
+      refused(t, { file: single }),
+      new RegExp(`^cost_limit is ${shown} \\(from file .*give a number of at least 0`),
+    )
+    const inList = await readConfigFile(await temporaryFile('a.yaml', `pid: [0, ${text}, 0]\n`))
+    t.regex(refused(t, { file: inList }), new RegExp(`^pid is \\[0,${shown},0\\] `))
+  }
+})
+
+test('a file of 100,000 keys, and one without end, are refused at once', async (t) => {
+  const keys = Array.from({ length: 100_000 }, (_, index) => `key_${index}: 1\n`).join('')
+  const started = performance.now()
+  const endless = process.platform === 'linux' ? ['/dev/zero'] : []
+  for (const path of [await temporaryFile('long.yaml', keys), await temporaryFile('long.json', keys), ...endless]) {
+    await t.throwsAsync(readConfigFile(path), { code: 'Data', message: /is too long: it may have 65536 bytes/ })
+  }
+  t.true(performance.now() - started < 5000)
+})
+
 test('the config.json of a run repeats it, without applying its preset again', async (t) => {
   const first = resolve({ preset: 'quick', flags: { behavior_steps: 5 } })
   const file = await readConfigFile(await temporaryFile('config.json', JSON.stringify(first)))

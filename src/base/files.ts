@@ -116,9 +116,23 @@ export async function readJson(path: string): Promise<unknown> {
   }
 }
 
-/** Reads a text file that the user named; a failure is bad input (exit status 2). */
-export async function readInput(path: string): Promise<string> {
-  return (await readBytes(path)).toString('utf8')
+/**
+ * Reads a text file that the user named; a failure is bad input (exit status 2).
+ *
+ * @param most bytes it may have, e.g. where its reader takes long over more; also of a device, which never ends.
+ * @throws DrcorlError `Io` where it cannot be read, `Data` where it is longer.
+ */
+export async function readInput(path: string, most = Number.POSITIVE_INFINITY): Promise<string> {
+  if (most === Number.POSITIVE_INFINITY) return (await readBytes(path)).toString('utf8')
+  const chunks: Buffer[] = []
+  try {
+    for await (const chunk of createReadStream(path, { end: most })) chunks.push(chunk as Buffer)
+  } catch (error) {
+    throw unreadable(path, error)
+  }
+  const bytes = Buffer.concat(chunks)
+  if (bytes.length <= most) return bytes.toString('utf8')
+  throw new DrcorlError('Data', `${path} is too long: it may have ${most} bytes`)
 }
 
 /** Reads a file that the user named; a failure is bad input (exit status 2). */

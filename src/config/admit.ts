@@ -58,6 +58,7 @@ export function nearest(word: string, known: readonly string[]): string | undefi
   let best: string | undefined
   let bestDistance = Math.max(2, Math.floor(wanted.length / 3)) + 1
   for (const candidate of known) {
+    if (Math.abs(candidate.length - wanted.length) >= bestDistance) continue
     const distance = editDistance(wanted, candidate.toLowerCase().replace(/-/g, '_'))
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance]
   }
@@ -82,8 +83,11 @@ function from(key: string, origin: Origin | undefined): string {
   return origin === undefined ? '' : ` (from ${origin(key)})`
 }
 
+/** As JSON, which has no word for numbers that are not finite. */
 function show(value: unknown): string {
-  const text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value))
+  const words = (_: string, inner: unknown): unknown =>
+    typeof inner === 'number' && !Number.isFinite(inner) ? String(inner) : inner
+  const text = (JSON.stringify(value, words) ?? String(value)).replaceAll(/"(-?Infinity|NaN)"/g, '$1')
   const characters = Array.from(text)
   return characters.length > SHOWN ? `${characters.slice(0, SHOWN).join('')}...` : text
 }

@@ -46,6 +46,11 @@ export interface ConfigFile {
 
 const DEFAULT_PRESET = 'quick'
 const NO_PRESET = 'none'
+/**
+ * Bytes of a file of parameters: the largest are of 5 kB, and the time of YAML's parser grows with the square of their
+ * number, a minute at 10^5.
+ */
+const LONGEST_FILE = 1 << 16
 
 /**
  * Merges defaults < preset < file < flags by presence and validates the result.
@@ -91,7 +96,7 @@ export function resolveConfig(options: ResolveOptions): ResolvedConfig {
  * The `config.json` of a run folder is accepted too: it repeats that run's configuration.
  */
 export async function readConfigFile(path: string): Promise<ConfigFile> {
-  const text = await readInput(path)
+  const text = await readInput(path, LONGEST_FILE)
   let content: unknown
   try {
     content = path.endsWith('.json') ? (JSON.parse(text) as unknown) : (parseYaml(text) as unknown)

@@ -128,7 +128,7 @@ export function parametersOf(schema: JsonSchema): Parameter[] {
 
 /** The run parameters, then those of one algorithm. */
 export function parametersFor(schema: Schema, algorithm: string): Parameter[] {
-  const own = schema.algorithms[algorithm]
+  const own = Object.hasOwn(schema.algorithms, algorithm) ? schema.algorithms[algorithm] : undefined
   return [...parametersOf(schema.run.schema), ...(own === undefined ? [] : parametersOf(own.schema))]
 }
 

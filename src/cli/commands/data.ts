@@ -33,9 +33,10 @@ export const dataCommand: Command = {
   interruptible: true,
 
   builder(yargs, argv) {
-    const asked = ACTIONS[argv[argv.indexOf('data') + 1] ?? '']
+    const word = argv[argv.indexOf('data') + 1] ?? ''
+    const asked = Object.hasOwn(ACTIONS, word) ? ACTIONS[word] : undefined
     yargs.positional('action', { choices: Object.keys(ACTIONS), describe: 'What to do' })
-    for (const word of WORDS) yargs.positional(word, { type: 'string', describe: describeWord(word) })
+    for (const name of WORDS) yargs.positional(name, { type: 'string', describe: describeWord(name) })
     // An action knows its own options only; the help of all shows the options of all.
     const shown = asked === undefined ? Object.values(ACTIONS) : [asked]
     const usage = shown.map(({ usage: line, describe }) => `$0 data ${line}\n    ${describe}`)

@@ -1,7 +1,8 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { PassThrough } from 'node:stream'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import test from 'ava'
 import { comparisonRow } from '../../src/report/compare.js'
 import { phasesOf, seriesOf } from '../../src/report/curves.js'
@@ -154,6 +155,54 @@ test('damaged files and folders of no run are refused by path', async (t) => {
   await t.throwsAsync(writeReport(folder), { code: 'Data', message: /certificate\.json is not valid JSON/ })
   await writeFile(join(folder, 'certificate.json'), '[]')
   await t.throwsAsync(writeReport(folder), { code: 'Data', message: /certificate\.json: it must hold a JSON object/ })
+})
+
+test('a damaged evaluation, result or table is refused by file, key and value, never half shown', async (t) => {
+  const cases: [file: string, change: (content: Record<string, unknown>) => unknown, message: RegExp][] = [
+    ['evaluation.json', () => ({}), /evaluation\.json is damaged: "policy" must be text, got nothing/],
+    ['evaluation.json', (old) => ({ ...old, cost: null }), /"cost" must be an object, got null/],
+    ['evaluation.json', (old) => ({ ...old, return: { mean: 'x' } }), /"return\.mean" must be a number/],
+    ['evaluation.json', (old) => ({ ...old, normalized_cost: 3 }), /"normalized_cost" must be an object, got 3/],
+    ['evaluation.json', (old) => ({ ...old, selected: {} }), /"selected\.policy" must be text/],
+    ['result.json', (old) => ({ ...old, environment_steps: 0 }), /result\.json: environment_steps is 0, but must be/],
+    ['config.json', (old) => ({ ...old, dataset: {} }), /config\.json is damaged: "dataset\.source" must be text/],
+    ['config.json', (old) => ({ ...old, task: [] }), /"task" must be an object/],
+  ]
+  for (const [file, change, message] of cases) {
+    const path = join(await writeRun(join(root, 'damage')), file)
+    await writeFile(path, JSON.stringify(change(JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>)))
+    await t.throwsAsync(writeReport(join(root, 'damage')), { code: 'Data', message })
+  }
+  for (const file of ['metrics.csv', 'episodes.csv', 'dataset_episodes.csv']) {
+    await writeFile(join(await writeRun(join(root, 'damage')), file), 'a,b\n1,2\n')
+    const message = new RegExp(`${file.replace('.', '\\.')} is damaged: it has no column "`)
+    await t.throwsAsync(writeReport(join(root, 'damage')), { code: 'Data', message })
+  }
+  await t.throwsAsync(access(join(root, 'damage', 'report.html')), undefined, 'no report is written')
+})
+
+test('300,000 rows of metrics are a report of the size of any other', async (t) => {
+  const folder = await writeRun(join(root, 'long'))
+  const rows = Array.from({ length: 300_000 }, (_, i) => `${i + 1},cloning,${i + 1},${i},${1 / (i + 1)},${i % 7}`)
+  await writeFile(
+    join(folder, 'metrics.csv'),
+    ['step,phase,phase_step,seconds,bc_loss,cost_estimate', ...rows].join('\n'),
+  )
+  const html = await readFile(await writeReport(folder), 'utf8')
+  t.true(html.length < 500_000, `${html.length} characters`)
+  t.is(count(html, '<polyline'), 2)
+})
+
+test('a link is a path whatever the folder is called', async (t) => {
+  const names = ['javascript:alert(1)', 'a#b?c', 'space d', '"quoted"']
+  const folders = await Promise.all(names.map((name) => writeRun(join(root, 'links', name))))
+  const html = await readFile(await compareReport(folders, join(root, 'links', 'all.html')), 'utf8')
+  const links = [...html.matchAll(/href="([^"]*)"/g)].map(([, link = '']) => link)
+  for (const [index, link] of links.entries()) {
+    const base = pathToFileURL(join(root, 'links', 'all.html'))
+    t.is(fileURLToPath(new URL(link, base)), join(folders[index]!, 'report.html'))
+  }
+  t.is(links.length, 4)
 })
 
 test('a comparison has one row a run, all policies in one chart, and links to the reports', async (t) => {

@@ -1,6 +1,6 @@
 import { formatNumber, words } from './format.js'
 import type { Csv } from './run-data.js'
-import { type Frame, type Scale, axes, line, linearScale, logScale, polyline, rect, svg, text } from './svg.js'
+import { type Frame, type Scale, axes, extent, line, linearScale, logScale, polyline, rect, svg, text } from './svg.js'
 
 /** A phase of training and the steps it covers. */
 export interface Phase {
@@ -21,6 +21,8 @@ export interface Series {
 const FIXED = new Set(['step', 'phase', 'phase_step', 'seconds'])
 /** Values that span more than this factor are drawn on a logarithmic scale. */
 const LOG_SPAN = 30
+/** Of one line. */
+const MOST_POINTS = 2000
 
 /** Phases in the order they ran, from the rows of metrics.csv. */
 export function phasesOf(metrics: Csv): Phase[] {
@@ -71,7 +73,8 @@ export function estimateCurve(series: Series, phases: readonly Phase[], limit: n
 export function smallCurve(series: Series, phases: readonly Phase[]): string {
   const frame: Frame = { width: 320, height: 172, left: 50, right: 20, top: 20, bottom: 26 }
   const values = series.points.map(([, value]) => value)
-  const log = Math.min(...values) > 0 && Math.max(...values) / Math.min(...values) > LOG_SPAN
+  const [low, high] = extent(values)
+  const log = low > 0 && high / low > LOG_SPAN
   return curve(frame, series, phases, { limit: null, ticks: 3, log, name: '' })
 }
 
@@ -85,10 +88,10 @@ interface CurveStyle {
 
 function curve(frame: Frame, series: Series, phases: readonly Phase[], style: CurveStyle): string {
   const steps = series.points.map(([step]) => step)
-  const first = Math.min(...steps)
-  const shown = phases.filter((phase) => phase.to >= first && phase.from < Math.max(...steps))
+  const [first, last] = extent(steps)
+  const shown = phases.filter((phase) => phase.to >= first && phase.from < last)
   const start = Math.min(first, ...shown.map((phase) => phase.from))
-  const x = linearScale([start, Math.max(...steps)], [frame.left, frame.width - frame.right], style.ticks)
+  const x = linearScale([start, last], [frame.left, frame.width - frame.right], style.ticks)
   const y = valueScale(frame, series, style)
   const label = `${words(series.name)} over training steps${style.limit === null ? '' : `, limit ${style.limit}`}`
   const clip = (step: number): number => Math.min(Math.max(step, x.domain[0]), x.domain[1])
@@ -99,7 +102,7 @@ function curve(frame: Frame, series: Series, phases: readonly Phase[], style: Cu
     ...(style.limit === null ? [] : limitLine(frame, y(style.limit), style.limit)),
     ...series.runs.map((run) =>
       polyline(
-        run.map(([step, value]) => [x(step), y(value)] as const),
+        thinned(run).map(([step, value]) => [x(step), y(value)] as const),
         'curve',
       ),
     ),
@@ -107,10 +110,16 @@ function curve(frame: Frame, series: Series, phases: readonly Phase[], style: Cu
   return svg(frame, label, body)
 }
 
+/** Every k-th point of many, and the last: more than a chart has pixels only add weight to the file. */
+function thinned<T>(points: readonly T[]): readonly T[] {
+  const every = Math.ceil(points.length / MOST_POINTS)
+  return points.filter((_, index) => index % every === 0 || index === points.length - 1)
+}
+
 function valueScale(frame: Frame, series: Series, style: CurveStyle): Scale {
   const values = series.points.map(([, value]) => value)
   const range: [number, number] = [frame.height - frame.bottom, frame.top]
-  const [low, high] = [Math.min(...values), Math.max(...values)]
+  const [low, high] = extent(values)
   if (style.log) return logScale([low, high], range, style.ticks)
   if (style.limit !== null) return linearScale([Math.min(0, low), Math.max(high, style.limit * 1.25) * 1.04], range)
   const margin = (high - low) * 0.06

@@ -1,4 +1,4 @@
-import { dirname, join, relative } from 'node:path'
+import { dirname, join, relative, sep } from 'node:path'
 import { RUN_FILES } from '../train/run-folder.js'
 import { escape } from './svg.js'
 
@@ -110,8 +110,9 @@ export function section(title: string, ...content: readonly string[]): string {
 
 /** A link from the page at `from` to the report of the run in `folder`. */
 export function linkToReport(folder: string, from: string): string {
-  const path = relative(dirname(from), join(folder, RUN_FILES.report)).replaceAll('\\', '/')
-  return `<a href="${escape(encodeURI(path))}">open</a>`
+  const path = relative(dirname(from), join(folder, RUN_FILES.report)).split(sep)
+  // Part by part: a folder called `javascript:x` is no scheme then, and one called `a#b` is found.
+  return `<a href="${escape(path.map(encodeURIComponent).join('/'))}">open</a>`
 }
 
 /** A headline number. `tone` colours it; the words carry the meaning. */

@@ -7,6 +7,7 @@ import { metricsOf } from '../config/schema.js'
 import { type Stored, readStored } from '../config/stored.js'
 import type { Evaluation } from '../evaluate/evaluate.js'
 import { RUN_FILES, type RunRecord, readRecord } from '../train/run-folder.js'
+import { EVALUATION, RECORD, requireShape } from './shape.js'
 
 /** A CSV file by columns; empty cells are NaN. */
 export interface Csv {
@@ -40,6 +41,7 @@ export interface RunData {
  */
 export async function readRun(folder: string): Promise<RunData> {
   const record = await readRecord(folder)
+  requireShape(record, RECORD, join(folder, RUN_FILES.config))
   const stored = async <Name extends 'Certificate' | 'RunResult'>(name: Name, file: string) => {
     const path = join(folder, file)
     return (await exists(path)) ? readStored(name, path) : null
@@ -49,23 +51,23 @@ export async function readRun(folder: string): Promise<RunData> {
     name: basename(resolve(folder)),
     record,
     result: await stored('RunResult', RUN_FILES.result),
-    metrics: await readCsv(join(folder, RUN_FILES.metrics)),
+    metrics: await readCsv(join(folder, RUN_FILES.metrics), ['step', 'phase', 'phase_step', 'seconds']),
     declared: metricsOf(record.algorithm),
     certificate: await stored('Certificate', RUN_FILES.certificate),
     evaluation: await readEvaluation(join(folder, RUN_FILES.evaluation)),
-    episodes: await readCsv(join(folder, RUN_FILES.episodes)),
-    dataset: await readCsv(join(folder, RUN_FILES.datasetEpisodes)),
+    episodes: await readCsv(join(folder, RUN_FILES.episodes), ['policy', 'return', 'cost']),
+    dataset: await readCsv(join(folder, RUN_FILES.datasetEpisodes), ['return', 'cost']),
   }
 }
 
 async function readEvaluation(path: string): Promise<Evaluation | null> {
   if (!(await exists(path))) return null
   const content = await readJson(path)
-  if (typeof content === 'object' && content !== null && !Array.isArray(content)) return content as Evaluation
-  throw new DrcorlError('Data', `${path} must hold a JSON object`)
+  requireShape(content, EVALUATION, path)
+  return content as Evaluation
 }
 
-async function readCsv(path: string): Promise<Csv | null> {
+async function readCsv(path: string, columns: readonly string[]): Promise<Csv | null> {
   let content: string
   try {
     content = await readFile(path, 'utf8')
@@ -73,7 +75,10 @@ async function readCsv(path: string): Promise<Csv | null> {
     if (codeOf(error) === 'ENOENT') return null
     throw new DrcorlError('Io', `cannot read ${path}: ${describeFsError(error)}`, { cause: error, exitStatus: 2 })
   }
-  return parseCsv(content)
+  const table = parseCsv(content)
+  const missing = columns.find((name) => !table.names.includes(name))
+  if (missing === undefined) return table
+  throw new DrcorlError('Data', `${path} is damaged: it has no column "${missing}"`)
 }
 
 /** Parses the plain CSV that drcorl writes: one header line, no quoting. */

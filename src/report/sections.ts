@@ -239,11 +239,12 @@ export function ledgerSection(run: RunData): string {
 /** Resolved parameters and where they came from, the data, the versions. */
 export function configSection(run: RunData): string {
   const { record } = run
-  const { dataset, origins, versions } = record
-  const changed = new Set(Object.keys(origins ?? {}))
+  const { dataset, versions } = record
+  const origins = new Map(Object.entries(record.origins ?? {}))
+  const changed = new Set(origins.keys())
   const parameters = (group: Record<string, unknown>): string =>
     factTable(
-      Object.entries(group).map(([name, value]) => [name, describeParameter(value, origins?.[name])]),
+      Object.entries(group).map(([name, value]) => [name, describeParameter(value, origins.get(name))]),
       changed,
     )
   const facts: [string, string][] = [

@@ -85,6 +85,13 @@ test('the CSV holds one line a run and policy', (t) => {
   t.is(lines[1], 'A,x,used,10,0,environment,100,5,90,6,7,,,0.5,0.5,20,20,certified,100,2,0')
 })
 
+test('text that a spreadsheet would take for a formula is quoted, numbers are not', (t) => {
+  const formula = one({ target: '=HYPERLINK("x")', algorithm: '@a', label: '+b', policy: '-c' as never, return: -1 })
+  const [, line = ''] = csv([formula]).split('\n')
+  t.true(line.startsWith(`"'=HYPERLINK(""x"")",'@a,'-c,`), line)
+  t.notRegex(line, /(^|,)"?[=+@]/)
+})
+
 test('a table judged by models says so', (t) => {
   const judged = score([one({ judge: 'model', normalized_reward: null })])
   t.regex(terminalTables(judged), /no environment was used/)

@@ -77,6 +77,16 @@ test.serial('several runs without --out: a new file in the current folder, which
   for (const run of [first, second]) await t.throwsAsync(access(join(run, RUN_FILES.report)), undefined, 'untouched')
 })
 
+test('escape sequences in what a run says reach no terminal', async (t) => {
+  const [run] = await twoRuns()
+  const path = join(run, RUN_FILES.config)
+  const record = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>
+  await writeFile(path, JSON.stringify({ ...record, algorithm: 'bc\u001b[2J\u001b]0;x\u0007' }))
+  const { stdout } = await inProcess('report', run)
+  t.true(stdout.includes('bc\\x1b[2J\\x1b]0;x\\x07'), stdout)
+  t.notRegex(stdout.replaceAll(/\p{Cc}\[[0-9;]*m/gu, ''), /[^\P{Cc}\n]/u)
+})
+
 test('of an option given twice the last counts', async (t) => {
   const [run] = await twoRuns()
   const folder = await temporaryFolder()

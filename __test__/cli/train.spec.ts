@@ -111,8 +111,8 @@ test('a run folder in use is refused with the three ways out', async (t) => {
   t.is((await inProcess(...args, '--overwrite')).status, 0)
 })
 
-test('SIGINT and SIGTERM: checkpoint, status 130, one JSON object; resumed to the same bits', async (t) => {
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+test('SIGINT, SIGTERM and SIGHUP: checkpoint, status 130, one JSON object; resumed to the same bits', async (t) => {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     const out = await newRun()
     const started = start([...LONG, '--out', out, '--json'])
     await started.waitFor(TRAINING)

@@ -110,6 +110,13 @@ test('bad input is one line with a remedy, status 2, and an empty stdout', async
   }
 })
 
+test('escape sequences in names reach no terminal', async (t) => {
+  const name = '/nowhere/\u001b]0;title\u0007\u001b[2K\r.hdf5'
+  const { stderr } = await inProcess('train', '--dataset', name)
+  t.true(stderr.includes('/nowhere/\\x1b]0;title\\x07\\x1b[2K\\x0d.hdf5'), stderr)
+  t.notRegex(stderr, /[^\P{Cc}\n]/u)
+})
+
 test('the process itself exits with that status', async (t) => {
   const bad = await drcorl('train')
   t.is(bad.status, 2)

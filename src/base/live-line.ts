@@ -1,3 +1,5 @@
+import { printable } from './text.js'
+
 /** Where progress goes: stderr, or anything that can stand in for it. */
 export interface ProgressStream {
   write(text: string): unknown
@@ -27,10 +29,10 @@ export class LiveLine {
   update(text: string, always = false): void {
     if (this.isTerminal) {
       const width = (this.stream.columns ?? 80) - 1
-      this.stream.write(`\r\u001b[2K${text.slice(0, width)}`)
+      this.stream.write(`\r\u001b[2K${printable(text).slice(0, width)}`)
       this.open = true
     } else if (always || this.now() - this.lastLine >= LINE_SECONDS) {
-      this.stream.write(`${text}\n`)
+      this.stream.write(`${printable(text)}\n`)
       this.lastLine = this.now()
     }
   }
@@ -38,7 +40,7 @@ export class LiveLine {
   /** A line of its own, which the live one makes room for. */
   note(text: string): void {
     this.close()
-    this.stream.write(`${text}\n`)
+    this.stream.write(`${printable(text)}\n`)
   }
 
   /** Ends a line left open, so that what is printed next starts on its own. */

@@ -239,8 +239,10 @@ const CSV_COLUMNS = [
 /** One line a run and policy, so that any statistic can be computed again. */
 export function csv(measurements: readonly Measurement[]): string {
   const cell = (value: unknown): string => {
-    const text = value === null ? '' : String(value)
-    return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
+    const plain = value === null ? '' : String(value)
+    // A spreadsheet takes text that begins so for a formula.
+    const text = typeof value === 'string' && /^[=+\-@\t\r]/.test(plain) ? `'${plain}` : plain
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
   }
   const rows = measurements.map((one) => CSV_COLUMNS.map((name) => cell(one[name])).join(','))
   return `${[CSV_COLUMNS.join(','), ...rows].join('\n')}\n`

@@ -19,7 +19,7 @@ export interface Stream {
 export interface Context {
   /** True with --json. */
   json: boolean
-  /** Aborted by the first SIGINT or SIGTERM. */
+  /** Aborted by the first SIGINT, SIGTERM or SIGHUP. */
   signal: AbortSignal
   /** Notes and progress go here: they never touch stdout. */
   stderr: Stream
@@ -37,7 +37,7 @@ export interface Command {
   builder?(yargs: Argv, argv: readonly string[]): Argv
   /** True where the schema's parameters are flags, in snake_case or kebab-case. */
   takesParameters?: boolean
-  /** True where the first SIGINT or SIGTERM aborts `context.signal`; elsewhere it ends the process. */
+  /** True where the first SIGINT, SIGTERM or SIGHUP aborts `context.signal`; elsewhere it ends the process. */
   interruptible?: boolean
   run(args: Arguments, context: Context): Promise<Output>
 }

@@ -3,6 +3,7 @@ import { pathToFileURL } from 'node:url'
 import { realpathSync } from 'node:fs'
 import yargs, { type Argv } from 'yargs'
 import { DrcorlError, codeOf, messageOf, toDrcorlError } from '../base/errors.js'
+import { printable, printableStyled } from '../base/text.js'
 import { VERSION } from '../base/version.js'
 import { nearest } from '../config/admit.js'
 import { loadSchema } from '../config/schema.js'
@@ -64,7 +65,7 @@ export async function main(argv: readonly string[], streams: Streams = process):
       return 0
     }
     const output = await execute(selection, json, streams.stderr)
-    stdout.write(json ? `${JSON.stringify(output.json)}\n` : `${output.text.trimEnd()}\n`)
+    stdout.write(json ? `${JSON.stringify(output.json)}\n` : `${printableStyled(output.text.trimEnd())}\n`)
     return output.status ?? 0
   } catch (error) {
     return fail(toDrcorlError(error), json, streams)
@@ -164,7 +165,7 @@ function knownFlags(command: Command | undefined, argv: readonly string[]): stri
 
 async function execute({ command, args }: Selection, json: boolean, stderr: Stream): Promise<Output> {
   const controller = new AbortController()
-  const signals = ['SIGINT', 'SIGTERM'] as const
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
   const release = (): void => signals.forEach((signal) => void process.removeListener(signal, interrupt))
   const interrupt = (): void => {
     // With the listeners gone, a second signal kills the process as if there had never been any.
@@ -185,7 +186,7 @@ function fail(error: DrcorlError, json: boolean, { stdout, stderr }: Streams): n
   if (json) {
     stdout.write(`${JSON.stringify({ error: { code, message, ...(hint === undefined ? {} : { hint }) } })}\n`)
   } else {
-    stderr.write(`error: ${message}\n${hint === undefined ? '' : `  ${hint}\n`}`)
+    stderr.write(printable(`error: ${message}\n${hint === undefined ? '' : `  ${hint}\n`}`))
     // An error nobody foresaw is a fault of the program: the trace belongs in the bug report.
     if (code === 'Internal' && error.cause instanceof Error) stderr.write(`${error.cause.stack}\n`)
   }

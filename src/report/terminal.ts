@@ -1,4 +1,5 @@
 import { styleText } from 'node:util'
+import { printable } from '../base/text.js'
 import { COMPARISON_HEADER, type ComparisonRow } from './compare.js'
 
 type Style = Parameters<typeof styleText>[0]
@@ -19,7 +20,8 @@ export function terminalTable(
   rows: readonly (readonly Cell[])[],
   stream: NodeJS.WriteStream = process.stdout,
 ): string {
-  const lines = [header.map((text): Cell => ({ text, style: 'bold' })), ...rows]
+  const safe = rows.map((row) => row.map((cell): Cell => ({ ...cell, text: printable(cell.text) })))
+  const lines = [header.map((text): Cell => ({ text, style: 'bold' })), ...safe]
   const widths = header.map((_, column) => Math.max(...lines.map((line) => line[column]?.text.length ?? 0)))
   const show = (line: readonly Cell[]): string =>
     widths

@@ -123,6 +123,34 @@ test('one observation, a batch, plain numbers and the array of the caller are on
   }
 })
 
+test('actions are not written over what is still being read', async (t) => {
+  const content = drawPolicy({ widths: [3, 8, 3] })
+  const path = await writePolicy(content)
+  for (const policy of await both(path)) {
+    const memory = new Float32Array(24)
+    const observations = memory.subarray(6, 12)
+    for (const from of [1, 6, 11]) {
+      const overlapping = memory.subarray(from, from + 6)
+      t.throws(() => policy.actInto(observations, overlapping), { code: 'Shape', message: /overlap the observations/ })
+    }
+    t.deepEqual(
+      [...memory],
+      Array.from({ length: 24 }, () => 0),
+      'nothing is written',
+    )
+    for (const from of [0, 12]) policy.actInto(observations, memory.subarray(from, from + 6))
+    t.deepEqual(memory.slice(0, 6), policy.act(observations))
+    t.deepEqual(memory.slice(12, 18), policy.act(observations))
+  }
+  const native = await loadPolicy(path, {}, { runtime: 'native' })
+  const actions = new Float32Array(6)
+  const feedback = { rewards: actions.subarray(0, 2), costs: new Float32Array(2) }
+  t.throws(() => native.actInto(new Float32Array(6), actions, feedback), {
+    code: 'Shape',
+    message: /overlap the rewards/,
+  })
+})
+
 test('a policy comes from a path, a file address or bytes', async (t) => {
   const content = drawPolicy({ widths: [3, 8, 2] })
   const [path, bytes] = [await writePolicy(content), writeSafetensors(content)]

@@ -7,7 +7,7 @@ import { DrcorlError, toDrcorlError } from '../base/errors.js'
 import { readBytes } from '../base/files.js'
 import { type NativePolicy, loadNativePolicy } from '../native/policy.js'
 import { readMlp } from './mlp.js'
-import { MlpPlayer } from './player.js'
+import { MlpPlayer, requireApart } from './player.js'
 import type { Feedback, LoadedPolicy, LoadPolicyOptions } from './policy.js'
 
 export { DrcorlError, type ErrorCode } from '../base/errors.js'
@@ -45,6 +45,9 @@ class NativePlayer implements LoadedPolicy {
   }
 
   actInto(observations: Float32Array, actions: Float32Array, feedback?: Feedback): void {
+    requireApart(actions, observations, 'observations')
+    requireApart(actions, feedback?.rewards, 'rewards')
+    requireApart(actions, feedback?.costs, 'costs')
     try {
       this.native.actInto(observations, actions, feedback?.rewards, feedback?.costs)
     } catch (error) {

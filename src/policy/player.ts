@@ -66,6 +66,7 @@ export class MlpPlayer implements LoadedPolicy {
       const text = `actions: has ${actions.length} values, expected ${rows} rows of ${act_dim}`
       throw new DrcorlError('Shape', text)
     }
+    requireApart(actions, observations, 'observations')
     requireFinite('observations', observations, obs_dim, 'give finite observations')
     for (let row = 0; row < rows; row += 1) this.actRow(observations, row * obs_dim, actions, row * act_dim)
     requireFinite('actions', actions, act_dim, 'the observation is too far from the data, or a weight too large')
@@ -104,6 +105,18 @@ export function rowsOf(observations: Float32Array, obs_dim: number): number {
   if (Number.isInteger(rows)) return rows
   const text = `not a multiple of the ${obs_dim} entries of an observation`
   throw new DrcorlError('Shape', `observations: has ${observations.length} values, ${text}`)
+}
+
+/**
+ * Actions are written while observations are still being read.
+ *
+ * @throws DrcorlError `Shape` where the two share memory.
+ */
+export function requireApart(actions: Float32Array, read: Float32Array | undefined, name: string): void {
+  if (read === undefined || actions.buffer !== read.buffer) return
+  const end = (array: Float32Array): number => array.byteOffset + array.byteLength
+  if (actions.byteOffset >= end(read) || read.byteOffset >= end(actions)) return
+  throw new DrcorlError('Shape', `actions: overlap the ${name} in memory; give an array of their own`)
 }
 
 const pack = (layer: Layer): PackedLayer => ({ ...layer, weight: transposed(layer) })

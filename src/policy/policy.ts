@@ -53,7 +53,11 @@ export interface LoadedPolicy extends Policy {
    * @throws DrcorlError `Shape` for a length that is no whole number of rows, `Data` for a value that is not finite.
    */
   act(observations: Float32Array | readonly number[], feedback?: Feedback): Float32Array
-  /** As `act`, into an array of the caller, [N*A]; nothing is allocated. */
+  /**
+   * As `act`, into an array of the caller, [N*A], that shares no memory with the others; nothing is allocated.
+   *
+   * @throws DrcorlError as `act`, and `Shape` where it does.
+   */
   actInto(observations: Float32Array, actions: Float32Array, feedback?: Feedback): void
 }
 

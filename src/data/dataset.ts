@@ -63,7 +63,12 @@ export interface Dataset {
 export interface LoadDatasetOptions {
   /** Steps; an episode longer than this is refused. */
   episodeLength?: number | undefined
+  /** Bytes a file may take in memory. Default: a hundred times its size, at least 64 MiB, at most 80 % of what is free. */
+  maxMemory?: number | undefined
 }
+
+/** Endings of files that `convertDataset` reads, or that are tables all the same. */
+const OTHER_FORMATS = /\.(csv|tsv|parquet|pq|npz|arrow|feather)$/i
 
 /**
  * Loads and checks a dataset.
@@ -79,10 +84,10 @@ export async function loadDataset(
   if (typeof source !== 'string') return 'native' in source ? source : fromColumns(source, 'columns', null)
   if (source.startsWith('env:')) return fromEnv(source)
   const path = source.startsWith('task:') ? await locateDataset(source.slice('task:'.length)) : source
-  return fromFile(path, options.episodeLength)
+  return fromFile(path, options)
 }
 
-async function fromFile(path: string, episodeLength: number | undefined): Promise<Dataset> {
+async function fromFile(path: string, { episodeLength, maxMemory }: LoadDatasetOptions): Promise<Dataset> {
   const found = await stat(path).catch((error: unknown) => {
     throw new DrcorlError('Io', `cannot read dataset ${path}: ${describeFsError(error)}`, {
       cause: error,
@@ -90,7 +95,14 @@ async function fromFile(path: string, episodeLength: number | undefined): Promis
     })
   })
   if (found.isDirectory()) throw new DrcorlError('Data', `dataset ${path} is a folder, not an HDF5 file`)
-  const native = await openDataset(path, episodeLength)
+  const ending = OTHER_FORMATS.exec(path)?.[1]
+  if (ending !== undefined) {
+    const output = `${basename(path).slice(0, -ending.length)}hdf5`
+    throw new DrcorlError('Data', `dataset ${path} is a .${ending} file, not HDF5`, {
+      hint: `convert it first: drcorl data convert ${path} ${output} --map observations=.. actions=.. costs=.. --shift`,
+    })
+  }
+  const native = await openDataset(path, episodeLength, maxMemory)
   const sha256 = await sha256File(path)
   const dsrl = recogniseTask(path)
   const stem = basename(path).replace(/\.(hdf5|h5)$/i, '')

@@ -9,11 +9,12 @@ export type { NativeColumns, NativeDataset }
  * Reads and checks a DSRL HDF5 file in Rust.
  *
  * @param episodeLength steps; an episode longer than this is refused.
+ * @param maxMemory bytes; a file that would take more is refused before it is read.
  * @throws DrcorlError `Data` or `Io`, both exit status 2, naming file, key and value.
  */
-export async function openDataset(path: string, episodeLength?: number): Promise<NativeDataset> {
+export async function openDataset(path: string, episodeLength?: number, maxMemory?: number): Promise<NativeDataset> {
   const { NativeDataset: Native } = loadRuntime()
-  return guard(() => Native.open(path, episodeLength), { exitStatus: 2 })
+  return guard(() => Native.open(path, episodeLength, maxMemory), { exitStatus: 2 })
 }
 
 /** Checks columns made in JavaScript and copies them into native memory. */

@@ -28,15 +28,18 @@ export interface NativeColumns {
 /** A checked dataset in native memory. */
 export declare class NativeDataset {
   /**
-   * Reads and checks a DSRL HDF5 file. An episode of more than `episodeLength` steps is refused.
+   * Reads and checks a DSRL HDF5 file. An episode of more than `episodeLength` steps is refused, and a file that would take more than
+   * `maxMemory` bytes (default: a hundred times its size, at least 64 MiB, at most 80 % of the memory that is free).
    *
    * Rejects with code `Io` or `Data`, naming file, key and value.
    */
-  static open(path: string, episodeLength?: number | undefined | null): Promise<NativeDataset>
+  static open(path: string, episodeLength?: number | undefined | null, maxMemory?: number | undefined | null): Promise<NativeDataset>
   /** Checks columns made in JavaScript and copies them. Throws with code `Data`, naming the column and the value. */
   static fromColumns(columns: NativeColumns): NativeDataset
   /** Sizes and distributions of returns, costs and lengths, as JSON. */
   summary(): string
+  /** What is odd about the data, errors first, as JSON: a list of the crate's `Finding`. A few passes over all columns. */
+  findings(): string
   /** Return, cost and length of every episode. */
   episodes(): NativeEpisodes
   /** A copy of all columns. */
@@ -51,11 +54,11 @@ export declare class NativeOperation {
   /** Units done and units in all (0 while unknown): bytes of the input for `convert`, `unpack` and `unpackWheel`, rows of the output for the rest. */
   progress(): Array<number>
   /**
-   * DSRL's pre-processing of a file into another. Options and report are JSON.
+   * DSRL's pre-processing of a file into another. Options and report are JSON; `maxMemory` as for `NativeDataset.open`.
    *
    * Rejects with code `Io`, `Data`, `Config` or `Cancelled`.
    */
-  filter(input: string, output: string, options: string): Promise<string>
+  filter(input: string, output: string, options: string, maxMemory?: number | undefined | null): Promise<string>
   /**
    * A file of another format to a DSRL file. Options and report are JSON.
    *

@@ -1,6 +1,7 @@
 /** Training as a generator of events. */
 import { join } from 'node:path'
 import { readConfigFile, resolveConfig } from '../config/load.js'
+import { checkDataset } from '../data/checks.js'
 import { loadDataset } from '../data/dataset.js'
 import { environmentOfVisits } from '../data/environments.js'
 import { DrcorlError } from '../errors.js'
@@ -53,7 +54,9 @@ async function startSession(options: TrainOptions): Promise<Session> {
     flags: { ...options.config },
     flagOrigin: options.configOrigin ?? ((key) => `config.${key}`),
   })
-  const dataset = await loadDataset(options.dataset, { episodeLength: statedEpisodeLength(resolved.run) })
+  const { maxMemory, strict } = options
+  const dataset = await loadDataset(options.dataset, { episodeLength: statedEpisodeLength(resolved.run), maxMemory })
+  const findings = checkDataset(dataset, { strict })
   const visits = environmentOfVisits(options.environment, resolved.run, dataset.task)
   const trainer = await Trainer.create(dataset.native, resolved).catch((error: unknown) => {
     throw withOrigin(error, resolved.origins)
@@ -65,7 +68,7 @@ async function startSession(options: TrainOptions): Promise<Session> {
     await writeRecord(folder, record)
     await writeDatasetEpisodes(folder, dataset)
     const log = new MetricsLog(join(folder, RUN_FILES.metrics))
-    return { folder, record, trainer, log, resumed: false, visits: visits?.make ?? null }
+    return { folder, record, trainer, log, resumed: false, visits: visits?.make ?? null, findings }
   } catch (error) {
     trainer.dispose()
     throw error

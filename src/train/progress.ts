@@ -1,3 +1,4 @@
+import { describeFinding } from '../data/checks.js'
 import { LiveLine, type ProgressStream } from '../live-line.js'
 import type { EndEvent, ProgressEvent, StartEvent, TrainEvent, VisitEvent } from './events.js'
 
@@ -14,8 +15,10 @@ export class Progress {
   }
 
   show(event: TrainEvent): void {
-    if (event.type === 'start') this.note(startLine(event))
-    else if (event.type === 'progress') this.progress(event)
+    if (event.type === 'start') {
+      event.findings.forEach((finding) => this.note(describeFinding(finding)))
+      this.note(startLine(event))
+    } else if (event.type === 'progress') this.progress(event)
     else if (event.type === 'visit') this.note(visitLine(event))
     else if (event.type === 'end') this.note(endLine(event))
   }

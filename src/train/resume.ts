@@ -31,13 +31,13 @@ export async function resumeSession(options: TrainOptions): Promise<Session> {
   const metrics = join(folder, RUN_FILES.metrics)
   if (!(await exists(checkpoint))) {
     const trainer = await Trainer.create(dataset.native, record)
-    return { folder, record, trainer, log: new MetricsLog(metrics), resumed: true, visits }
+    return { folder, record, trainer, log: new MetricsLog(metrics), resumed: true, visits, findings: [] }
   }
   const trainer = await Trainer.resume(dataset.native, checkpoint, record)
   try {
     const { step } = await trainer.status()
     const log = (await exists(metrics)) ? await MetricsLog.resume(metrics, step) : new MetricsLog(metrics)
-    return { folder, record, trainer, log, resumed: true, visits }
+    return { folder, record, trainer, log, resumed: true, visits, findings: [] }
   } catch (error) {
     trainer.dispose()
     throw error
@@ -67,7 +67,7 @@ async function sameDataset(options: TrainOptions, record: RunRecord, folder: str
     throw new DrcorlError('Usage', `the run in ${folder} was trained on columns: pass the same ones as dataset`)
   }
   const episodeLength = statedEpisodeLength(record.run)
-  const dataset = await loadDataset(options.dataset ?? source, { episodeLength })
+  const dataset = await loadDataset(options.dataset ?? source, { episodeLength, maxMemory: options.maxMemory })
   if (dataset.sha256 !== sha256) {
     throw new DrcorlError(
       'Data',

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use drcorl_binding::{guard, Failure, Job, NativeColumns, Result};
-use drcorl_data::{read_dsrl_with, Columns, ReadOptions};
+use drcorl_data::{check, read_dsrl_with, Columns, ReadOptions};
 use napi::bindgen_prelude::{AsyncTask, Float64Array, ObjectFinalize, Uint32Array};
 use napi::Env;
 use napi_derive::napi;
@@ -45,12 +45,16 @@ impl ObjectFinalize for NativeDataset {
 
 #[napi]
 impl NativeDataset {
-    /// Reads and checks a DSRL HDF5 file. An episode of more than `episodeLength` steps is refused.
+    /// Reads and checks a DSRL HDF5 file. An episode of more than `episodeLength` steps is refused, and a file that would take more than
+    /// `maxMemory` bytes (default: a hundred times its size, at least 64 MiB, at most 80 % of the memory that is free).
     ///
     /// Rejects with code `Io` or `Data`, naming file, key and value.
     #[napi(ts_return_type = "Promise<NativeDataset>")]
-    pub fn open(path: String, episode_length: Option<u32>) -> AsyncTask<Job<NativeDataset>> {
-        let options = ReadOptions { episode_length: episode_length.map(|steps| steps as usize) };
+    pub fn open(path: String, episode_length: Option<u32>, max_memory: Option<f64>) -> AsyncTask<Job<NativeDataset>> {
+        let options = ReadOptions {
+            episode_length: episode_length.map(|steps| steps as usize),
+            max_memory: max_memory.map(|bytes| bytes as u64),
+        };
         let read = move || Ok(NativeDataset { columns: Arc::new(read_dsrl_with(Path::new(&path), &options)?) });
         Job::spawn_then(read, NativeDataset::announce)
     }
@@ -69,6 +73,16 @@ impl NativeDataset {
         let text = guard(|| {
             let summary = serde_json::to_string(&self.columns.summary());
             summary.map_err(|error| Failure::new("Data", format!("{}: {error}", self.columns.source)))
+        })?;
+        Ok(text)
+    }
+
+    /// What is odd about the data, errors first, as JSON: a list of the crate's `Finding`. A few passes over all columns.
+    #[napi]
+    pub fn findings(&self) -> Result<String> {
+        let text = guard(|| {
+            let findings = serde_json::to_string(&check(&self.columns));
+            findings.map_err(|error| Failure::new("Data", format!("{}: {error}", self.columns.source)))
         })?;
         Ok(text)
     }

@@ -154,7 +154,7 @@ test('the README names every file of a run folder, and every algorithm has a pag
 })
 
 test('the table of error codes is that of the code', async (t) => {
-  const source = await readFile(join(ROOT, 'src/errors.ts'), 'utf8')
+  const source = await readFile(join(ROOT, 'src/base/errors.ts'), 'utf8')
   const union = /export type ErrorCode =([^]*?)\n\n/.exec(source)?.[1] ?? ''
   const codes = [...union.matchAll(/'(\w+)'/g)].map((match) => match[1] ?? '')
   t.true(codes.length > 5)

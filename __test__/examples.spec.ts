@@ -5,6 +5,7 @@ import test from 'ava'
 import { ownEnvironment } from '../examples/own-environment.js'
 import { quickstart } from '../examples/quickstart.js'
 import { installedPython } from './envs/real.js'
+import { smallConfig } from './small.js'
 
 const python = await installedPython()
 
@@ -13,7 +14,7 @@ test('the quickstart runs as printed, here with fewer steps', async (t) => {
   const evaluation = await quickstart({
     out,
     algorithm: 'bc',
-    config: { update_steps: 20, model_steps: 10, model_rollouts: 2, fqe_steps: 2 },
+    config: smallConfig('bc'),
   })
   t.like(evaluation, { env: 'point-circle', episodes: 20, cost_limit: 10 })
   t.true(Number.isFinite(evaluation.return.mean) && evaluation.cost.mean >= 0)

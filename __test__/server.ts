@@ -31,8 +31,8 @@ export class TestServer {
   }
 
   /**
-   * The client has so many bytes: breaks the connection if that is what its answer is to do. Not by a timer: bytes that a client
-   * has received and not read are lost with the connection, and how fast it reads depends on the machine.
+   * The client has so many bytes: breaks the connection if that is what its answer is to do. Not by a timer: bytes that
+   * a client has received and not read are lost with the connection, and how fast it reads depends on the machine.
    */
   clientHas(bytes: number): void {
     const at = this.current === undefined ? undefined : breaks.get(this.current)

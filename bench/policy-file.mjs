@@ -18,7 +18,7 @@ function draws(seed) {
 export async function writePolicy(path, widths) {
   const { writeSafetensors } = await import('../dist/policy/safetensors.js')
   const draw = draws(7)
-  const [obsDim, actDim] = [widths[0], widths[widths.length - 1]]
+  const [obs_dim, act_dim] = [widths[0], widths[widths.length - 1]]
   const vector = (size, value) => ({ shape: [size], values: new Float32Array(size).fill(value) })
   const tensors = new Map([
     ...widths.slice(1).flatMap((out, i) => {
@@ -29,10 +29,10 @@ export async function writePolicy(path, widths) {
         [`actor.${i}.bias`, { shape: [out], values: values(out) }],
       ]
     }),
-    ['observation.mean', vector(obsDim, 0)],
-    ['observation.std', vector(obsDim, 1)],
-    ['action.low', vector(actDim, -1)],
-    ['action.high', vector(actDim, 1)],
+    ['observation.mean', vector(obs_dim, 0)],
+    ['observation.std', vector(obs_dim, 1)],
+    ['action.low', vector(act_dim, -1)],
+    ['action.high', vector(act_dim, 1)],
   ])
   const metadata = new Map([
     ['format', 'drcorl-policy/1'],

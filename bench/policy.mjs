@@ -1,6 +1,6 @@
-// `node bench/policy.mjs [--json]`, also a part of `npm run bench`: one action from JavaScript, through the addon and without it, and
-// what the first policy of a process waits for. Medians; a machine busy with other work shows it here first, because the weights of
-// one action (285 kB) are read from a cache that its neighbours use too.
+// `node bench/policy.mjs [--json]`, also a part of `npm run bench`: one action from JavaScript, through the addon and
+// without it, and what the first policy of a process waits for. Medians; a machine busy with other work shows it here
+// first, because the weights of one action (285 kB) are read from a cache that its neighbours use too.
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -43,9 +43,9 @@ async function actions(loadPolicy, path, size, runtime) {
   const policy = await loadPolicy(path, {}, { runtime })
   const count = 1000
   const rows = Array.from({ length: count }, (_, row) =>
-    Float32Array.from({ length: policy.obsDim }, (_, i) => Math.sin(row + i)),
+    Float32Array.from({ length: policy.obs_dim }, (_, i) => Math.sin(row + i)),
   )
-  const action = new Float32Array(policy.actDim)
+  const action = new Float32Array(policy.act_dim)
   let next = 0
   const observation = () => rows[(next = (next + 1) % count)]
   const ms = await measure(

@@ -1,4 +1,5 @@
-"""The rollout of bridge.mjs in plain Python: `python rollout.py ENV_ID ROWS STEPS`. A line on stdin plays it; the seconds of its steps are the answer."""
+"""The rollout of bridge.mjs in plain Python: `python rollout.py ENV_ID ROWS STEPS`. A line on stdin plays it;
+the seconds of its steps are the answer."""
 
 import os
 import sys

@@ -26,7 +26,7 @@ async function load(addon) {
 /** The core's own bench: builds and runs `bench`, whose one line of JSON it returns. */
 function core(device, file) {
   const env = { ...process.env, ...libtorchEnv() }
-  const args = ['run', '--release', '--quiet', '-p', 'drcorl-core', '--bin', 'bench', '--', '--json', '--data', file]
+  const args = ['run', '--release', '--quiet', '-p', 'drcorl-bench', '--bin', 'bench', '--', '--json', '--data', file]
   const child = spawnSync('cargo', [...args, '--device', device], {
     cwd: ROOT,
     env,

@@ -1,5 +1,6 @@
 /**
- * Environments of your own, in TypeScript and in Python: record data in one, learn from the data, play the policy in both.
+ * Environments of your own, in TypeScript and in Python: record data in one, learn from the data,
+ * play the policy in both.
  *
  * Run it from the repository after `npm run setup` and `npx drcorl envs install`:
  * node --import=@oxc-node/core/register examples/own-environment.ts
@@ -13,14 +14,14 @@ const LIMIT = 1
 /** The cart of speed_limit.py as a VecEnv: N carts, flat arrays. */
 export class SpeedLimit implements VecEnv {
   readonly id = 'speed-limit'
-  readonly obsDim = 2
-  readonly actDim = 1
-  readonly maxEpisodeSteps = LENGTH
+  readonly obs_dim = 2
+  readonly act_dim = 1
+  readonly episode_length = LENGTH
   private readonly state: Float32Array
   private elapsed = 0
 
-  constructor(readonly numEnvs: number) {
-    this.state = new Float32Array(numEnvs * 2)
+  constructor(readonly num_envs: number) {
+    this.state = new Float32Array(num_envs * 2)
   }
 
   /** The same seed must give the same episode: here it sets position and speed. */
@@ -32,17 +33,17 @@ export class SpeedLimit implements VecEnv {
 
   step(actions: Float32Array): StepResult {
     this.elapsed += 1
-    const rewards = new Float32Array(this.numEnvs)
-    const costs = new Float32Array(this.numEnvs)
-    for (let row = 0; row < this.numEnvs; row += 1) {
+    const rewards = new Float32Array(this.num_envs)
+    const costs = new Float32Array(this.num_envs)
+    for (let row = 0; row < this.num_envs; row += 1) {
       const force = Math.min(1, Math.max(-1, actions[row]!))
       const speed = (this.state[row * 2 + 1]! += 0.1 * force)
       this.state[row * 2]! += 0.1 * speed
       rewards[row] = speed
       costs[row] = Math.abs(speed) > LIMIT ? 1 : 0
     }
-    const truncated = new Uint8Array(this.numEnvs).fill(this.elapsed >= LENGTH ? 1 : 0)
-    return { observations: this.state.slice(), rewards, costs, terminated: new Uint8Array(this.numEnvs), truncated }
+    const truncated = new Uint8Array(this.num_envs).fill(this.elapsed >= LENGTH ? 1 : 0)
+    return { observations: this.state.slice(), rewards, costs, terminated: new Uint8Array(this.num_envs), truncated }
   }
 }
 
@@ -50,10 +51,10 @@ export class SpeedLimit implements VecEnv {
 function record(episodes: number): NativeColumns {
   const rows = episodes * LENGTH
   const columns = {
-    obsDim: 2,
-    actDim: 1,
+    obs_dim: 2,
+    act_dim: 1,
     observations: new Float32Array(rows * 2),
-    nextObservations: new Float32Array(rows * 2),
+    next_observations: new Float32Array(rows * 2),
     actions: new Float32Array(rows),
     rewards: new Float32Array(rows),
     costs: new Float32Array(rows),
@@ -70,7 +71,7 @@ function record(episodes: number): NativeColumns {
       const action = Math.min(1, Math.max(-1, 4 * (wanted - observation[1]!) + 0.3 * Math.sin(row)))
       const { observations, rewards, costs, truncated } = env.step(Float32Array.of(action))
       columns.observations.set(observation, row * 2)
-      columns.nextObservations.set(observations, row * 2)
+      columns.next_observations.set(observations, row * 2)
       columns.actions[row] = action
       columns.rewards[row] = rewards[0]!
       columns.costs[row] = costs[0]!

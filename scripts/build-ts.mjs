@@ -1,4 +1,5 @@
-// Compiles src to dist and copies what is not TypeScript (the parameter schema, the Python side of the bridge) beside it.
+// Compiles src to dist and copies what is not TypeScript (the parameter schema,
+// the Python side of the bridge) beside it.
 import { chmodSync, cpSync, rmSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { fail, ROOT, runLoudly, StepError } from './lib/run.mjs'

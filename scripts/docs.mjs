@@ -1,9 +1,11 @@
-// Fills the generated parts of README.md and docs/: parameter tables from src/config/schema.json, examples from their
-// files. A part stands between <!-- generated: KIND ARGUMENT --> and <!-- end generated -->; what lies between is replaced.
+// Fills the generated parts of README.md and docs/: tables of parameters and metrics from src/config/schema.json,
+// examples from their files, the picture of the rooms from their imports.
+// A part stands between <!-- generated: KIND ARGUMENT --> and <!-- end generated -->; what lies between is replaced.
 // With --check nothing is written: it fails and names the files that differ.
 import '@oxc-node/core/register'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { picture } from './lib/rooms.mjs'
 import { fail, ROOT, StepError } from './lib/run.mjs'
 
 // The TypeScript itself, not dist/: help texts and tables read the schema by the same code.
@@ -59,6 +61,17 @@ const KINDS = {
     return parameterTable(parametersOf(own), valuesOf(presets, 'config'))
   },
 
+  /** `metrics ALGORITHM`: what metrics.csv holds, in the order of its columns. */
+  metrics(name) {
+    const rows = algorithm(name).metrics.map(({ name: metric, role, unit, meaning }) => [
+      code(metric),
+      role,
+      unit === '1' ? '' : unit,
+      meaning,
+    ])
+    return table(['metric', 'role', 'unit', 'meaning'], rows)
+  },
+
   /** `run_presets`: which preset changes which parameter of the run. */
   run_presets() {
     const changes = Object.entries(schema.algorithms).flatMap(([name, { presets }]) =>
@@ -73,6 +86,9 @@ const KINDS = {
     )
     return table(['algorithm', 'preset', 'meant for', 'parameters of the run it changes'], changes)
   },
+
+  /** `rooms`: which room imports which. */
+  rooms: picture,
 
   /** `file PATH`: a source file as a code block. */
   file(path) {

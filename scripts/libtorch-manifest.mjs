@@ -1,6 +1,6 @@
-// Writes src/native/libtorch-manifest.json: every wheel that a libtorch is made of, with its size and checksum, for each platform
-// and build. A step of changing the version in lib/platforms.mjs; it fetches several GB, as sizes and checksums are those of
-// the files themselves. Needs Linux, where pip answers for the dependencies of the CUDA build.
+// Writes src/native/libtorch-manifest.json: every wheel that a libtorch is made of, with its size and checksum, for
+// each platform and build. A step of changing the version in lib/platforms.mjs; it fetches several GB, as sizes and
+// checksums are those of the files themselves. Needs Linux, where pip answers for the dependencies of the CUDA build.
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
@@ -23,7 +23,10 @@ async function entry(folder, file) {
   return { requirement: `${name.replaceAll('_', '-')}==${version}`, file, bytes, sha256: hash.digest('hex') }
 }
 
-/** Of a build: its wheels, each with the libraries to take. `librariesOf` answers undefined for a wheel that is not wanted. */
+/**
+ * Of a build: its wheels, each with the libraries to take.
+ * `librariesOf` answers undefined for a wheel that is not wanted.
+ */
 async function build(options, librariesOf) {
   const folder = await mkdtemp(join(ROOT, 'target/wheels-'))
   try {

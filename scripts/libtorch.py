@@ -2,10 +2,10 @@
 
 Usage: libtorch.py WHEEL_DIR TARGET_DIR VERSION WHEELS
 
-WHEELS is JSON: [{"requirement": "torch==2.13.0", "libraries": [...], "linkOnly": [...]}, ...]. The wheel of torch is a zip
-that already holds the libraries and headers the Rust bindings need; the licences of everything inside, its third parties
-included, are kept under licenses/ by the name of the wheel. Nothing is executed from the wheels and no Python package is
-installed.
+WHEELS is JSON: [{"requirement": "torch==2.13.0", "libraries": [...], "linkOnly": [...]}, ...]. The wheel of torch is a
+zip that already holds the libraries and headers the Rust bindings need; the licences of everything inside, its third
+parties included, are kept under licenses/ by the name of the wheel. Nothing is executed from the wheels and no Python
+package is installed.
 """
 
 import json

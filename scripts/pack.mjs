@@ -28,7 +28,10 @@ const OUT = join(ROOT, 'target/packages')
 const STAGE = join(OUT, 'stage')
 /** Upper bounds of the tarballs, in bytes: 1 MB is the promise; npm refuses somewhere above 200 MB. */
 const LIMITS = { drcorl: 1e6, runtime: 3e6, core: 10e6, 'libtorch-cpu': 150e6 }
-/** What no package may hold: dist is plain, uncompressed output of tsc that needs no source maps, and without src they lead nowhere. */
+/**
+ * What no package may hold: dist is plain, uncompressed output of tsc that needs no source maps,
+ * and without src they lead nowhere.
+ */
 const UNWANTED = /\.(map|tsbuildinfo|tgz)$|(?<!\.d)\.ts$|__pycache__|(^|\/)\./
 
 const sizeOf = (path) => statSync(path).size

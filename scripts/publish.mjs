@@ -1,5 +1,6 @@
-// Publishes the tarballs of target/packages, in the release workflow: the platform packages first, the root, which names them, last.
-// A version that is already there is passed over, so that a release cut short can be run again; libtorch's changes with torch alone.
+// Publishes the tarballs of target/packages, in the release workflow: the platform packages first, the root, which
+// names them, last. A version that is already there is passed over, so that a release cut short can be run again;
+// libtorch's changes with torch alone.
 //
 //   node scripts/publish.mjs [--dry-run]
 import { existsSync } from 'node:fs'

@@ -1,9 +1,11 @@
-// `node scripts/runtimes.mjs`: what the tests play exported policies with, in target/runtimes. onnxruntime-node, TensorFlow.js,
-// tfjs-node built from source, and Python's onnx, whose checker knows the standard. Not dependencies of the repository: together they
-// are 1.2 GB, and whoever only trains needs none. Running it again does only what is out of date.
+// `node scripts/runtimes.mjs`: what the tests play exported policies with, in target/runtimes. onnxruntime-node,
+// TensorFlow.js, tfjs-node built from source, and Python's onnx, whose checker knows the standard. Not dependencies of
+// the repository: together they are 1.2 GB, and whoever only trains needs none.
+// Running it again does only what is out of date.
 //
-// No install script runs. That of tfjs-node downloads a binary built for other Nodes; here its two source files are compiled against
-// the C libraries of TensorFlow's Python wheel. That of onnxruntime-node fetches CUDA libraries; the CPU ones are in its package.
+// No install script runs. That of tfjs-node downloads a binary built for other Nodes; here its two source files are
+// compiled against the C libraries of TensorFlow's Python wheel. That of onnxruntime-node fetches CUDA libraries;
+// the CPU ones are in its package.
 import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { PIP, PYTHON, pipInstall } from './lib/python.mjs'

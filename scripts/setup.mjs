@@ -1,5 +1,5 @@
-// `npm run setup`, also behind `npm run demo` and `npm test`: everything a fresh clone lacks. Running it again does only
-// what is out of date. It needs nothing but Node's own modules.
+// `npm run setup`, also behind `npm run demo` and `npm test`: everything a fresh clone lacks. Running it again does
+// only what is out of date. It needs nothing but Node's own modules.
 import { existsSync, readdirSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { delimiter, join } from 'node:path'
@@ -96,15 +96,14 @@ async function native() {
   ]
   const hash = hashOf(inputs, [libtorchDir(), ask('rustc', ['--version']) ?? ''])
   const addons = () => readdirSync(ROOT).filter((name) => name.endsWith('.node'))
-  const types = ADDONS.every((addon) => existsSync(join(ROOT, 'target/native', addon.types)))
-  if (isFresh('native', hash) && addons().length === ADDONS.length && types) return null
+  if (isFresh('native', hash) && addons().length === ADDONS.length) return null
   await runQuietly('cargo build', process.execPath, ['scripts/build-native.mjs'], { env: libtorchEnv() })
   setStamp('native', hash)
   return addons().join(', ')
 }
 
 async function typescript() {
-  const inputs = ['src', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json']
+  const inputs = ['src', 'index.d.ts', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json']
   const hash = hashOf([...inputs, 'scripts/build-ts.mjs'])
   if (isFresh('typescript', hash) && existsSync(join(ROOT, 'dist/index.js'))) return null
   await runQuietly('tsc', process.execPath, ['scripts/build-ts.mjs'])

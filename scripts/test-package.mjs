@@ -1,10 +1,12 @@
-// `npm run test:package`: packs everything that is published and installs it where nothing else is: an empty folder, an empty
-// HOME, a PATH with node, npm and a shell and no compiler or Python. There the demo, the examples and both kinds of import run.
+// `npm run test:package`: packs everything that is published and installs it where nothing else is: an empty folder, an
+// empty HOME, a PATH with node, npm and a shell and no compiler or Python.
+// There the demo, the examples and both kinds of import run.
 //
 //   node scripts/test-package.mjs [--quick] [--no-pack] [--only-npm]
 //
-// --no-pack takes the tarballs that are there, --only-npm leaves out pnpm and other Nodes than this one (the CI matrix has them).
-// --quick, which `npm test` uses, plays the demo with few steps; without it the demo is the one of the README.
+// --no-pack takes the tarballs that are there, --only-npm leaves out pnpm and other Nodes than this one (the CI matrix
+// has them). --quick, which `npm test` uses, plays the demo with few steps;
+// without it the demo is the one of the README.
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -126,7 +128,10 @@ async function checkTypes(place) {
   await execute('the TypeScript example', place, 'node', ['compiled/__test__/package/small-quickstart.js'])
 }
 
-/** No script of ours may run at installation, none may be declared, and only this machine's packages may have been fetched. */
+/**
+ * No script of ours may run at installation, none may be declared,
+ * and only this machine's packages may have been fetched.
+ */
 function checkInstalled({ cwd }, registry) {
   const folder = join(cwd, 'node_modules')
   const manifests = [join(folder, 'drcorl'), ...ours(join(folder, '@drcorl'))].map((path) =>

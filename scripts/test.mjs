@@ -6,8 +6,8 @@ import { duration, ROOT, runLoudly } from './lib/run.mjs'
 
 const NODE = process.execPath
 /**
- * Where the tests find Bullet-Safety-Gym and Safety-Gymnasium. They are installed here, by the command a user has, and not by
- * set-up: neither the demo nor training needs them. A second run only steps them.
+ * Where the tests find Bullet-Safety-Gym and Safety-Gymnasium. They are installed here, by the command a user has, and
+ * not by set-up: neither the demo nor training needs them. A second run only steps them.
  */
 const ENVS = process.env.DRCORL_ENVS ?? join(ROOT, 'target/envs')
 const PARITY = join('..', 'shared', 'parity')
@@ -43,6 +43,7 @@ const COUNTS = {
 const STEPS = [
   ['generated files', 'check', NODE, ['scripts/codegen.mjs', '--check']],
   ['oxlint', 'check', 'node_modules/.bin/oxlint', []],
+  ['comments', 'check', NODE, ['scripts/comments.mjs']],
   ['prettier', 'check', 'node_modules/.bin/prettier', ['--check', '.']],
   ['rustfmt', 'check', 'cargo', ['fmt', '--all', '--check']],
   ['clippy', 'check', 'cargo', 'clippy --release --workspace --all-targets -- -D warnings'.split(' ')],

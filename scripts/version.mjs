@@ -1,5 +1,6 @@
-// `npm run release:version`, run by the release workflow: the version that the changesets ask for, everywhere it is written. Changesets raises
-// package.json; Cargo.toml, Cargo.lock and package-lock.json follow, and the changelog's open section gets the version and a date.
+// `npm run release:version`, run by the release workflow: the version that the changesets ask for, everywhere it is
+// written. Changesets raises package.json; Cargo.toml, Cargo.lock and package-lock.json follow,
+// and the changelog's open section gets the version and a date.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fail, npm, ROOT, runQuietly, StepError } from './lib/run.mjs'

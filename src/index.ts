@@ -2,7 +2,8 @@
  * drcorl: constrained offline reinforcement learning.
  *
  * `loadDataset` checks data, `train` learns from it as a generator of events, `evaluate` plays the policy, `loadPolicy`
- * gives it to your own loop. Parameters keep their snake_case names everywhere.
+ * gives it to your own loop. Names that also stand in files (parameters, events, sizes) are snake_case everywhere;
+ * functions and the options of calls are camelCase.
  */
 export { type ConfigFile, type ResolvedConfig, readConfigFile, resolveConfig } from './config/load.js'
 export { type Parameter, type Schema, allowedValues, loadSchema, parametersFor } from './config/schema.js'
@@ -31,7 +32,7 @@ export { type InstallOptions, type InstallResult, installEnvironments } from './
 export { type PythonEnv, type PythonEnvOptions } from './envs/python.js'
 export { EMBEDDED_ENVS } from './envs/registry.js'
 export { type DatasetOptions, makeDataset } from './envs/scripted.js'
-export { DrcorlError, type ErrorCode } from './errors.js'
+export { DrcorlError, type ErrorCode } from './base/errors.js'
 export { type EvaluateOptions, type Evaluation, type EvaluationResult, evaluate } from './evaluate/evaluate.js'
 export {
   EXPORT_FORMATS,
@@ -45,8 +46,7 @@ export { type OpenPolicyOptions, type Runtime, openPolicy } from './export/open.
 export type { ExportedRuntime } from './export/play.js'
 export { type EpisodeResult, rollout } from './envs/rollout.js'
 export { normalizeCost, normalizeReward } from './evaluate/score.js'
-export type { NativeColumns } from './native/dataset.js'
-export type { Certificate } from './native/trainer.js'
+export type { NativeColumns, NativeDataset, NativeEpisodes } from './native/dataset.js'
 export { loadPolicy } from './policy/node.js'
 export type { LoadedPolicy, LoadPolicyOptions, PolicyRuntime } from './policy/policy.js'
 export type {
@@ -61,20 +61,20 @@ export type {
   VisitEvent,
 } from './train/events.js'
 export { train } from './train/experiment.js'
-export { type RunRecord, type RunResult, readRecord } from './train/run-folder.js'
-export { VERSION } from './version.js'
+export { type RunRecord, readRecord } from './train/run-folder.js'
+export { VERSION } from './base/version.js'
 // What the signatures above are made of.
 export type { ResolveOptions } from './config/load.js'
 export type { AlgorithmSchema, JsonSchema, Preset } from './config/schema.js'
+export type * from './config/results.js'
 export type * from './config/types.js'
 export type { MaybePromise } from './envs/env.js'
 export type { SuiteName } from './envs/recipe.js'
 export type { EmbeddedEnv, ScoreRange } from './envs/registry.js'
 export type { Rollout, RolloutOptions, RolloutProgress, Transition } from './envs/rollout.js'
 export type { Columns } from './envs/scripted.js'
-export type { DrcorlErrorOptions } from './errors.js'
+export type { DrcorlErrorOptions } from './base/errors.js'
 export type { EvaluationProgress, PolicyEvaluation } from './evaluate/evaluate.js'
 export type { Statistics } from './evaluate/statistics.js'
 export type { ChosenDevice } from './native/device.js'
 export type { OperationProgress } from './native/operation.js'
-export type { NativeDataset, NativeEpisodes } from './native/runtime-addon.js'

@@ -8,7 +8,7 @@ const plan = (over: Partial<Parameters<typeof planCells>[0]>): ReturnType<typeof
   planCells({ targets: TARGETS, algorithms: ['bc', 'drcorl'], seeds: [0, 1], out: 'o', ...over })
 
 test('every target, algorithm, limit and seed is a cell with a folder of its own', (t) => {
-  const cells = plan({ costLimits: [10, 20] })
+  const cells = plan({ cost_limits: [10, 20] })
   t.is(cells.length, 8)
   t.is(new Set(cells.map(({ folder }) => folder)).size, 8)
   t.is(cells[0]!.folder, 'o/point-circle/bc/l10-s0')

@@ -2,6 +2,7 @@ import { readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
 import { dataFile } from '../data-files.js'
+import { smallFlags } from '../small.js'
 import { inProcess, start, temporaryFolder } from './spawn.js'
 
 /** The object that a command line prints with --json. */
@@ -158,8 +159,7 @@ test('--task finds the dataset for info and train', async (t) => {
   t.like(await json('data', 'info', '--task', 'BallCircle'), { source: file, transitions: 160_000 })
   t.regex((await inProcess('data', 'info', file)).stdout, /not DSRL's own file SafetyBallCircle-v0-80-886\.hdf5/)
   const out = join(await temporaryFolder(), 'run')
-  const tiny = ['--batch-size', '16', '--actor-hidden', '8,8', '--audit-members', '0', '--fqe-steps', '0']
-  const words = ['--algorithm', 'bc', '--cost-limit', '10', '--update-steps', '10', ...tiny]
+  const words = ['--algorithm', 'bc', ...smallFlags('bc', { cost_limit: 10, audit_members: 0, fqe_steps: 0 })]
   const run = await json('train', '--task', 'BallCircle', '--out', out, ...words)
   t.is(run['status'], 'done')
   const record = JSON.parse(await readFile(join(out, 'config.json'), 'utf8')) as { dataset: object; task: object }

@@ -7,6 +7,7 @@ import { TASKS } from '../../src/data/tasks.js'
 import type { Evaluation } from '../../src/evaluate/evaluate.js'
 import { train } from '../../src/train/experiment.js'
 import { MODULES, installedPython } from '../envs/real.js'
+import { smallConfig } from '../small.js'
 import { inProcess, start, temporaryFolder } from './spawn.js'
 
 process.env['PYTHONPATH'] = MODULES
@@ -14,9 +15,9 @@ const python = await installedPython()
 const real = python === undefined ? test.serial.skip : test.serial
 
 /** A run of some steps; point-circle has the sizes of BallCircle. */
-async function tinyRun(): Promise<string> {
+async function smallRun(): Promise<string> {
   const out = join(await temporaryFolder(), 'run')
-  const config = { cost_limit: 10, update_steps: 30, model_steps: 10, model_rollouts: 2, fqe_steps: 2 }
+  const config = smallConfig('bc', { cost_limit: 10 })
   for await (const event of train({ dataset: 'env:point-circle', algorithm: 'bc', config, out })) void event
   return out
 }
@@ -112,7 +113,8 @@ test.serial('envs install: a wrong Python, a pip that fails, another installatio
   t.is(wrong.status, 2)
   t.regex(wrong.stderr, /Python 3\.11 or 3\.10 is needed; .*python-of-2019: 3\.8\.1/)
 
-  // What an interrupted installation leaves: an environment without a record, and perhaps a lock of a process that is gone.
+  // What an interrupted installation leaves: an environment without a record,
+  // and perhaps a lock of a process that is gone.
   await mkdir(join(dir, 'python/rubbish'), { recursive: true })
   await writeFile(join(dir, 'install.lock'), '999999999')
   process.env['PIP_NO_INDEX'] = '1'
@@ -143,7 +145,7 @@ test.serial('envs install: a wrong Python, a pip that fails, another installatio
 })
 
 real('evaluate plays a run in a real environment: table, files, same seed same episodes', async (t) => {
-  const run = await tinyRun()
+  const run = await smallRun()
   const { status, stdout, stderr } = await inProcess(
     'evaluate',
     run,
@@ -190,7 +192,7 @@ real('evaluate plays a run in a real environment: table, files, same seed same e
 })
 
 real('evaluate takes the task of the data by default, and refuses one of other sizes', async (t) => {
-  const run = await tinyRun()
+  const run = await smallRun()
   const path = join(run, 'config.json')
   const config = JSON.parse(await readFile(path, 'utf8')) as { task: object }
   await writeFile(path, JSON.stringify({ ...config, task: { ...config.task, task: 'BallCircle', env: null } }))
@@ -202,7 +204,7 @@ real('evaluate takes the task of the data by default, and refuses one of other s
 })
 
 real('Ctrl-C ends an evaluation and its processes with status 130', async (t) => {
-  const run = await tinyRun()
+  const run = await smallRun()
   const started = start(['evaluate', run, '--task', 'BallCircle', '--episodes', '6000'])
   await started.waitFor(/episodes/)
   started.child.kill('SIGINT')

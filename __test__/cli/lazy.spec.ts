@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import test from 'ava'
+import { smallFlags } from '../small.js'
 import { CLI } from './spawn.js'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
@@ -27,7 +28,10 @@ async function execute(script: readonly string[], words: readonly string[], env:
 
 const folder = await mkdtemp(join(tmpdir(), 'drcorl-lazy-'))
 
-/** A machine without environments on which DRCORL_LIBTORCH names a folder without libtorch: whoever asks for libtorch fails. */
+/**
+ * A machine without environments on which DRCORL_LIBTORCH names a folder without libtorch:
+ * whoever asks for libtorch fails.
+ */
 const WITHOUT = {
   ...process.env,
   DRCORL_LIBTORCH: join(folder, 'no-libtorch'),
@@ -66,10 +70,8 @@ test('help, lists, reports, dataset files and refused input need no libtorch', a
 
 test('a trained policy is evaluated and reported without libtorch', async (t) => {
   const out = join(folder, 'trained')
-  const small =
-    '--update_steps 3 --model_steps 2 --fqe_steps 2 --model_rollouts 4 --actor_hidden 8 --model_hidden 8'.split(' ')
   const words = ['train', '--dataset', 'env:point-circle?episodes=20', '--algorithm', 'bc', '--cost-limit', '10']
-  const trained = await execute(args, [...words, '--out', out, ...small], process.env)
+  const trained = await execute(args, [...words, '--out', out, ...smallFlags('bc')], process.env)
   t.is(trained.status, 0, trained.stderr)
   t.regex(trained.stderr, /device cpu \(auto: .*\)/)
   for (const after of [

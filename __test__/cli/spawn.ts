@@ -36,7 +36,9 @@ export function start(args: readonly string[], node: readonly string[] = []): St
 /** Runs the CLI to its end. */
 export const drcorl = (...args: string[]): Promise<Finished> => start(args).finished
 
-/** Runs a command line in this process: quick, and all that matters where neither signals nor native work are involved. */
+/**
+ * Runs a command line in this process: quick, and all that matters where neither signals nor native work are involved.
+ */
 export async function inProcess(...args: string[]): Promise<Pick<Finished, 'status' | 'stdout' | 'stderr'>> {
   let stdout = ''
   let stderr = ''

@@ -1,15 +1,21 @@
 import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { sha256File } from '../../src/files.js'
+import { sha256File } from '../../src/base/files.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
 import { dataFile } from '../data-files.js'
+import { smallFlags } from '../small.js'
 import { type Finished, drcorl, inProcess, start, temporaryFolder } from './spawn.js'
 
-const TINY = ['--batch-size', '16', '--actor-hidden', '8,8', '--audit-members', '0', '--fqe-steps', '0']
-const BC = ['train', '--dataset', 'env:point-circle?episodes=20', '--algorithm', 'bc', '--preset', 'none', ...TINY]
+/** Cloning and no audit. */
+const bc = (dataset: string, more: Record<string, unknown> = {}): string[] => {
+  const flags = smallFlags('bc', { audit_members: 0, fqe_steps: 0, ...more }, { batch: 16 })
+  return ['train', '--dataset', dataset, '--algorithm', 'bc', '--preset', 'none', ...flags]
+}
+const DATASET = 'env:point-circle?episodes=20'
+const BC = bc(DATASET)
 /** Some seconds of training: long enough to be interrupted, short enough to be finished. */
-const LONG = [...BC, '--update-steps', '40000', '--checkpoint-seconds', '0.2']
+const LONG = [...bc(DATASET, { update_steps: 40_000 }), '--checkpoint-seconds', '0.2']
 
 /** A progress line, not the list of phases at the start. */
 const TRAINING = /cloning +\d+\/\d+ .*steps\/s/
@@ -44,7 +50,7 @@ async function resumes(t: ExecutionContext, out: string): Promise<void> {
 
 test('train: one JSON object on stdout, progress on stderr, status 0; evaluate and data info likewise', async (t) => {
   const out = await newRun()
-  const trained = await drcorl(...BC, '--update-steps', '50', '--cost_limit', '12.5', '--out', out, '--json')
+  const trained = await drcorl(...bc(DATASET, { update_steps: 50, cost_limit: 12.5 }), '--out', out, '--json')
   t.is(trained.status, 0, trained.stderr)
   t.like(json(trained.stdout), {
     status: 'done',
@@ -74,7 +80,7 @@ test('train: one JSON object on stdout, progress on stderr, status 0; evaluate a
 
 test('text output tells run folder, verdict and the next command', async (t) => {
   const out = await newRun()
-  const { status, stdout } = await inProcess(...BC, '--update-steps', '10', '--out', out)
+  const { status, stdout } = await inProcess(...BC, '--out', out)
   t.is(status, 0)
   t.true(stdout.includes(`run folder  ${out}\n`), stdout)
   t.regex(stdout, /verdict +not certified; no auditing dynamics model/)
@@ -85,7 +91,7 @@ test('text output tells run folder, verdict and the next command', async (t) => 
 
 test('--require-certified: status 3 and the reason when the policy is not certified', async (t) => {
   const out = await newRun()
-  const args = [...BC, '--update-steps', '10', '--out', out, '--require-certified']
+  const args = [...BC, '--out', out, '--require-certified']
   const { status, stdout } = await inProcess(...args, '--json')
   t.is(status, 3)
   const { error, verdict } = json(stdout) as { error: { code: string; message: string }; verdict: string }
@@ -97,7 +103,7 @@ test('--require-certified: status 3 and the reason when the policy is not certif
 
 test('a run folder in use is refused with the three ways out', async (t) => {
   const out = await newRun()
-  const args = [...BC, '--update-steps', '10', '--out', out]
+  const args = [...BC, '--out', out]
   t.is((await inProcess(...args)).status, 0)
   const { status, stderr } = await inProcess(...args)
   t.is(status, 2)
@@ -147,8 +153,7 @@ test('real data: data info knows the task, and training needs no environment', a
   t.regex((await inProcess('data', 'info', file)).stdout, /task +BallCircle \(episodes of 200 steps\)/)
 
   const out = await newRun()
-  const args = ['train', '--dataset', file, '--algorithm', 'bc', '--preset', 'none', ...TINY, '--update-steps', '20']
-  t.is((await inProcess(...args, '--out', out)).status, 0)
+  t.is((await inProcess(...bc(file), '--out', out)).status, 0)
   // The environment is that of the task: without it, the way to get it is said.
   const evaluated = await inProcess('evaluate', out, '--dir', await temporaryFolder())
   t.is(evaluated.status, 2)
@@ -157,7 +162,7 @@ test('real data: data info knows the task, and training needs no environment', a
 
 test('report: one run, several runs, and none', async (t) => {
   const runs = [await newRun(), await newRun()]
-  for (const out of runs) t.is((await inProcess(...BC, '--update-steps', '10', '--out', out)).status, 0)
+  for (const out of runs) t.is((await inProcess(...BC, '--out', out)).status, 0)
   const [first = '', second = ''] = runs
   const one = await inProcess('report', first, '--json')
   t.is(one.status, 0, one.stderr)

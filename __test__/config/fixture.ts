@@ -2,13 +2,21 @@ import type { Schema } from '../../src/config/schema.js'
 
 /** A small schema with every form schemars 1.x writes: refs, enums as consts, options, bounds, lists. */
 export const FIXTURE: Schema = {
+  results: { schema: {} },
   run: {
     schema: {
       type: 'object',
       additionalProperties: false,
       required: ['cost_limit'],
       properties: {
-        seed: { type: 'integer', format: 'uint64', minimum: 0, default: 0, description: 'Seed of\neverything.' },
+        seed: {
+          type: 'integer',
+          format: 'uint64',
+          minimum: 0,
+          maximum: Number.MAX_SAFE_INTEGER,
+          default: 0,
+          description: 'Seed of\neverything.',
+        },
         cost_limit: { type: 'number', format: 'double', minimum: 0, description: 'Largest cost of an episode.' },
         device: { type: 'string', pattern: '^(auto|cpu)$', default: 'auto' },
         episode_length: { type: ['integer', 'null'], format: 'uint', minimum: 1, default: null },
@@ -19,6 +27,8 @@ export const FIXTURE: Schema = {
     drcorl: {
       label: 'DRCORL',
       summary: 'diffusion-regularised constrained offline RL',
+      metrics: [],
+      diagnostics: null,
       presets: {
         quick: { summary: 'minutes', run: { cost_limit: 10 }, config: { behavior_steps: 8000, gate: 'max' } },
         paper: { summary: 'days', run: {}, config: { behavior_steps: 2000000 } },
@@ -54,7 +64,9 @@ export const FIXTURE: Schema = {
     },
     bc: {
       label: 'BC',
-      summary: 'behaviour cloning',
+      summary: 'behavior cloning',
+      metrics: [],
+      diagnostics: null,
       presets: {},
       schema: {
         type: 'object',

@@ -1,8 +1,8 @@
 import test from 'ava'
+import { DrcorlError } from '../../src/base/errors.js'
 import { loadDataset } from '../../src/data/dataset.js'
 import { TASKS } from '../../src/data/tasks.js'
 import { makeDataset } from '../../src/envs/scripted.js'
-import { DrcorlError } from '../../src/errors.js'
 import { dataFile } from '../data-files.js'
 
 /** File, task, transitions, episodes, best return at cost <= 10: the table that came with the files. */
@@ -31,10 +31,10 @@ for (const [name, task, transitions, episodes, best] of RECORDED) {
 test('a stated episode length that the file exceeds is refused, with the length', async (t) => {
   const file = dataFile('SafetyBallCircle-v0-80-800.hdf5')
   if (file === undefined) return t.pass()
-  const error = await t.throwsAsync(loadDataset(file, { episodeLength: 150 }), { instanceOf: DrcorlError })
+  const error = await t.throwsAsync(loadDataset(file, { episode_length: 150 }), { instanceOf: DrcorlError })
   t.like(error, { code: 'Data', exitStatus: 2 })
   t.regex(error?.message ?? '', /SafetyBallCircle.*(150.*200|200.*150)/)
-  t.is((await loadDataset(file, { episodeLength: 200 })).summary.episodes, 800)
+  t.is((await loadDataset(file, { episode_length: 200 })).summary.episodes, 800)
 })
 
 test('env: sources name environment, episodes and seed; the same name gives the same bytes', async (t) => {

@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
+import { DrcorlError } from '../../src/base/errors.js'
 import { TASKS, recogniseTask, requireTask } from '../../src/data/tasks.js'
-import { DrcorlError } from '../../src/errors.js'
 import { normalizeCost, normalizeReward } from '../../src/evaluate/score.js'
 
 /** DSRL's constants as the specification has them, read from DSRL itself. */

@@ -42,22 +42,22 @@ for (const { id, make, task } of EMBEDDED_ENVS) {
   }
 
   test(`${id}: shapes, and only the last step is truncated`, (t) => {
-    const { first, results } = play(3, [0, 1, 2], task.maxEpisodeSteps)
-    t.is(first.length, 3 * task.obsDim)
+    const { first, results } = play(3, [0, 1, 2], task.episode_length)
+    t.is(first.length, 3 * task.obs_dim)
     for (const [step, result] of results.entries()) {
-      t.is(result.observations.length, 3 * task.obsDim)
+      t.is(result.observations.length, 3 * task.obs_dim)
       t.is(result.rewards.length, 3)
       t.true([...result.costs].every((cost) => cost === 0 || cost === 1))
       t.deepEqual([...result.terminated], [0, 0, 0])
-      t.deepEqual([...result.truncated], Array(3).fill(step === task.maxEpisodeSteps - 1 ? 1 : 0))
+      t.deepEqual([...result.truncated], Array(3).fill(step === task.episode_length - 1 ? 1 : 0))
     }
   })
 
   test(`${id}: an episode depends on its seed and actions, not on the rows beside it`, (t) => {
     const together = play(2, [5, 9], 50)
     const alone = play(1, [9], 50)
-    t.notDeepEqual(together.first.slice(0, task.obsDim), together.first.slice(task.obsDim))
-    t.deepEqual(together.first.slice(task.obsDim), alone.first)
+    t.notDeepEqual(together.first.slice(0, task.obs_dim), together.first.slice(task.obs_dim))
+    t.deepEqual(together.first.slice(task.obs_dim), alone.first)
     t.is(together.results[49]!.rewards[1], alone.results[49]!.rewards[0])
     t.deepEqual(play(1, [9], 50).results.at(-1), alone.results.at(-1))
   })
@@ -121,6 +121,6 @@ test('point-run: reward is the speed in x, cost 1 beyond either limit', (t) => {
 })
 
 test('registry: names are found, unknown ones are not', (t) => {
-  t.is(findEnv('point-circle')?.make(2).obsDim, 8)
+  t.is(findEnv('point-circle')?.make(2).obs_dim, 8)
   t.is(findEnv('no-such-env'), undefined)
 })

@@ -1,9 +1,9 @@
 /** Environments that crash, hang, raise or answer nonsense: one clear error, and nothing left behind. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
+import { DrcorlError } from '../../src/base/errors.js'
 import { findEnvironment } from '../../src/data/environments.js'
 import type { VecEnv } from '../../src/envs/env.js'
-import { DrcorlError } from '../../src/errors.js'
 import { start } from '../cli/spawn.js'
 import { MODULES, installedPython, markProcesses, markedProcesses, zombies } from './real.js'
 

@@ -8,9 +8,9 @@ import { rollout } from '../../src/envs/rollout.js'
 /** Row i pays reward 1 and cost i each step and ends after `lengths[i]` steps; then it restarts and pays 1000. */
 class Countdown implements VecEnv {
   readonly id = 'countdown'
-  readonly obsDim = 1
-  readonly actDim = 1
-  readonly maxEpisodeSteps = 10
+  readonly obs_dim = 1
+  readonly act_dim = 1
+  readonly episode_length = 10
   readonly seeds: number[][] = []
   private steps = 0
 
@@ -19,14 +19,14 @@ class Countdown implements VecEnv {
     private readonly poison = Number.NaN,
   ) {}
 
-  get numEnvs(): number {
+  get num_envs(): number {
     return this.lengths.length
   }
 
   reset(seeds: readonly number[]): Promise<Float32Array> {
     this.seeds.push([...seeds])
     this.steps = 0
-    return Promise.resolve(new Float32Array(this.numEnvs))
+    return Promise.resolve(new Float32Array(this.num_envs))
   }
 
   step(): Promise<StepResult> {
@@ -34,7 +34,7 @@ class Countdown implements VecEnv {
     const over = this.lengths.map((length) => this.steps > length)
     const ends = this.lengths.map((length) => (this.steps === length ? 1 : 0))
     return Promise.resolve({
-      observations: new Float32Array(this.numEnvs).fill(this.steps),
+      observations: new Float32Array(this.num_envs).fill(this.steps),
       rewards: Float32Array.from(over, (past) => (this.steps === this.poison ? Number.NaN : past ? 1000 : 1)),
       costs: Float32Array.from(over, (past, row) => (past ? 1000 : row)),
       terminated: Uint8Array.from(ends, (end, row) => (row % 2 === 1 ? end : 0)),
@@ -49,8 +49,8 @@ class Constant implements Policy {
   readonly resets: number[][] = []
 
   constructor(
-    readonly obsDim: number,
-    readonly actDim: number,
+    readonly obs_dim: number,
+    readonly act_dim: number,
     private readonly value: number,
     private readonly components = 0,
   ) {}
@@ -61,8 +61,8 @@ class Constant implements Policy {
 
   act(observations: Float32Array, feedback: Feedback): Float32Array {
     this.feedback.push({ rewards: feedback.rewards.slice(), costs: feedback.costs.slice() })
-    const rows = observations.length / this.obsDim
-    return new Float32Array(this.components || rows * this.actDim).fill(this.value)
+    const rows = observations.length / this.obs_dim
+    return new Float32Array(this.components || rows * this.act_dim).fill(this.value)
   }
 }
 
@@ -145,7 +145,7 @@ test('the same seed gives the same evaluation, whatever the number of rows', asy
 test.serial('evaluate: statistics, scores, limit and ledger of a policy object', async (t) => {
   const before = environmentSteps()
   const policy = new Constant(8, 2, 0)
-  const { evaluation, episodes } = await evaluate({ policy, env: 'point-circle', episodes: 3, costLimit: 0 })
+  const { evaluation, episodes } = await evaluate({ policy, env: 'point-circle', episodes: 3, cost_limit: 0 })
   t.is(evaluation.episodes, 3)
   t.is(evaluation.environment_steps, 600)
   t.is(environmentSteps() - before, 600)
@@ -178,6 +178,6 @@ test('evaluate: bad requests are refused', async (t) => {
   const env = 'point-circle'
   await t.throwsAsync(evaluate({ policy, env, episodes: 0 }), { code: 'Usage', message: /episodes 0/ })
   await t.throwsAsync(evaluate({ policy, env, seed: 0.5 }), { code: 'Usage', message: /seed 0.5/ })
-  await t.throwsAsync(evaluate({ policy, env, costLimit: -1 }), { code: 'Usage', message: /cost limit -1/ })
+  await t.throwsAsync(evaluate({ policy, env, cost_limit: -1 }), { code: 'Usage', message: /cost limit -1/ })
   await t.throwsAsync(evaluate({ run: '/no/such/run' }), { code: 'Io', message: /not a run folder/ })
 })

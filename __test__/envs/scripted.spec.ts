@@ -26,13 +26,13 @@ const mean = (values: number[]): number => values.reduce((a, b) => a + b, 0) / v
 for (const { id, task, cost_cap, score_range, default_cost_limit } of EMBEDDED_ENVS) {
   test(`${id}: columns have the stated lengths, finite values, actions in the box, one time-out an episode`, (t) => {
     const columns = makeDataset(id, { episodes: 12, seed: 4 })
-    const rows = 12 * task.maxEpisodeSteps
-    t.is(columns.observations.length, rows * task.obsDim)
-    t.is(columns.nextObservations.length, rows * task.obsDim)
+    const rows = 12 * task.episode_length
+    t.is(columns.observations.length, rows * task.obs_dim)
+    t.is(columns.next_observations.length, rows * task.obs_dim)
     t.is(columns.actions.length, rows * 2)
     for (const column of [columns.rewards, columns.costs, columns.terminals, columns.timeouts])
       t.is(column.length, rows)
-    t.true([...columns.observations, ...columns.nextObservations].every(Number.isFinite))
+    t.true([...columns.observations, ...columns.next_observations].every(Number.isFinite))
     t.true(columns.actions.every((action) => Math.abs(action) <= 1))
     t.true(columns.terminals.every((flag) => flag === 0))
     t.is(episodesOf(columns).length, 12)
@@ -45,9 +45,9 @@ for (const { id, task, cost_cap, score_range, default_cost_limit } of EMBEDDED_E
   })
 
   test(`${id}: next observations are the observations of the next row within an episode`, (t) => {
-    const { observations, nextObservations, obsDim } = makeDataset(id, { episodes: 2 })
-    const last = task.maxEpisodeSteps - 1
-    t.deepEqual(nextObservations.slice(0, last * obsDim), observations.slice(obsDim, (last + 1) * obsDim))
+    const { observations, next_observations, obs_dim } = makeDataset(id, { episodes: 2 })
+    const last = task.episode_length - 1
+    t.deepEqual(next_observations.slice(0, last * obs_dim), observations.slice(obs_dim, (last + 1) * obs_dim))
   })
 
   test(`${id}: the default data spans the score range and leaves room above the mean safe return`, (t) => {
@@ -77,7 +77,7 @@ test('recorded transitions obey the environment: replaying an action from its st
   const { rewards, costs } = env.step(columns.actions.slice(0, 2)) as StepResult
   t.true(Math.abs(rewards[0]! - columns.rewards[0]!) < 1e-5)
   t.is(costs[0], columns.costs[0])
-  t.is(task.obsDim, columns.obsDim)
+  t.is(task.obs_dim, columns.obs_dim)
 })
 
 test('bad requests are refused by name and value', (t) => {

@@ -1,4 +1,7 @@
-/** The real environments, installed by `drcorl envs install`: they are those of the datasets, and the bridge adds nothing to them. */
+/**
+ * The real environments, installed by `drcorl envs install`: they are those of the datasets,
+ * and the bridge adds nothing to them.
+ */
 import { execFile } from 'node:child_process'
 import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -30,11 +33,11 @@ type Trace = [first: number[], ...steps: [observation: number[], reward: number,
 
 /** The same actions as in reference.py, in every row. */
 const actionsOf = (step: number, env: VecEnv): Float32Array =>
-  Float32Array.from({ length: env.numEnvs * env.actDim }, (_, i) => ((7 * step + 3 * (i % env.actDim)) % 11) / 5 - 1)
+  Float32Array.from({ length: env.num_envs * env.act_dim }, (_, i) => ((7 * step + 3 * (i % env.act_dim)) % 11) / 5 - 1)
 
 async function traces(env: VecEnv, steps: number, seeds: number[]): Promise<Trace[]> {
   const rows = (values: Float32Array, row: number): number[] => [
-    ...values.subarray(row * env.obsDim, (row + 1) * env.obsDim),
+    ...values.subarray(row * env.obs_dim, (row + 1) * env.obs_dim),
   ]
   const first = await env.reset(seeds)
   const played = seeds.map((_, row): Trace => [rows(first, row)])
@@ -63,7 +66,7 @@ for (const [name, steps] of [
     const expected = [...plain, plain[0]!]
     t.notDeepEqual(plain[0], plain[1])
     for (const workers of [1, 2]) {
-      const env = await openTask(name, { numEnvs: 3, workers })
+      const env = await openTask(name, { num_envs: 3, workers })
       await traces(env, 20, [1, 2, 9])
       t.deepEqual(await traces(env, steps, seeds), expected, `${workers} workers`)
       t.deepEqual(await traces(env, steps, seeds), expected, `${workers} workers, again`)
@@ -91,15 +94,15 @@ real('every task that can be installed has the sizes and the length of its datas
   const tasks = TASKS.filter((task) => suiteOf(task) !== undefined)
   t.is(tasks.length, 29)
   for (const { task, act_dim } of tasks) {
-    const env = await openTask(task, { numEnvs: 1, workers: 1 })
-    t.deepEqual([env.actionLow, env.actionHigh], [Array(act_dim).fill(-1), Array(act_dim).fill(1)], task)
+    const env = await openTask(task, { num_envs: 1, workers: 1 })
+    t.deepEqual([env.action_low, env.action_high], [Array(act_dim).fill(-1), Array(act_dim).fill(1)], task)
     await env.reset([0])
     const { observations, costs } = await env.step(new Float32Array(act_dim))
     t.true(observations.every(Number.isFinite) && costs[0]! >= 0, task)
     await env.close()
   }
-  await t.throwsAsync(openTask('easymean', { numEnvs: 1 }), { code: 'Environment', message: /metadrive cannot be/ })
-  await t.throwsAsync(openTask('BallCirkle', { numEnvs: 1 }), { code: 'Usage', message: /unknown environment/ })
+  await t.throwsAsync(openTask('easymean', { num_envs: 1 }), { code: 'Environment', message: /metadrive cannot be/ })
+  await t.throwsAsync(openTask('BallCirkle', { num_envs: 1 }), { code: 'Usage', message: /unknown environment/ })
 })
 
 real('another version of an environment, with other sizes, is refused', async (t) => {
@@ -112,11 +115,11 @@ real('another version of an environment, with other sizes, is refused', async (t
     python: python!,
     expected,
   } as const
-  await t.throwsAsync(openPythonEnv(source, { numEnvs: 1 }), { message: /has 8 observations, DSRL's task has 7/ })
+  await t.throwsAsync(openPythonEnv(source, { num_envs: 1 }), { message: /has 8 observations, DSRL's task has 7/ })
 })
 
 real('episodes have their stated length; rows that have ended rest and are not counted', async (t) => {
-  const ball = await openTask('BallCircle', { numEnvs: 2, workers: 1 })
+  const ball = await openTask('BallCircle', { num_envs: 2, workers: 1 })
   await ball.reset([0, 1])
   const before = environmentSteps()
   for (let step = 1; step <= 200; step += 1) {
@@ -127,7 +130,7 @@ real('episodes have their stated length; rows that have ended rest and are not c
   t.is(environmentSteps() - before, 400)
   await ball.close()
 
-  const hopper = await openTask('HopperVelocity', { numEnvs: 8, workers: 2 })
+  const hopper = await openTask('HopperVelocity', { num_envs: 8, workers: 2 })
   await hopper.reset([0, 1, 2, 3, 4, 5, 6, 7])
   let ended = 0
   for (let step = 0; ended < 8 && step < 1000; step += 1) {
@@ -151,18 +154,18 @@ async function excerpt(columns: NativeColumns, count: number, every = 1): Promis
   const folder = await mkdtemp(join(tmpdir(), 'drcorl-transitions-'))
   const pick = (values: Float32Array, width: number): Float32Array =>
     Float32Array.from({ length: count * width }, (_, i) => values[Math.floor(i / width) * every * width + (i % width)]!)
-  const { obsDim, actDim } = columns
+  const { obs_dim, act_dim } = columns
   const taken = {
-    observations: pick(columns.observations, obsDim),
-    next_observations: pick(columns.nextObservations, obsDim),
-    actions: pick(columns.actions, actDim),
+    observations: pick(columns.observations, obs_dim),
+    next_observations: pick(columns.next_observations, obs_dim),
+    actions: pick(columns.actions, act_dim),
   }
   for (const [name, values] of Object.entries(taken)) await writeFile(join(folder, name), new Uint8Array(values.buffer))
   const flags = (values: Uint8Array): number[] => Array.from({ length: count }, (_, i) => values[i * every]!)
   return {
     folder,
-    obsDim,
-    actDim,
+    obs_dim,
+    act_dim,
     next: taken.next_observations,
     rewards: pick(columns.rewards, 1),
     costs: pick(columns.costs, 1),
@@ -172,8 +175,8 @@ async function excerpt(columns: NativeColumns, count: number, every = 1): Promis
 
 interface Excerpt {
   folder: string
-  obsDim: number
-  actDim: number
+  obs_dim: number
+  act_dim: number
   next: Float32Array
   rewards: Float32Array
   costs: Float32Array
@@ -207,8 +210,9 @@ onData(
   'SafetyBallCircle-v0-80-800.hdf5',
   async (t, path) => {
     const logged = await excerpt(await columnsOf(path), 500, 31)
-    const found = await ask<Prediction[]>('predict', 'BallCircle', logged.folder, logged.obsDim, logged.actDim)
-    // The height of the ball is not observed: the few steps in which it is in the air after a hit at the wall come out otherwise.
+    const found = await ask<Prediction[]>('predict', 'BallCircle', logged.folder, logged.obs_dim, logged.act_dim)
+    // The height of the ball is not observed: the few steps in which it is in the air after a hit at the wall come out
+    // otherwise.
     t.true(
       errorAt(
         0.95,
@@ -236,7 +240,7 @@ onData(
   async (t, path) => {
     const columns = await columnsOf(path)
     const logged = await excerpt(columns, 4000)
-    const found = await ask<[number, number][]>('replay', logged.folder, logged.obsDim, logged.actDim, 200)
+    const found = await ask<[number, number][]>('replay', logged.folder, logged.obs_dim, logged.act_dim, 200)
     const sums = (values: Float32Array): number[] =>
       found.map((_, episode) => values.slice(episode * 200, (episode + 1) * 200).reduce((sum, value) => sum + value, 0))
     t.true(
@@ -261,7 +265,7 @@ onData(
   'SafetyHopperVelocityGymnasium-v1-250-300.hdf5',
   async (t, path) => {
     const logged = await excerpt(await columnsOf(path), 500, 31)
-    const found = await ask<Prediction[]>('predict', 'HopperVelocity', logged.folder, logged.obsDim, logged.actDim)
+    const found = await ask<Prediction[]>('predict', 'HopperVelocity', logged.folder, logged.obs_dim, logged.act_dim)
     // The file keeps 12 bits of an observation, and contacts are stiff.
     t.true(
       errorAt(
@@ -289,7 +293,7 @@ onData(
   'SafetyCarRun-v0-40-650.hdf5',
   async (t, path) => {
     const logged = await excerpt(await columnsOf(path), 500, 31)
-    const found = await ask<[number, number][]>('judge', logged.folder, logged.obsDim, logged.actDim)
+    const found = await ask<[number, number][]>('judge', logged.folder, logged.obs_dim, logged.act_dim)
     t.true(
       errorAt(
         0.98,
@@ -316,8 +320,8 @@ onData(
   'SafetyPointGoal1Gymnasium-v0-100-165.hdf5',
   async (t, path) => {
     const columns = await columnsOf(path)
-    const { obsDim } = columns
-    const env = await openTask('PointGoal1', { numEnvs: 4, workers: 2 })
+    const { obs_dim } = columns
+    const env = await openTask('PointGoal1', { num_envs: 4, workers: 2 })
     await env.reset([0, 1, 2, 3])
     const seen: { observation: Float32Array; reward: number; cost: number }[] = []
     for (let step = 0; step < 1000; step += 1) {
@@ -327,7 +331,7 @@ onData(
       )
       const { observations, rewards, costs } = await env.step(actions)
       for (let row = 0; row < 4; row += 1) {
-        const observation = observations.slice(row * obsDim, (row + 1) * obsDim)
+        const observation = observations.slice(row * obs_dim, (row + 1) * obs_dim)
         seen.push({ observation, reward: rewards[row]!, cost: costs[row]! })
       }
     }
@@ -336,7 +340,7 @@ onData(
     const agrees = (observation: Float32Array, cost: number): boolean =>
       Math.max(...observation.subarray(HAZARDS.first, HAZARDS.end)) >= EDGE - 2e-4 === (cost === 1)
     const logged = Array.from({ length: 20_000 }, (_, i) => i * 8).map((row) => ({
-      observation: columns.nextObservations.subarray(row * obsDim, (row + 1) * obsDim),
+      observation: columns.next_observations.subarray(row * obs_dim, (row + 1) * obs_dim),
       reward: columns.rewards[row]!,
       cost: columns.costs[row]!,
     }))

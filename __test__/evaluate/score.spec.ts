@@ -5,7 +5,7 @@ import { summarize, tQuantile975 } from '../../src/evaluate/statistics.js'
 
 const close = (a: number, b: number): boolean => Math.abs(a - b) < 1e-9
 
-// Oracle U25: hand cases, limit 0 included.
+// By hand, limit 0 included.
 for (const [cost, limit, dsrl, paper, release] of [
   [5, 10, 0.5, 5.1 / 10.1, 5 / 10.1],
   [10, 10, 1, 1, 10 / 10.1],
@@ -15,7 +15,7 @@ for (const [cost, limit, dsrl, paper, release] of [
   [3, 0, 4, 31, 30],
   [0.5, 1, 0.5, 0.6 / 1.1, 0.5 / 1.1],
 ] as const) {
-  test(`U25: cost ${cost} at limit ${limit} by the three conventions`, (t) => {
+  test(`cost ${cost} at limit ${limit} by the three conventions`, (t) => {
     const [a, b, c] = COST_CONVENTIONS.map((convention) => normalizeCost(cost, limit, convention))
     t.true(close(a!, dsrl), `dsrl ${a}`)
     t.true(close(b!, paper), `paper ${b}`)
@@ -23,7 +23,7 @@ for (const [cost, limit, dsrl, paper, release] of [
   })
 }
 
-test('U25: rewards by the constants of the DSRL table', (t) => {
+test('rewards by the constants of the DSRL table', (t) => {
   const score = (name: string, ret: number): number =>
     normalizeReward(
       ret,

@@ -3,17 +3,16 @@ import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
+import { DrcorlError } from '../../src/base/errors.js'
 import { numbersByKey } from '../../src/cli/command.js'
-import { DrcorlError } from '../../src/errors.js'
 import { evaluate } from '../../src/evaluate/evaluate.js'
 import { loadPolicy } from '../../src/policy/node.js'
 import { train } from '../../src/train/experiment.js'
-
-const TINY = { update_steps: 30, model_steps: 2, fqe_steps: 0, model_rollouts: 2, batch_size: 32, embedding_hidden: 16 }
+import { smallConfig } from '../small.js'
 
 test('one policy serves several targets, and each is judged by the limit it was asked to keep', async (t) => {
   const run = join(await mkdtemp(join(tmpdir(), 'drcorl-settings-')), 'run')
-  const config = { ...TINY, cost_limit: 40 }
+  const config = smallConfig('cdt', { cost_limit: 40, update_steps: 30, fqe_steps: 0 })
   for await (const event of train({ dataset: 'env:point-circle?episodes=10', algorithm: 'cdt', config, out: run })) {
     t.truthy(event.type)
   }

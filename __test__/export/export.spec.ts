@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import * as fc from 'fast-check'
-import { DrcorlError } from '../../src/errors.js'
+import { DrcorlError } from '../../src/base/errors.js'
 import { type ExportFormat, exportPolicy } from '../../src/export/export.js'
 import { type Runtime, openPolicy } from '../../src/export/open.js'
 import { tfjsNodeRuns } from '../../src/export/play.js'
@@ -16,7 +16,7 @@ import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
 import { inProcess } from '../cli/spawn.js'
 import { type PolicyOptions, drawObservations, drawPolicy, largestDifference } from '../policy/files.js'
-import { tinyConfig } from '../tiny.js'
+import { smallConfig } from '../small.js'
 import { RUNTIMES, haveRuntimes } from './runtimes.js'
 
 /** Peers are found from the current folder. */
@@ -67,16 +67,16 @@ async function holdExports(t: import('ava').ExecutionContext, policy: string, se
     for (const runtime of PLAYED[format]) {
       const exported = await openPolicy(result.path, { runtime })
       t.is(exported.runtime, runtime)
-      t.is(exported.obsDim, result.obs_dim)
-      t.is(exported.actDim, result.act_dim)
+      t.is(exported.obs_dim, result.obs_dim)
+      t.is(exported.act_dim, result.act_dim)
       const given = await exported.act(observations, none)
       const difference = largestDifference(given, wanted, content)
       t.true(difference <= 1e-5, `${runtime}: ${difference}`)
       t.log(`${runtime} ${difference.toExponential(1)}`)
       const outside = given.findIndex((a, i) => !(a >= low![i % low!.length]! && a <= high![i % low!.length]!))
       t.is(outside, -1, `${runtime}: action ${given[outside]} is outside of the box`)
-      const alone = await exported.act(observations.subarray(0, exported.obsDim), none)
-      t.true(largestDifference(alone, wanted.subarray(0, exported.actDim), content) <= 1e-5)
+      const alone = await exported.act(observations.subarray(0, exported.obs_dim), none)
+      t.true(largestDifference(alone, wanted.subarray(0, exported.act_dim), content) <= 1e-5)
     }
   }
 }
@@ -96,7 +96,7 @@ for (const [algorithm, config] of [
   withRuntimes(`every export of a trained policy gives its actions: ${algorithm}`, async (t) => {
     const out = join(folder, `run-${algorithm}`)
     const options = { dataset: 'env:point-circle?episodes=10', algorithm, preset: 'none', out }
-    for await (const event of train({ ...options, config: { ...tinyConfig(algorithm), cost_limit: 40, ...config } })) {
+    for await (const event of train({ ...options, config: smallConfig(algorithm, { cost_limit: 40, ...config }) })) {
       t.truthy(event.type)
     }
     await holdExports(t, join(out, RUN_FILES.policy), {})

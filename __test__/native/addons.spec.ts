@@ -1,7 +1,7 @@
 import test from 'ava'
+import { VERSION } from '../../src/base/version.js'
 import { addonError } from '../../src/native/addons.js'
 import { type Host, libraryNames, refusal } from '../../src/native/platform.js'
-import { VERSION } from '../../src/version.js'
 
 const LINUX: Host = { platform: 'linux', arch: 'x64', libc: 'glibc' }
 const PACKAGE = '@drcorl/core-linux-x64-gnu'

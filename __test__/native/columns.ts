@@ -9,10 +9,10 @@ export function columns(): NativeColumns {
   const fill = (length: number, rate: number) => Float32Array.from({ length }, (_, i) => Math.sin(rate * i))
   const last = (_: unknown, row: number) => (row % EPISODE === EPISODE - 1 ? 1 : 0)
   return {
-    obsDim: 2,
-    actDim: 1,
+    obs_dim: 2,
+    act_dim: 1,
     observations: fill(rows * 2, 0.11),
-    nextObservations: fill(rows * 2, 0.13),
+    next_observations: fill(rows * 2, 0.13),
     actions: fill(rows, 0.17),
     rewards: fill(rows, 0.19),
     costs: Float32Array.from({ length: rows }, (_, row) => (row % 7 === 0 ? 1 : 0)),

@@ -2,8 +2,8 @@ import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
+import type { NativeTrainer as Trainer } from '../../index.d.ts'
 import { loadCore } from '../../src/native/addons.js'
-import type { NativeTrainer as Trainer } from '../../src/native/core-addon.js'
 import { columns } from './columns.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'drcorl-core-'))

@@ -6,7 +6,7 @@ import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import test, { type ExecutionContext } from 'ava'
-import { DrcorlError } from '../../src/errors.js'
+import { DrcorlError } from '../../src/base/errors.js'
 import { type Cuda, cudaOf, deviceFor } from '../../src/native/device.js'
 import { chooseLibtorch, libtorchPlaces } from '../../src/native/libtorch.js'
 
@@ -93,7 +93,10 @@ test('a cache of another version is refused, not passed over', async (t) => {
   t.regex(error.hint ?? '', /torch install --overwrite/)
 })
 
-/** A Python that finds a package `torch` with the real libraries and the version file that torch has; its code is not there. */
+/**
+ * A Python that finds a package `torch` with the real libraries and the version file that torch has;
+ * its code is not there.
+ */
 async function pythonWith(version: string): Promise<string> {
   const site = join(folder, `site-${version}`)
   await libtorch(

@@ -105,8 +105,8 @@ test('a policy answers as its file defines', (t) => {
   const path = join(folder, 'policy.safetensors')
   writePolicy(path)
   const policy = NativePolicy.load(path)
-  t.is(policy.obsDim, OBS)
-  t.is(policy.actDim, ACT)
+  t.is(policy.obs_dim, OBS)
+  t.is(policy.act_dim, ACT)
   t.like(JSON.parse(policy.metadata), { format: 'drcorl-policy/1', created_by: 'runtime.spec.ts' })
 
   const observations = Float32Array.from({ length: 7 * OBS }, (_, i) => Math.cos(i))

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import test, { type ExecutionContext } from 'ava'
-import { DrcorlError } from '../../src/errors.js'
+import { DrcorlError } from '../../src/base/errors.js'
 import { type TorchInstallOptions, installLibtorch } from '../../src/native/torch-install.js'
 import { TestServer, serve, sha256 } from '../server.js'
 

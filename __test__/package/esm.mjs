@@ -1,4 +1,5 @@
-// Run in a folder where drcorl was installed: the API by `import`, a training of a few steps, and which libtorch was loaded.
+// Run in a folder where drcorl was installed: the API by `import`, a training of a few steps,
+// and which libtorch was loaded.
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, realpathSync } from 'node:fs'
 import { loadDataset, loadPolicy, train } from 'drcorl'
@@ -16,8 +17,8 @@ assert.equal(end.environment_steps, 0)
 const policy = await loadPolicy('runs/esm/policy.safetensors')
 policy.reset([0])
 const zeros = { rewards: new Float32Array(1), costs: new Float32Array(1) }
-const action = await policy.act(new Float32Array(policy.obsDim), zeros)
-assert.equal(action.length, policy.actDim)
+const action = await policy.act(new Float32Array(policy.obs_dim), zeros)
+assert.equal(action.length, policy.act_dim)
 assert.ok(action.every(Number.isFinite))
 
 // Linux tells what a process has mapped: all of ours must come from where the packages were installed.

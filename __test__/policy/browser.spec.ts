@@ -1,4 +1,6 @@
-/** `drcorl/policy` outside Node: its modules import nothing but each other, and run where Node's own names are missing. */
+/**
+ * `drcorl/policy` outside Node: its modules import nothing but each other, and run where Node's own names are missing.
+ */
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
@@ -69,7 +71,7 @@ test('the package export outside Node is the entry tested here', async (t) => {
 test('the modules of the browser entry are few and small', async (t) => {
   const found = await modules()
   t.deepEqual(Object.keys(found).toSorted(), [
-    'errors.js',
+    'base/errors.js',
     'policy/browser.js',
     'policy/mlp.js',
     'policy/player.js',

@@ -27,12 +27,12 @@ export function drawPolicy({ widths, seed = 1, squash = 'tanh', condition, gain 
     shape: [length],
     values: Float32Array.from({ length }, () => offset + scale * draw()),
   })
-  const [obsDim, actDim] = [widths[0]!, widths.at(-1)!]
+  const [obs_dim, act_dim] = [widths[0]!, widths.at(-1)!]
   const tensors = new Map<string, Tensor>([
-    ['observation.mean', vector(obsDim, 3)],
-    ['observation.std', vector(obsDim, 0.9, 1)],
-    ['action.low', vector(actDim, 0.5, -1)],
-    ['action.high', vector(actDim, 0.5, 1)],
+    ['observation.mean', vector(obs_dim, 3)],
+    ['observation.std', vector(obs_dim, 0.9, 1)],
+    ['action.low', vector(act_dim, 0.5, -1)],
+    ['action.high', vector(act_dim, 0.5, 1)],
   ])
   const layers = widths.slice(1)
   for (const [index, outputs] of layers.entries()) {
@@ -59,15 +59,15 @@ export function drawPolicy({ widths, seed = 1, squash = 'tanh', condition, gain 
 export function drawObservations({ tensors }: Safetensors, rows: number, seed = 7): Float32Array {
   const draw = draws(seed)
   const [mean, std] = ['observation.mean', 'observation.std'].map((name) => tensors.get(name)!.values)
-  const obsDim = mean!.length
-  return Float32Array.from({ length: rows * obsDim }, (_, i) => mean![i % obsDim]! + 3 * draw() * std![i % obsDim]!)
+  const obs_dim = mean!.length
+  return Float32Array.from({ length: rows * obs_dim }, (_, i) => mean![i % obs_dim]! + 3 * draw() * std![i % obs_dim]!)
 }
 
 /** Largest difference of actions as a share of the box's width; NaN where one is no number. */
 export function largestDifference(a: Float32Array, b: Float32Array, { tensors }: Safetensors): number {
   const [low, high] = ['action.low', 'action.high'].map((name) => tensors.get(name)!.values)
-  const actDim = low!.length
-  const width = (i: number): number => Math.max(1, high![i % actDim]! - low![i % actDim]!)
+  const act_dim = low!.length
+  const width = (i: number): number => Math.max(1, high![i % act_dim]! - low![i % act_dim]!)
   return a.length === b.length
     ? a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!) / width(i)), 0)
     : NaN

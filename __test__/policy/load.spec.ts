@@ -5,15 +5,15 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import test from 'ava'
 import * as fc from 'fast-check'
+import { DrcorlError, type ErrorCode } from '../../src/base/errors.js'
 import { loadSchema } from '../../src/config/schema.js'
 import { makeDataset } from '../../src/envs/scripted.js'
-import { DrcorlError, type ErrorCode } from '../../src/errors.js'
 import { loadPolicy as loadInBrowser } from '../../src/policy/browser.js'
 import { loadPolicy } from '../../src/policy/node.js'
 import { type Safetensors, readSafetensors, writeSafetensors } from '../../src/policy/safetensors.js'
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
-import { tinyConfig } from '../tiny.js'
+import { smallConfig } from '../small.js'
 import { type PolicyOptions, drawObservations, drawPolicy, largestDifference } from './files.js'
 
 /** Of the box's width. */
@@ -75,7 +75,7 @@ for (const [algorithm, config] of algorithms) {
       const options = { dataset: 'env:point-circle?episodes=10', algorithm, preset: 'none', out }
       for await (const event of train({
         ...options,
-        config: { ...tinyConfig(algorithm), cost_limit: 40, ...config },
+        config: smallConfig(algorithm, { cost_limit: 40, ...config }),
       })) {
         t.truthy(event.type)
       }

@@ -25,16 +25,13 @@ export interface FixtureOptions {
 
 const PHASES: Record<string, [name: string, steps: number, metrics: string[]][]> = {
   drcorl: [
-    ['behaviour', 8000, ['score_loss']],
-    ['critics', 9500, ['q_loss', 'v_loss', 'cost_loss', 'model_loss']],
-    ['warm_up', 3000, ['bc_loss']],
-    [
-      'adaptation',
-      2500,
-      ['policy_loss', 'cost_loss', 'cost_estimate', 'cost_limit', 'return_estimate', 'slack', 'beta', 'action_mse'],
-    ],
+    ['model', 6001, ['model_loss']],
+    ['behaviour', 8000, ['behavior_loss']],
+    ['warm-up', 3000, ['policy_loss', 'action_mse']],
+    ['critics', 9500, ['reward_critic_loss', 'cost_critic_loss']],
+    ['adaptation', 2500, ['policy_loss', 'cost_critic_loss', 'cost_estimate', 'beta']],
   ],
-  bc: [['cloning', 8000, ['bc_loss']]],
+  bc: [['cloning', 8000, ['actor_loss']]],
 }
 
 /** Writes a run folder that looks like a finished `train` and `evaluate`, with numbers of the right size. */
@@ -108,7 +105,7 @@ function record(algorithm: string, run: Record<string, unknown> = {}): unknown {
     task: {
       task: 'point-circle',
       env: 'point-circle',
-      episode_length: task.maxEpisodeSteps,
+      episode_length: task.episode_length,
       obs_dim: 8,
       act_dim: 2,
       ...score_range,
@@ -134,11 +131,8 @@ function metrics(phases: [string, number, string[]][]): string {
 
 function value(name: string, progress: number, random: Random): number {
   const noise = 1 + 0.08 * random.normal()
-  if (name === 'cost_limit') return 10
   if (name === 'cost_estimate')
     return 7.6 + 26 * Math.exp(-4 * progress) * noise + 1.5 * Math.sin(24 * progress) + 0.4 * noise
-  if (name === 'return_estimate') return 120 + 120 * (1 - Math.exp(-3 * progress)) + 5 * noise
-  if (name === 'slack') return 0.2 * (1 - progress)
   if (name === 'beta') return 0.1 + 0.2 * progress
   return (0.02 + 2 * Math.exp(-9 * progress)) * noise * (name.length / 10)
 }
@@ -183,7 +177,7 @@ function certificate(verdict: string, reasons?: string[]): Record<string, unknow
 async function writeEvaluation(folder: string, options: FixtureOptions): Promise<void> {
   const { returns = [231, 5], costs = [0.7, 1.6], algorithm = 'drcorl' } = options
   const { score_range } = findEnv('point-circle')!
-  const measure = { costLimit: 10, scoreRange: score_range }
+  const measure = { cost_limit: 10, score_range }
   const files = algorithm === 'drcorl' ? ['policy.safetensors', 'policy.selected.safetensors'] : ['policy.safetensors']
   const played = files.map((policy, index) => ({ policy, episodes: episodes(returns, costs, index) }))
   const [main, selected] = played.map((one) =>

@@ -82,7 +82,7 @@ test('whatever stands in the files is shown as text, never as HTML', async (t) =
   const html = await report('evil', {
     reasons: [evil],
     run: { device: evil, [evil]: 1 },
-    certificate: { gate: { used: evil }, [evil]: { deep: evil }, branches: { [evil]: 3 } },
+    certificate: { gate: { used: evil, [evil]: 1 }, [evil]: { deep: evil }, notes: [evil] },
   })
   t.false(html.includes('<script>'))
   t.true(count(html, '&lt;script&gt;') >= 6)
@@ -90,10 +90,49 @@ test('whatever stands in the files is shown as text, never as HTML', async (t) =
 
 test('a certificate with other keys and missing parts is still shown', async (t) => {
   const html = await report('strange', {
-    certificate: { estimates: { oracle: { cost: { mean: 1.25 } } }, gate: null, validity: 7, surprise: { level: 3 } },
+    certificate: { estimates: { fqe: { cost: { mean: 1.25 } } }, gate: undefined, surprise: { level: 3 } },
   })
-  t.true(html.includes('<th scope="row">oracle</th><td>1.25</td>'))
+  t.true(html.includes('<th scope="row">fitted Q evaluation</th><td>1.25</td>'))
   t.true(html.includes('<th scope="row">surprise</th><td><code>{&quot;level&quot;:3}</code></td>'))
+  t.notRegex(html, /NaN|undefined/)
+})
+
+test('branches are shares of the steps, and what happened in the band is no branch', async (t) => {
+  const html = await report('branches', {
+    certificate: { branches: { reward: 60, band: 30, cost: 10, capped: 20, stalled: 5 } },
+  })
+  t.true(html.includes('reward: 60 steps, 60.0 %'))
+  t.true(html.includes('met its cap in 20 steps, and the gradients cancelled in 5'))
+  t.false(html.includes('capped: '))
+})
+
+for (const [name, change, complaint] of [
+  ['a word for a flag', { validity: 7 }, /validity is 7, but must be an object/],
+  [
+    'a text for a number',
+    { estimates: { fqe: { cost: { mean: 'low' } } } },
+    /estimates\.fqe\.cost\.mean is "low", but must be a number or null/,
+  ],
+  ['one reason', { reasons: 'none' }, /reasons is "none", but must be an array/],
+  ['a number in a list', { notes: ['a', 3] }, /notes\[1\] is 3, but must be a string/],
+  ['a part of an algorithm', { branches: { band: null } }, /branches\.band is null, but must be an integer/],
+] as const) {
+  test(`a damaged certificate is refused by file and place: ${name}`, async (t) => {
+    const folder = await writeRun(join(root, name), { certificate: change })
+    await t.throwsAsync(writeReport(folder), { code: 'Data', message: complaint })
+    await t.throwsAsync(writeReport(folder), { message: /certificate\.json: / })
+  })
+}
+
+test('metrics are drawn by their roles, whatever they are called', async (t) => {
+  const html = await report('roles')
+  const figures = html.slice(html.indexOf('<h2>Training'))
+  t.regex(
+    figures,
+    /Episodic cost of the policy under training[^>]*>cost estimate \(cost an episode\)<\/span>, means over/,
+  )
+  t.true(figures.indexOf('>model loss<') < figures.indexOf('>behavior loss<'), 'in the declared order')
+  t.regex(figures, /<summary>2 other metrics<\/summary>/)
 })
 
 test('runs without evaluation, certificate, limit or metrics are reported as they stand', async (t) => {
@@ -114,7 +153,7 @@ test('damaged files and folders of no run are refused by path', async (t) => {
   await writeFile(join(folder, 'certificate.json'), '{"verdict":')
   await t.throwsAsync(writeReport(folder), { code: 'Data', message: /certificate\.json is not valid JSON/ })
   await writeFile(join(folder, 'certificate.json'), '[]')
-  await t.throwsAsync(writeReport(folder), { code: 'Data', message: /must hold a JSON object/ })
+  await t.throwsAsync(writeReport(folder), { code: 'Data', message: /certificate\.json: it must hold a JSON object/ })
 })
 
 test('a comparison has one row a run, all policies in one chart, and links to the reports', async (t) => {
@@ -143,9 +182,7 @@ test('terminal: the comparison as plain columns where there is no terminal', asy
 })
 
 test('curves: phases follow the rows, a gap in a metric breaks its line', (t) => {
-  const csv = parseCsv(
-    'step,phase,phase_step,seconds,loss,cost_limit\n1,a,1,0.5,3,\n2,a,2,1,2,\n3,b,1,4,,10\n4,c,1,5,1,10\n',
-  )
+  const csv = parseCsv('step,phase,phase_step,seconds,loss,other\n1,a,1,0.5,3,\n2,a,2,1,2,\n3,b,1,4,,\n4,c,1,5,1,\n')
   t.deepEqual(phasesOf(csv), [
     { name: 'a', from: 0, to: 2, seconds: 1 },
     { name: 'b', from: 2, to: 3, seconds: 3 },
@@ -168,7 +205,7 @@ test('curves: phases follow the rows, a gap in a metric breaks its line', (t) =>
   )
 })
 
-test('estimates: both shapes of the certificate are read', (t) => {
+test('estimates: an estimator is a row, a family of them several', (t) => {
   const rows = estimatesOf({
     fqe: { cost: { mean: 1, ucb: 2 }, return: { mean: 3 } },
     critic_ucb: { initial: { mean: 4, ucb: 5 } },
@@ -176,11 +213,11 @@ test('estimates: both shapes of the certificate are read', (t) => {
   t.deepEqual(
     rows.map((row) => [row.name, row.cost_mean, row.cost_upper, row.return_mean]),
     [
-      ['fitted Q evaluation', 1, 2, 3],
       ['critics, upper bound: initial states', 4, 5, null],
+      ['fitted Q evaluation', 1, 2, 3],
     ],
   )
-  t.deepEqual(estimatesOf(null), [])
+  t.deepEqual(estimatesOf(undefined), [])
 })
 
 test('scales: round ticks inside the domain, logarithms, and a domain of one value', (t) => {

@@ -8,12 +8,12 @@ import { evaluate } from '../../src/evaluate/evaluate.js'
 import type { Policy } from '../../src/envs/env.js'
 import { loadPolicy } from '../../src/policy/node.js'
 import { makeDataset } from '../../src/envs/scripted.js'
-import { DrcorlError } from '../../src/errors.js'
-import { sha256File } from '../../src/files.js'
+import { DrcorlError } from '../../src/base/errors.js'
+import { sha256File } from '../../src/base/files.js'
 import type { TrainEvent, TrainOptions } from '../../src/train/events.js'
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
-import { tinyConfig } from '../tiny.js'
+import { smallConfig } from '../small.js'
 
 const DATASET = 'env:point-circle?episodes=10'
 
@@ -32,15 +32,18 @@ async function collect(options: TrainOptions, see?: (event: TrainEvent) => void)
 /** Rewards and costs of row `row` after step `step`, any but always the same. */
 const answer = (row: number, step: number): [reward: number, cost: number] => [Math.sin(row + step), (row + step) % 2]
 
-/** Plays `steps` steps of the given rows side by side from fresh episodes; every row keeps looking at its own observation. */
+/**
+ * Plays `steps` steps of the given rows side by side from fresh episodes;
+ * every row keeps looking at its own observation.
+ */
 async function play(
   policy: Policy,
   all: Float32Array,
   rows: readonly number[],
   steps: number,
 ): Promise<Float32Array[]> {
-  const { obsDim } = policy
-  const observations = Float32Array.from(rows.flatMap((row) => [...all.subarray(row * obsDim, (row + 1) * obsDim)]))
+  const { obs_dim } = policy
+  const observations = Float32Array.from(rows.flatMap((row) => [...all.subarray(row * obs_dim, (row + 1) * obs_dim)]))
   policy.reset(rows.map((_, index) => index))
   const actions: Float32Array[] = []
   for (let step = 0; step < steps; step += 1) {
@@ -57,7 +60,7 @@ const schema = loadSchema()
 for (const algorithm of Object.keys(schema.algorithms)) {
   for (const preset of [...Object.keys(schema.algorithms[algorithm]?.presets ?? {}), 'none']) {
     // Scripted data is mostly unsafe: with this limit some of ten episodes are within it.
-    const options = { dataset: DATASET, algorithm, preset, config: { ...tinyConfig(algorithm), cost_limit: 40 } }
+    const options = { dataset: DATASET, algorithm, preset, config: smallConfig(algorithm, { cost_limit: 40 }) }
 
     test(`${algorithm}, preset ${preset}: trains, repeats bit by bit, resumes from every phase, acts in the box`, async (t) => {
       const out = await newRun()
@@ -83,11 +86,11 @@ for (const algorithm of Object.keys(schema.algorithms)) {
         t.is(certificates[0], certificates[1])
       }
 
-      const { actions, observations, actDim } = makeDataset('point-circle', { episodes: 10 })
+      const { actions, observations, act_dim } = makeDataset('point-circle', { episodes: 10 })
       const policy = await loadPolicy(join(out, RUN_FILES.policy))
       const answer = await policy.act(observations, { rewards: new Float32Array(), costs: new Float32Array() })
-      for (let component = 0; component < actDim; component += 1) {
-        const own = (array: Float32Array): Float32Array => array.filter((_, index) => index % actDim === component)
+      for (let component = 0; component < act_dim; component += 1) {
+        const own = (array: Float32Array): Float32Array => array.filter((_, index) => index % act_dim === component)
         const [logged, given] = [own(actions), own(answer)]
         t.true(
           given.every(
@@ -111,13 +114,15 @@ for (const algorithm of Object.keys(schema.algorithms)) {
       for (const some of [rows.slice(0, 7), [3], [999]]) {
         const alone = await play(policy, observations, some, 3)
         for (const [step, actions] of together.entries()) {
-          const expected = some.flatMap((row) => [...actions.subarray(row * policy.actDim, (row + 1) * policy.actDim)])
+          const expected = some.flatMap((row) => [
+            ...actions.subarray(row * policy.act_dim, (row + 1) * policy.act_dim),
+          ])
           t.deepEqual([...alone[step]!], expected, `batch of ${some.length}, step ${step}`)
         }
       }
       // Row 1 starts again while row 0 goes on.
-      const { obsDim, actDim } = policy
-      const pair = observations.subarray(0, 2 * obsDim)
+      const { obs_dim, act_dim } = policy
+      const pair = observations.subarray(0, 2 * obs_dim)
       const zeros = { rewards: new Float32Array(2), costs: new Float32Array(2) }
       policy.reset([0, 1])
       const first = Float32Array.from(await policy.act(pair, zeros))
@@ -126,7 +131,7 @@ for (const algorithm of Object.keys(schema.algorithms)) {
       await policy.act(pair, zeros)
       policy.reset([1])
       const mixed = await policy.act(pair, zeros)
-      t.deepEqual([...mixed], [...second.subarray(0, actDim), ...first.subarray(actDim)])
+      t.deepEqual([...mixed], [...second.subarray(0, act_dim), ...first.subarray(act_dim)])
     })
 
     test(`${algorithm}, preset ${preset}: stops within a second of being cancelled, with a checkpoint`, async (t) => {

@@ -2,15 +2,15 @@ import { access, mkdtemp, readFile, readdir, truncate, unlink, writeFile } from 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
+import { DrcorlError, type ErrorCode } from '../../src/base/errors.js'
+import { sha256File } from '../../src/base/files.js'
 import { loadDataset } from '../../src/data/dataset.js'
 import { makeDataset } from '../../src/envs/scripted.js'
-import { DrcorlError, type ErrorCode } from '../../src/errors.js'
-import { sha256File } from '../../src/files.js'
 import { Trainer } from '../../src/native/trainer.js'
 import type { EndEvent, TrainEvent, TrainOptions } from '../../src/train/events.js'
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES, readRecord } from '../../src/train/run-folder.js'
-import { SMALL } from './small.js'
+import { SMALL } from '../small.js'
 
 const temporaryFolder = async (): Promise<string> => join(await mkdtemp(join(tmpdir(), 'drcorl-train-')), 'run')
 
@@ -244,7 +244,7 @@ test('an episode longer than the stated length is refused by name', async (t) =>
 
 test('divergence names loss and step and keeps the last good checkpoint', async (t) => {
   const out = await temporaryFolder()
-  const config = { ...SMALL.config, model_lr: 1e38 }
+  const config = { ...SMALL.config, model_lr: 1e6 }
   const error = await t.throwsAsync(collect({ ...SMALL, config, out }), { instanceOf: DrcorlError })
   t.like(error, { code: 'Diverged', exitStatus: 1 })
   t.regex(error?.message ?? '', /loss.*step \d+.*checkpoint of step 40/s)
@@ -267,7 +267,7 @@ test('columns train like a file of them, and the same data has the same hash', a
 
 test('the event loop goes on while steps are taken: a timer ends a run that would never end', async (t) => {
   const dataset = await loadDataset('env:point-circle?episodes=20')
-  const config = { update_steps: 1e12, batch_size: 16, actor_hidden: [8, 8] }
+  const config = { update_steps: 1e9, batch_size: 16, actor_hidden: [8, 8] }
   const trainer = await Trainer.create(dataset.native, { algorithm: 'bc', run: { audit_members: 0 }, config })
   let ticks = 0
   const timer = setInterval(() => {

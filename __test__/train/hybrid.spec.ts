@@ -3,28 +3,21 @@ import { mkdtemp, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
-import { type Parameter, loadSchema, parametersFor } from '../../src/config/schema.js'
-import { sha256File } from '../../src/files.js'
+import { sha256File } from '../../src/base/files.js'
 import { readRun } from '../../src/report/run-data.js'
 import { reportPage } from '../../src/report/report.js'
 import type { EndEvent, TrainEvent, TrainOptions, VisitEvent } from '../../src/train/events.js'
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
+import { smallConfig } from '../small.js'
 
-/** Steps and widths small by name; visits before steps 0 and 4 of the 8 of adaptation. */
-function tiny({ name, types }: Parameter): [name: string, value: unknown][] {
-  if (name.endsWith('_steps')) return [[name, 8]]
-  if (name.endsWith('_hidden')) return [[name, types.has('array') ? [8, 8] : 8]]
-  return /(^|_)(batch|batch_size|rollouts)$/.test(name) ? [[name, 8]] : []
-}
-
-const TINY = Object.fromEntries(parametersFor(loadSchema(), 'drcorl').flatMap(tiny))
 const STEPS_A_VISIT = 2 * 200
 
+/** Visits before steps 0 and 4 of the 8 of adaptation. */
 const options = (out: string, mode: string): TrainOptions => ({
   dataset: 'env:point-circle?episodes=10',
   out,
-  config: { ...TINY, cost_limit: 40, mode, hybrid_interval: 4, hybrid_episodes: 2 } as TrainOptions['config'],
+  config: smallConfig('drcorl', { cost_limit: 40, mode, hybrid_interval: 4, hybrid_episodes: 2 }, { steps: 8 }),
 })
 
 const newRun = async (): Promise<string> => join(await mkdtemp(join(tmpdir(), 'drcorl-hybrid-')), 'run')
@@ -60,7 +53,7 @@ for (const mode of ['hybrid-eval', 'hybrid-data']) {
       t.is(certificate.environment_steps, 2 * STEPS_A_VISIT)
       t.is(certificate.visits[1].cost, visits[1]!.cost)
       const run = await readRun(out)
-      t.is(run.result?.environment_steps.training, 2 * STEPS_A_VISIT)
+      t.is(run.result?.environment_steps?.training, 2 * STEPS_A_VISIT)
       t.true(run.metrics!.numbers('cost_measured').some(Number.isFinite))
       t.regex(reportPage(run), /Visits of the environment/)
 

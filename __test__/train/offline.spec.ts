@@ -1,4 +1,4 @@
-// Oracle U27: training is offline. A file of its own, so that the process-wide counter of environment steps is its alone.
+// Training is offline. A file of its own, so that the process-wide counter of environment steps is its alone.
 import { mkdtemp, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,23 +9,17 @@ import { environmentSteps } from '../../src/envs/ledger.js'
 import { makeDataset } from '../../src/envs/scripted.js'
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
-
-/** Every number of steps made small, whatever the algorithm. */
-function brief(algorithm: string): Record<string, unknown> {
-  const { algorithms, run } = loadSchema()
-  const properties = { ...run.schema.properties, ...algorithms[algorithm]?.schema.properties }
-  const steps = Object.keys(properties).filter((key) => key.endsWith('_steps'))
-  return { ...Object.fromEntries(steps.map((key) => [key, 5])), model_rollouts: 2, cost_limit: 10 }
-}
+import { smallConfig } from '../small.js'
 
 for (const algorithm of Object.keys(loadSchema().algorithms)) {
-  test.serial(`U27: ${algorithm} takes no environment step, by a counter that does count`, async (t) => {
+  test.serial(`${algorithm} takes no environment step, by a counter that does count`, async (t) => {
     // The scripted data are made before training: making them does step the environment.
     const dataset = makeDataset('point-circle', { episodes: 20, seed: 0 })
     const before = environmentSteps()
     const out = join(await mkdtemp(join(tmpdir(), 'drcorl-offline-')), 'run')
     let reported = -1
-    for await (const event of train({ dataset, algorithm, preset: 'none', config: brief(algorithm), out })) {
+    const config = smallConfig(algorithm, { cost_limit: 10 })
+    for await (const event of train({ dataset, algorithm, preset: 'none', config, out })) {
       if (event.type === 'end') reported = event.environment_steps
     }
     t.is(environmentSteps() - before, 0)

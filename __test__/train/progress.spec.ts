@@ -2,10 +2,11 @@ import { mkdtemp, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
+import type { Metric } from '../../src/config/results.js'
 import type { ProgressEvent } from '../../src/train/events.js'
 import { MetricsLog, MetricsMean } from '../../src/train/metrics.js'
 import { Pace } from '../../src/train/pace.js'
-import { Progress, formatSeconds, progressLine } from '../../src/train/progress.js'
+import { Progress, type Reading, formatSeconds, progressLine } from '../../src/train/progress.js'
 
 const EVENT: ProgressEvent = {
   type: 'progress',
@@ -16,15 +17,28 @@ const EVENT: ProgressEvent = {
   steps: 600,
   steps_per_second: 412.3,
   eta_seconds: 80,
-  metrics: { q_loss: 0.12345, lr: 0.001, loss: 2e-7, cost_estimate: 8.216, cost_limit: 10, nan_loss: null },
+  metrics: { q_loss: 0.12345, lr: 0.001, objective: 2e-7, danger: 8.216, nan_loss: null },
 }
 
-test('a progress line holds phase, rate, ETA, losses and the cost estimate against the limit', (t) => {
+const metric = (name: string, role: Metric['role']): Metric => ({ name, role, unit: '1', meaning: 'Something.' })
+
+const READING: Reading = {
+  cost_limit: 10,
+  metrics: [
+    metric('nan_loss', 'loss'),
+    metric('q_loss', 'loss'),
+    metric('objective', 'loss'),
+    metric('danger', 'estimate'),
+    metric('lr', 'diagnostic'),
+  ],
+}
+
+test('a progress line holds phase, rate, ETA, and by their roles losses and estimates against the limit', (t) => {
   t.is(
-    progressLine(EVENT, false),
-    'critics     50/200  25 %  412 steps/s  ETA 1m 20s  q_loss 0.123  loss 2.0e-7  cost estimate 8.22 (limit 10)',
+    progressLine(EVENT, false, READING),
+    'critics     50/200  25 %  412 steps/s  ETA 1m 20s  q_loss 0.123  objective 2.0e-7  danger 8.22 (limit 10)',
   )
-  t.regex(progressLine(EVENT, true), /\[#####-{15}\]/)
+  t.regex(progressLine(EVENT, true, READING), /\[#####-{15}\]/)
 })
 
 test('times read like times', (t) => {
@@ -75,6 +89,15 @@ test('pace: one step first, then towards a quarter of a second, growing by at mo
   t.is(pace.next(1), 1, 'never less than one step')
   pace.measured(0, 1)
   t.is(pace.next(1), 1)
+})
+
+test('metrics.csv: columns stand in the declared order, whichever phase reports them first', async (t) => {
+  const path = join(await mkdtemp(join(tmpdir(), 'drcorl-metrics-')), 'metrics.csv')
+  const log = new MetricsLog(path, ['a_loss', 'never', 'cost', 'z'])
+  log.add({ step: 1, phase: 'a', phase_step: 1, seconds: 0, metrics: { z: 1, unknown: 2 } })
+  log.add({ step: 2, phase: 'b', phase_step: 1, seconds: 0, metrics: { a_loss: 3, cost: 4 } })
+  await log.flush()
+  t.is((await readFile(path, 'utf8')).split('\n')[0], 'step,phase,phase_step,seconds,a_loss,cost,z,unknown')
 })
 
 test('metrics.csv: columns grow with the phases, and resume cuts it at the step of the checkpoint', async (t) => {

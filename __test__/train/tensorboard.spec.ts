@@ -12,7 +12,7 @@ import type { TrainEvent, TrainOptions } from '../../src/train/events.js'
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
 import { EventFile, crc32c, eventFiles } from '../../src/train/tensorboard.js'
-import { SMALL } from './small.js'
+import { SMALL } from '../small.js'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const PACKAGES = join(ROOT, 'target/tensorboard')
@@ -144,7 +144,10 @@ test('steps beyond 32 bits and many values of one event survive', async (t) => {
   if (found === undefined) return
   t.is(found[0]?.file_version, 'brain.Event:2')
   t.is(found[1]?.step, 2 ** 40 + 3)
-  t.deepEqual(found[1]?.values, Object.entries(many).map(([tag, value]) => [tag, Math.fround(value)])) // prettier-ignore
+  t.deepEqual(
+    found[1]?.values,
+    Object.entries(many).map(([tag, value]) => [tag, Math.fround(value)]),
+  )
 })
 
 test('the scalars are those that tfjs-node’s summaryFileWriter writes', async (t) => {

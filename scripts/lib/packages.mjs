@@ -5,7 +5,9 @@ import { ADDONS, addonFile } from './addons.mjs'
 import { LIBTORCH_VERSION, PLATFORMS } from './platforms.mjs'
 import { ROOT } from './run.mjs'
 
-/** Version of the packages with libtorch: torch's own, so that a release of ours does not make anyone fetch it again. */
+/**
+ * Version of the packages with libtorch: torch's own, so that a release of ours does not make anyone fetch it again.
+ */
 export const LIBTORCH_PACKAGE_VERSION = LIBTORCH_VERSION
 
 /** The repository's own manifest. */
@@ -66,8 +68,9 @@ export const platformManifests = () =>
   Object.keys(PLATFORMS).flatMap((triple) => Object.keys(KINDS).map((kind) => platformManifest(kind, triple)))
 
 /**
- * The root package. It differs from the repository's manifest: platform packages are named, which in the repository would
- * make every `npm install` ask for packages that this very commit has yet to publish; and nothing of the development is in it.
+ * The root package. It differs from the repository's manifest: platform packages are named, which in the repository
+ * would make every `npm install` ask for packages that this very commit has yet to publish;
+ * and nothing of the development is in it.
  */
 export function rootManifest() {
   const { devDependencies: _, scripts: __, ...manifest } = SOURCE

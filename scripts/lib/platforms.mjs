@@ -27,9 +27,9 @@ const CUDA_OF_TORCH = [
 ]
 
 /**
- * By the name napi-rs gives a platform. `os`, `cpu` and `libc` are what npm compares with the machine; `libtorch` is the main
- * library; each wheel names the libraries needed at run time and, in `linkOnly`, those only a linker reads. `cuda` is the build
- * with CUDA that the same wheel of torch holds, and its libraries.
+ * By the name napi-rs gives a platform. `os`, `cpu` and `libc` are what npm compares with the machine; `libtorch` is
+ * the main library; each wheel names the libraries needed at run time and, in `linkOnly`, those only a linker reads.
+ * `cuda` is the build with CUDA that the same wheel of torch holds, and its libraries.
  */
 export const PLATFORMS = {
   'linux-x64-gnu': {
@@ -91,7 +91,10 @@ export const PLATFORMS = {
   },
 }
 
-/** Options of pip that select wheels of a platform: what is fetched must not depend on the Python that happens to be here. */
+/**
+ * Options of pip that select wheels of a platform:
+ * what is fetched must not depend on the Python that happens to be here.
+ */
 export function wheelSelection(tags) {
   const platforms = tags.map((tag) => `--platform=${tag}`)
   return ['--only-binary=:all:', '--implementation=cp', `--python-version=${WHEEL_PYTHON}`, ...platforms]

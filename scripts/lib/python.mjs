@@ -9,8 +9,8 @@ export const PYTHON = process.platform === 'win32' ? 'python' : 'python3'
 export const PIP = ['-m', 'pip', '--disable-pip-version-check', '--quiet']
 
 /**
- * Puts a package and what it needs into a folder for PYTHONPATH, not a virtual environment: Debian's Python has venv in a
- * package of its own.
+ * Puts a package and what it needs into a folder for PYTHONPATH, not a virtual environment: Debian's Python has venv in
+ * a package of its own.
  * @param {string} stamp name of the step in setup-stamp.json
  * @param {string} requirement
  * @param {string} folder

@@ -1,5 +1,6 @@
-// A small npm registry on this machine: it serves the tarballs of target/packages and sends every other request on to the
-// registry npm is set up with. So an installation takes the way a user's takes, by name and version, before anything is published.
+// A small npm registry on this machine: it serves the tarballs of target/packages and sends every other request on to
+// the registry npm is set up with. So an installation takes the way a user's takes, by name and version,
+// before anything is published.
 import { createHash } from 'node:crypto'
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs'
 import { createServer } from 'node:http'
@@ -13,7 +14,8 @@ function packument(manifest, folder, base) {
   const { name, version } = manifest
   const file = tarballName(manifest)
   const path = join(folder, file)
-  // A package of another platform is declared, with no tarball behind it: whoever asks for that has read `os` and `cpu` wrongly.
+  // A package of another platform is declared, with no tarball behind it:
+  // whoever asks for that has read `os` and `cpu` wrongly.
   const sums = existsSync(path)
     ? { shasum: hash('sha1', path, 'hex'), integrity: `sha512-${hash('sha512', path, 'base64')}` }
     : { shasum: '0'.repeat(40) }

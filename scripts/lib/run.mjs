@@ -1,4 +1,5 @@
-// Steps of the scripts: a heading, a heartbeat while the step lasts, its duration. No dependency: setup runs before npm install.
+// Steps of the scripts: a heading, a heartbeat while the step lasts, its duration.
+// No dependency: setup runs before npm install.
 import { spawn, spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
@@ -48,7 +49,8 @@ function show(text) {
 
 /**
  * Runs steps in turn, each under a heading of its own and with its duration.
- * @param {[name: string, what: string, step: () => Promise<string | null>][]} steps a step resolves with what it made, null where nothing was out of date
+ * @param {[name: string, what: string, step: () => Promise<string | null>][]} steps a step resolves with what it made,
+ *   null where nothing was out of date
  * @param {string} done what the last line says before the time it all took
  */
 export async function runSteps(steps, done) {
@@ -67,7 +69,8 @@ export async function runSteps(steps, done) {
  * @param {string} label what is being done
  * @param {string} command
  * @param {string[]} args
- * @param {{ env?: NodeJS.ProcessEnv, note?: () => string, cwd?: string }} [options] `note` replaces the last line in the heartbeat
+ * @param {{ env?: NodeJS.ProcessEnv, note?: () => string, cwd?: string }} [options] `note` replaces the last line in
+ *   the heartbeat
  */
 export function runQuietly(label, command, args, options = {}) {
   const started = performance.now()
@@ -113,7 +116,8 @@ export function runQuietly(label, command, args, options = {}) {
 
 /**
  * Runs a command whose output the user wants to see.
- * @returns {Promise<{ status: number, output: string }>} the exit status (1 for a signal) and the output without colours
+ * @returns {Promise<{ status: number, output: string }>} the exit status (1 for a signal) and the output without
+ *   colours
  */
 export function runLoudly(command, args, options = {}) {
   return new Promise((resolve) => {

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { makeFolder, writeAtomic } from '../files.js'
+import { makeFolder, writeAtomic } from '../base/files.js'
 import { writeReport } from '../report/report.js'
 import { type BenchmarkOptions, planCells } from './plan.js'
 import { type CellOutcome, type PoolEvent, runCells } from './pool.js'
@@ -36,8 +36,8 @@ export interface BenchmarkResult {
 }
 
 /**
- * Trains and judges every cell and writes the tables of all that are done. Cells whose folders hold their result are not
- * repeated, half-trained ones go on from their checkpoint.
+ * Trains and judges every cell and writes the tables of all that are done. Cells whose folders hold their result are
+ * not repeated, half-trained ones go on from their checkpoint.
  *
  * @throws DrcorlError `Usage` or `Io` before anything is trained; a cell that fails is in `outcomes` instead.
  */

@@ -1,8 +1,11 @@
-/** What a benchmark consists of: every target, algorithm, limit and seed is one cell, trained and judged in a folder of its own. */
+/**
+ * What a benchmark consists of: every target, algorithm, limit and seed is one cell,
+ * trained and judged in a folder of its own.
+ */
 import { join } from 'node:path'
+import { DrcorlError } from '../base/errors.js'
 import { parseFlag } from '../config/load.js'
 import { type Schema, loadSchema, parametersFor } from '../config/schema.js'
-import { DrcorlError } from '../errors.js'
 
 /** A dataset, and the environment that judges what is learnt from it. */
 export interface Target {
@@ -35,7 +38,7 @@ export interface BenchmarkOptions {
   /** Preset of every algorithm that has it, the first of the others; default the first of each. */
   preset?: string | undefined
   /** Default the limits of each target. */
-  costLimits?: readonly number[] | undefined
+  cost_limits?: readonly number[] | undefined
   seeds: readonly number[]
   /** `name=value` for every algorithm that has the parameter, `algorithm.name=value` for one. */
   set?: readonly string[] | undefined
@@ -55,7 +58,7 @@ export function planCells(options: BenchmarkOptions): Cell[] {
   const overrides = parseOverrides(options.set ?? [], algorithms, schema)
   const cells = options.targets.flatMap((target) =>
     algorithms.flatMap((algorithm) =>
-      (options.costLimits ?? target.cost_limits).flatMap((cost_limit) =>
+      (options.cost_limits ?? target.cost_limits).flatMap((cost_limit) =>
         options.seeds.map((seed): Cell => {
           const config = { ...overrides.get(algorithm), cost_limit, seed }
           const folder = join(options.out, target.name, algorithm, `l${cost_limit}-s${seed}`)

@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { DrcorlError, type ErrorCode } from '../errors.js'
+import { DrcorlError, type ErrorCode } from '../base/errors.js'
 import type { Cell } from './plan.js'
 import type { Answer, Judging, Request } from './worker.js'
 

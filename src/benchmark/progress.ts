@@ -1,4 +1,4 @@
-import { LiveLine, type ProgressStream } from '../live-line.js'
+import { LiveLine, type ProgressStream } from '../base/live-line.js'
 import { formatSeconds } from '../train/progress.js'
 import type { Cell } from './plan.js'
 import type { PoolEvent } from './pool.js'

@@ -1,8 +1,10 @@
 /** From the run folders of a benchmark to the numbers of its tables. Reads files only. */
+import type { Certificate, RunPhase } from '../config/results.js'
+import type { Stored } from '../config/stored.js'
 import { summarize } from '../evaluate/statistics.js'
 import { normalizeCost, normalizeReward } from '../evaluate/score.js'
 import { labelOf } from '../report/compare.js'
-import { type RunData, at, numberAt, readRun } from '../report/run-data.js'
+import { type RunData, readRun } from '../report/run-data.js'
 import type { Cell } from './plan.js'
 
 /** Who measured: episodes in the environment, or a model rollout of the certificate's ensemble. */
@@ -32,7 +34,7 @@ export interface Measurement {
   normalized_cost: number
   within_limit: number | null
   episodes: number | null
-  verdict: string | null
+  verdict: Certificate['verdict'] | null
   /** Gradient steps of the algorithm itself; those of models, audit and certificate are not counted. */
   update_steps: number | null
   training_seconds: number | null
@@ -65,8 +67,11 @@ export interface Score {
   training_seconds: number | null
 }
 
-/** Phases every algorithm has, which are not its own updates. */
-const SHARED_PHASES = new Set(['model', 'audit', 'certificate'])
+/** The trainer's own phases, as runs have them that do not say whose a phase is. */
+const TRAINERS = new Set(['model', 'audit', 'certificate'])
+
+const isUpdate = ({ name = '', stage }: Stored<RunPhase>): boolean =>
+  stage === undefined ? !TRAINERS.has(name) : stage === 'algorithm'
 
 /** A finished cell with what its folder says. */
 export interface FinishedCell {
@@ -118,13 +123,14 @@ function byModel({ model_return: ret, model_cost: cost }: Offline): Judged | nul
 }
 
 function estimates({ certificate }: RunData, policy: Measurement['policy']): Offline {
-  const own = policy === 'used' ? certificate?.['estimates'] : at(certificate, 'policies', 'selected')
+  const { model_rollout: model, fqe } =
+    (policy === 'used' ? certificate?.estimates : certificate?.policies?.['selected']) ?? {}
   return {
-    model_return: numberAt(own, 'model_rollout', 'return', 'mean'),
-    model_cost: numberAt(own, 'model_rollout', 'cost', 'mean'),
-    model_cost_upper: numberAt(own, 'model_rollout', 'cost', 'upper'),
-    fqe_return: numberAt(own, 'fqe', 'return', 'mean'),
-    fqe_cost: numberAt(own, 'fqe', 'cost', 'mean'),
+    model_return: model?.return?.mean ?? null,
+    model_cost: model?.cost?.mean ?? null,
+    model_cost_upper: model?.cost?.upper ?? null,
+    fqe_return: fqe?.return?.mean ?? null,
+    fqe_cost: fqe?.cost?.mean ?? null,
   }
 }
 
@@ -132,13 +138,12 @@ function training({
   certificate,
   result,
 }: RunData): Pick<Measurement, 'verdict' | 'update_steps' | 'training_seconds' | 'training_environment_steps'> {
-  const verdict = certificate?.['verdict']
-  const own = result?.phases.filter(({ name }) => !SHARED_PHASES.has(name)) ?? null
+  const own = result?.phases?.filter(isUpdate)
   return {
-    verdict: typeof verdict === 'string' ? verdict : null,
-    update_steps: own === null ? null : own.reduce((sum, { steps }) => sum + steps, 0),
+    verdict: certificate?.verdict ?? null,
+    update_steps: own?.reduce((sum, { steps = 0 }) => sum + steps, 0) ?? null,
     training_seconds: result?.wall_seconds ?? null,
-    training_environment_steps: result?.environment_steps.training ?? null,
+    training_environment_steps: result?.environment_steps?.training ?? null,
   }
 }
 

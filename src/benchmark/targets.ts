@@ -1,9 +1,9 @@
 import { basename, extname } from 'node:path'
+import { DrcorlError } from '../base/errors.js'
 import { type Environment, findEnvironment, installedTasks } from '../data/environments.js'
 import { locateDataset } from '../data/locate.js'
 import { requireTask } from '../data/tasks.js'
 import { findEnv } from '../envs/registry.js'
-import { DrcorlError } from '../errors.js'
 import type { Target } from './plan.js'
 
 /**

@@ -4,10 +4,10 @@
  */
 import { join, resolve } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import { toDrcorlError } from '../base/errors.js'
+import { exists, readJson } from '../base/files.js'
 import { resolveConfig } from '../config/load.js'
-import { toDrcorlError } from '../errors.js'
 import { type Evaluation, evaluate } from '../evaluate/evaluate.js'
-import { exists, readJson } from '../files.js'
 import { type Compared, requireAgreement } from '../train/agreement.js'
 import { train } from '../train/experiment.js'
 import { RUN_FILES, type RunRecord, holdsRun, readRecord } from '../train/run-folder.js'
@@ -57,7 +57,9 @@ async function trainCell(cell: Cell): Promise<boolean> {
   return true
 }
 
-/** A folder whose run had other parameters belongs to another benchmark: its numbers must not enter this one's table. */
+/**
+ * A folder whose run had other parameters belongs to another benchmark: its numbers must not enter this one's table.
+ */
 function requireSame({ algorithm, preset, config, folder, target }: Cell, record: RunRecord): void {
   const wanted = resolveConfig({ algorithm, preset, flags: config })
   const asked: Record<string, unknown> = { ...wanted.run, ...wanted.config }

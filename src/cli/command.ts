@@ -1,4 +1,4 @@
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import type { Argv } from 'yargs'
 
 /** What a command hands back to main: exactly one of `json` (with --json) and `text` reaches stdout. */

@@ -1,4 +1,4 @@
-import { LiveLine } from '../live-line.js'
+import { LiveLine } from '../base/live-line.js'
 import { formatSeconds } from '../train/progress.js'
 import type { Stream } from './command.js'
 

@@ -1,7 +1,14 @@
 /** Turns the schema's parameters into command-line flags, and flags back into parameters. */
 import type { Argv } from 'yargs'
-import { parseFlag } from '../config/load.js'
-import { type Parameter, type Schema, allowedValues, parametersFor, parametersOf } from '../config/schema.js'
+import { parseFlag, presetValues } from '../config/load.js'
+import {
+  type Parameter,
+  type Schema,
+  allowedValues,
+  defaultAlgorithm,
+  parametersFor,
+  parametersOf,
+} from '../config/schema.js'
 import type { Arguments } from './command.js'
 
 interface Flag {
@@ -50,12 +57,21 @@ export function normaliseFlags(argv: readonly string[], schema: Schema): string[
   })
 }
 
-/** Declares all parameters as options; only those of `algorithm`, if given, and of every run show in the help. */
-export function declareParameters(yargs: Argv, schema: Schema, algorithm: string | undefined): Argv {
+/**
+ * Declares all parameters as options; only those of `algorithm`, if given, and of every run show in the help. Their
+ * defaults are those in force: of `preset`, or of the preset an algorithm has where none is asked for.
+ */
+export function declareParameters(
+  yargs: Argv,
+  schema: Schema,
+  algorithm: string | undefined,
+  preset: string | undefined,
+): Argv {
+  const inForce = presetValues(schema, algorithm ?? defaultAlgorithm(schema), preset)
   for (const [name, { parameter, group, shown }] of flagsOf(schema, algorithm)) {
     const boolean = isBoolean(parameter)
     yargs.option(name, {
-      describe: describe(parameter),
+      describe: describe(parameter, inForce),
       group,
       hidden: !shown,
       // Text is converted later, by the parameter's own type: yargs would turn a mistyped number into NaN.
@@ -81,8 +97,10 @@ function isBoolean(parameter: Parameter): boolean {
   return parameter.types.size === 1 && parameter.types.has('boolean') && !parameter.nullable
 }
 
-function describe(parameter: Parameter): string {
+function describe(parameter: Parameter, { preset, values }: ReturnType<typeof presetValues>): string {
   const facts = [allowedValues(parameter)]
-  if (parameter.default !== undefined) facts.push(`default ${JSON.stringify(parameter.default)}`)
+  if (Object.hasOwn(values, parameter.name)) {
+    facts.push(`default ${JSON.stringify(values[parameter.name])} by preset ${preset}`)
+  } else if (parameter.default !== undefined) facts.push(`default ${JSON.stringify(parameter.default)}`)
   return [parameter.description, `(${facts.join('; ')})`].filter(Boolean).join(' ')
 }

@@ -1,8 +1,8 @@
 /** The options of `train`: which there are, and what they ask for. */
 import type { Argv } from 'yargs'
+import { DrcorlError } from '../base/errors.js'
 import { readConfigFile } from '../config/load.js'
 import { defaultAlgorithm, loadSchema } from '../config/schema.js'
-import { DrcorlError } from '../errors.js'
 import type { TrainOptions } from '../train/events.js'
 import { type Arguments, optionalNumber, optionalString } from './command.js'
 import { MAX_MEMORY_HELP, optionalBytes } from './units.js'
@@ -29,7 +29,8 @@ const OPTIONS = [
 
 export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv {
   const schema = loadSchema()
-  const asked = askedAlgorithm(argv)
+  const asked = askedFor('--algorithm', argv)
+  const preset = askedFor('--preset', argv)
   const presets = new Set(Object.values(schema.algorithms).flatMap(({ presets: known }) => Object.keys(known)))
   yargs
     .usage('$0 train --dataset FILE.hdf5 --cost-limit 10 [--preset quick]')
@@ -69,7 +70,7 @@ export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv 
         ? 'The parameters of an algorithm: drcorl train --algorithm NAME --help'
         : 'Parameters win in this order: flag, --config file, preset, default.',
     )
-  return declareParameters(yargs, schema, asked)
+  return declareParameters(yargs, schema, asked, preset)
 }
 
 /** What the command line asks `train` for. */
@@ -109,11 +110,11 @@ function datasetSource(args: Arguments): string | undefined {
   return task === undefined ? optionalString(args, 'dataset') : `task:${task}`
 }
 
-/** Help has to know the algorithm before the options are parsed. */
-function askedAlgorithm(argv: readonly string[]): string | undefined {
-  const index = argv.indexOf('--algorithm')
+/** Help has to know algorithm and preset before the options are parsed. */
+function askedFor(option: string, argv: readonly string[]): string | undefined {
+  const index = argv.indexOf(option)
   if (index >= 0) return argv[index + 1]
-  return argv.find((argument) => argument.startsWith('--algorithm='))?.slice('--algorithm='.length)
+  return argv.find((argument) => argument.startsWith(`${option}=`))?.slice(option.length + 1)
 }
 
 function seconds(args: Arguments): number | undefined {

@@ -1,5 +1,5 @@
 /** Options with a unit: `8GB`, `5m`. */
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import { type Arguments, optionalString } from './command.js'
 
 const BYTES: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }

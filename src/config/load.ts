@@ -1,23 +1,14 @@
-import { Ajv2020, type ErrorObject } from 'ajv/dist/2020.js'
 import { parse as parseYaml } from 'yaml'
-import { DrcorlError, messageOf } from '../errors.js'
-import { readInput } from '../files.js'
-import {
-  type JsonSchema,
-  type Parameter,
-  type Schema,
-  allowedValues,
-  defaultAlgorithm,
-  loadSchema,
-  parametersFor,
-  parametersOf,
-} from './schema.js'
+import { DrcorlError, messageOf } from '../base/errors.js'
+import { readInput } from '../base/files.js'
+import { type Origin, admit, nearest, unknownParameter } from './admit.js'
+import { type Parameter, type Schema, allowedValues, defaultAlgorithm, loadSchema, parametersFor } from './schema.js'
 
 /** Values with the words for where they came from, e.g. `flag --cost_limit` or `file exp.yaml`. */
 export interface Layer {
   values: Record<string, unknown>
   /** Where `key` of this layer came from, as an error message says it. */
-  origin(key: string): string
+  origin: Origin
 }
 
 /** A complete, validated configuration: what the native trainer gets and the run folder stores. */
@@ -43,7 +34,7 @@ export interface ResolveOptions {
   /** Values given by hand; they win. Presence counts: a value equal to a default still overrides preset and file. */
   flags?: Record<string, unknown> | undefined
   /** How an error names a flag; the default is the CLI's spelling. */
-  flagOrigin?: (key: string) => string
+  flagOrigin?: Origin
 }
 
 export interface ConfigFile {
@@ -65,7 +56,7 @@ export function resolveConfig(options: ResolveOptions): ResolvedConfig {
   const schema = options.schema ?? loadSchema()
   const { file } = options
   const algorithm = options.algorithm ?? file?.algorithm ?? defaultAlgorithm(schema)
-  const own = schema.algorithms[algorithm]
+  const own = Object.hasOwn(schema.algorithms, algorithm) ? schema.algorithms[algorithm] : undefined
   if (own === undefined) {
     const origin = options.algorithm === undefined && file ? ` (from file ${file.path})` : ''
     throw unknownName('algorithm', algorithm, Object.keys(schema.algorithms), origin)
@@ -81,12 +72,17 @@ export function resolveConfig(options: ResolveOptions): ResolvedConfig {
 
   const parameters = parametersFor(schema, algorithm)
   const { values, origins } = merge(layers, parameters, schema, algorithm)
+  const required = new Set([schema.run.schema, own.schema].flatMap((part) => part.required ?? []))
+  const missing = parameters.find(({ name: key }) => required.has(key) && !Object.hasOwn(values, key))
+  if (missing) {
+    const message = `${missing.name} is missing; give ${allowedValues(missing)}`
+    throw new DrcorlError('Config', message, { hint: `give it with --${missing.name}` })
+  }
+  admit(values, parameters, algorithm, (key) => origins[key] ?? 'default')
   const run: Record<string, unknown> = {}
   const config: Record<string, unknown> = {}
   const runKeys = new Set(Object.keys(schema.run.schema.properties ?? {}))
   for (const [key, value] of Object.entries(values)) (runKeys.has(key) ? run : config)[key] = value
-  validate(run, schema.run.schema, origins)
-  validate(config, own.schema, origins)
   return { algorithm, preset, run, config, origins }
 }
 
@@ -144,18 +140,6 @@ export function parseFlag(text: string, parameter: Parameter): unknown {
   return text
 }
 
-/** The known name closest to a mistyped one, if any is close. */
-export function nearest(word: string, known: readonly string[]): string | undefined {
-  const wanted = word.toLowerCase().replace(/-/g, '_')
-  let best: string | undefined
-  let bestDistance = Math.max(2, Math.floor(wanted.length / 3)) + 1
-  for (const candidate of known) {
-    const distance = editDistance(wanted, candidate.toLowerCase().replace(/-/g, '_'))
-    if (distance < bestDistance) [best, bestDistance] = [candidate, distance]
-  }
-  return best
-}
-
 /** `unknown algorithm "x"; did you mean "y"? known: ...` */
 export function unknownName(kind: string, value: string, known: readonly string[], where = ''): DrcorlError {
   const guess = nearest(value, known)
@@ -163,11 +147,32 @@ export function unknownName(kind: string, value: string, known: readonly string[
   return new DrcorlError('Config', `unknown ${kind} "${value}"${where}${suggestion} Known: ${known.join(', ')}`)
 }
 
+/** The preset of an algorithm that is in force where none is asked for; null where there is none such. */
+export function defaultPreset(known: readonly string[]): string | null {
+  return known.includes(DEFAULT_PRESET) ? DEFAULT_PRESET : null
+}
+
+/**
+ * The values a preset puts in the place of defaults, and its name: of the preset asked for, or else of the one in
+ * force. Names that are not known have none.
+ */
+export function presetValues(
+  schema: Schema,
+  algorithm: string,
+  asked?: string,
+): { preset: string | null; values: Record<string, unknown> } {
+  const known = new Map(Object.entries(schema.algorithms)).get(algorithm)
+  const presets = new Map(Object.entries(known?.presets ?? {}))
+  const preset = asked ?? defaultPreset([...presets.keys()])
+  const found = preset === null ? undefined : presets.get(preset)
+  return found === undefined ? { preset: null, values: {} } : { preset, values: { ...found.run, ...found.config } }
+}
+
 function choosePreset(options: ResolveOptions, known: readonly string[], algorithm: string): string | null {
   // A preset written in a file belongs to the algorithm written there.
   const fromFile = options.file?.preset
   const asked = options.preset ?? fromFile
-  if (asked === undefined) return known.includes(DEFAULT_PRESET) ? DEFAULT_PRESET : null
+  if (asked === undefined) return defaultPreset(known)
   if (asked === NO_PRESET) return null
   if (!known.includes(asked)) {
     const where = options.preset === undefined ? ` (from file ${options.file?.path})` : ''
@@ -191,7 +196,7 @@ function merge(
   }
   for (const layer of layers) {
     for (const [key, value] of Object.entries(layer.values)) {
-      if (!known.has(key)) throw unknownKey(key, layer.origin(key), [...known], schema, algorithm)
+      if (!known.has(key)) throw unknownKey(key, layer.origin, [...known], schema, algorithm)
       values[key] = value
       origins[key] = layer.origin(key)
     }
@@ -199,64 +204,16 @@ function merge(
   return { values, origins }
 }
 
-function unknownKey(key: string, origin: string, known: string[], schema: Schema, algorithm: string): DrcorlError {
+function unknownKey(key: string, origin: Origin, known: string[], schema: Schema, algorithm: string): DrcorlError {
   const owners = Object.entries(schema.algorithms)
-    .filter(([, other]) => key in (other.schema.properties ?? {}))
+    .filter(([, other]) => Object.hasOwn(other.schema.properties ?? {}, key))
     .map(([name]) => name)
   if (owners.length > 0) {
-    const message = `${key} (from ${origin}) is a parameter of ${owners.join(', ')}, not of ${algorithm}`
+    const message = `${key} (from ${origin(key)}) is a parameter of ${owners.join(', ')}, not of ${algorithm}`
     return new DrcorlError('Config', message, { hint: `choose it with --algorithm ${owners[0]}, or leave ${key} out` })
   }
-  const guess = nearest(key, known)
-  return new DrcorlError(
-    'Config',
-    `unknown parameter "${key}" (from ${origin})${guess === undefined ? '' : `; did you mean "${guess}"?`}`,
-    { hint: `all parameters: drcorl train --algorithm ${algorithm} --help` },
-  )
-}
-
-const validators = new WeakMap<JsonSchema, ReturnType<Ajv2020['compile']>>()
-
-function validate(values: Record<string, unknown>, schema: JsonSchema, origins: Record<string, string>): void {
-  let check = validators.get(schema)
-  if (check === undefined) {
-    // Formats of schemars (uint64, double) name Rust types; their ranges also stand in minimum and maximum.
-    check = new Ajv2020({ allErrors: true, strict: false, validateFormats: false }).compile(schema)
-    validators.set(schema, check)
-  }
-  if (!check(values)) throw invalid(check.errors ?? [], values, schema, origins)
-  for (const [key, value] of Object.entries(values)) {
-    if (typeof value === 'number' && Number.isInteger(value) && !Number.isSafeInteger(value)) {
-      const parameter = parametersOf(schema).find((candidate) => candidate.name === key)
-      if (parameter?.types.has('integer')) throw refusal(key, value, 'an integer up to 9007199254740991', origins)
-    }
-  }
-}
-
-function invalid(
-  errors: ErrorObject[],
-  values: Record<string, unknown>,
-  schema: JsonSchema,
-  origins: Record<string, string>,
-): DrcorlError {
-  const parameters = new Map(parametersOf(schema).map((parameter) => [parameter.name, parameter]))
-  const missing = errors.find((error) => error.keyword === 'required' && error.instancePath === '')
-  if (missing) {
-    const key = String(missing.params['missingProperty'])
-    const parameter = parameters.get(key)
-    const what = parameter === undefined ? '' : ` (${allowedValues(parameter)})`
-    return new DrcorlError('Config', `${key} is required${what}`, { hint: `give it with --${key}` })
-  }
-  const key = errors.map((error) => error.instancePath.split('/')[1]).find((part) => part !== undefined) ?? ''
-  const parameter = parameters.get(key)
-  const allowed = parameter === undefined ? (errors[0]?.message ?? 'another value') : allowedValues(parameter)
-  return refusal(key, values[key], allowed, origins)
-}
-
-function refusal(key: string, value: unknown, allowed: string, origins: Record<string, string>): DrcorlError {
-  const shown = typeof value === 'number' ? String(value) : JSON.stringify(value)
-  const origin = origins[key] ?? 'default'
-  return new DrcorlError('Config', `${key} = ${shown} is not allowed (from ${origin}); expected ${allowed}`)
+  const { message } = unknownParameter(key, known, algorithm, origin)
+  return new DrcorlError('Config', message, { hint: `all parameters: drcorl train --algorithm ${algorithm} --help` })
 }
 
 function definedOnly(values: Record<string, unknown>): Record<string, unknown> {
@@ -278,17 +235,4 @@ function tryJson(text: string): unknown {
   } catch {
     return text
   }
-}
-
-function editDistance(a: string, b: string): number {
-  let previous = Array.from({ length: b.length + 1 }, (_, index) => index)
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      row.push(Math.min((previous[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1, substitution))
-    }
-    previous = row
-  }
-  return previous[b.length] ?? 0
 }

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
-import { DrcorlError, describeFsError } from '../errors.js'
+import { DrcorlError, describeFsError } from '../base/errors.js'
+import type { Metric } from './results.js'
 
 /** A JSON Schema as schemars 1.x writes it (draft 2020-12); only the keywords read here are typed. */
 export interface JsonSchema {
@@ -38,12 +39,18 @@ export interface AlgorithmSchema {
   summary: string
   schema: JsonSchema
   presets: Record<string, Preset>
+  /** Every metric a run may report, in the order in which they are told. */
+  metrics: readonly Metric[]
+  /** What the algorithm adds to a certificate; null where it adds nothing. */
+  diagnostics: JsonSchema | null
 }
 
 /** What `describe()` of the core prints, generated into `schema.json`: the one source of all parameters. */
 export interface Schema {
   algorithms: Record<string, AlgorithmSchema>
   run: { schema: JsonSchema }
+  /** What a run tells and leaves; a definition a type. */
+  results: { schema: JsonSchema }
 }
 
 /** One parameter, read out of its schema in the words that help texts and errors need. */
@@ -65,9 +72,12 @@ export interface Parameter {
   default: unknown
   /** Of the items, when the parameter is a list. */
   items?: Parameter
-  /** Of a list with a fixed number of items. */
-  length?: number
+  /** Least and largest length, when the parameter is a list. */
+  minItems?: number
+  maxItems?: number
 }
+
+const LIMITS = ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'minItems', 'maxItems'] as const
 
 let cached: Schema | undefined
 
@@ -91,6 +101,20 @@ export function loadSchema(): Schema {
   return cached
 }
 
+/** The schema, or null where it cannot be read: then a report still opens, with plain names and unchecked files. */
+export function knownSchema(): Schema | null {
+  try {
+    return loadSchema()
+  } catch {
+    return null
+  }
+}
+
+/** The metrics of a run with that algorithm, in the order in which they are told; none for an unknown one. */
+export function metricsOf(algorithm: string, schema: Schema | null = knownSchema()): readonly Metric[] {
+  return schema?.algorithms[algorithm]?.metrics ?? []
+}
+
 /** The algorithm a user gets without naming one. */
 export function defaultAlgorithm(schema: Schema): string {
   const names = Object.keys(schema.algorithms)
@@ -108,34 +132,46 @@ export function parametersFor(schema: Schema, algorithm: string): Parameter[] {
   return [...parametersOf(schema.run.schema), ...(own === undefined ? [] : parametersOf(own.schema))]
 }
 
-/** Words for what a parameter accepts: `number >= 0`, `one of: "auto", "cpu"`, `list of integers >= 1, or null`. */
+/**
+ * Words for what a parameter accepts, in help, tables and errors: `a number above 0 and at most 1`,
+ * `one of "auto", "cpu"`, `a list of 3 integers of at least 1, or null`.
+ */
 export function allowedValues(parameter: Parameter): string {
-  const words = describeType(parameter, false)
-  return parameter.nullable ? `${words}, or null` : words
+  return `${describeType(parameter, false)}${parameter.nullable ? ', or null' : ''}`
 }
 
 function describeType(parameter: Parameter, plural: boolean): string {
-  if (parameter.choices.length > 0) {
-    return `one of: ${parameter.choices.map((choice) => JSON.stringify(choice.value)).join(', ')}`
-  }
-  const types = [...parameter.types]
-  const s = plural ? 's' : ''
-  const names = types.map((type) => {
-    if (type === 'array') {
-      const of = parameter.items ? describeType(parameter.items, true) : 'values'
-      return `list${s} of ${parameter.length === undefined ? '' : `${parameter.length} `}${of}`
-    }
-    if (type === 'boolean') return plural ? 'booleans' : 'true or false'
-    return `${type}${s}`
-  })
-  const pattern = parameter.pattern === undefined ? '' : `matching ${parameter.pattern}`
-  return [names.join(' or ') || 'any value', range(parameter), pattern].filter(Boolean).join(' ')
+  const { choices, pattern, types } = parameter
+  if (choices.length > 0) return `one of ${choices.map((choice) => JSON.stringify(choice.value)).join(', ')}`
+  const nouns = [...types].map((type) => noun(parameter, type, plural)).join(' or ')
+  const matching = pattern === undefined ? '' : `matching ${pattern}`
+  return [nouns || 'any value', range(parameter), matching].filter(Boolean).join(' ')
+}
+
+const NOUNS: Record<string, readonly [one: string, many: string]> = {
+  boolean: ['true or false', 'true or false'],
+  integer: ['an integer', 'integers'],
+  number: ['a number', 'numbers'],
+  string: ['a text', 'texts'],
+}
+
+function noun(parameter: Parameter, type: string, plural: boolean): string {
+  const { items, minItems = 0, maxItems } = parameter
+  if (type !== 'array') return NOUNS[type]?.[plural ? 1 : 0] ?? type
+  const some = minItems === 0 ? '' : `at least ${minItems} `
+  const closed = maxItems === minItems ? `${minItems} ` : `${minItems} to ${maxItems} `
+  const of = items === undefined ? 'values' : describeType(items, true)
+  return `${plural ? 'lists' : 'a list'} of ${maxItems === undefined ? some : closed}${of}`
 }
 
 function range(parameter: Parameter): string {
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum } = parameter
-  const low = exclusiveMinimum !== undefined ? `> ${exclusiveMinimum}` : minimum !== undefined ? `>= ${minimum}` : ''
-  const high = exclusiveMaximum !== undefined ? `< ${exclusiveMaximum}` : maximum !== undefined ? `<= ${maximum}` : ''
+  const open = exclusiveMinimum !== undefined || exclusiveMaximum !== undefined
+  if (!open && minimum !== undefined && maximum !== undefined) return `from ${minimum} to ${maximum}`
+  const least = minimum === undefined ? '' : `of at least ${minimum}`
+  const low = exclusiveMinimum === undefined ? least : `above ${exclusiveMinimum}`
+  const most = maximum === undefined ? '' : `${low === '' ? 'of at most' : 'at most'} ${maximum}`
+  const high = exclusiveMaximum === undefined ? most : `below ${exclusiveMaximum}`
   return [low, high].filter(Boolean).join(' and ')
 }
 
@@ -146,22 +182,20 @@ function range(parameter: Parameter): string {
 function readParameter(name: string, property: JsonSchema, root: JsonSchema): Parameter {
   const types = new Set<string>()
   const choices: { value: unknown; description: string }[] = []
-  const limits: Pick<Parameter, 'minimum' | 'maximum' | 'exclusiveMinimum' | 'exclusiveMaximum' | 'pattern'> = {}
+  const limits: Partial<Record<(typeof LIMITS)[number], number>> & { pattern?: string } = {}
   let items: Parameter | undefined
-  let length: number | undefined
 
   const visit = (node: JsonSchema): void => {
     if (node.$ref !== undefined) visit(resolve(node.$ref, root))
     for (const type of [node.type ?? []].flat()) types.add(type)
     for (const value of node.enum ?? []) addChoice(value, '')
     if ('const' in node) addChoice(node.const, node.description ?? '')
-    for (const keyword of ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'] as const) {
+    for (const keyword of LIMITS) {
       const bound = node[keyword]
       if (typeof bound === 'number') limits[keyword] = bound
     }
     if (node.pattern !== undefined) limits.pattern = node.pattern
     if (node.items !== undefined) items = readParameter(`${name}[]`, node.items, root)
-    if (node.minItems !== undefined && node.minItems === node.maxItems) length = node.minItems
     for (const branch of [...(node.oneOf ?? []), ...(node.anyOf ?? []), ...(node.allOf ?? [])]) visit(branch)
   }
   const addChoice = (value: unknown, description: string): void => {
@@ -181,7 +215,6 @@ function readParameter(name: string, property: JsonSchema, root: JsonSchema): Pa
     ...limits,
     default: property.default,
     ...(items === undefined ? {} : { items }),
-    ...(length === undefined ? {} : { length }),
   }
 }
 

@@ -67,8 +67,19 @@ export interface RunConfig {
   audit_members?: number
   /**
    * Hidden layer widths of a dynamics model.
+   *
+   * @minItems 1
+   * @maxItems 8
    */
-  model_hidden?: number[]
+  model_hidden?:
+    | [number]
+    | [number, number]
+    | [number, number, number]
+    | [number, number, number, number]
+    | [number, number, number, number, number]
+    | [number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number, number]
   /**
    * Gradient steps of each dynamics ensemble.
    */
@@ -164,8 +175,19 @@ export interface DrcorlConfig {
   behavior_steps?: number
   /**
    * Hidden layer widths of the actor.
+   *
+   * @minItems 1
+   * @maxItems 8
    */
-  actor_hidden?: number[]
+  actor_hidden?:
+    | [number]
+    | [number, number]
+    | [number, number, number]
+    | [number, number, number, number]
+    | [number, number, number, number, number]
+    | [number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number, number]
   /**
    * Rows in a batch of the actor.
    */
@@ -188,8 +210,19 @@ export interface DrcorlConfig {
   control_variate?: boolean
   /**
    * Hidden layer widths of the critics.
+   *
+   * @minItems 1
+   * @maxItems 8
    */
-  critic_hidden?: number[]
+  critic_hidden?:
+    | [number]
+    | [number, number]
+    | [number, number, number]
+    | [number, number, number, number]
+    | [number, number, number, number, number]
+    | [number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number, number]
   /**
    * Rows in a batch of the critics.
    */
@@ -380,8 +413,19 @@ export interface BcConfig {
   frontier_width?: number
   /**
    * Hidden layer widths of the actor.
+   *
+   * @minItems 1
+   * @maxItems 8
    */
-  actor_hidden?: number[]
+  actor_hidden?:
+    | [number]
+    | [number, number]
+    | [number, number, number]
+    | [number, number, number, number]
+    | [number, number, number, number, number]
+    | [number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number, number]
   /**
    * Learning rate of the actor.
    */
@@ -409,8 +453,19 @@ export interface BcSafeConfig {
   frontier_width?: number
   /**
    * Hidden layer widths of the actor.
+   *
+   * @minItems 1
+   * @maxItems 8
    */
-  actor_hidden?: number[]
+  actor_hidden?:
+    | [number]
+    | [number, number]
+    | [number, number, number]
+    | [number, number, number, number]
+    | [number, number, number, number, number]
+    | [number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number, number]
   /**
    * Learning rate of the actor.
    */
@@ -497,12 +552,34 @@ export interface BcqLagConfig {
   cost_scale?: number
   /**
    * Hidden layer widths of the perturbation network.
+   *
+   * @minItems 1
+   * @maxItems 8
    */
-  actor_hidden?: number[]
+  actor_hidden?:
+    | [number]
+    | [number, number]
+    | [number, number, number]
+    | [number, number, number, number]
+    | [number, number, number, number, number]
+    | [number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number, number]
   /**
    * Hidden layer widths of the critics.
+   *
+   * @minItems 1
+   * @maxItems 8
    */
-  critic_hidden?: number[]
+  critic_hidden?:
+    | [number]
+    | [number, number]
+    | [number, number, number]
+    | [number, number, number, number]
+    | [number, number, number, number, number]
+    | [number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number, number]
   /**
    * Critics in each of the two groups of a signal.
    */
@@ -629,12 +706,34 @@ export interface BearLagConfig {
   cost_scale?: number
   /**
    * Hidden layer widths of the actor.
+   *
+   * @minItems 1
+   * @maxItems 8
    */
-  actor_hidden?: number[]
+  actor_hidden?:
+    | [number]
+    | [number, number]
+    | [number, number, number]
+    | [number, number, number, number]
+    | [number, number, number, number, number]
+    | [number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number, number]
   /**
    * Hidden layer widths of the critics.
+   *
+   * @minItems 1
+   * @maxItems 8
    */
-  critic_hidden?: number[]
+  critic_hidden?:
+    | [number]
+    | [number, number]
+    | [number, number, number]
+    | [number, number, number, number]
+    | [number, number, number, number, number]
+    | [number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number, number]
   /**
    * Critics in each of the two groups of a signal.
    */
@@ -734,12 +833,34 @@ export interface CpqConfig {
   cost_scale?: number
   /**
    * Hidden layer widths of the actor.
+   *
+   * @minItems 1
+   * @maxItems 8
    */
-  actor_hidden?: number[]
+  actor_hidden?:
+    | [number]
+    | [number, number]
+    | [number, number, number]
+    | [number, number, number, number]
+    | [number, number, number, number, number]
+    | [number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number, number]
   /**
    * Hidden layer widths of the critics.
+   *
+   * @minItems 1
+   * @maxItems 8
    */
-  critic_hidden?: number[]
+  critic_hidden?:
+    | [number]
+    | [number, number]
+    | [number, number, number]
+    | [number, number, number, number]
+    | [number, number, number, number, number]
+    | [number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number, number]
   /**
    * Critics of each signal.
    */
@@ -977,12 +1098,34 @@ export interface CoptidiceConfig {
   cost_scale?: number
   /**
    * Hidden layer widths of the actor.
+   *
+   * @minItems 1
+   * @maxItems 8
    */
-  actor_hidden?: number[]
+  actor_hidden?:
+    | [number]
+    | [number, number]
+    | [number, number, number]
+    | [number, number, number, number]
+    | [number, number, number, number, number]
+    | [number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number, number]
   /**
    * Hidden layer widths of nu and chi.
+   *
+   * @minItems 1
+   * @maxItems 8
    */
-  critic_hidden?: number[]
+  critic_hidden?:
+    | [number]
+    | [number, number]
+    | [number, number, number]
+    | [number, number, number, number]
+    | [number, number, number, number, number]
+    | [number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number]
+    | [number, number, number, number, number, number, number, number]
   /**
    * Networks behind each of nu and chi; the lowest speaks for them.
    */

@@ -1,5 +1,5 @@
 /** Data checks: what a dataset holds that cannot be what its owner means. They are made in Rust (crates/data/src/check). */
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import type { Dataset } from './dataset.js'
 
 /** Something odd about a dataset. */

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
+import { DrcorlError, describeFsError, messageOf } from '../base/errors.js'
+import { sha256File } from '../base/files.js'
 import { findEnv } from '../envs/registry.js'
 import { makeDataset } from '../envs/scripted.js'
-import { DrcorlError, describeFsError, messageOf } from '../errors.js'
-import { sha256File } from '../files.js'
 import { type NativeColumns, type NativeDataset, datasetFromColumns, openDataset } from '../native/dataset.js'
 import { locateDataset } from './locate.js'
 import { recogniseTask } from './tasks.js'
@@ -62,7 +62,7 @@ export interface Dataset {
 
 export interface LoadDatasetOptions {
   /** Steps; an episode longer than this is refused. */
-  episodeLength?: number | undefined
+  episode_length?: number | undefined
   /** Bytes a file may take in memory. Default: a hundred times its size, at least 64 MiB, at most 80 % of what is free. */
   maxMemory?: number | undefined
 }
@@ -73,8 +73,9 @@ const OTHER_FORMATS = /\.(csv|tsv|parquet|pq|npz|arrow|feather)$/i
 /**
  * Loads and checks a dataset.
  *
- * @param source path of a DSRL HDF5 file, `task:NAME` for the file of a DSRL task on this machine (see `locateDataset`),
- *   `env:NAME` for the scripted data of an embedded environment (`env:point-circle?episodes=200&seed=1`), or columns.
+ * @param source path of a DSRL HDF5 file, `task:NAME` for the file of a DSRL task on this machine (see
+ *   `locateDataset`), `env:NAME` for the scripted data of an embedded environment
+ *   (`env:point-circle?episodes=200&seed=1`), or columns.
  * @throws DrcorlError `Data`, `Io` or `Config`, exit status 2, naming file, key and value.
  */
 export async function loadDataset(
@@ -87,7 +88,7 @@ export async function loadDataset(
   return fromFile(path, options)
 }
 
-async function fromFile(path: string, { episodeLength, maxMemory }: LoadDatasetOptions): Promise<Dataset> {
+async function fromFile(path: string, { episode_length, maxMemory }: LoadDatasetOptions): Promise<Dataset> {
   const found = await stat(path).catch((error: unknown) => {
     throw new DrcorlError('Io', `cannot read dataset ${path}: ${describeFsError(error)}`, {
       cause: error,
@@ -102,7 +103,7 @@ async function fromFile(path: string, { episodeLength, maxMemory }: LoadDatasetO
       hint: `convert it first: drcorl data convert ${path} ${output} --map observations=.. actions=.. costs=.. --shift`,
     })
   }
-  const native = await openDataset(path, episodeLength, maxMemory)
+  const native = await openDataset(path, episode_length, maxMemory)
   const sha256 = await sha256File(path)
   const dsrl = recogniseTask(path)
   const stem = basename(path).replace(/\.(hdf5|h5)$/i, '')
@@ -118,9 +119,9 @@ async function fromEnv(source: string): Promise<Dataset> {
   const task: KnownTask = {
     task: name,
     env: name,
-    episode_length: env.task.maxEpisodeSteps,
-    obs_dim: columns.obsDim,
-    act_dim: columns.actDim,
+    episode_length: env.task.episode_length,
+    obs_dim: columns.obs_dim,
+    act_dim: columns.act_dim,
     ...env.score_range,
   }
   return fromColumns(columns, 'env', task)
@@ -173,9 +174,9 @@ function summaryOf(native: NativeDataset): DatasetSummary {
 
 /** Of dimensions and bytes in a fixed order, so that the same columns always give the same hash. */
 function sha256Columns(columns: NativeColumns): string {
-  const hash = createHash('sha256').update(`${columns.obsDim} ${columns.actDim}`)
-  const { observations, nextObservations, actions, rewards, costs, terminals, timeouts } = columns
-  for (const column of [observations, nextObservations, actions, rewards, costs, terminals, timeouts]) {
+  const hash = createHash('sha256').update(`${columns.obs_dim} ${columns.act_dim}`)
+  const { observations, next_observations, actions, rewards, costs, terminals, timeouts } = columns
+  for (const column of [observations, next_observations, actions, rewards, costs, terminals, timeouts]) {
     hash.update(new Uint8Array(column.buffer, column.byteOffset, column.byteLength))
   }
   return hash.digest('hex')

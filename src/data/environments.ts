@@ -1,15 +1,15 @@
 /** Which environment a name speaks of: an embedded one, a DSRL task, or one of the user's own. */
+import { DrcorlError } from '../base/errors.js'
 import type { EnvFactory } from '../envs/env.js'
 import { envsFolder, hasSuite, readInstallation, requireSuite, venvPython } from '../envs/installed.js'
 import { type PythonEnv, type PythonEnvOptions, type PythonEnvSource, openPythonEnv } from '../envs/python.js'
 import type { SuiteName } from '../envs/recipe.js'
 import { EMBEDDED_ENVS, type ScoreRange, findEnv } from '../envs/registry.js'
-import { DrcorlError } from '../errors.js'
 import type { KnownTask } from './dataset.js'
 import { TASKS, type Task } from './tasks.js'
 
 /** How environments in Python are opened, whichever they are. */
-export interface OpenOptions extends Omit<PythonEnvOptions, 'numEnvs' | 'signal'> {
+export interface OpenOptions extends Omit<PythonEnvOptions, 'num_envs' | 'signal'> {
   /** Folder of `drcorl envs install`: see `envsFolder`. */
   dir?: string | undefined
   /** Interpreter to use instead of the installed one. */
@@ -63,12 +63,12 @@ export function findEnvironment(name: string, options: OpenOptions = {}): Enviro
   if (embedded !== undefined) return { name, make: embedded.make, score_range: embedded.score_range, task: null }
   const task = findTask(name)
   if (task !== undefined) {
-    const make: EnvFactory = (numEnvs, signal) => openTask(name, { ...options, numEnvs, signal })
+    const make: EnvFactory = (num_envs, signal) => openTask(name, { ...options, num_envs, signal })
     return { name, make, score_range: task, task }
   }
   if (!name.includes(':')) throw unknown(name)
-  const make: EnvFactory = async (numEnvs, signal) =>
-    openPythonEnv(await userSource(name, options), { ...options, numEnvs, signal })
+  const make: EnvFactory = async (num_envs, signal) =>
+    openPythonEnv(await userSource(name, options), { ...options, num_envs, signal })
   return { name, make, score_range: null, task: null }
 }
 

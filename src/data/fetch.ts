@@ -1,13 +1,13 @@
 /** DSRL's dataset files from the network to this machine. */
 import { readFile, stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
-import { DrcorlError } from '../errors.js'
-import { exists, makeFolder, sha256File, writeJson } from '../files.js'
-import { lock } from '../lock.js'
+import { DrcorlError } from '../base/errors.js'
+import { exists, makeFolder, sha256File, writeJson } from '../base/files.js'
+import { lock } from '../base/lock.js'
 import { openDataset } from '../native/dataset.js'
-import { VERSION } from '../version.js'
+import { VERSION } from '../base/version.js'
 import type { DatasetSummary } from './dataset.js'
-import { type DownloadOptions, type Downloaded, download } from '../download.js'
+import { type DownloadOptions, type Downloaded, download } from '../net/download.js'
 import { dataFolders } from './locate.js'
 import { type Task, recogniseTask, requireTask } from './tasks.js'
 

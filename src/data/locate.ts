@@ -1,8 +1,8 @@
 /** Where datasets lie on this machine. */
 import { readdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { DrcorlError, codeOf, describeFsError } from '../errors.js'
-import { cacheFolder } from '../files.js'
+import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
+import { cacheFolder } from '../base/files.js'
 import { type Task, recogniseTask, requireTask } from './tasks.js'
 
 interface DataFolder {
@@ -25,10 +25,11 @@ export function dataFolders(env: NodeJS.ProcessEnv = process.env): DataFolder[] 
 }
 
 /**
- * The dataset file of a task: in the first folder that has one, the official file, else the one whose name carries the task
- * (`SafetyBallCircle-v0-80-800.hdf5` for BallCircle).
+ * The dataset file of a task: in the first folder that has one, the official file, else the one whose name carries the
+ * task (`SafetyBallCircle-v0-80-800.hdf5` for BallCircle).
  *
- * @throws DrcorlError `Usage` for an unknown task or several candidates; `Io` (exit status 2) with the folders searched.
+ * @throws DrcorlError `Usage` for an unknown task or several candidates;
+ *   `Io` (exit status 2) with the folders searched.
  */
 export async function locateDataset(name: string, env: NodeJS.ProcessEnv = process.env): Promise<string> {
   const task = requireTask(name)

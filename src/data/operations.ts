@@ -1,7 +1,9 @@
-/** Datasets to new dataset files: filtered as DSRL does it, or converted from other formats. The work is done in Rust. */
+/**
+ * Datasets to new dataset files: filtered as DSRL does it, or converted from other formats. The work is done in Rust.
+ */
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import { type OperationOptions, convertFile, filterFile, writeDatasetFile } from '../native/operation.js'
 import { type Finding, checkDataset } from './checks.js'
 import { type KnownTask, loadDataset } from './dataset.js'
@@ -125,7 +127,8 @@ export interface ConvertReport {
 }
 
 /**
- * Converts CSV, Parquet, npz, Minari or other HDF5 to a DSRL file; or writes the scripted data of an embedded environment.
+ * Converts CSV, Parquet, npz, Minari or other HDF5 to a DSRL file;
+ * or writes the scripted data of an embedded environment.
  *
  * @param source path or `env:NAME`.
  * @throws DrcorlError `Usage`, `Config`, `Data`, `Io` or `Cancelled`; no file is left then.

@@ -1,6 +1,6 @@
 import { basename } from 'node:path'
-import { nearest } from '../config/load.js'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
+import { nearest } from '../config/admit.js'
 
 /** One of the 38 DSRL tasks: what its environment is, and the numbers that normalise a score. */
 export interface Task {
@@ -27,7 +27,10 @@ export interface Task {
   density: Record<string, DensityGrid>
 }
 
-/** Cells over the plane of episodic cost and return: one with more episodes than `most` keeps that many, one with `least` or fewer none. */
+/**
+ * Cells over the plane of episodic cost and return: one with more episodes than `most` keeps that many,
+ * one with `least` or fewer none.
+ */
 export interface DensityGrid {
   cost_bins: number
   return_bins: number

@@ -34,13 +34,15 @@ export interface VecEnv {
   /** Name in messages and results, for example `point-circle` or `BallCircle`. */
   readonly id: string
   /** S, length of one observation. */
-  readonly obsDim: number
-  /** A, length of one action, in the environment's own units, [-1, 1] in every task here; it clips to its box itself. */
-  readonly actDim: number
+  readonly obs_dim: number
+  /**
+   * A, length of one action, in the environment's own units, [-1, 1] in every task here; it clips to its box itself.
+   */
+  readonly act_dim: number
   /** Steps after which an episode is truncated. */
-  readonly maxEpisodeSteps: number
+  readonly episode_length: number
   /** N, rows stepped side by side. */
-  readonly numEnvs: number
+  readonly num_envs: number
   /**
    * Starts a new episode in every row; the same seed gives the same episode under the same actions.
    * @param seeds [N] non-negative integers, one for each row.
@@ -58,5 +60,8 @@ export interface VecEnv {
   close?(): MaybePromise<void>
 }
 
-/** Makes an environment of `numEnvs` rows. Aborting the signal ends one that runs in other processes, also inside a call. */
-export type EnvFactory = (numEnvs: number, signal?: AbortSignal) => MaybePromise<VecEnv>
+/**
+ * Makes an environment of `num_envs` rows.
+ * Aborting the signal ends one that runs in other processes, also inside a call.
+ */
+export type EnvFactory = (num_envs: number, signal?: AbortSignal) => MaybePromise<VecEnv>

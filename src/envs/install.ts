@@ -1,10 +1,10 @@
 /** `drcorl envs install`: an isolated Python environment with pinned packages, verified by stepping what is in it. */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { makeFolder } from '../files.js'
-import { lock } from '../lock.js'
-import { runPip } from '../pip.js'
-import { type ProgramOptions, runProgram } from '../subprocess.js'
+import { makeFolder } from '../base/files.js'
+import { lock } from '../base/lock.js'
+import { type ProgramOptions, runProgram } from '../base/subprocess.js'
+import { runPip } from '../net/pip.js'
 import { envsFolder, hasSuite, readInstallation, venvFolder, venvPython, writeInstallation } from './installed.js'
 import { type Interpreter, findPython } from './interpreter.js'
 import { openPythonEnv } from './python.js'
@@ -132,14 +132,14 @@ class Install {
   private async verify(suite: SuiteName): Promise<void> {
     for (const id of SUITES[suite].probes) {
       const source = { name: id, suite, id, python: this.python }
-      const env = await openPythonEnv(source, { numEnvs: 1, workers: 1, signal: this.options.signal })
+      const env = await openPythonEnv(source, { num_envs: 1, workers: 1, signal: this.options.signal })
       try {
         const start = performance.now()
         await env.reset([0])
-        const actions = new Float32Array(env.actDim).fill(0.5)
+        const actions = new Float32Array(env.act_dim).fill(0.5)
         for (let step = 0; step < PROBE_STEPS; step += 1) await env.step(actions)
         const rate = (1000 * PROBE_STEPS) / (performance.now() - start)
-        this.say(`${SUITES[suite].label}: ${id} works, ${env.obsDim} observations, ${rate.toFixed(0)} steps/s`)
+        this.say(`${SUITES[suite].label}: ${id} works, ${env.obs_dim} observations, ${rate.toFixed(0)} steps/s`)
       } finally {
         await env.close()
       }

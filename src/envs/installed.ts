@@ -1,6 +1,6 @@
 import { join, resolve } from 'node:path'
-import { DrcorlError } from '../errors.js'
-import { cacheFolder, readJson, writeJson } from '../files.js'
+import { DrcorlError } from '../base/errors.js'
+import { cacheFolder, readJson, writeJson } from '../base/files.js'
 import { SUITES, type SuiteName } from './recipe.js'
 
 const FORMAT = 'drcorl-envs/1'

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import { PYTHON_VERSIONS } from './recipe.js'
 
 const run = promisify(execFile)

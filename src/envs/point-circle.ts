@@ -26,8 +26,8 @@ const polar = (s: PointState): { r: number; radial: number; tangential: number }
 
 export const pointCircleTask: PointTask = {
   id: 'point-circle',
-  obsDim: 8,
-  maxEpisodeSteps: 200,
+  obs_dim: 8,
+  episode_length: 200,
   motion: { dt: 0.1, force: 3, drag: 0.5, maxSpeed: 2.5 },
 
   start: (random) => ({
@@ -69,5 +69,5 @@ export const pointCircleTask: PointTask = {
   },
 }
 
-/** @param numEnvs N, episodes stepped side by side. */
-export const pointCircle = (numEnvs: number): VecEnv => new PointMassEnv(pointCircleTask, numEnvs)
+/** @param num_envs N, episodes stepped side by side. */
+export const pointCircle = (num_envs: number): VecEnv => new PointMassEnv(pointCircleTask, num_envs)

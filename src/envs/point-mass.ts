@@ -25,8 +25,8 @@ export interface Motion {
 /** One task on the point mass: everything that is not the motion itself. */
 export interface PointTask {
   readonly id: string
-  readonly obsDim: number
-  readonly maxEpisodeSteps: number
+  readonly obs_dim: number
+  readonly episode_length: number
   readonly motion: Motion
   /** Draws the first state of an episode. */
   start(random: Random): PointState
@@ -62,28 +62,28 @@ export function advance(task: PointTask, state: PointState, ax: number, ay: numb
 /** N copies of a point-mass task, in plain TypeScript. A row that ended goes on moving until the next reset. */
 export class PointMassEnv implements VecEnv {
   readonly id: string
-  readonly obsDim: number
-  readonly actDim = ACT_DIM
-  readonly maxEpisodeSteps: number
+  readonly obs_dim: number
+  readonly act_dim = ACT_DIM
+  readonly episode_length: number
   private readonly states: PointState[]
   private elapsed = 0
 
   constructor(
     private readonly task: PointTask,
-    readonly numEnvs: number,
+    readonly num_envs: number,
   ) {
-    if (!Number.isInteger(numEnvs) || numEnvs < 1) {
-      throw new RangeError(`${task.id}: numEnvs must be a positive integer, got ${numEnvs}`)
+    if (!Number.isInteger(num_envs) || num_envs < 1) {
+      throw new RangeError(`${task.id}: num_envs must be a positive integer, got ${num_envs}`)
     }
     this.id = task.id
-    this.obsDim = task.obsDim
-    this.maxEpisodeSteps = task.maxEpisodeSteps
-    this.states = Array.from({ length: numEnvs }, () => ({ x: 0, y: 0, vx: 0, vy: 0 }))
+    this.obs_dim = task.obs_dim
+    this.episode_length = task.episode_length
+    this.states = Array.from({ length: num_envs }, () => ({ x: 0, y: 0, vx: 0, vy: 0 }))
   }
 
   reset(seeds: readonly number[]): Float32Array {
-    if (seeds.length !== this.numEnvs) {
-      throw new RangeError(`${this.id}: ${this.numEnvs} seeds expected, one for each environment, got ${seeds.length}`)
+    if (seeds.length !== this.num_envs) {
+      throw new RangeError(`${this.id}: ${this.num_envs} seeds expected, one for each environment, got ${seeds.length}`)
     }
     this.elapsed = 0
     seeds.forEach((seed, row) => {
@@ -93,7 +93,7 @@ export class PointMassEnv implements VecEnv {
   }
 
   step(actions: Float32Array): StepResult {
-    const n = this.numEnvs
+    const n = this.num_envs
     if (actions.length !== n * ACT_DIM) {
       throw new RangeError(
         `${this.id}: actions of length ${n * ACT_DIM} expected (${n} x ${ACT_DIM}), got ${actions.length}`,
@@ -108,13 +108,13 @@ export class PointMassEnv implements VecEnv {
       rewards[row] = this.task.reward(state)
       costs[row] = this.task.cost(state)
     })
-    const truncated = new Uint8Array(n).fill(this.elapsed >= this.maxEpisodeSteps ? 1 : 0)
+    const truncated = new Uint8Array(n).fill(this.elapsed >= this.episode_length ? 1 : 0)
     return { observations: this.observations(), rewards, costs, terminated: new Uint8Array(n), truncated }
   }
 
   private observations(): Float32Array {
-    const out = new Float32Array(this.numEnvs * this.obsDim)
-    this.states.forEach((state, row) => this.task.observe(state, out, row * this.obsDim))
+    const out = new Float32Array(this.num_envs * this.obs_dim)
+    this.states.forEach((state, row) => this.task.observe(state, out, row * this.obs_dim))
     return out
   }
 }

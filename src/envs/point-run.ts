@@ -19,8 +19,8 @@ const speedOf = (s: { vx: number; vy: number }): number => Math.sqrt(s.vx * s.vx
 
 export const pointRunTask: PointTask = {
   id: 'point-run',
-  obsDim: 5,
-  maxEpisodeSteps: 100,
+  obs_dim: 5,
+  episode_length: 100,
   motion: { dt: 0.1, force: 2, drag: 0.5, maxSpeed: 2.5 },
 
   start: (random) => ({
@@ -50,5 +50,5 @@ export const pointRunTask: PointTask = {
   },
 }
 
-/** @param numEnvs N, episodes stepped side by side. */
-export const pointRun = (numEnvs: number): VecEnv => new PointMassEnv(pointRunTask, numEnvs)
+/** @param num_envs N, episodes stepped side by side. */
+export const pointRun = (num_envs: number): VecEnv => new PointMassEnv(pointRunTask, num_envs)

@@ -1,11 +1,11 @@
 /**
  * Environments in Python: a VecEnv whose rows live in worker processes.
  *
- * Row i of the VecEnv is a row of one worker; which one never changes an episode, because every row has random numbers of its
- * own (bridge/drcorl_bridge/streams.py). The first thing that goes wrong ends all workers and is the one error.
+ * Row i of the VecEnv is a row of one worker; which one never changes an episode, because every row has random numbers
+ * of its own (bridge/drcorl_bridge/streams.py). The first thing that goes wrong ends all workers and is the one error.
  */
 import { availableParallelism } from 'node:os'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import type { StepResult, VecEnv } from './env.js'
 import { countSteps } from './ledger.js'
 import { REQUEST, PROTOCOL, Worker, WorkerFailure } from './worker.js'
@@ -13,7 +13,7 @@ import { REQUEST, PROTOCOL, Worker, WorkerFailure } from './worker.js'
 /** How an environment in Python is opened. */
 export interface PythonEnvOptions {
   /** N, rows stepped side by side. */
-  numEnvs: number
+  num_envs: number
   /** Processes the rows are spread over, default one for each core, never more than rows. */
   workers?: number | undefined
   /** Seconds without a sign of life after which the environment is given up, default 60. */
@@ -60,12 +60,12 @@ const TRACE_LINES = 12
 
 /** An open environment in Python; `openPythonEnv` makes one. */
 export class PythonEnv implements VecEnv {
-  readonly obsDim: number
-  readonly actDim: number
-  readonly maxEpisodeSteps: number
+  readonly obs_dim: number
+  readonly act_dim: number
+  readonly episode_length: number
   /** The box actions are clipped to, [A] each. */
-  readonly actionLow: readonly number[]
-  readonly actionHigh: readonly number[]
+  readonly action_low: readonly number[]
+  readonly action_high: readonly number[]
   private readonly result: StepResult
   private seeds: readonly number[] = []
   private steps = 0
@@ -74,21 +74,21 @@ export class PythonEnv implements VecEnv {
 
   constructor(
     private readonly source: PythonEnvSource,
-    readonly numEnvs: number,
+    readonly num_envs: number,
     private readonly groups: readonly Group[],
     specification: Specification,
   ) {
-    this.obsDim = specification.obs_dim
-    this.actDim = specification.act_dim
-    this.actionLow = specification.action_low
-    this.actionHigh = specification.action_high
-    this.maxEpisodeSteps = specification.max_episode_steps
+    this.obs_dim = specification.obs_dim
+    this.act_dim = specification.act_dim
+    this.action_low = specification.action_low
+    this.action_high = specification.action_high
+    this.episode_length = specification.max_episode_steps
     this.result = {
-      observations: new Float32Array(numEnvs * this.obsDim),
-      rewards: new Float32Array(numEnvs),
-      costs: new Float32Array(numEnvs),
-      terminated: new Uint8Array(numEnvs),
-      truncated: new Uint8Array(numEnvs),
+      observations: new Float32Array(num_envs * this.obs_dim),
+      rewards: new Float32Array(num_envs),
+      costs: new Float32Array(num_envs),
+      terminated: new Uint8Array(num_envs),
+      truncated: new Uint8Array(num_envs),
       stepped: 0,
     }
   }
@@ -98,21 +98,21 @@ export class PythonEnv implements VecEnv {
   }
 
   async reset(seeds: readonly number[]): Promise<Float32Array> {
-    if (seeds.length !== this.numEnvs) {
-      throw new RangeError(`${this.id}: ${this.numEnvs} seeds expected, one for each environment, got ${seeds.length}`)
+    if (seeds.length !== this.num_envs) {
+      throw new RangeError(`${this.id}: ${this.num_envs} seeds expected, one for each environment, got ${seeds.length}`)
     }
     this.seeds = [...seeds]
     this.steps = 0
     await this.all(REQUEST.reset, Float64Array.from(seeds), (group, body) => {
-      requireLength(body, group.count * this.obsDim * 4)
-      new Uint8Array(this.result.observations.buffer).set(body, group.first * this.obsDim * 4)
+      requireLength(body, group.count * this.obs_dim * 4)
+      new Uint8Array(this.result.observations.buffer).set(body, group.first * this.obs_dim * 4)
     })
     return this.result.observations
   }
 
   async step(actions: Float32Array): Promise<StepResult> {
-    if (actions.length !== this.numEnvs * this.actDim) {
-      const wants = `${this.numEnvs * this.actDim} expected (${this.numEnvs} x ${this.actDim})`
+    if (actions.length !== this.num_envs * this.act_dim) {
+      const wants = `${this.num_envs * this.act_dim} expected (${this.num_envs} x ${this.act_dim})`
       throw new RangeError(`${this.id}: actions of length ${wants}, got ${actions.length}`)
     }
     this.steps += 1
@@ -143,7 +143,7 @@ export class PythonEnv implements VecEnv {
   ): Promise<void> {
     if (this.failed !== undefined) throw this.failed
     if (this.closing !== undefined) throw new DrcorlError('Usage', `${this.id}: the environment is closed`)
-    const width = values.length / this.numEnvs
+    const width = values.length / this.num_envs
     const calls = this.groups.map(async (group) => {
       const part = values.subarray(group.first * width, (group.first + group.count) * width)
       const bytes = new Uint8Array(part.buffer, part.byteOffset, part.byteLength)
@@ -165,11 +165,11 @@ export class PythonEnv implements VecEnv {
 
   /** Unpacks a reply to STEP: see bridge/drcorl_bridge/frames.py. */
   private take({ first, count }: Group, body: Buffer): void {
-    const { result, obsDim } = this
-    const observations = count * obsDim * 4
+    const { result, obs_dim } = this
+    const observations = count * obs_dim * 4
     const floats = observations + count * 8
     requireLength(body, floats + count)
-    new Uint8Array(result.observations.buffer).set(body.subarray(0, observations), first * obsDim * 4)
+    new Uint8Array(result.observations.buffer).set(body.subarray(0, observations), first * obs_dim * 4)
     new Uint8Array(result.rewards.buffer).set(body.subarray(observations, observations + count * 4), first * 4)
     new Uint8Array(result.costs.buffer).set(body.subarray(observations + count * 4, floats), first * 4)
     for (let row = 0; row < count; row += 1) {
@@ -196,24 +196,25 @@ export class PythonEnv implements VecEnv {
 /**
  * Opens N environments in worker processes.
  *
- * @throws DrcorlError `Environment` where it cannot be opened or is not what was expected, `Usage` for bad options, `Cancelled`.
+ * @throws DrcorlError `Environment` where it cannot be opened or is not what was expected, `Usage` for bad options,
+ *   `Cancelled`.
  */
 export async function openPythonEnv(source: PythonEnvSource, options: PythonEnvOptions): Promise<PythonEnv> {
-  const { numEnvs, timeout = DEFAULT_TIMEOUT_SECONDS, signal } = options
-  const workers = Math.min(requireCount('workers', options.workers ?? availableParallelism()), numEnvs)
-  requireCount('numEnvs', numEnvs)
+  const { num_envs, timeout = DEFAULT_TIMEOUT_SECONDS, signal } = options
+  const workers = Math.min(requireCount('workers', options.workers ?? availableParallelism()), num_envs)
+  requireCount('num_envs', num_envs)
   if (!(timeout > 0)) throw new DrcorlError('Usage', `timeout ${timeout} must be a number of seconds above 0`)
   if (signal?.aborted) throw cancelled(source.name)
   const shares = Array.from({ length: workers }, (_, worker) => {
-    const first = Math.floor((worker * numEnvs) / workers)
-    return { first, count: Math.floor(((worker + 1) * numEnvs) / workers) - first }
+    const first = Math.floor((worker * num_envs) / workers)
+    return { first, count: Math.floor(((worker + 1) * num_envs) / workers) - first }
   })
   const opening = shares.map((share) => openGroup(source, share, timeout, signal))
   try {
     const opened = await Promise.all(opening)
     const specification = opened[0]!.specification
     requireExpected(source, specification)
-    const env = new PythonEnv(source, numEnvs, opened, specification)
+    const env = new PythonEnv(source, num_envs, opened, specification)
     signal?.addEventListener('abort', () => env.abort(cancelled(source.name)), { once: true })
     return env
   } catch (error) {

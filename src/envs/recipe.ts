@@ -1,7 +1,8 @@
 /**
- * The suites of environments that can be installed, each with every package it needs at one version. All of them fit into one
- * virtual environment. Nothing is left to pip's choice, because the choices are wrong: an open `pettingzoo` brings a
- * Gymnasium that breaks safety-gymnasium, and safety-gymnasium itself asks for a pygame that no wheel exists of and that it never imports.
+ * The suites of environments that can be installed, each with every package it needs at one version. All of them fit
+ * into one virtual environment. Nothing is left to pip's choice, because the choices are wrong: an open `pettingzoo`
+ * brings a Gymnasium that breaks safety-gymnasium, and safety-gymnasium itself asks for a pygame that no wheel exists
+ * of and that it never imports.
  */
 
 export type SuiteName = 'bullet_safety_gym' | 'safety_gymnasium'

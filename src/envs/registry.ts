@@ -16,7 +16,7 @@ export interface ScoreRange {
 export interface EmbeddedEnv {
   id: string
   summary: string
-  make: (numEnvs: number) => VecEnv
+  make: (num_envs: number) => VecEnv
   task: PointTask
   guidance: DrawGuidance
   /** Scripted episodes with a higher cost or a negative return are left out, as in DSRL's files. */

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import type { Feedback, Policy, StepResult, VecEnv } from './env.js'
 
 /** One evaluated episode: undiscounted sums over its steps. */
@@ -41,7 +41,7 @@ export interface Transition {
   reward: number
   cost: number
   /** [S], the true successor also at the end of an episode. */
-  nextObservation: Float32Array
+  next_observation: Float32Array
   terminated: boolean
   truncated: boolean
 }
@@ -65,17 +65,17 @@ export interface RolloutOptions {
  *   answers with something that is no number, `Cancelled` after the signal.
  */
 export async function rollout(policy: Policy, env: VecEnv, options: RolloutOptions = {}): Promise<Rollout> {
-  const { episodes = env.numEnvs, seed = 0, signal, onProgress, onTransition } = options
+  const { episodes = env.num_envs, seed = 0, signal, onProgress, onTransition } = options
   requireFit(policy, env)
   const played: Rollout = { episodes: [], environment_steps: 0 }
   while (played.episodes.length < episodes) {
     const first = played.episodes.length
-    const rows = Math.min(env.numEnvs, episodes - first)
+    const rows = Math.min(env.num_envs, episodes - first)
     const tell = (step: number, ended: number, stepped: number): void =>
       onProgress?.({
         episodes: first + Math.min(ended, rows),
         environment_steps: played.environment_steps + stepped,
-        share: (first + rows * (ended === env.numEnvs ? 1 : step / env.maxEpisodeSteps)) / episodes,
+        share: (first + rows * (ended === env.num_envs ? 1 : step / env.episode_length)) / episodes,
       })
     const round = await playRound(policy, env, seed + first, { signal, tell, onTransition })
     played.environment_steps += round.stepped
@@ -99,7 +99,7 @@ async function playRound(
   seed: number,
   { signal, tell, onTransition }: RoundOptions,
 ): Promise<{ episodes: EpisodeResult[]; stepped: number }> {
-  const n = env.numEnvs
+  const n = env.num_envs
   const rows = Array.from({ length: n }, (_, row) => row)
   const episodes = rows.map((row) => emptyEpisode(row, seed + row))
   const running = new Set(rows)
@@ -110,7 +110,7 @@ async function playRound(
   let steps = 0
   for (; running.size > 0; steps += 1) {
     if (signal?.aborted) throw new DrcorlError('Cancelled', 'evaluation was cancelled')
-    if (steps >= env.maxEpisodeSteps) {
+    if (steps >= env.episode_length) {
       throw new DrcorlError('Data', `${env.id}: an episode did not end after ${steps} steps, its stated length`)
     }
     const actions = await policy.act(observations, feedback)
@@ -140,15 +140,15 @@ function transitionOf(
   observations: Float32Array,
   actions: Float32Array,
   result: StepResult,
-  { obsDim, actDim }: VecEnv,
+  { obs_dim, act_dim }: VecEnv,
 ): Transition {
   return {
     row,
-    observation: observations.slice(row * obsDim, (row + 1) * obsDim),
-    action: actions.slice(row * actDim, (row + 1) * actDim),
+    observation: observations.slice(row * obs_dim, (row + 1) * obs_dim),
+    action: actions.slice(row * act_dim, (row + 1) * act_dim),
     reward: result.rewards[row]!,
     cost: result.costs[row]!,
-    nextObservation: result.observations.slice(row * obsDim, (row + 1) * obsDim),
+    next_observation: result.observations.slice(row * obs_dim, (row + 1) * obs_dim),
     terminated: result.terminated[row] === 1,
     truncated: result.truncated[row] === 1,
   }
@@ -160,8 +160,8 @@ function emptyEpisode(episode: number, seed: number): EpisodeResult {
 
 function requireFit(policy: Policy, env: VecEnv): void {
   for (const [what, has, wants] of [
-    ['observations', policy.obsDim, env.obsDim],
-    ['actions', policy.actDim, env.actDim],
+    ['observations', policy.obs_dim, env.obs_dim],
+    ['actions', policy.act_dim, env.act_dim],
   ] as const) {
     if (has === wants) continue
     throw new DrcorlError(
@@ -172,8 +172,8 @@ function requireFit(policy: Policy, env: VecEnv): void {
 }
 
 function requireActions(actions: Float32Array, policy: Policy, env: VecEnv): void {
-  if (actions.length !== env.numEnvs * env.actDim) {
-    const wants = `${env.numEnvs} x ${env.actDim}`
+  if (actions.length !== env.num_envs * env.act_dim) {
+    const wants = `${env.num_envs} x ${env.act_dim}`
     throw new DrcorlError('Shape', `policy ${policy.name} gave ${actions.length} action components, not ${wants}`)
   }
   const bad = actions.findIndex((value) => !Number.isFinite(value))

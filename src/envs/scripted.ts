@@ -5,12 +5,12 @@ import { EMBEDDED_ENVS, type EmbeddedEnv, findEnv } from './registry.js'
 
 /** Transitions in columns, the shape the addon's `NativeDataset.fromColumns` takes. T transitions. */
 export interface Columns {
-  obsDim: number
-  actDim: number
+  obs_dim: number
+  act_dim: number
   /** [T*S] */
   observations: Float32Array
   /** [T*S] */
-  nextObservations: Float32Array
+  next_observations: Float32Array
   /** [T*A], the clamped action that was executed. */
   actions: Float32Array
   /** [T] */
@@ -59,12 +59,12 @@ class Recorder {
     transitions: number,
     source: string,
   ) {
-    const { obsDim } = env.task
+    const { obs_dim } = env.task
     this.columns = {
-      obsDim,
-      actDim: ACT_DIM,
-      observations: new Float32Array(transitions * obsDim),
-      nextObservations: new Float32Array(transitions * obsDim),
+      obs_dim,
+      act_dim: ACT_DIM,
+      observations: new Float32Array(transitions * obs_dim),
+      next_observations: new Float32Array(transitions * obs_dim),
       actions: new Float32Array(transitions * ACT_DIM),
       rewards: new Float32Array(transitions),
       costs: new Float32Array(transitions),
@@ -75,12 +75,12 @@ class Recorder {
   }
 
   before(state: PointState, action: readonly [number, number]): void {
-    this.env.task.observe(state, this.columns.observations, this.row * this.columns.obsDim)
+    this.env.task.observe(state, this.columns.observations, this.row * this.columns.obs_dim)
     this.columns.actions.set(action, this.row * ACT_DIM)
   }
 
   after(state: PointState, reward: number, cost: number, last: boolean): void {
-    this.env.task.observe(state, this.columns.nextObservations, this.row * this.columns.obsDim)
+    this.env.task.observe(state, this.columns.next_observations, this.row * this.columns.obs_dim)
     this.columns.rewards[this.row] = reward
     this.columns.costs[this.row] = cost
     this.columns.timeouts[this.row] = last ? 1 : 0
@@ -103,10 +103,10 @@ function play(env: EmbeddedEnv, seed: number, index: number, recorder?: Recorder
       random,
     )
   const state = task.start(random)
-  const change = random.chance(1 / 3) ? Math.floor(random.between(0.2, 0.8) * task.maxEpisodeSteps) : -1
+  const change = random.chance(1 / 3) ? Math.floor(random.between(0.2, 0.8) * task.episode_length) : -1
   const played = { index, ret: 0, cost: 0 }
   let controller = draw()
-  for (let step = 0; step < task.maxEpisodeSteps; step += 1) {
+  for (let step = 0; step < task.episode_length; step += 1) {
     if (step === change) controller = draw()
     const [ax, ay] = controller(state)
     const action = [Math.fround(ax), Math.fround(ay)] as const
@@ -114,7 +114,7 @@ function play(env: EmbeddedEnv, seed: number, index: number, recorder?: Recorder
     advance(task, state, action[0], action[1])
     const reward = task.reward(state)
     const cost = task.cost(state)
-    recorder?.after(state, reward, cost, step === task.maxEpisodeSteps - 1)
+    recorder?.after(state, reward, cost, step === task.episode_length - 1)
     played.ret += reward
     played.cost += cost
   }
@@ -177,7 +177,7 @@ export function makeDataset(envName: string, options: DatasetOptions = {}): Colu
   const candidates = drawCandidates(env, seed, episodes * CANDIDATES_PER_EPISODE)
   const kept = selectFlat(candidates, episodes, env.cost_cap)
   const source = `env:${envName}?episodes=${episodes}&seed=${seed}`
-  const recorder = new Recorder(env, episodes * env.task.maxEpisodeSteps, source)
+  const recorder = new Recorder(env, episodes * env.task.episode_length, source)
   for (const candidate of kept) play(env, seed, candidate.index, recorder)
   return recorder.columns
 }

@@ -12,7 +12,7 @@ import { endianness, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { DrcorlError, codeOf, describeFsError } from '../errors.js'
+import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
 
 /** Version of the frames; must be that of bridge/drcorl_bridge/__init__.py. */
 export const PROTOCOL = 1
@@ -30,7 +30,9 @@ const STDERR_LINES = 20
 const GRACE_MS = { abort: 500, close: 2000, output: 300 }
 const SERVER = fileURLToPath(new URL('bridge/serve.py', import.meta.url))
 
-/** What went wrong in a worker. `row` counts within the worker; undefined where it is not known or no row was at work. */
+/**
+ * What went wrong in a worker. `row` counts within the worker; undefined where it is not known or no row was at work.
+ */
 export class WorkerFailure extends Error {
   override readonly name = 'WorkerFailure'
 
@@ -85,7 +87,8 @@ export class Worker {
     this.status = new StatusPage()
     const flags = ['-B', ...(options.isolated ? ['-I'] : [])]
     this.child = spawn(options.python, [...flags, SERVER], {
-      // A group of its own: Ctrl-C reaches this process alone, which then ends the group, the environment's children included.
+      // A group of its own: Ctrl-C reaches this process alone, which then ends the group,
+      // the environment's children included.
       detached: true,
       stdio: ['pipe', 'pipe', 'pipe', this.status.descriptor],
       env: { OMP_NUM_THREADS: '1', OPENBLAS_NUM_THREADS: '1', ...process.env },
@@ -273,7 +276,10 @@ export class Worker {
     }
   }
 
-  /** Keeps Node running while a call is pending, and only then: an environment nobody closed must not keep a script alive. */
+  /**
+   * Keeps Node running while a call is pending, and only then:
+   * an environment nobody closed must not keep a script alive.
+   */
   private hold(busy: boolean): void {
     const change = busy ? 'ref' : 'unref'
     this.child[change]()

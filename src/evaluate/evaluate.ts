@@ -1,11 +1,12 @@
 import { join } from 'node:path'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
+import { readStored } from '../config/stored.js'
 import { type Environment, type OpenOptions, findEnvironment, playable } from '../data/environments.js'
 import type { EnvFactory, Policy, VecEnv } from '../envs/env.js'
 import { EMBEDDED_ENVS, type ScoreRange } from '../envs/registry.js'
 import { type Runtime, openPolicy, policyFile } from '../export/open.js'
-import { exists, readJson, sha256File, writeAtomic, writeJson } from '../files.js'
-import { RUN_FILES, type RunRecord, type RunResult, readRecord } from '../train/run-folder.js'
+import { exists, sha256File, writeAtomic, writeJson } from '../base/files.js'
+import { RUN_FILES, type RunRecord, readRecord } from '../train/run-folder.js'
 import { EventFile, eventFiles } from '../train/tensorboard.js'
 import { type EpisodeResult, type RolloutProgress, rollout } from '../envs/rollout.js'
 import { COST_CONVENTIONS, type CostConvention, normalizeCost, normalizeReward } from './score.js'
@@ -19,7 +20,9 @@ export interface PolicyEvaluation {
   policy: string
   /** Of the policy file, which for a layers model is its `model.json`; null for a policy that came as an object. */
   sha256: string | null
-  /** What computed the actions, for example `native` or `onnxruntime-node`; null for a policy that came as an object. */
+  /**
+   * What computed the actions, for example `native` or `onnxruntime-node`; null for a policy that came as an object.
+   */
   runtime: string | null
   episodes: number
   return: Statistics
@@ -58,7 +61,10 @@ export interface Evaluation extends PolicyEvaluation {
 export interface EvaluateOptions extends OpenOptions {
   /** Run folder: its policies, environment and cost limit are used, and the result is written into it. */
   run?: string | undefined
-  /** A policy, or the path of a policy file (`.safetensors`, `.onnx`, the `model.json` of a layers model); without `run`. */
+  /**
+   * A policy, or the path of a policy file (`.safetensors`, `.onnx`, the `model.json` of a layers model);
+   * without `run`.
+   */
   policy?: Policy | string | undefined
   /** Embedded environment, DSRL task, `module:Id`, or a factory; default that of the run's data. */
   env?: string | EnvFactory | undefined
@@ -67,7 +73,7 @@ export interface EvaluateOptions extends OpenOptions {
   /** Default 0; never occurs in scripted data, whatever its seed. */
   seed?: number | undefined
   /** Default the `cost_limit` of `settings`, or the run's. */
-  costLimit?: number | undefined
+  cost_limit?: number | undefined
   /**
    * What a policy that is conditioned on something is asked for instead of what its file says, for example
    * `{ target_return: 400, cost_limit: 20 }`; only for policies from files.
@@ -101,8 +107,8 @@ const MOST_ROWS = 64
  * Plays episodes and measures return and cost. With `run`, evaluation.json and the list of episodes, as CSV
  * and JSON, are written into the folder.
  *
- * @throws DrcorlError `Usage`, `Config`, `Io`, `Data` or `Shape` (exit status 2) for bad input, `Environment` where a real
- *   environment is missing or fails, `Cancelled` after the signal.
+ * @throws DrcorlError `Usage`, `Config`, `Io`, `Data` or `Shape` (exit status 2) for bad input, `Environment` where a
+ *   real environment is missing or fails, `Cancelled` after the signal.
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluationResult> {
   const started = performance.now()
@@ -116,7 +122,7 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationResu
     ...main.result,
     env,
     seed: plan.seed,
-    cost_limit: plan.costLimit,
+    cost_limit: plan.cost_limit,
     settings: options.settings ?? {},
     score_range: scoreRange(plan.environment.score_range),
     selected: selected?.result ?? null,
@@ -136,7 +142,8 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationResu
 async function addScalars(run: string, evaluation: Evaluation): Promise<void> {
   const result = join(run, RUN_FILES.result)
   if ((await eventFiles(run)).length === 0 || !(await exists(result))) return
-  const { steps } = (await readJson(result)) as RunResult
+  const { steps } = await readStored('RunResult', result)
+  if (steps === undefined) return
   const { return: reward, cost, length, normalized_reward, normalized_cost } = evaluation
   const events = await EventFile.create(run)
   events.add(steps, {
@@ -160,7 +167,7 @@ interface Plan {
   environment: Pick<Environment, 'make' | 'score_range'>
   episodes: number
   seed: number
-  costLimit: number | null
+  cost_limit: number | null
 }
 
 interface Measured {
@@ -180,7 +187,7 @@ async function makePlan(options: EvaluateOptions): Promise<Plan> {
   const { settings = {}, runtime } = options
   const recorded = record?.run['cost_limit']
   // A policy is judged by the limit it was asked to keep.
-  const wanted = options.costLimit ?? settings['cost_limit']
+  const wanted = options.cost_limit ?? settings['cost_limit']
   const limit = wanted ?? (typeof recorded === 'number' ? recorded : null)
   return {
     policies:
@@ -190,7 +197,7 @@ async function makePlan(options: EvaluateOptions): Promise<Plan> {
     environment,
     episodes: requireWhole('episodes', options.episodes ?? DEFAULT_EPISODES, 1),
     seed: requireWhole('seed', options.seed ?? 0, 0),
-    costLimit: limit === null ? null : requireLimit(limit),
+    cost_limit: limit === null ? null : requireLimit(limit),
   }
 }
 
@@ -212,7 +219,7 @@ async function playAll(plan: Plan, options: EvaluateOptions): Promise<{ env: str
 async function measure(
   { policy, name, sha256 }: NamedPolicy,
   env: VecEnv,
-  { episodes, seed, costLimit, environment }: Plan,
+  { episodes, seed, cost_limit, environment }: Plan,
   { signal, onProgress }: EvaluateOptions,
 ): Promise<Measured> {
   const start = performance.now()
@@ -224,7 +231,7 @@ async function measure(
   }
   const played = await rollout(policy, env, { episodes, seed, signal, onProgress: tell })
   const cost = { steps: played.environment_steps, seconds: seconds() }
-  const judged = { costLimit, scoreRange: scoreRange(environment.score_range) }
+  const judged = { cost_limit, score_range: scoreRange(environment.score_range) }
   const source = { policy: name, sha256, runtime: policy.runtime ?? null }
   return { result: describe(source, played.episodes, cost, judged), episodes: played.episodes }
 }
@@ -241,22 +248,22 @@ export function describe(
   source: Pick<PolicyEvaluation, 'policy' | 'sha256' | 'runtime'>,
   episodes: readonly EpisodeResult[],
   spent: { steps: number; seconds: number },
-  { costLimit, scoreRange }: { costLimit: number | null; scoreRange: ScoreRange | null },
+  { cost_limit, score_range }: { cost_limit: number | null; score_range: ScoreRange | null },
 ): PolicyEvaluation {
   const ret = summarize(episodes.map((episode) => episode.return))
   const cost = summarize(episodes.map((episode) => episode.cost))
   const length = summarize(episodes.map((episode) => episode.length))
-  const within = costLimit === null ? null : episodes.filter((episode) => episode.cost <= costLimit).length
+  const within = cost_limit === null ? null : episodes.filter((episode) => episode.cost <= cost_limit).length
   return {
     ...source,
     episodes: episodes.length,
     return: ret,
     cost,
     length,
-    normalized_reward: scoreRange === null ? null : normalizeReward(ret.mean, scoreRange),
-    normalized_cost: costLimit === null ? null : normalizedCosts(cost.mean, costLimit),
+    normalized_reward: score_range === null ? null : normalizeReward(ret.mean, score_range),
+    normalized_cost: cost_limit === null ? null : normalizedCosts(cost.mean, cost_limit),
     within_limit: within === null ? null : { episodes: within, share: within / episodes.length },
-    safe: costLimit === null ? null : cost.mean <= costLimit,
+    safe: cost_limit === null ? null : cost.mean <= cost_limit,
     environment_steps: spent.steps,
     steps_per_second: spent.steps / spent.seconds,
   }

@@ -1,8 +1,8 @@
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 
 /**
- * The three normalised costs of the field, which all read "safe below 1" and differ by some per cent; `C` is the episodic
- * cost and `l` the limit:
+ * The three normalised costs of the field, which all read "safe below 1" and differ by some per cent; `C` is the
+ * episodic cost and `l` the limit:
  *
  * - `dsrl`: (C + e) / (l + e), e = 1 only if l = 0, else 0 (DSRL, OSRL)
  * - `paper`: (C + 0.1) / (l + 0.1) (the DRCORL paper)

@@ -16,7 +16,9 @@ const T_975 = [
   2.1199, 2.1098, 2.1009, 2.093, 2.086, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423,
 ]
 
-/** 97.5 % quantile of Student's t: the table, and above it the Cornish-Fisher expansion about the normal, error < 1e-4. */
+/**
+ * 97.5 % quantile of Student's t: the table, and above it the Cornish-Fisher expansion about the normal, error < 1e-4.
+ */
 export function tQuantile975(degrees: number): number {
   const tabulated = T_975[degrees - 1]
   if (tabulated !== undefined) return tabulated

@@ -1,8 +1,8 @@
 /** `exportPolicy`: a policy file in another format, checked by playing what was written. */
 import { mkdtemp, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
-import { DrcorlError, codeOf } from '../errors.js'
-import { makeFolder, readBytes, writeAtomic } from '../files.js'
+import { DrcorlError, codeOf } from '../base/errors.js'
+import { makeFolder, readBytes, writeAtomic } from '../base/files.js'
 import { type Mlp, readMlp } from '../policy/mlp.js'
 import { MlpPlayer } from '../policy/player.js'
 import { loadPolicy } from '../policy/node.js'
@@ -51,17 +51,17 @@ export interface ExportCheck {
 
 const CHECKED_OBSERVATIONS = 1000
 /**
- * Beyond this it is another function. Sums of float32 in another order differ by less than 1e-6 in trained policies; very steep
- * networks may amplify that, which is no reason to refuse them.
+ * Beyond this it is another function. Sums of float32 in another order differ by less than 1e-6 in trained policies;
+ * very steep networks may amplify that, which is no reason to refuse them.
  */
 const MOST_DIFFERENCE = 1e-3
 
 /**
- * Writes a policy in another format. The result takes raw observations and gives actions in the box. It is played on random
- * observations before it appears at `out`, where its runtime is installed.
+ * Writes a policy in another format. The result takes raw observations and gives actions in the box. It is played on
+ * random observations before it appears at `out`, where its runtime is installed.
  *
- * @throws DrcorlError `Io`, `Data` or `Shape` (exit status 2) for a policy that cannot be read, `Usage` where `out` is there already,
- *   `Data` for a kind of policy that the format cannot hold.
+ * @throws DrcorlError `Io`, `Data` or `Shape` (exit status 2) for a policy that cannot be read, `Usage` where `out` is
+ *   there already, `Data` for a kind of policy that the format cannot hold.
  */
 export async function exportPolicy(options: ExportOptions): Promise<ExportResult> {
   const { policy, format, out, settings = {}, overwrite = false } = options
@@ -82,8 +82,8 @@ export async function exportPolicy(options: ExportOptions): Promise<ExportResult
       policy,
       path: format === 'tfjs' ? join(out, main) : out,
       bytes: files.reduce((sum, [, content]) => sum + content.length, 0),
-      obs_dim: source.reference.obsDim,
-      act_dim: source.reference.actDim,
+      obs_dim: source.reference.obs_dim,
+      act_dim: source.reference.act_dim,
       settings: { ...source.settings, ...settings },
       check,
     }
@@ -153,13 +153,13 @@ async function checkExport({ reference, mlp }: Source, path: string): Promise<Ex
     if (codeOf(error) === 'Runtime') return null
     throw error
   }
-  const observations = randomObservations(reference.obsDim, mlp)
+  const observations = randomObservations(reference.obs_dim, mlp)
   const none = { rewards: new Float32Array(CHECKED_OBSERVATIONS), costs: new Float32Array(CHECKED_OBSERVATIONS) }
   const rows = Array.from({ length: CHECKED_OBSERVATIONS }, (_, row) => row)
   for (const policy of [reference, exported]) policy.reset(rows)
   const [wanted, given] = [await reference.act(observations, none), await exported.act(observations, none)]
   const width = (i: number): number => Math.max(1, mlp === null ? 1 : mlp.high[i]! - mlp.low[i]!)
-  const difference = (i: number): number => Math.abs(given[i]! - wanted[i]!) / width(i % reference.actDim)
+  const difference = (i: number): number => Math.abs(given[i]! - wanted[i]!) / width(i % reference.act_dim)
   let max_difference = given.length === wanted.length ? 0 : Number.NaN
   // Math.max lets NaN through.
   for (let i = 0; i < wanted.length; i += 1) max_difference = Math.max(max_difference, difference(i))
@@ -170,11 +170,14 @@ async function checkExport({ reference, mlp }: Source, path: string): Promise<Ex
   return { runtime: exported.runtime ?? 'unknown', observations: CHECKED_OBSERVATIONS, max_difference }
 }
 
-/** Normal around the data the policy was trained on, three standard deviations wide; unit normal where the file does not say. */
-function randomObservations(obsDim: number, mlp: Mlp | null): Float32Array {
+/**
+ * Normal around the data the policy was trained on, three standard deviations wide;
+ * unit normal where the file does not say.
+ */
+function randomObservations(obs_dim: number, mlp: Mlp | null): Float32Array {
   const normal = (): number => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random())
-  return Float32Array.from({ length: CHECKED_OBSERVATIONS * obsDim }, (_, at) => {
-    const i = at % obsDim
+  return Float32Array.from({ length: CHECKED_OBSERVATIONS * obs_dim }, (_, at) => {
+    const i = at % obs_dim
     return mlp === null ? normal() : mlp.mean[i]! + 3 * normal() * mlp.std[i]!
   })
 }

@@ -3,8 +3,8 @@
  * actions in the box. Field numbers are those of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3).
  */
 import { type Mlp, unconditionedLayers } from '../policy/mlp.js'
-import { VERSION } from '../version.js'
-import { type Field, bytes, concat, integer, message, text } from '../protobuf.js'
+import { VERSION } from '../base/version.js'
+import { type Field, bytes, concat, integer, message, text } from '../base/protobuf.js'
 
 /** Old enough for every runtime in use; Max and Min broadcast, and Clip takes its bounds as inputs. */
 const OPSET = 13
@@ -20,7 +20,9 @@ class Graph {
   readonly initializers: Field[] = []
   private value = 'observation'
 
-  /** Adds a node over the current value and constants, made here; the node's output is the current value from now on. */
+  /**
+   * Adds a node over the current value and constants, made here; the node's output is the current value from now on.
+   */
   add(operator: string, constants: readonly Constant[] = [], attributes: Record<string, number> = {}, output?: string) {
     const name = `${this.nodes.length}.${operator.toLowerCase()}`
     const inputs = constants.map(({ role, shape, values }) => {
@@ -78,8 +80,8 @@ export function writeOnnx(mlp: Mlp): Uint8Array {
       ...graph.nodes,
       text(2, 'policy'),
       ...graph.initializers,
-      message(11, valueInfo('observation', mlp.obsDim)),
-      message(12, valueInfo('action', mlp.actDim)),
+      message(11, valueInfo('observation', mlp.obs_dim)),
+      message(12, valueInfo('action', mlp.act_dim)),
     ]),
     message(8, [text(1, ''), integer(2, OPSET)]),
     ...metadata.map(([key, value]) => message(14, [text(1, key), text(2, value)])),

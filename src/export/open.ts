@@ -1,7 +1,7 @@
 /** A policy from whatever file holds one, by the runtime it is for. */
 import { stat } from 'node:fs/promises'
 import { extname, join } from 'node:path'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import { loadPolicy } from '../policy/node.js'
 import type { Policy, PolicyRuntime } from '../policy/policy.js'
 import { type ExportedRuntime, openOnnx, openTfjs } from './play.js'
@@ -37,8 +37,8 @@ export async function policyFile(path: string): Promise<string> {
 /**
  * Opens a policy file: `.safetensors`, `.onnx`, or the `model.json` of a layers model.
  *
- * @throws DrcorlError `Usage` for another file, a setting that is built in or a runtime that does not play it; `Runtime` where the
- *   package that plays it is missing; else as `loadPolicy`.
+ * @throws DrcorlError `Usage` for another file, a setting that is built in or a runtime that does not play it;
+ *   `Runtime` where the package that plays it is missing; else as `loadPolicy`.
  */
 export async function openPolicy(path: string, { settings = {}, runtime }: OpenPolicyOptions = {}): Promise<Policy> {
   const format = FORMATS[extname(path)]

@@ -2,11 +2,11 @@
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { DrcorlError, messageOf } from '../errors.js'
+import { DrcorlError, messageOf } from '../base/errors.js'
 
 /**
- * Imports a package from where drcorl lies, else from the current folder: `npx` keeps drcorl in a cache of its own, away from
- * the user's packages.
+ * Imports a package from where drcorl lies, else from the current folder: `npx` keeps drcorl in a cache of its own,
+ * away from the user's packages.
  *
  * @returns null where it is not installed.
  * @throws DrcorlError `Runtime` where it is installed and does not load.

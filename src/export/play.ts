@@ -2,8 +2,8 @@
 import { readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import util from 'node:util'
-import { DrcorlError, describeFsError, messageOf } from '../errors.js'
-import { readBytes, readJson } from '../files.js'
+import { DrcorlError, describeFsError, messageOf } from '../base/errors.js'
+import { readBytes, readJson } from '../base/files.js'
 import { rowsOf } from '../policy/player.js'
 import type { Policy } from '../policy/policy.js'
 import { importPeer, missingPeer } from './peers.js'
@@ -64,8 +64,8 @@ class ExportedPolicy implements Policy {
   constructor(
     readonly name: string,
     readonly runtime: ExportedRuntime,
-    readonly obsDim: number,
-    readonly actDim: number,
+    readonly obs_dim: number,
+    readonly act_dim: number,
     private readonly compute: (observations: Float32Array, rows: number) => Promise<Float32Array>,
   ) {}
 
@@ -74,7 +74,7 @@ class ExportedPolicy implements Policy {
   }
 
   async act(observations: Float32Array): Promise<Float32Array> {
-    const rows = rowsOf(observations, this.obsDim)
+    const rows = rowsOf(observations, this.obs_dim)
     return rows === 0 ? new Float32Array() : this.compute(observations, rows)
   }
 }
@@ -82,7 +82,8 @@ class ExportedPolicy implements Policy {
 /**
  * Opens `policy.onnx`.
  *
- * @throws DrcorlError `Runtime` without onnxruntime-node, `Io` or `Data` (exit status 2) for a file that is no such model.
+ * @throws DrcorlError `Runtime` without onnxruntime-node,
+ *   `Io` or `Data` (exit status 2) for a file that is no such model.
  */
 export async function openOnnx(path: string): Promise<Policy> {
   const bytes = await readBytes(path)
@@ -98,9 +99,9 @@ export async function openOnnx(path: string): Promise<Policy> {
   if (input?.type !== 'float32' || output?.type !== 'float32' || others.length > 0) {
     throw new DrcorlError('Data', `${path} is no policy: it must read one float32 tensor and give one`)
   }
-  const [obsDim, actDim] = [sizeOf(path, input.name, input.shape), sizeOf(path, output.name, output.shape)]
-  return new ExportedPolicy(basename(path), 'onnxruntime-node', obsDim, actDim, async (observations, rows) => {
-    const results = await session.run({ [input.name]: new ort.Tensor('float32', observations, [rows, obsDim]) })
+  const [obs_dim, act_dim] = [sizeOf(path, input.name, input.shape), sizeOf(path, output.name, output.shape)]
+  return new ExportedPolicy(basename(path), 'onnxruntime-node', obs_dim, act_dim, async (observations, rows) => {
+    const results = await session.run({ [input.name]: new ort.Tensor('float32', observations, [rows, obs_dim]) })
     return results[output.name]!.data as Float32Array
   })
 }
@@ -123,14 +124,14 @@ export async function openTfjs(path: string, runtime?: keyof typeof TFJS): Promi
   const model = await tf.loadLayersModel(tf.io.fromMemory(artifacts)).catch((error: unknown) => {
     throw new DrcorlError('Data', `${path} is no layers model: ${messageOf(error).split('\n')[0]}`, { cause: error })
   })
-  const [obsDim, actDim] = [
+  const [obs_dim, act_dim] = [
     sizeOf(path, 'its input', model.inputs.length === 1 ? model.inputs[0]?.shape : undefined),
     sizeOf(path, 'its output', model.outputs.length === 1 ? model.outputs[0]?.shape : undefined),
   ]
   const name = join(basename(dirname(path)), basename(path))
-  return new ExportedPolicy(name, found, obsDim, actDim, async (observations, rows) => {
+  return new ExportedPolicy(name, found, obs_dim, act_dim, async (observations, rows) => {
     await useBackend()
-    const input = tf.tensor2d(observations, [rows, obsDim])
+    const input = tf.tensor2d(observations, [rows, obs_dim])
     const output = model.predict(input)
     try {
       return Float32Array.from(await output.data())
@@ -159,7 +160,9 @@ async function importTfjs(path: string, runtime?: keyof typeof TFJS): Promise<[k
   throw missingPeer(path, packages)
 }
 
-/** False from Node 23 on, which has dropped a function that tfjs-node 4.22, the last release, calls for every tensor. */
+/**
+ * False from Node 23 on, which has dropped a function that tfjs-node 4.22, the last release, calls for every tensor.
+ */
 export const tfjsNodeRuns = (): boolean => 'isNullOrUndefined' in util
 
 interface ModelJson {

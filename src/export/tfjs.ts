@@ -1,10 +1,10 @@
 /**
- * A policy as a TensorFlow.js layers model: `model.json` and `weights.bin`, raw observations [batch, S] to actions in the box
- * [batch, A]. Only Dense and ReLU layers, which every backend has and computes alike.
+ * A policy as a TensorFlow.js layers model: `model.json` and `weights.bin`, raw observations [batch, S] to actions in
+ * the box [batch, A]. Only Dense and ReLU layers, which every backend has and computes alike.
  */
+import { concat } from '../base/protobuf.js'
+import { VERSION } from '../base/version.js'
 import { type Layer, type Mlp, transposed, unconditionedLayers } from '../policy/mlp.js'
-import { concat } from '../protobuf.js'
-import { VERSION } from '../version.js'
 import { settingsMetadata } from './onnx.js'
 
 export const TFJS_FILES = { model: 'model.json', weights: 'weights.bin' } as const
@@ -22,7 +22,7 @@ export function writeTfjs(mlp: Mlp): Record<(typeof TFJS_FILES)[keyof typeof TFJ
   const configs = dense.map(denseConfig)
   // min(max(x + 1, 0), 2) is clamp(x, -1, 1) + 1; the last network layer adds the 1.
   if (mlp.squash === 'clamp') configs.splice(-1, 0, layerConfig('ReLU', { name: 'clamp', max_value: 2 }))
-  configs[0]!.config['batch_input_shape'] = [null, mlp.obsDim]
+  configs[0]!.config['batch_input_shape'] = [null, mlp.obs_dim]
   const weights = dense.flatMap((layer) => {
     const { name, inputs, outputs, bias } = layer
     return [
@@ -61,10 +61,12 @@ function denseConfig({ name, outputs, activation }: Dense): LayerConfig {
   return layerConfig('Dense', { name, units: outputs, activation, use_bias: true, ...initializers })
 }
 
-/** observation - mean. The subtraction comes first: inside the first layer it would cancel digits where std is small. */
-function center({ obsDim, mean }: Mlp): Dense {
-  const weight = diagonal(new Float32Array(obsDim).fill(1))
-  return { name: 'center', activation: 'linear', inputs: obsDim, outputs: obsDim, weight, bias: mean.map((m) => -m) }
+/**
+ * observation - mean. The subtraction comes first: inside the first layer it would cancel digits where std is small.
+ */
+function center({ obs_dim, mean }: Mlp): Dense {
+  const weight = diagonal(new Float32Array(obs_dim).fill(1))
+  return { name: 'center', activation: 'linear', inputs: obs_dim, outputs: obs_dim, weight, bias: mean.map((m) => -m) }
 }
 
 /** The network, with the division by std in the first layer's weights. */
@@ -72,7 +74,7 @@ function network(mlp: Mlp): Dense[] {
   const layers = unconditionedLayers(mlp)
   const last = layers.length - 1
   return layers.map((layer, index) => {
-    const weight = index === 0 ? layer.weight.map((w, i) => w / mlp.std[i % mlp.obsDim]!) : layer.weight
+    const weight = index === 0 ? layer.weight.map((w, i) => w / mlp.std[i % mlp.obs_dim]!) : layer.weight
     const clamps = index === last && mlp.squash === 'clamp'
     const bias = clamps ? layer.bias.map((value) => value + 1) : layer.bias
     const activation = index < last ? 'relu' : clamps ? 'linear' : 'tanh'
@@ -81,15 +83,16 @@ function network(mlp: Mlp): Dense[] {
 }
 
 /** What the network gives, mapped to the box. */
-function box({ actDim, low, high, squash }: Mlp): Dense {
-  const [scale, offset] = [new Float32Array(actDim), new Float32Array(actDim)]
-  for (let i = 0; i < actDim; i += 1) [scale[i], offset[i]] = intoBox(low[i]!, high[i]!, squash === 'tanh' ? -1 : 0)
-  return { name: 'box', activation: 'linear', inputs: actDim, outputs: actDim, weight: diagonal(scale), bias: offset }
+function box({ act_dim, low, high, squash }: Mlp): Dense {
+  const [scale, offset] = [new Float32Array(act_dim), new Float32Array(act_dim)]
+  for (let i = 0; i < act_dim; i += 1) [scale[i], offset[i]] = intoBox(low[i]!, high[i]!, squash === 'tanh' ? -1 : 0)
+  return { name: 'box', activation: 'linear', inputs: act_dim, outputs: act_dim, weight: diagonal(scale), bias: offset }
 }
 
 /**
- * Scale and offset that map [from, from + 2] to [low, high] in float32. Rounding is monotone, so a value is in the box if those at
- * both ends are; where an end would round out of the box, the scale gives way by a few units of its last place.
+ * Scale and offset that map [from, from + 2] to [low, high] in float32. Rounding is monotone, so a value is in the box
+ * if those at both ends are; where an end would round out of the box,
+ * the scale gives way by a few units of its last place.
  */
 export function intoBox(low: number, high: number, from: -1 | 0): [scale: number, offset: number] {
   const f32 = Math.fround

@@ -1,20 +1,17 @@
 /**
- * The two addons: `runtime` plays policies and works on dataset files, `core` trains and needs libtorch. Each is a file in the
- * root of a checkout, or the npm package of this platform; each is loaded at first use.
+ * The two addons: `runtime` plays policies and works on dataset files, `core` trains and needs libtorch. Each is a file
+ * in the root of a checkout, or the npm package of this platform; each is loaded at first use.
  */
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { DrcorlError, codeOf, messageOf } from '../errors.js'
-import { VERSION } from '../version.js'
-import type * as CoreTypes from './core-addon.js'
+import type { CoreAddon, RuntimeAddon } from '../../index.d.ts'
+import { DrcorlError, codeOf, messageOf } from '../base/errors.js'
+import { VERSION } from '../base/version.js'
 import { chooseLibtorch, preloadLibtorch } from './libtorch.js'
 import { type Host, refusal, thisHost, tripleOf } from './platform.js'
-import type * as RuntimeTypes from './runtime-addon.js'
 
-export type RuntimeAddon = typeof RuntimeTypes
-export type CoreAddon = typeof CoreTypes
 export type AddonName = 'runtime' | 'core'
 
 /** Root of the package: one folder above both src/ and dist/. */
@@ -50,7 +47,8 @@ export function loadRuntime(): RuntimeAddon {
 /**
  * Chooses libtorch, opens its libraries, and loads the addon that is linked against them.
  *
- * @throws DrcorlError `Addon` (exit status 1) where one of the three is missing or does not fit, with the command that cures it.
+ * @throws DrcorlError `Addon` (exit status 1) where one of the three is missing or does not fit,
+ *   with the command that cures it.
  */
 export function loadCore(): Promise<CoreAddon> {
   core ??= openCore().catch((error: unknown) => {

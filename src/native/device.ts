@@ -1,5 +1,5 @@
 /** The device a run computes on: what was asked for, what is there, and why. */
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import { coreEnvironment } from './environment.js'
 import { type LibtorchInUse, libtorchInUse } from './libtorch.js'
 

@@ -12,7 +12,10 @@ export interface CoreEnvironment {
   devices: string[]
   intra_op_threads: number
   processors: number
-  /** What makes the matrix products of networks, those of the largest gain first; empty if `DRCORL_MATMUL` names what is not there. */
+  /**
+   * What makes the matrix products of networks, those of the largest gain first;
+   * empty if `DRCORL_MATMUL` names what is not there.
+   */
   matmul: string[]
 }
 

@@ -1,16 +1,16 @@
 /**
- * Which libtorch is used. Places are looked at in a fixed order, the first that is not empty is taken, and one that does not
- * fit is refused rather than passed over: what is in use must never depend on what happened to fail.
+ * Which libtorch is used. Places are looked at in a fixed order, the first that is not empty is taken, and one that
+ * does not fit is refused rather than passed over: what is in use must never depend on what happened to fail.
  */
 import { execFile } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
-import { DrcorlError, messageOf } from '../errors.js'
-import { cacheFolder } from '../files.js'
+import type { RuntimeAddon } from '../../index.d.ts'
+import { DrcorlError, messageOf } from '../base/errors.js'
+import { cacheFolder } from '../base/files.js'
 import { libraryNames, tripleOf } from './platform.js'
-import type { RuntimeAddon } from './addons.js'
 
 const run = promisify(execFile)
 const require = createRequire(import.meta.url)
@@ -46,7 +46,10 @@ export interface Libtorch extends LibtorchPlace {
 }
 
 export interface LibtorchInUse extends Libtorch {
-  /** Why its CUDA libraries could not be opened, in the words of the system's loader; null where they were, or there are none. */
+  /**
+   * Why its CUDA libraries could not be opened, in the words of the system's loader;
+   * null where they were, or there are none.
+   */
   cudaProblem: string | null
 }
 
@@ -55,13 +58,16 @@ let inUse: LibtorchInUse | undefined
 /** What was opened; undefined before the first command that needs it. */
 export const libtorchInUse = (): LibtorchInUse | undefined => inUse
 
-/** Folder that `drcorl torch install` fills; its name holds the version, so that an update of drcorl finds no wrong one. */
+/**
+ * Folder that `drcorl torch install` fills; its name holds the version, so that an update of drcorl finds no wrong one.
+ */
 export function libtorchCache(env: NodeJS.ProcessEnv = process.env): string {
   return join(cacheFolder(env), `libtorch-${LIBTORCH_VERSION}`)
 }
 
 /**
- * Every place in the order of choice, with what is there. `DRCORL_LIBTORCH` is a decision: where it is set, it is the only place.
+ * Every place in the order of choice, with what is there.
+ * `DRCORL_LIBTORCH` is a decision: where it is set, it is the only place.
  *
  * @param root of the package.
  */
@@ -198,7 +204,10 @@ export function pythonCommand(env: NodeJS.ProcessEnv = process.env): string {
   return env['DRCORL_PYTHON'] || (process.platform === 'win32' ? 'python' : 'python3')
 }
 
-/** The torch of `python3` on the PATH, which in an activated environment is that environment's; `DRCORL_PYTHON` names another. */
+/**
+ * The torch of `python3` on the PATH, which in an activated environment is that environment's;
+ * `DRCORL_PYTHON` names another.
+ */
 async function pythonPlace(env: NodeJS.ProcessEnv): Promise<LibtorchPlace> {
   const python = pythonCommand(env)
   const label = `DRCORL_LIBTORCH=python (${python})`

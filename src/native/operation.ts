@@ -1,7 +1,7 @@
 /** Work on files that is watched and may be cancelled; none of it needs libtorch. */
-import { codeOf, toDrcorlError } from '../errors.js'
+import type { NativeDataset, NativeOperation } from '../../index.d.ts'
+import { codeOf, toDrcorlError } from '../base/errors.js'
 import { loadRuntime } from './addons.js'
-import type { NativeDataset, NativeOperation } from './runtime-addon.js'
 
 /** Progress of a native operation: units done, and units in all (0 while unknown). */
 export type OperationProgress = (done: number, total: number) => void

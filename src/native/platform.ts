@@ -1,5 +1,5 @@
 /** Which machines have native packages, and what their files are called. */
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 
 /** What tells one native package from another. */
 export interface Host {
@@ -9,7 +9,10 @@ export interface Host {
   libc: 'glibc' | 'musl' | undefined
 }
 
-/** As napi-rs writes them; the packages are `@drcorl/runtime-TRIPLE`, `@drcorl/core-TRIPLE`, `@drcorl/libtorch-cpu-TRIPLE`. */
+/**
+ * As napi-rs writes them; the packages are `@drcorl/runtime-TRIPLE`, `@drcorl/core-TRIPLE`,
+ * `@drcorl/libtorch-cpu-TRIPLE`.
+ */
 const TRIPLES: Readonly<Record<string, string>> = {
   'linux-x64': 'linux-x64-gnu',
   'linux-arm64': 'linux-arm64-gnu',

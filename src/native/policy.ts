@@ -1,6 +1,6 @@
+import type { NativePolicy } from '../../index.d.ts'
 import { loadRuntime } from './addons.js'
 import { guard } from './guard.js'
-import type { NativePolicy } from './runtime-addon.js'
 
 export type { NativePolicy }
 

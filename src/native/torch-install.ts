@@ -1,11 +1,11 @@
 /** `drcorl torch install`: a libtorch in the user's cache, from Python's wheels, an address or a file. */
 import { mkdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
-import { download } from '../download.js'
-import { DrcorlError, describeFsError } from '../errors.js'
-import { exists, makeFolder, readJson, sha256File, writeAtomic, writeJson } from '../files.js'
-import { lock } from '../lock.js'
-import { VERSION } from '../version.js'
+import { DrcorlError, describeFsError } from '../base/errors.js'
+import { exists, makeFolder, readJson, sha256File, writeAtomic, writeJson } from '../base/files.js'
+import { lock } from '../base/lock.js'
+import { VERSION } from '../base/version.js'
+import { download } from '../net/download.js'
 import { inspectLibtorch, libtorchCache } from './libtorch.js'
 import { unpackFile, unpackWheelFile } from './operation.js'
 import { refusal, thisHost } from './platform.js'
@@ -57,8 +57,8 @@ type Source = ({ kind: 'wheels' } & Build) | { kind: 'file' | 'address'; from: s
 /**
  * Fetches, checks and unpacks libtorch. The folder appears whole or not at all; an interrupted download goes on.
  *
- * @throws DrcorlError `Usage` for a build that does not exist or an address without checksum, `Data` for an archive that is
- *   damaged, of another version or no libtorch, `Busy`, `Io`, `Cancelled`.
+ * @throws DrcorlError `Usage` for a build that does not exist or an address without checksum, `Data` for an archive
+ *   that is damaged, of another version or no libtorch, `Busy`, `Io`, `Cancelled`.
  */
 export async function installLibtorch(options: TorchInstallOptions = {}): Promise<TorchInstallResult> {
   const refused = refusal(thisHost())

@@ -1,35 +1,9 @@
 /** Training runs in the core: the only calls that need libtorch. */
+import type { NativeDataset, NativeTrainer, NativeTrainingData } from '../../index.d.ts'
+import type { Certificate, PlayedEpisode, TrainerStatus } from '../config/results.js'
 import { loadCore } from './addons.js'
-import type { NativeTrainer, NativeTrainingData } from './core-addon.js'
 import { type ChosenDevice, chooseDevice } from './device.js'
 import { guard } from './guard.js'
-import type { NativeDataset } from './runtime-addon.js'
-
-/** Where a trainer stands, and the mean metrics of the steps just run. Steps are gradient steps. */
-export interface TrainerStatus {
-  phase: string
-  phase_index: number
-  phase_step: number
-  phase_steps: number
-  step: number
-  steps: number
-  phases: { name: string; steps: number }[]
-  done: boolean
-  cancelled: boolean
-  /** The environment is awaited: play the visitor, then hand in the visit. Null in mode offline. */
-  visit: { number: number; episodes: number; transitions: boolean } | null
-  /** Of all visits so far. */
-  environment_steps: number
-  /** A value that is not finite arrives as null. */
-  metrics: Record<string, number | null>
-}
-
-/** One episode of a visit, undiscounted sums. */
-export interface PlayedEpisode {
-  return: number
-  cost: number
-  length: number
-}
 
 /** Names the algorithm and its two groups of parameters, all resolved. */
 export interface TrainerConfig {
@@ -54,7 +28,9 @@ export class Trainer {
     return new Trainer(await guard(() => Native.create(data, json)), device)
   }
 
-  /** Goes on from a checkpoint: parameters, optimiser moments, random streams and step are those of the saved trainer. */
+  /**
+   * Goes on from a checkpoint: parameters, optimiser moments, random streams and step are those of the saved trainer.
+   */
   static async resume(dataset: NativeDataset, checkpoint: string, { run }: TrainerConfig): Promise<Trainer> {
     const { NativeTrainer: Native } = await loadCore()
     const device = await chooseDevice(String(run['device'] ?? 'auto'))
@@ -106,14 +82,6 @@ export class Trainer {
   dispose(): void {
     this.native.dispose()
   }
-}
-
-/** Verdict on the policy from offline data alone; which further numbers it holds depends on the algorithm. */
-export interface Certificate {
-  verdict: 'certified' | 'not certified'
-  /** Why, in one sentence each. */
-  reasons?: string[]
-  [key: string]: unknown
 }
 
 /** Copies in the core, kept as long as their dataset: several trainers share one. */

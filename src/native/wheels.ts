@@ -1,13 +1,13 @@
 /**
- * libtorch from Python's wheels, which are the same libraries PyTorch publishes as archives. pip fetches them, so the user's
- * index, proxy and credentials count; each must be the very file that this release of drcorl was made with.
+ * libtorch from Python's wheels, which are the same libraries PyTorch publishes as archives. pip fetches them, so the
+ * user's index, proxy and credentials count; each must be the very file that this release of drcorl was made with.
  */
 import { readFileSync } from 'node:fs'
 import { readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { DrcorlError } from '../errors.js'
-import { exists, makeFolder, sha256File, writeAtomic } from '../files.js'
-import { runPip } from '../pip.js'
+import { DrcorlError } from '../base/errors.js'
+import { exists, makeFolder, sha256File, writeAtomic } from '../base/files.js'
+import { runPip } from '../net/pip.js'
 import { pythonCommand } from './libtorch.js'
 import { tripleOf } from './platform.js'
 

@@ -2,12 +2,12 @@
  * `drcorl/policy` outside Node: browsers, workers, bundles. It imports nothing but JavaScript of its own, about 10 kB,
  * and plays policies of kind `mlp`.
  */
-import { DrcorlError, messageOf } from '../errors.js'
+import { DrcorlError, messageOf } from '../base/errors.js'
 import { readMlp } from './mlp.js'
 import { MlpPlayer } from './player.js'
 import type { LoadedPolicy, LoadPolicyOptions } from './policy.js'
 
-export { DrcorlError, type ErrorCode } from '../errors.js'
+export { DrcorlError, type ErrorCode } from '../base/errors.js'
 export type { Feedback, LoadedPolicy, LoadPolicyOptions, Policy, PolicyRuntime } from './policy.js'
 
 /**

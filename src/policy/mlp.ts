@@ -1,8 +1,8 @@
 /**
- * Policy files of kind `mlp`, read and checked: normaliser, layers, box, settings. What plays them (`player.ts`) and what
- * exports them read this one description. The same format is read in Rust by crates/actor. Needs no Node.
+ * Policy files of kind `mlp`, read and checked: normaliser, layers, box, settings. What plays them (`player.ts`) and
+ * what exports them read this one description. The same format is read in Rust by crates/actor. Needs no Node.
  */
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import { type Safetensors, type Tensor, readSafetensors } from './safetensors.js'
 
 const FORMAT = 'drcorl-policy/1'
@@ -10,7 +10,10 @@ const FORMAT = 'drcorl-policy/1'
 const DECIMAL = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/
 const REMEDY = 'use a policy file written by drcorl'
 
-/** Kinds of policies this version knows; only the first is a function of the observation that needs no draws and no memory. */
+/**
+ * Kinds of policies this version knows; only the first is a function of the observation that needs no draws and no
+ * memory.
+ */
 const KINDS = ['mlp', 'latent', 'sequence']
 
 /** An affine layer. */
@@ -26,8 +29,8 @@ export interface Layer {
 /** `action = box(squash(layers((observation - mean) / std, perhaps the setting)))`, ReLU between the layers. */
 export interface Mlp {
   /** S and A. */
-  obsDim: number
-  actDim: number
+  obs_dim: number
+  act_dim: number
   /** [S] each; std is positive. */
   mean: Float32Array
   std: Float32Array
@@ -72,8 +75,8 @@ export function readMlp(bytes: Uint8Array, name: string, settings: Record<string
   const layers = readLayers(fields, mean.length + (condition === null ? 0 : 1), low.length)
   fields.finish()
   return {
-    obsDim: mean.length,
-    actDim: low.length,
+    obs_dim: mean.length,
+    act_dim: low.length,
     mean,
     std,
     low,
@@ -111,7 +114,8 @@ export function conditionValue({ condition, settings }: Mlp): number | null {
 }
 
 /**
- * The layers of a network of the observation alone: the setting in force moves from the first layer's input to its bias.
+ * The layers of a network of the observation alone:
+ * the setting in force moves from the first layer's input to its bias.
  *
  * @throws DrcorlError `Data` where the setting is too large for that.
  */
@@ -120,7 +124,7 @@ export function unconditionedLayers(mlp: Mlp): Layer[] {
   const [first, ...rest] = mlp.layers
   if (value === null || first === undefined) return mlp.layers
   const { outputs, weight } = first
-  const [inputs, stride] = [mlp.obsDim, first.inputs]
+  const [inputs, stride] = [mlp.obs_dim, first.inputs]
   const bias = first.bias.map((own, o) => own + weight[o * stride + inputs]! * value)
   if (!bias.every(Number.isFinite)) {
     const { setting } = mlp.condition!

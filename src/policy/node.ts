@@ -1,21 +1,23 @@
-/** `drcorl/policy` in Node: policy files through the native addon where there is one, in JavaScript where there is none. */
+/**
+ * `drcorl/policy` in Node: policy files through the native addon where there is one, in JavaScript where there is none.
+ */
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { DrcorlError, toDrcorlError } from '../errors.js'
-import { readBytes } from '../files.js'
+import { DrcorlError, toDrcorlError } from '../base/errors.js'
+import { readBytes } from '../base/files.js'
 import { type NativePolicy, loadNativePolicy } from '../native/policy.js'
 import { readMlp } from './mlp.js'
 import { MlpPlayer } from './player.js'
 import type { Feedback, LoadedPolicy, LoadPolicyOptions } from './policy.js'
 
-export { DrcorlError, type ErrorCode } from '../errors.js'
+export { DrcorlError, type ErrorCode } from '../base/errors.js'
 export type { Feedback, LoadedPolicy, LoadPolicyOptions, Policy, PolicyRuntime } from './policy.js'
 
 /** A policy file of any kind at play; what it remembers of its episodes lives in the addon. */
 class NativePlayer implements LoadedPolicy {
   readonly runtime = 'native'
-  readonly obsDim: number
-  readonly actDim: number
+  readonly obs_dim: number
+  readonly act_dim: number
   readonly settings: Readonly<Record<string, number>>
   readonly metadata: Readonly<Record<string, string>>
 
@@ -23,8 +25,8 @@ class NativePlayer implements LoadedPolicy {
     readonly name: string,
     private readonly native: NativePolicy,
   ) {
-    this.obsDim = native.obsDim
-    this.actDim = native.actDim
+    this.obs_dim = native.obs_dim
+    this.act_dim = native.act_dim
     this.settings = JSON.parse(native.settings) as Record<string, number>
     this.metadata = JSON.parse(native.metadata) as Record<string, string>
   }

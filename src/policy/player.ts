@@ -1,5 +1,7 @@
-/** Policies of kind `mlp` in plain JavaScript, for browsers and for machines the addon was not built for. Needs no Node. */
-import { DrcorlError } from '../errors.js'
+/**
+ * Policies of kind `mlp` in plain JavaScript, for browsers and for machines the addon was not built for. Needs no Node.
+ */
+import { DrcorlError } from '../base/errors.js'
 import { type Layer, type Mlp, conditionValue, transposed } from './mlp.js'
 import type { LoadedPolicy } from './policy.js'
 
@@ -18,8 +20,8 @@ interface PackedLayer {
  */
 export class MlpPlayer implements LoadedPolicy {
   readonly runtime = 'javascript'
-  readonly obsDim: number
-  readonly actDim: number
+  readonly obs_dim: number
+  readonly act_dim: number
   readonly settings: Readonly<Record<string, number>>
   readonly metadata: Readonly<Record<string, string>>
   private readonly layers: PackedLayer[]
@@ -34,8 +36,8 @@ export class MlpPlayer implements LoadedPolicy {
     readonly name: string,
     private readonly mlp: Mlp,
   ) {
-    this.obsDim = mlp.obsDim
-    this.actDim = mlp.actDim
+    this.obs_dim = mlp.obs_dim
+    this.act_dim = mlp.act_dim
     this.settings = mlp.settings
     this.metadata = mlp.metadata
     this.layers = mlp.layers.map(pack)
@@ -52,29 +54,29 @@ export class MlpPlayer implements LoadedPolicy {
 
   act(observations: Float32Array | readonly number[]): Float32Array {
     const given = observations instanceof Float32Array ? observations : Float32Array.from(observations)
-    const actions = new Float32Array(rowsOf(given, this.obsDim) * this.actDim)
+    const actions = new Float32Array(rowsOf(given, this.obs_dim) * this.act_dim)
     this.actInto(given, actions)
     return actions
   }
 
   actInto(observations: Float32Array, actions: Float32Array): void {
-    const { obsDim, actDim } = this
-    const rows = rowsOf(observations, obsDim)
-    if (actions.length !== rows * actDim) {
-      const text = `actions: has ${actions.length} values, expected ${rows} rows of ${actDim}`
+    const { obs_dim, act_dim } = this
+    const rows = rowsOf(observations, obs_dim)
+    if (actions.length !== rows * act_dim) {
+      const text = `actions: has ${actions.length} values, expected ${rows} rows of ${act_dim}`
       throw new DrcorlError('Shape', text)
     }
-    requireFinite('observations', observations, obsDim, 'give finite observations')
-    for (let row = 0; row < rows; row += 1) this.actRow(observations, row * obsDim, actions, row * actDim)
-    requireFinite('actions', actions, actDim, 'the observation is too far from the data, or a weight too large')
+    requireFinite('observations', observations, obs_dim, 'give finite observations')
+    for (let row = 0; row < rows; row += 1) this.actRow(observations, row * obs_dim, actions, row * act_dim)
+    requireFinite('actions', actions, act_dim, 'the observation is too far from the data, or a weight too large')
   }
 
   private actRow(observations: Float32Array, from: number, actions: Float32Array, to: number): void {
     const { mean, std, low, high, squash } = this.mlp
     const input = this.front
     const f32 = Math.fround
-    for (let i = 0; i < this.obsDim; i += 1) input[i] = f32(f32(observations[from + i]! - mean[i]!) / std[i]!)
-    if (this.condition !== null) input[this.obsDim] = this.condition
+    for (let i = 0; i < this.obs_dim; i += 1) input[i] = f32(f32(observations[from + i]! - mean[i]!) / std[i]!)
+    if (this.condition !== null) input[this.obs_dim] = this.condition
     const last = this.layers.length - 1
     for (let index = 0; index <= last; index += 1) {
       affine(this.layers[index]!, this.front, this.back, this.active)
@@ -82,7 +84,7 @@ export class MlpPlayer implements LoadedPolicy {
       ;[this.front, this.back] = [this.back, this.front]
     }
     const output = this.front
-    for (let i = 0; i < this.actDim; i += 1) {
+    for (let i = 0; i < this.act_dim; i += 1) {
       const value = output[i]!
       const unit = squash === 'tanh' ? Math.tanh(value) : Math.min(1, Math.max(-1, value))
       const action = low[i]! + (unit + 1) * 0.5 * (high[i]! - low[i]!)
@@ -97,10 +99,10 @@ export class MlpPlayer implements LoadedPolicy {
  *
  * @throws DrcorlError `Shape` where the last one is incomplete.
  */
-export function rowsOf(observations: Float32Array, obsDim: number): number {
-  const rows = observations.length / obsDim
+export function rowsOf(observations: Float32Array, obs_dim: number): number {
+  const rows = observations.length / obs_dim
   if (Number.isInteger(rows)) return rows
-  const text = `not a multiple of the ${obsDim} entries of an observation`
+  const text = `not a multiple of the ${obs_dim} entries of an observation`
   throw new DrcorlError('Shape', `observations: has ${observations.length} values, ${text}`)
 }
 

@@ -14,14 +14,16 @@ export interface Feedback {
   costs: Float32Array
 }
 
-/** A policy for N environments side by side; it may keep state for each row, from one `reset` of that row to the next. */
+/**
+ * A policy for N environments side by side; it may keep state for each row, from one `reset` of that row to the next.
+ */
 export interface Policy {
   /** Name shown in tables. */
   readonly name: string
   /** S, length of one observation. */
-  readonly obsDim: number
+  readonly obs_dim: number
   /** A, length of one action. */
-  readonly actDim: number
+  readonly act_dim: number
   /** What computes its actions, for a policy that came from a file. */
   readonly runtime?: string
   /** Forgets the state of the given rows; called before their first `act` of an episode. */

@@ -2,7 +2,7 @@
  * The safetensors format, for float32 tensors and text metadata: 8 bytes with the length of a JSON header, the header,
  * the tensors' bytes (https://huggingface.co/docs/safetensors). Needs no Node.
  */
-import { DrcorlError, messageOf } from '../errors.js'
+import { DrcorlError, messageOf } from '../base/errors.js'
 
 /** A tensor: row-major `values` of `shape`. */
 export interface Tensor {

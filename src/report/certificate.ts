@@ -1,11 +1,13 @@
+import type { BranchCounts, Certificate } from '../config/results.js'
+import type { Stored } from '../config/stored.js'
 import { estimateChart, estimateTable, estimatesOf, policyEstimates } from './estimates.js'
 import { formatFixed, formatNumber, formatValue, words } from './format.js'
 import { factTable, section } from './page.js'
-import { type Json, type RunData, at, isObject, numberAt, textsAt } from './run-data.js'
+import type { RunData } from './run-data.js'
 import { escape } from './svg.js'
 
 /** Keys of a certificate that this page lays out itself; any other is listed as it stands. */
-const KNOWN = new Set([
+const KNOWN = new Set<string>([
   'verdict',
   'reasons',
   'notes',
@@ -17,7 +19,8 @@ const KNOWN = new Set([
   'policy_distance',
   'policies',
   'environment_steps',
-])
+  'visits',
+] satisfies (keyof Certificate)[])
 
 /** What the offline data say about the policy, and why the verdict is what it is. */
 export function certificateSection(run: RunData, limit: number | null): string {
@@ -26,7 +29,7 @@ export function certificateSection(run: RunData, limit: number | null): string {
     const why = run.result === null ? 'training has not ended' : `${run.record.algorithm} gives none`
     return section('Certificate', `<p class="sub">No certificate: ${escape(why)}.</p>`)
   }
-  const estimates = estimatesOf(at(certificate, 'estimates'))
+  const estimates = estimatesOf(certificate.estimates)
   const measured =
     evaluation === null
       ? null
@@ -51,28 +54,25 @@ export function certificateSection(run: RunData, limit: number | null): string {
 }
 
 /** The verdict in words, with its reasons and whatever else the core noted. */
-export function verdictBox(certificate: Json): string {
-  const verdict = String(at(certificate, 'verdict') ?? 'no verdict')
+export function verdictBox({ verdict, reasons = [], notes = [] }: Stored<Certificate>): string {
   const good = verdict === 'certified'
-  const reasons = textsAt(certificate, 'reasons').map((reason) => `<li>${escape(reason)}</li>`)
-  const list = reasons.length > 0 ? `<ul>${reasons.join('')}</ul>` : ''
-  const notes = textsAt(certificate, 'notes').map((note) => `<p class="note">${escape(note)}</p>`)
+  const items = reasons.map((reason) => `<li>${escape(reason)}</li>`)
+  const list = items.length > 0 ? `<ul>${items.join('')}</ul>` : ''
+  const more = notes.map((note) => `<p class="note">${escape(note)}</p>`)
   const sign = good ? '✓' : '✕'
-  return `<div class="verdict ${good ? 'ok' : 'bad'}"><strong>${sign} ${escape(capital(verdict))}</strong>${list}${notes.join('')}</div>`
+  return `<div class="verdict ${good ? 'ok' : 'bad'}"><strong>${sign} ${escape(capital(verdict ?? 'no verdict'))}</strong>${list}${more.join('')}</div>`
 }
 
 const capital = (sentence: string): string => sentence.charAt(0).toUpperCase() + sentence.slice(1)
 
-function gate(certificate: Json): string {
-  const found = at(certificate, 'gate')
-  if (!isObject(found)) return ''
+function gate({ gate: found }: Stored<Certificate>): string {
+  if (!found) return ''
   const rows = entries(found, ([name, value]) => [words(name), formatValue(value)])
   return `<div><h3>Gate</h3>${factTable(rows)}</div>`
 }
 
-function validity(certificate: Json): string {
-  const found = at(certificate, 'validity')
-  if (!isObject(found)) return ''
+function validity({ validity: found }: Stored<Certificate>): string {
+  if (!found) return ''
   const rows = entries(found, ([name, value]) => [words(name), describeValidity(name, value)])
   return `<div><h3>Dynamics model, on held-out episodes</h3>${factTable(rows)}</div>`
 }
@@ -83,9 +83,8 @@ function describeValidity(name: string, value: unknown): string {
   return typeof value === 'number' && !Number.isInteger(value) ? formatFixed(value, 3) : formatValue(value)
 }
 
-function distance(certificate: Json): string {
-  const found = at(certificate, 'policy_distance')
-  if (!isObject(found)) return ''
+function distance({ policy_distance: found }: Stored<Certificate>): string {
+  if (!found) return ''
   const rows = entries(found, ([name, value]) => [
     words(name),
     typeof value === 'number' ? formatNumber(value) : formatValue(value),
@@ -93,30 +92,37 @@ function distance(certificate: Json): string {
   return `<div><h3>Distance of the policy to the data</h3>${factTable(rows)}</div>`
 }
 
-function entries(object: Json, format: (entry: [string, unknown]) => [string, string]): [string, string][] {
+function entries(object: object, format: (entry: [string, unknown]) => [string, string]): [string, string][] {
   return Object.entries(object).map(format)
 }
 
+/** Every step of Safe Adaptation is one of these; the other counts are of steps in the band. */
+const BRANCHES = ['reward', 'band', 'cost'] as const satisfies (keyof BranchCounts)[]
+
 /** How often each branch of Safe Adaptation ran. */
-function branches(certificate: Json): string {
-  const found = at(certificate, 'branches')
-  if (!isObject(found)) return ''
-  const counts = Object.keys(found).map((name) => ({ name, count: numberAt(found, name) ?? 0 }))
+function branches({ branches: found }: Stored<Certificate>): string {
+  if (!found) return ''
+  const counts = BRANCHES.map((name) => ({ name, count: found[name] ?? 0 }))
   const total = counts.reduce((sum, { count }) => sum + count, 0)
   if (total === 0) return ''
   const share = (count: number): string => `${((100 * count) / total).toFixed(1)} %`
   const bars = counts.map(
     ({ name, count }, index) =>
-      `<span class="s${index % 5}" style="width:${share(count).replace(' ', '')}" title="${escape(`${name} ${count}`)}"></span>`,
+      `<span class="s${index}" style="width:${share(count).replace(' ', '')}" title="${name} ${count}"></span>`,
   )
   const legend = counts.map(({ name, count }, index) => {
-    const key = `<svg viewBox="0 0 16 16" aria-hidden="true"><rect x="2" y="2" width="12" height="12" rx="2" class="mark mean s${index % 5}"/></svg>`
-    return `<li>${key}${escape(`${words(name)}: ${formatNumber(count)} steps, ${share(count)}`)}</li>`
+    const key = `<svg viewBox="0 0 16 16" aria-hidden="true"><rect x="2" y="2" width="12" height="12" rx="2" class="mark mean s${index}"/></svg>`
+    return `<li>${key}${escape(`${name}: ${formatNumber(count)} steps, ${share(count)}`)}</li>`
   })
-  return `<h3>Branches of Safe Adaptation</h3><div class="bar">${bars.join('')}</div><ul class="legend">${legend.join('')}</ul>`
+  const { capped, stalled } = found
+  const band =
+    capped === undefined && stalled === undefined
+      ? ''
+      : `<p class="note">In the band a weight of the combination met its cap in ${formatNumber(capped)} steps, and the gradients cancelled in ${formatNumber(stalled)}.</p>`
+  return `<h3>Branches of Safe Adaptation</h3><div class="bar">${bars.join('')}</div><ul class="legend">${legend.join('')}</ul>${band}`
 }
 
-function rest(certificate: Json): string {
+function rest(certificate: Stored<Certificate>): string {
   const unknown = Object.entries(certificate).filter(([name]) => !KNOWN.has(name))
   const rows = unknown.map(([name, value]): [string, string] => [words(name), formatValue(value)])
   return rows.length === 0 ? '' : `<h3>Also recorded</h3>${factTable(rows)}`

@@ -1,4 +1,4 @@
-import { loadSchema } from '../config/schema.js'
+import { knownSchema } from '../config/schema.js'
 import { formatSeconds } from '../train/progress.js'
 import { verdictBox } from './certificate.js'
 import { formatFixed, formatSpread } from './format.js'
@@ -34,18 +34,13 @@ export const COMPARISON_HEADER = [
   'certificate',
 ] as const
 
-/** An algorithm's name as papers write it. A report must open without the package's schema: then it is the plain name. */
-export function labelOf(algorithm: string): string {
-  try {
-    return loadSchema().algorithms[algorithm]?.label ?? algorithm
-  } catch {
-    return algorithm
-  }
-}
+/**
+ * An algorithm's name as papers write it. A report must open without the package's schema: then it is the plain name.
+ */
+export const labelOf = (algorithm: string): string => knownSchema()?.algorithms[algorithm]?.label ?? algorithm
 
 export function comparisonRow({ record, evaluation, certificate, result }: RunData): ComparisonRow {
   const within = evaluation?.within_limit ?? null
-  const verdict = certificate?.['verdict']
   return {
     algorithm: labelOf(record.algorithm),
     return: formatSpread(evaluation?.return.mean, evaluation?.return.std),
@@ -53,8 +48,8 @@ export function comparisonRow({ record, evaluation, certificate, result }: RunDa
     normalized_reward: formatFixed(evaluation?.normalized_reward, 3),
     normalized_cost: formatFixed(evaluation?.normalized_cost?.dsrl, 3),
     within_limit: within === null ? '–' : `${within.episodes}/${evaluation?.episodes}`,
-    training_environment_steps: result === null ? '–' : String(result.environment_steps.training),
-    verdict: typeof verdict === 'string' ? verdict : 'none given',
+    training_environment_steps: String(result?.environment_steps?.training ?? '–'),
+    verdict: certificate?.verdict ?? 'none given',
     safe: evaluation?.safe ?? null,
   }
 }
@@ -95,7 +90,8 @@ function table(runs: readonly RunData[], out: string): string {
     const numbers = Object.entries(cells).map(
       ([name, cell]) => `<td${name === 'cost' && tone ? ` class="${tone}"` : ''}>${escape(cell)}</td>`,
     )
-    const time = run.result === null ? '–' : formatSeconds(run.result.wall_seconds)
+    const seconds = run.result?.wall_seconds
+    const time = seconds === undefined ? '–' : formatSeconds(seconds)
     return `<tr><th scope="row">${escape(algorithm)}</th>${numbers.join('')}<td>${escape(verdict)}</td><td>${time}</td><td>${linkToReport(run.folder, out)}</td></tr>`
   })
   return `<div class="scroll"><table class="numbers"><thead><tr>${head}</tr></thead><tbody>${rows.join('\n')}</tbody></table></div>`

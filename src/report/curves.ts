@@ -19,8 +19,6 @@ export interface Series {
 }
 
 const FIXED = new Set(['step', 'phase', 'phase_step', 'seconds'])
-const LIMIT = 'cost_limit'
-export const ESTIMATE = 'cost_estimate'
 /** Values that span more than this factor are drawn on a logarithmic scale. */
 const LOG_SPAN = 30
 
@@ -42,11 +40,11 @@ export function phasesOf(metrics: Csv): Phase[] {
   return phases
 }
 
-/** All metrics that any row reports, in the file's order, without the limit. */
+/** All metrics that any row reports, in the file's order. */
 export function seriesOf(metrics: Csv): Series[] {
   const steps = metrics.numbers('step')
   return metrics.names
-    .filter((name) => !FIXED.has(name) && name !== LIMIT)
+    .filter((name) => !FIXED.has(name))
     .map((name) => readSeries(name, steps, metrics.numbers(name)))
     .filter((series) => series.points.length > 1)
 }

@@ -1,5 +1,6 @@
+import type { Certificate, Estimates } from '../config/results.js'
+import type { Stored } from '../config/stored.js'
 import { formatFixed, formatNumber, words } from './format.js'
-import { type Json, at, isObject, numberAt } from './run-data.js'
 import { type Frame, escape, line, linearScale, marker, rect, svg, text } from './svg.js'
 
 /** One offline estimate of the policy's episodic cost, and of its return where the estimator gives one. */
@@ -13,37 +14,33 @@ export interface Estimate {
   return_std: number | null
 }
 
-const NAMES: Record<string, string> = {
-  model_rollout: 'model rollout',
-  critic_ucb: 'critics, upper bound',
-  fqe: 'fitted Q evaluation',
+/** Rows of each estimator of a certificate. */
+/** The estimates of a certificate as rows, a family of estimators (critics on three sets of states) as several. */
+export function estimatesOf(estimates: Stored<Estimates> | undefined): Estimate[] {
+  const { model_rollout: model, critic_ucb: critics, fqe } = estimates ?? {}
+  return [
+    ...(model ? [row('model rollout', model.cost, model.return)] : []),
+    ...Object.entries(critics ?? {}).flatMap(([states, cost]) =>
+      cost ? [row(`critics, upper bound: ${words(states)} states`, { mean: cost.mean, upper: cost.ucb })] : [],
+    ),
+    ...(fqe ? [row('fitted Q evaluation', { mean: fqe.cost?.mean, upper: fqe.cost?.ucb }, fqe.return)] : []),
+  ]
 }
 
-/**
- * The estimates of a certificate as rows. An estimator with `cost` or with a mean is one row; any other object is a family
- * of estimators (critics on dataset, initial and safe states), so an estimator added to the core shows up by itself.
- */
-export function estimatesOf(estimates: unknown, prefix = ''): Estimate[] {
-  if (!isObject(estimates)) return []
-  return Object.entries(estimates).flatMap(([key, value]) => {
-    if (!isObject(value)) return []
-    const name = prefix === '' ? (NAMES[key] ?? words(key)) : `${prefix}: ${words(key)} states`
-    if (isObject(value['cost']) || isObject(value['return'])) return [row(name, value['cost'], value['return'])]
-    if (bound(value) !== null || numberAt(value, 'mean') !== null) return [row(name, value, null)]
-    return estimatesOf(value, name)
-  })
-}
+type Spread = { mean?: number | null | undefined; std?: number | null | undefined }
 
-const bound = (cost: unknown): number | null => numberAt(cost, 'upper') ?? numberAt(cost, 'ucb')
-
-function row(name: string, cost: unknown, ret: unknown): Estimate {
+function row(
+  name: string,
+  cost: (Spread & { upper?: number | null | undefined }) | undefined = {},
+  ret: Spread | undefined = {},
+): Estimate {
   return {
     name,
-    cost_mean: numberAt(cost, 'mean'),
-    cost_std: numberAt(cost, 'std'),
-    cost_upper: bound(cost),
-    return_mean: numberAt(ret, 'mean'),
-    return_std: numberAt(ret, 'std'),
+    cost_mean: cost.mean ?? null,
+    cost_std: cost.std ?? null,
+    cost_upper: cost.upper ?? null,
+    return_mean: ret.mean ?? null,
+    return_std: ret.std ?? null,
   }
 }
 
@@ -127,10 +124,8 @@ export function estimateTable(estimates: readonly Estimate[], limit: number | nu
 }
 
 /** Estimates of each policy the run kept, where the certificate holds them apart. */
-export function policyEstimates(certificate: Json): { policy: string; estimates: Estimate[] }[] {
-  const policies = at(certificate, 'policies')
-  if (!isObject(policies)) return []
-  return Object.entries(policies)
-    .map(([policy, estimates]) => ({ policy, estimates: estimatesOf(at(estimates, 'estimates') ?? estimates) }))
+export function policyEstimates({ policies }: Stored<Certificate>): { policy: string; estimates: Estimate[] }[] {
+  return Object.entries(policies ?? {})
+    .map(([policy, estimates]) => ({ policy, estimates: estimatesOf(estimates) }))
     .filter(({ estimates }) => estimates.length > 0)
 }

@@ -3,8 +3,8 @@ import { RUN_FILES } from '../train/run-folder.js'
 import { escape } from './svg.js'
 
 /**
- * Colours of the series are Okabe and Ito's, told apart by readers with any colour vision; in the dark they are lightened.
- * Everything is in this file: the page asks the network for nothing and runs no script.
+ * Colours of the series are Okabe and Ito's, told apart by readers with any colour vision; in the dark they are
+ * lightened. Everything is in this file: the page asks the network for nothing and runs no script.
  */
 export const CSS = `
 :root {

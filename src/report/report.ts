@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { writeAtomic } from '../files.js'
+import { writeAtomic } from '../base/files.js'
 import { RUN_FILES } from '../train/run-folder.js'
 import { certificateSection } from './certificate.js'
 import { comparisonPage, labelOf } from './compare.js'

@@ -1,12 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
-import { DrcorlError, codeOf, describeFsError } from '../errors.js'
+import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
+import { exists, readJson } from '../base/files.js'
+import type { Certificate, Metric, RunResult } from '../config/results.js'
+import { metricsOf } from '../config/schema.js'
+import { type Stored, readStored } from '../config/stored.js'
 import type { Evaluation } from '../evaluate/evaluate.js'
-import { exists, readJson } from '../files.js'
-import { RUN_FILES, type RunRecord, type RunResult, readRecord } from '../train/run-folder.js'
-
-/** A JSON object of which nothing is known. */
-export type Json = Record<string, unknown>
+import { RUN_FILES, type RunRecord, readRecord } from '../train/run-folder.js'
 
 /** A CSV file by columns; empty cells are NaN. */
 export interface Csv {
@@ -21,9 +21,11 @@ export interface RunData {
   folder: string
   name: string
   record: RunRecord
-  result: RunResult | null
+  result: Stored<RunResult> | null
   metrics: Csv | null
-  certificate: Json | null
+  /** What the algorithm's metrics mean, in their order; none for an algorithm this version does not know. */
+  declared: readonly Metric[]
+  certificate: Stored<Certificate> | null
   evaluation: Evaluation | null
   /** Episodes of the evaluated policies. */
   episodes: Csv | null
@@ -38,45 +40,29 @@ export interface RunData {
  */
 export async function readRun(folder: string): Promise<RunData> {
   const record = await readRecord(folder)
-  const json = async <T>(name: string): Promise<T | null> => {
-    const path = join(folder, name)
-    if (!(await exists(path))) return null
-    const content = await readJson(path)
-    if (isObject(content)) return content as T
-    throw new DrcorlError('Data', `${path} must hold a JSON object`)
+  const stored = async <Name extends 'Certificate' | 'RunResult'>(name: Name, file: string) => {
+    const path = join(folder, file)
+    return (await exists(path)) ? readStored(name, path) : null
   }
   return {
     folder,
     name: basename(resolve(folder)),
     record,
-    result: await json<RunResult>(RUN_FILES.result),
+    result: await stored('RunResult', RUN_FILES.result),
     metrics: await readCsv(join(folder, RUN_FILES.metrics)),
-    certificate: await json<Json>(RUN_FILES.certificate),
-    evaluation: await json<Evaluation>(RUN_FILES.evaluation),
+    declared: metricsOf(record.algorithm),
+    certificate: await stored('Certificate', RUN_FILES.certificate),
+    evaluation: await readEvaluation(join(folder, RUN_FILES.evaluation)),
     episodes: await readCsv(join(folder, RUN_FILES.episodes)),
     dataset: await readCsv(join(folder, RUN_FILES.datasetEpisodes)),
   }
 }
 
-export const isObject = (value: unknown): value is Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
-
-/** The value at a path of keys in unknown JSON, or undefined. */
-export function at(value: unknown, ...keys: string[]): unknown {
-  return keys.reduce<unknown>((inner, key) => (isObject(inner) ? inner[key] : undefined), value)
-}
-
-/** The finite number at a path, or null. */
-export function numberAt(value: unknown, ...keys: string[]): number | null {
-  const found = at(value, ...keys)
-  return typeof found === 'number' && Number.isFinite(found) ? found : null
-}
-
-/** The strings of the list at a path; a single string counts as a list of one. */
-export function textsAt(value: unknown, ...keys: string[]): string[] {
-  const found = at(value, ...keys)
-  if (typeof found === 'string') return [found]
-  return Array.isArray(found) ? found.filter((entry): entry is string => typeof entry === 'string') : []
+async function readEvaluation(path: string): Promise<Evaluation | null> {
+  if (!(await exists(path))) return null
+  const content = await readJson(path)
+  if (typeof content === 'object' && content !== null && !Array.isArray(content)) return content as Evaluation
+  throw new DrcorlError('Data', `${path} must hold a JSON object`)
 }
 
 async function readCsv(path: string): Promise<Csv | null> {

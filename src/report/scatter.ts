@@ -34,7 +34,9 @@ const MOST_POINTS = 2500
 
 const FRAME: Frame = { width: 1000, height: 430, left: 58, right: 22, top: 26, bottom: 48 }
 
-/** Return against cost: episodes of the dataset, episodes of each policy with mean and standard deviation, the limit. */
+/**
+ * Return against cost: episodes of the dataset, episodes of each policy with mean and standard deviation, the limit.
+ */
 export function scatterChart(
   data: readonly ScatterPoint[],
   groups: readonly ScatterGroup[],

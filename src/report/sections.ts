@@ -1,14 +1,16 @@
+import type { Metric } from '../config/results.js'
 import { formatSeconds } from '../train/progress.js'
-import { ESTIMATE, type Phase, type Series, estimateCurve, phasesOf, seriesOf, smallCurve } from './curves.js'
+import { type Phase, type Series, estimateCurve, phasesOf, seriesOf, smallCurve } from './curves.js'
 import { formatFixed, formatNumber, formatSpread, formatValue, words } from './format.js'
 import { type Tile, factTable, htmlTable, section, tiles } from './page.js'
-import { type RunData, numberAt, textsAt } from './run-data.js'
+import type { RunData } from './run-data.js'
 import { type ScatterGroup, type ScatterPoint, scatterChart } from './scatter.js'
 import { escape } from './svg.js'
 
 /** The cost limit of a run, or null for an algorithm without one. */
 export function limitOf(run: RunData): number | null {
-  return numberAt(run.record.run, 'cost_limit') ?? numberAt(run.certificate, 'cost_limit')
+  const limit = run.record.run['cost_limit']
+  return typeof limit === 'number' ? limit : (run.certificate?.cost_limit ?? null)
 }
 
 /** The numbers a reader looks for first. */
@@ -16,8 +18,8 @@ export function headline(run: RunData): string {
   const { certificate, evaluation, result } = run
   const limit = limitOf(run)
   const entries: Tile[] = []
-  const verdict = certificate?.['verdict']
-  if (typeof verdict === 'string') {
+  const verdict = certificate?.verdict
+  if (verdict !== undefined) {
     const good = verdict === 'certified'
     entries.push({
       name: 'Offline verdict',
@@ -37,16 +39,17 @@ export function headline(run: RunData): string {
       entries.push({ name: 'Within the limit', value: `${within.episodes}/${evaluation.episodes}`, more })
     }
   }
-  const steps = result?.environment_steps.training
+  const steps = result?.environment_steps?.training
   if (steps !== undefined) {
-    const more = result === null ? '' : `${formatSeconds(result.wall_seconds)} of training`
+    const seconds = result?.wall_seconds
+    const more = seconds === undefined ? '' : `${formatSeconds(seconds)} of training`
     entries.push({ name: 'Env. steps in training', value: String(steps), more })
   }
   return entries.length === 0 ? '' : tiles(entries)
 }
 
 function reasonCount(run: RunData): string {
-  const count = textsAt(run.certificate, 'reasons').length
+  const count = run.certificate?.reasons?.length ?? 0
   return count === 0 ? '' : `${count} ${count === 1 ? 'reason' : 'reasons'} below`
 }
 
@@ -98,32 +101,41 @@ export function policyGroups(run: RunData, rename?: string): ScatterGroup[] {
 const policyName = (file: string): string =>
   file.includes('selected') ? 'offline-selected candidate' : 'the policy to use'
 
-/** Curves of training: the estimate of the cost first and large, then losses, then whatever else was logged. */
+/** Curves of training by the roles of the metrics: estimates of the cost first and large, then losses, then the rest. */
 export function trainingSection(run: RunData): string {
   if (run.metrics === null || run.metrics.rows === 0) return ''
   const phases = phasesOf(run.metrics)
+  const roles = new Map(run.declared.map(({ name, role }) => [name, role]))
   const series = seriesOf(run.metrics)
-  const estimate = series.find(({ name }) => name === ESTIMATE)
-  const losses = series.filter(({ name }) => /(^|_)loss(_|$)/.test(name))
-  const others = series.filter((one) => one !== estimate && !losses.includes(one))
-  const large =
-    estimate === undefined
-      ? ''
-      : `<figure class="card"><figcaption>Offline estimate of the episodic cost, means over stretches of steps</figcaption>${estimateCurve(estimate, phases, limitOf(run))}</figure>`
+  const costs = series.filter(({ name }) => roles.get(name) === 'estimate')
+  const losses = series.filter(({ name }) => roles.get(name) === 'loss')
+  const others = series.filter((one) => !costs.includes(one) && !losses.includes(one))
+  const large = costs.map(
+    (one) =>
+      `<figure class="card"><figcaption>${caption(one, run)}, means over stretches of steps</figcaption>${estimateCurve(one, phases, limitOf(run))}</figure>`,
+  )
   return section(
     'Training',
     phaseTable(phases),
-    large,
-    losses.length > 0 ? `<h3>Losses</h3>${panels(losses, phases)}` : '',
+    ...large,
+    losses.length > 0 ? `<h3>Losses</h3>${panels(losses, phases, run)}` : '',
     others.length > 0
-      ? `<details><summary>${others.length} other metrics</summary>${panels(others, phases)}</details>`
+      ? `<details><summary>${others.length} other metrics</summary>${panels(others, phases, run)}</details>`
       : '',
   )
 }
 
-function panels(series: readonly Series[], phases: readonly Phase[]): string {
+/** A metric's name with what it means, and its unit, behind it. */
+function caption({ name }: Series, { declared }: RunData): string {
+  const metric = declared.find((one) => one.name === name)
+  if (metric === undefined) return escape(words(name))
+  const unit = metric.unit === '1' ? '' : ` (${metric.unit})`
+  return `<span title="${escape(metric.meaning)}">${escape(words(name) + unit)}</span>`
+}
+
+function panels(series: readonly Series[], phases: readonly Phase[], run: RunData): string {
   const figures = series.map(
-    (one) => `<figure><figcaption>${escape(words(one.name))}</figcaption>${smallCurve(one, phases)}</figure>`,
+    (one) => `<figure><figcaption>${caption(one, run)}</figcaption>${smallCurve(one, phases)}</figure>`,
   )
   return `<div class="panels">${figures.join('\n')}</div>`
 }
@@ -176,31 +188,30 @@ export function evaluationSection(run: RunData): string {
 
 /** Hybrid modes: what the environment said at each visit, beside the offline estimate that was logged next. */
 export function visitsSection(run: RunData): string {
-  const visits = run.certificate?.['visits']
-  if (!Array.isArray(visits) || visits.length === 0) return ''
+  const visits = run.certificate?.visits ?? []
+  if (visits.length === 0) return ''
   const estimates = estimatesAfter(run)
-  const rows = visits.map((visit: unknown) => {
-    const step = numberAt(visit, 'step') ?? 0
-    return [
-      formatNumber(step),
-      formatFixed(numberAt(visit, 'cost'), 2),
-      formatFixed(estimates(step), 2),
-      formatFixed(numberAt(visit, 'return'), 1),
-      formatNumber(numberAt(visit, 'episodes')),
-      formatNumber(numberAt(visit, 'environment_steps')),
-    ]
-  })
+  const rows = visits.map(({ step = 0, cost, return: ret, episodes, environment_steps: steps }) => [
+    formatNumber(step),
+    formatFixed(cost, 2),
+    formatFixed(estimates(step), 2),
+    formatFixed(ret, 1),
+    formatNumber(episodes),
+    formatNumber(steps),
+  ])
   const header = ['step', 'measured cost', 'offline estimate', 'measured return', 'episodes', 'environment steps']
   return section('Visits of the environment', htmlTable(header, rows, 'numbers'))
 }
 
 /** The first offline estimate logged at or after a step of the phase that visits. */
-function estimatesAfter({ metrics }: RunData): (step: number) => number | null {
-  if (metrics === null || !metrics.names.includes('cost_measured')) return () => null
-  const [steps, measured] = [metrics.numbers('phase_step'), metrics.numbers('cost_measured')]
-  const estimates = metrics.numbers(ESTIMATE)
+function estimatesAfter({ metrics, declared }: RunData): (step: number) => number | null {
+  const named = (role: Metric['role']): string | undefined =>
+    declared.find((one) => one.role === role && metrics?.names.includes(one.name))?.name
+  const [measured, estimate] = [named('measured'), named('estimate')]
+  if (metrics === null || measured === undefined || estimate === undefined) return () => null
+  const [steps, seen, estimates] = [metrics.numbers('phase_step'), metrics.numbers(measured), metrics.numbers(estimate)]
   return (step) => {
-    const row = steps.findIndex((at, index) => at > step && Number.isFinite(measured[index]!))
+    const row = steps.findIndex((at, index) => at > step && Number.isFinite(seen[index]!))
     return row < 0 ? null : (estimates[row] ?? null)
   }
 }
@@ -209,7 +220,7 @@ function estimatesAfter({ metrics }: RunData): (step: number) => number | null {
 export function ledgerSection(run: RunData): string {
   const { evaluation, result } = run
   const rows: [string, string, string][] = []
-  const training = result?.environment_steps.training ?? numberAt(run.certificate, 'environment_steps')
+  const training = result?.environment_steps?.training ?? run.certificate?.environment_steps
   if (typeof training === 'number')
     rows.push([
       'training and selection',

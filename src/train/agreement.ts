@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 
 /** A parameter's name, the value asked for and the value a run folder holds. */
 export type Compared = [name: string, asked: unknown, stored: unknown]

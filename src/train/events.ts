@@ -2,16 +2,17 @@
  * What training is asked for and what it tells.
  *
  * Words used here: a *step* is one gradient step of the algorithm as its phase defines it; a *phase* is a stage of the
- * algorithm with its own number of steps; a *call* is one native task of some steps, whose number never changes a result;
- * a *row* is one line of metrics.csv.
+ * algorithm with its own number of steps; a *call* is one native task of some steps, whose number never changes a
+ * result; a *row* is one line of metrics.csv.
  */
+import type { Certificate, Metric, RunPhase } from '../config/results.js'
 import type { AlgorithmName, Parameters, RunConfig } from '../config/types.js'
 import type { Finding } from '../data/checks.js'
 import type { Dataset } from '../data/dataset.js'
 import type { EnvFactory } from '../envs/env.js'
 import type { NativeColumns } from '../native/dataset.js'
 import type { ChosenDevice } from '../native/device.js'
-import type { Certificate, Trainer } from '../native/trainer.js'
+import type { Trainer } from '../native/trainer.js'
 import type { MetricsLog } from './metrics.js'
 import type { RunRecord } from './run-folder.js'
 import type { VisitResult } from './visits.js'
@@ -23,7 +24,10 @@ export type ParameterValues = {
 
 /** What to train on, with which parameters, and where to. */
 export interface TrainOptions {
-  /** HDF5 path, `task:NAME`, `env:NAME`, columns, or a loaded dataset. May be left out with `resume`: config.json names it. */
+  /**
+   * HDF5 path, `task:NAME`, `env:NAME`, columns, or a loaded dataset.
+   * May be left out with `resume`: config.json names it.
+   */
   dataset?: string | NativeColumns | Dataset | undefined
   /** Default `drcorl`; any name is checked against the registry when training starts. */
   algorithm?: AlgorithmName | (string & {}) | undefined
@@ -32,8 +36,8 @@ export interface TrainOptions {
   /** Path of a YAML or JSON file of parameters. */
   configFile?: string | undefined
   /**
-   * Environment of the hybrid modes: a name (embedded, DSRL task, `module:Id`) or a factory; default that of the data. Mode offline
-   * opens none.
+   * Environment of the hybrid modes: a name (embedded, DSRL task, `module:Id`) or a factory; default that of the data.
+   * Mode offline opens none.
    */
   environment?: string | EnvFactory | undefined
   /** Parameters by their names, e.g. `{ cost_limit: 10, seed: 0 }`; they win over file and preset. */
@@ -53,8 +57,8 @@ export interface TrainOptions {
   /** Seconds between checkpoints, default 30; one is also written at the end of every phase. */
   checkpointSeconds?: number | undefined
   /**
-   * Also write event files for TensorBoard: tags `train/*`, `time/*`, and `eval/*` at the visits of the hybrid modes, over gradient
-   * steps. A resumed run that has some goes on with them unasked.
+   * Also write event files for TensorBoard: tags `train/*`, `time/*`, and `eval/*` at the visits of the hybrid modes,
+   * over gradient steps. A resumed run that has some goes on with them unasked.
    */
   tensorboard?: boolean | undefined
   /** How error messages name a parameter of `config`. */
@@ -76,7 +80,9 @@ export interface StartEvent {
   resumed: boolean
   step: number
   steps: number
-  phases: { name: string; steps: number }[]
+  phases: RunPhase[]
+  /** Every metric the run may report, in the order in which they are told. */
+  metrics: readonly Metric[]
 }
 
 export interface ProgressEvent {
@@ -88,7 +94,7 @@ export interface ProgressEvent {
   steps: number
   steps_per_second: number
   eta_seconds: number | null
-  /** Means over the steps since the last event. */
+  /** Means over the steps since the last event, in the order of the start event's `metrics`. */
   metrics: Record<string, number | null>
 }
 

@@ -1,10 +1,11 @@
 /** Training as a generator of events. */
 import { join } from 'node:path'
 import { readConfigFile, resolveConfig } from '../config/load.js'
+import { metricsOf } from '../config/schema.js'
 import { checkDataset } from '../data/checks.js'
 import { loadDataset } from '../data/dataset.js'
 import { environmentOfVisits } from '../data/environments.js'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import { Trainer } from '../native/trainer.js'
 import type { Session, TrainEvent, TrainOptions } from './events.js'
 import { MetricsLog } from './metrics.js'
@@ -55,7 +56,7 @@ async function startSession(options: TrainOptions): Promise<Session> {
     flagOrigin: options.configOrigin ?? ((key) => `config.${key}`),
   })
   const { maxMemory, strict } = options
-  const dataset = await loadDataset(options.dataset, { episodeLength: statedEpisodeLength(resolved.run), maxMemory })
+  const dataset = await loadDataset(options.dataset, { episode_length: statedEpisodeLength(resolved.run), maxMemory })
   const findings = checkDataset(dataset, { strict })
   const visits = environmentOfVisits(options.environment, resolved.run, dataset.task)
   const trainer = await Trainer.create(dataset.native, resolved).catch((error: unknown) => {
@@ -67,7 +68,8 @@ async function startSession(options: TrainOptions): Promise<Session> {
     const record = makeRecord(resolved, dataset, visits?.name ?? null)
     await writeRecord(folder, record)
     await writeDatasetEpisodes(folder, dataset)
-    const log = new MetricsLog(join(folder, RUN_FILES.metrics))
+    const order = metricsOf(record.algorithm).map(({ name }) => name)
+    const log = new MetricsLog(join(folder, RUN_FILES.metrics), order)
     return { folder, record, trainer, log, resumed: false, visits: visits?.make ?? null, findings }
   } catch (error) {
     trainer.dispose()

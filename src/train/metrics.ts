@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
-import { DrcorlError, describeFsError } from '../errors.js'
-import { writeAtomic } from '../files.js'
+import { DrcorlError, describeFsError } from '../base/errors.js'
+import { writeAtomic } from '../base/files.js'
 
 interface Row {
   step: number
@@ -18,14 +18,18 @@ const FIXED = ['step', 'phase', 'phase_step', 'seconds'] as const
  */
 export class MetricsLog {
   private readonly rows: Row[] = []
-  private readonly columns: string[] = []
+  private readonly seen = new Set<string>()
   private dirty = false
 
-  constructor(private readonly path: string) {}
+  /** @param order of the columns; metrics that are not in it follow as they appear. */
+  constructor(
+    private readonly path: string,
+    private readonly order: readonly string[] = [],
+  ) {}
 
   /** Reads the rows up to and including a checkpoint's step; what was logged after it will be logged again. */
-  static async resume(path: string, step: number): Promise<MetricsLog> {
-    const log = new MetricsLog(path)
+  static async resume(path: string, step: number, order: readonly string[] = []): Promise<MetricsLog> {
+    const log = new MetricsLog(path, order)
     const text = await readFile(path, 'utf8').catch((error: unknown) => {
       throw new DrcorlError('Io', `cannot read ${path}: ${describeFsError(error)}`, { cause: error })
     })
@@ -46,7 +50,7 @@ export class MetricsLog {
   }
 
   add(row: Row): void {
-    for (const name of Object.keys(row.metrics)) if (!this.columns.includes(name)) this.columns.push(name)
+    for (const name of Object.keys(row.metrics)) this.seen.add(name)
     this.rows.push(row)
     this.dirty = true
   }
@@ -59,11 +63,13 @@ export class MetricsLog {
   async flush(): Promise<void> {
     if (!this.dirty) return
     this.dirty = false
+    const known = this.order.filter((name) => this.seen.has(name))
+    const columns = [...known, ...[...this.seen].filter((name) => !known.includes(name))]
     const lines = this.rows.map((row) => {
-      const metrics = this.columns.map((name) => row.metrics[name] ?? '')
+      const metrics = columns.map((name) => row.metrics[name] ?? '')
       return [row.step, row.phase, row.phase_step, row.seconds.toFixed(3), ...metrics].join(',')
     })
-    await writeAtomic(this.path, `${[[...FIXED, ...this.columns].join(','), ...lines].join('\n')}\n`)
+    await writeAtomic(this.path, `${[[...FIXED, ...columns].join(','), ...lines].join('\n')}\n`)
   }
 }
 

@@ -1,5 +1,6 @@
+import { LiveLine, type ProgressStream } from '../base/live-line.js'
+import type { Metric } from '../config/results.js'
 import { describeFinding } from '../data/checks.js'
-import { LiveLine, type ProgressStream } from '../live-line.js'
 import type { EndEvent, ProgressEvent, StartEvent, TrainEvent, VisitEvent } from './events.js'
 
 const BAR_WIDTH = 20
@@ -9,16 +10,15 @@ const MOST_LOSSES = 4
 export class Progress {
   private readonly line: LiveLine
   private phase = ''
+  private reading: Reading = NOTHING_KNOWN
 
   constructor(stream: ProgressStream, now?: () => number) {
     this.line = new LiveLine(stream, now)
   }
 
   show(event: TrainEvent): void {
-    if (event.type === 'start') {
-      event.findings.forEach((finding) => this.note(describeFinding(finding)))
-      this.note(startLine(event))
-    } else if (event.type === 'progress') this.progress(event)
+    if (event.type === 'start') this.start(event)
+    else if (event.type === 'progress') this.progress(event)
     else if (event.type === 'visit') this.note(visitLine(event))
     else if (event.type === 'end') this.note(endLine(event))
   }
@@ -33,18 +33,39 @@ export class Progress {
     this.line.close()
   }
 
+  private start(event: StartEvent): void {
+    const limit = event.run['cost_limit']
+    this.reading = { metrics: event.metrics, cost_limit: typeof limit === 'number' ? limit : null }
+    event.findings.forEach((finding) => this.note(describeFinding(finding)))
+    this.note(startLine(event))
+  }
+
   private progress(event: ProgressEvent): void {
     const first = event.phase !== this.phase
     if (first) this.line.close()
     // The last line of a phase is always shown: it holds the losses the phase ended with.
-    this.line.update(progressLine(event, this.line.isTerminal), first || event.phase_step >= event.phase_steps)
+    this.line.update(
+      progressLine(event, this.line.isTerminal, this.reading),
+      first || event.phase_step >= event.phase_steps,
+    )
     this.phase = event.phase
   }
 }
 
-/** `critics     3,200/9,500  34 %  412 steps/s  ETA 1m 20s  q_loss 0.12  cost 8.2 (limit 10)` */
-export function progressLine(event: ProgressEvent, bar: boolean): string {
-  const { phase_step, phase_steps, step, steps, metrics } = event
+/** What a reader of progress has to know of the run: its metrics in their order, and the limit of the episodic cost. */
+export interface Reading {
+  metrics: readonly Metric[]
+  cost_limit: number | null
+}
+
+const NOTHING_KNOWN: Reading = { metrics: [], cost_limit: null }
+
+/**
+ * The first losses and every estimate or measurement of the cost, by the roles of the metrics:
+ * `critics     3,200/9,500  34 %  412 steps/s  ETA 1m 20s  q_loss 0.12  cost estimate 8.2 (limit 10)`
+ */
+export function progressLine(event: ProgressEvent, bar: boolean, reading: Reading): string {
+  const { phase_step, phase_steps, step, steps } = event
   const share = steps > 0 ? step / steps : 1
   const filled = Math.round(share * BAR_WIDTH)
   const parts = [
@@ -54,13 +75,8 @@ export function progressLine(event: ProgressEvent, bar: boolean): string {
     `${Math.floor(share * 100)} %`,
     `${formatRate(event.steps_per_second)} steps/s`,
     `ETA ${formatSeconds(event.eta_seconds)}`,
-    ...keyLosses(metrics),
+    ...told(event, reading),
   ]
-  const { cost_estimate: estimate, cost_limit: limit } = metrics
-  if (typeof estimate === 'number') {
-    const against = typeof limit === 'number' ? ` (limit ${formatNumber(limit)})` : ''
-    parts.push(`cost estimate ${formatNumber(estimate)}${against}`)
-  }
   return parts.join('  ')
 }
 
@@ -101,12 +117,19 @@ function endLine(event: EndEvent): string {
   return `done: ${event.steps} steps in ${time}`
 }
 
-/** The metrics that are losses, in the core's order: the first of them are the ones that matter most. */
-function keyLosses(metrics: Record<string, number | null>): string[] {
-  return Object.entries(metrics)
-    .filter(([name, value]) => /(^|_)loss$/.test(name) && typeof value === 'number')
-    .slice(0, MOST_LOSSES)
-    .map(([name, value]) => `${name} ${formatNumber(value ?? 0)}`)
+/** The metrics worth a glance, in their order: the first losses are the ones that matter most. */
+function told({ metrics }: ProgressEvent, { metrics: declared, cost_limit }: Reading): string[] {
+  const present = declared.flatMap(({ name, role }) => {
+    const value = metrics[name]
+    return typeof value === 'number' ? [{ name, role, value }] : []
+  })
+  const losses = present.filter(({ role }) => role === 'loss').slice(0, MOST_LOSSES)
+  const costs = present.filter(({ role }) => role === 'estimate' || role === 'measured')
+  const against = cost_limit === null ? '' : ` (limit ${formatNumber(cost_limit)})`
+  return [
+    ...losses.map(({ name, value }) => `${name} ${formatNumber(value)}`),
+    ...costs.map(({ name, value }) => `${name.replaceAll('_', ' ')} ${formatNumber(value)}${against}`),
+  ]
 }
 
 function formatNumber(value: number): string {

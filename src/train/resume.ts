@@ -1,9 +1,10 @@
 import { join } from 'node:path'
+import { DrcorlError } from '../base/errors.js'
+import { exists } from '../base/files.js'
 import { readConfigFile } from '../config/load.js'
+import { metricsOf } from '../config/schema.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
 import { environmentOfVisits } from '../data/environments.js'
-import { DrcorlError } from '../errors.js'
-import { exists } from '../files.js'
 import { Trainer } from '../native/trainer.js'
 import { type Compared, requireAgreement } from './agreement.js'
 import type { Session, TrainOptions } from './events.js'
@@ -29,14 +30,16 @@ export async function resumeSession(options: TrainOptions): Promise<Session> {
 
   const checkpoint = join(folder, RUN_FILES.checkpoint)
   const metrics = join(folder, RUN_FILES.metrics)
+  const order = metricsOf(record.algorithm).map(({ name }) => name)
   if (!(await exists(checkpoint))) {
     const trainer = await Trainer.create(dataset.native, record)
-    return { folder, record, trainer, log: new MetricsLog(metrics), resumed: true, visits, findings: [] }
+    const log = new MetricsLog(metrics, order)
+    return { folder, record, trainer, log, resumed: true, visits, findings: [] }
   }
   const trainer = await Trainer.resume(dataset.native, checkpoint, record)
   try {
     const { step } = await trainer.status()
-    const log = (await exists(metrics)) ? await MetricsLog.resume(metrics, step) : new MetricsLog(metrics)
+    const log = (await exists(metrics)) ? await MetricsLog.resume(metrics, step, order) : new MetricsLog(metrics, order)
     return { folder, record, trainer, log, resumed: true, visits, findings: [] }
   } catch (error) {
     trainer.dispose()
@@ -66,8 +69,8 @@ async function sameDataset(options: TrainOptions, record: RunRecord, folder: str
   if (options.dataset === undefined && kind === 'columns') {
     throw new DrcorlError('Usage', `the run in ${folder} was trained on columns: pass the same ones as dataset`)
   }
-  const episodeLength = statedEpisodeLength(record.run)
-  const dataset = await loadDataset(options.dataset ?? source, { episodeLength, maxMemory: options.maxMemory })
+  const episode_length = statedEpisodeLength(record.run)
+  const dataset = await loadDataset(options.dataset ?? source, { episode_length, maxMemory: options.maxMemory })
   if (dataset.sha256 !== sha256) {
     throw new DrcorlError(
       'Data',

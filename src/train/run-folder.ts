@@ -2,10 +2,10 @@ import { readdir, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { ResolvedConfig } from '../config/load.js'
 import type { Dataset, KnownTask } from '../data/dataset.js'
-import { DrcorlError } from '../errors.js'
+import { DrcorlError } from '../base/errors.js'
 import { datasetEpisodes, datasetEpisodesCsv } from '../data/episodes.js'
-import { exists, makeFolder, readJson, writeAtomic, writeJson } from '../files.js'
-import { VERSION } from '../version.js'
+import { exists, makeFolder, readJson, writeAtomic, writeJson } from '../base/files.js'
+import { VERSION } from '../base/version.js'
 import { isEventFile } from './tensorboard.js'
 
 /** Every file a run folder may hold. Evaluation and reports need nothing but this folder. */
@@ -52,21 +52,6 @@ export interface RunRecord {
   environment: string | null
 }
 
-/** `result.json`, written last: where it stands, the run is complete. */
-export interface RunResult {
-  status: 'done'
-  algorithm: string
-  steps: number
-  phases: { name: string; steps: number }[]
-  wall_seconds: number
-  /** Interactions with an environment, by purpose, as counted; offline training makes none. */
-  environment_steps: { training: number }
-  verdict: string | null
-  /** Policy files, the one to use first. */
-  policies: string[]
-  finished: string
-}
-
 export function makeRecord(resolved: ResolvedConfig, dataset: Dataset, environment: string | null): RunRecord {
   const { transitions, episodes, obs_dim, act_dim } = dataset.summary
   const source = dataset.kind === 'file' ? resolve(dataset.source) : dataset.source
@@ -98,8 +83,8 @@ export function defaultRunFolder(resolved: ResolvedConfig, dataset: Dataset): st
 }
 
 /**
- * Makes the folder of a new run. An existing folder must be empty, unless `overwrite`: then the files of the earlier run,
- * and no others, are removed.
+ * Makes the folder of a new run. An existing folder must be empty, unless `overwrite`: then the files of the earlier
+ * run, and no others, are removed.
  *
  * @throws DrcorlError `Usage` for a folder in use, `Io` (exit status 2) where no folder can be made.
  */

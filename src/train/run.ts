@@ -1,9 +1,10 @@
 /** A run under way: native calls in turn, the log, checkpoints, visits, and what is told of them. */
 import { join } from 'node:path'
+import { DrcorlError } from '../base/errors.js'
+import { writeJson } from '../base/files.js'
+import type { Certificate, RunResult, TrainerStatus } from '../config/results.js'
+import { metricsOf } from '../config/schema.js'
 import { environmentSteps } from '../envs/ledger.js'
-import { DrcorlError } from '../errors.js'
-import { writeJson } from '../files.js'
-import type { TrainerStatus, Certificate } from '../native/trainer.js'
 import type {
   CheckpointEvent,
   EndEvent,
@@ -15,7 +16,7 @@ import type {
 } from './events.js'
 import { MetricsMean } from './metrics.js'
 import { Pace } from './pace.js'
-import { RUN_FILES, type RunResult } from './run-folder.js'
+import { RUN_FILES } from './run-folder.js'
 import { EventFile, eventFiles } from './tensorboard.js'
 import { Visitor } from './visits.js'
 
@@ -79,6 +80,7 @@ export class Run {
       step,
       steps,
       phases,
+      metrics: metricsOf(algorithm),
     }
 
     while (!status.done && !this.signal?.aborted) {

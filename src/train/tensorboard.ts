@@ -1,5 +1,6 @@
 /**
- * Event files for TensorBoard: scalars of a run, in the format that `tf.summary` and tfjs-node's `summaryFileWriter` write.
+ * Event files for TensorBoard: scalars of a run,
+ * in the format that `tf.summary` and tfjs-node's `summaryFileWriter` write.
  *
  * A file is a sequence of TFRecords (tensorflow/core/lib/io/record_writer.h), each holding one `Event`
  * (tensorflow/core/util/event.proto), of which only what a scalar needs is encoded.
@@ -7,8 +8,8 @@
 import { type FileHandle, open, readdir } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { DrcorlError, describeFsError } from '../errors.js'
-import { type Field, concat, double, float, integer, message, text } from '../protobuf.js'
+import { DrcorlError, describeFsError } from '../base/errors.js'
+import { type Field, concat, double, float, integer, message, text } from '../base/protobuf.js'
 
 const PREFIX = 'events.out.tfevents.'
 
@@ -30,8 +31,8 @@ export class EventFile {
   ) {}
 
   /**
-   * Starts a new file in `folder`. A resumed run never appends to the old one, which a killed process may have left with half a
-   * record at its end; it tells readers instead to forget what was logged after the checkpoint.
+   * Starts a new file in `folder`. A resumed run never appends to the old one, which a killed process may have left
+   * with half a record at its end; it tells readers instead to forget what was logged after the checkpoint.
    *
    * @param resumedAt step of the checkpoint a run goes on from: events of later steps in earlier files are void.
    * @throws DrcorlError `Io` naming the file.

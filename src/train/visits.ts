@@ -5,7 +5,8 @@ import type { EnvFactory, VecEnv } from '../envs/env.js'
 import { loadPolicy } from '../policy/node.js'
 import { type Transition, rollout } from '../envs/rollout.js'
 import { type NativeColumns, datasetFromColumns } from '../native/dataset.js'
-import type { Trainer, TrainerStatus } from '../native/trainer.js'
+import type { DueVisit } from '../config/results.js'
+import type { Trainer } from '../native/trainer.js'
 import { temporaryFile } from './run-folder.js'
 
 /** Seeds of visits start here, far from those of evaluation: nothing is tuned on the episodes that measure. */
@@ -37,11 +38,12 @@ export class Visitor {
   ) {}
 
   /**
-   * Plays the visit that is due and hands it in. The same visit of the same run plays the same episodes, also after a resume.
+   * Plays the visit that is due and hands it in.
+   * The same visit of the same run plays the same episodes, also after a resume.
    *
    * @throws DrcorlError what the environment throws, `Cancelled` after the signal; the visit is then still due.
    */
-  async visit(trainer: Trainer, due: NonNullable<TrainerStatus['visit']>): Promise<VisitResult> {
+  async visit(trainer: Trainer, due: DueVisit): Promise<VisitResult> {
     const { number, episodes, transitions } = due
     const env = (this.env ??= await this.make(episodes, this.signal))
     const path = join(this.folder, temporaryFile('visitor.safetensors'))
@@ -71,7 +73,7 @@ export class Visitor {
 }
 
 /** Transitions as a dataset: episode after episode, although they were met side by side. */
-export function columnsOf(met: readonly Transition[], { obsDim, actDim }: VecEnv, source: string): NativeColumns {
+export function columnsOf(met: readonly Transition[], { obs_dim, act_dim }: VecEnv, source: string): NativeColumns {
   const ordered = met.toSorted((a, b) => a.row - b.row)
   const flat = (width: number, of: (transition: Transition) => Float32Array): Float32Array => {
     const column = new Float32Array(ordered.length * width)
@@ -79,11 +81,11 @@ export function columnsOf(met: readonly Transition[], { obsDim, actDim }: VecEnv
     return column
   }
   return {
-    obsDim,
-    actDim,
-    observations: flat(obsDim, (one) => one.observation),
-    nextObservations: flat(obsDim, (one) => one.nextObservation),
-    actions: flat(actDim, (one) => one.action),
+    obs_dim,
+    act_dim,
+    observations: flat(obs_dim, (one) => one.observation),
+    next_observations: flat(obs_dim, (one) => one.next_observation),
+    actions: flat(act_dim, (one) => one.action),
     rewards: Float32Array.from(ordered, (one) => one.reward),
     costs: Float32Array.from(ordered, (one) => one.cost),
     terminals: Uint8Array.from(ordered, (one) => Number(one.terminated)),

@@ -1,4 +1,5 @@
-"""Environments of a user who got something wrong, one for each way; and one that got it right but draws from global generators."""
+"""Environments of a user who got something wrong, one for each way;
+and one that got it right but draws from global generators."""
 
 import ctypes
 import os

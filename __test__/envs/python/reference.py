@@ -1,7 +1,7 @@
 """Plain Python beside the bridge: `python reference.py QUESTION ARGUMENTS`, the answer as one line of JSON on stdout.
 
-Environments are made by the suites' own means; only the remedies come from the bridge, because without them Python 3.11 cannot
-import safety_gymnasium.
+Environments are made by the suites' own means; only the remedies come from the bridge, because without them Python 3.11
+cannot import safety_gymnasium.
 """
 
 import hashlib
@@ -36,7 +36,8 @@ def action(step, size):
 
 
 def episodes(env_id, steps, *seeds):
-    """Each episode in an environment of its own, seeded as a careful user would: [first observation, [observation, reward, cost]...]."""
+    """Each episode in an environment of its own, seeded as a careful user would:
+    [first observation, [observation, reward, cost]...]."""
     answer = []
     for seed in map(int, seeds):
         env = make(env_id)
@@ -103,7 +104,8 @@ class Hopper:
 
 
 def predict(task, folder, obs_dim, act_dim):
-    """Puts the environment into every logged state, takes the logged action, and gives what comes out beside what was logged."""
+    """Puts the environment into every logged state, takes the logged action,
+    and gives what comes out beside what was logged."""
     model = {"BallCircle": Ball, "HopperVelocity": Hopper}[task]()
     observations, actions = read(folder, "observations", obs_dim), read(folder, "actions", act_dim)
     wrapped = make(model.env_id)
@@ -139,7 +141,8 @@ def replay(folder, obs_dim, act_dim, length):
 
 
 def judge(folder, obs_dim, act_dim):
-    """CarRun: reward and cost of logged transitions by the environment's own functions, from the two observations alone."""
+    """CarRun: reward and cost of logged transitions by the environment's own functions,
+    from the two observations alone."""
     observations, following = read(folder, "observations", obs_dim), read(folder, "next_observations", obs_dim)
     env = make("SafetyCarRun-v0").unwrapped
     env.reset(seed=0)

@@ -1,7 +1,8 @@
 """Prints what TensorBoard reads from event files, as JSON.
 
 Usage: read_events.py FOLDER   the scalars that are shown: {tag: [[step, value], ...]}
-       read_events.py FILE     every event of one file: [{"step", "file_version", "start", "values": [[tag, value], ...]}, ...]
+       read_events.py FILE     every event of one file, in a list:
+                               {"step", "file_version", "start", "values": [[tag, value], ...]}
 """
 
 import json

@@ -2,8 +2,8 @@
 
 /// A generator without memory: draw `i` is a hash of the key and `i` (SplitMix64's finaliser over a counter).
 ///
-/// The key is made of a policy's seed, the step of the episode and the observation's bits. So a policy that draws gives a row the
-/// same action alone and in any batch, and a fresh draw at every step; an evaluation repeats exactly.
+/// The key is made of a policy's seed, the step of the episode and the observation's bits. So a policy that draws gives
+/// a row the same action alone and in any batch, and a fresh draw at every step; an evaluation repeats exactly.
 #[derive(Debug, Clone, Copy)]
 pub struct Draws {
     key: u64,

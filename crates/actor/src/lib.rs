@@ -1,15 +1,17 @@
 //! Policies on `f32` slices, without a tensor library.
 //!
-//! An [`Actor`] is read from the `policy.safetensors` file that training writes; its metadata key `kind` says how observations become
-//! actions in [-1, 1], which are then mapped to the box of the logged actions. With `s = (obs - mean) / std`:
+//! An [`Actor`] is read from the `policy.safetensors` file that training writes; its metadata key `kind` says how
+//! observations become actions in [-1, 1], which are then mapped to the box of the logged actions.
+//! With `s = (obs - mean) / std`:
 //!
 //! - `mlp`: `tanh` or a clamp of `mlp(s)`, with ReLU between the layers. The kind of a file that names none.
-//! - `latent`: `b = tanh(decoder([z, s]))` for a drawn `z`, then `b + phi tanh(perturbation([b, s]))` clamped; of several such actions
-//!   the one critics in the file like best. The draws repeat: see [`Draws`].
-//! - `sequence`: a causal transformer over the last steps of the episode, conditioned on the return and the cost that are still to come.
+//! - `latent`: `b = tanh(decoder([z, s]))` for a drawn `z`, then `b + phi tanh(perturbation([b, s]))` clamped; of
+//!   several such actions the one critics in the file like best. The draws repeat: see [`Draws`].
+//! - `sequence`: a causal transformer over the last steps of the episode,
+//!   conditioned on the return and the cost that are still to come.
 //!
-//! An actor is immutable and `Send + Sync`. Whatever a call writes to is in a [`Player`]: working memory, so that acting does not
-//! allocate, and what a policy remembers of each row's episode.
+//! An actor is immutable and `Send + Sync`. Whatever a call writes to is in a [`Player`]: working memory, so that
+//! acting does not allocate, and what a policy remembers of each row's episode.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -27,17 +29,13 @@ mod actor;
 mod draws;
 mod error;
 mod file;
-mod kernel;
 mod latent;
-mod layer;
-pub mod math;
 mod mlp;
 mod network;
-mod register;
 mod sequence;
 
 pub use actor::{Actor, Player, Turn};
 pub use draws::Draws;
+pub use drcorl_kernels::cpu_features;
 pub use error::{Error, ErrorKind, Result};
 pub use file::{Array, PolicyFile, FORMAT};
-pub use kernel::cpu_features;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use drcorl_kernels::InstructionSet;
+
 use crate::actor::{Frame, Kind, Play, Turn};
 use crate::error::Result;
 use crate::file::Fields;
-use crate::kernel::Kernel;
 use crate::network::{Buffers, Hidden, Network, BLOCK};
 
 /// How the network's outputs become actions in [-1, 1].
@@ -25,8 +26,9 @@ struct Mlp {
     condition: Option<(String, f32, f32)>,
 }
 
-/// Reads the kind's own fields: `actor.*`, metadata `output_activation`, and with metadata `condition` the tensor of that name.
-pub(crate) fn read(fields: &Fields, frame: &Frame, kernel: Kernel) -> Result<Arc<dyn Kind>> {
+/// Reads the kind's own fields: `actor.*`, metadata `output_activation`,
+/// and with metadata `condition` the tensor of that name.
+pub(crate) fn read(fields: &Fields, frame: &Frame, set: InstructionSet) -> Result<Arc<dyn Kind>> {
     fields.choice("hidden_activation", &[("relu", ())])?;
     let squash = fields.choice("output_activation", &[("tanh", Squash::Tanh), ("clamp", Squash::Clamp)])?;
     let condition = match fields.text("condition") {
@@ -38,7 +40,7 @@ pub(crate) fn read(fields: &Fields, frame: &Frame, kernel: Kernel) -> Result<Arc
         }
     };
     let inputs = frame.obs_dim() + usize::from(condition.is_some());
-    let network = Network::read(fields, "actor", inputs, frame.act_dim(), Hidden::Relu, kernel)?;
+    let network = Network::read(fields, "actor", inputs, frame.act_dim(), Hidden::Relu, set)?;
     Ok(Arc::new(Mlp { network, squash, condition }))
 }
 

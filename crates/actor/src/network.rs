@@ -1,9 +1,10 @@
 //! Stacks of affine layers in the kernels' order, and the two buffers their activations alternate between.
 
+use drcorl_kernels::affine::{affine, Layer, Rows};
+use drcorl_kernels::InstructionSet;
+
 use crate::error::{Error, Result};
 use crate::file::Fields;
-use crate::kernel::{Kernel, Rows};
-use crate::layer::Layer;
 
 /// Rows taken through all layers together, so that their activations stay in the processor's nearest caches.
 pub(crate) const BLOCK: usize = 32;
@@ -20,7 +21,7 @@ pub(crate) enum Hidden {
 pub(crate) struct Network {
     layers: Vec<Layer>,
     hidden: Hidden,
-    kernel: Kernel,
+    set: InstructionSet,
 }
 
 impl Network {
@@ -31,7 +32,7 @@ impl Network {
         inputs: usize,
         outputs: usize,
         hidden: Hidden,
-        kernel: Kernel,
+        set: InstructionSet,
     ) -> Result<Self> {
         let mut layers: Vec<Layer> = Vec::new();
         loop {
@@ -40,7 +41,7 @@ impl Network {
                 break;
             }
             let (weight, bias) = (fields.tensor(&weight_name, 2)?, fields.tensor(&bias_name, 1)?);
-            let fan_in = layers.last().map_or(inputs, |layer| layer.outputs);
+            let fan_in = layers.last().map_or(inputs, Layer::outputs);
             if weight.shape != [bias.values.len(), fan_in] || bias.values.is_empty() {
                 let text = format!(
                     "has shape {:?}, expected [{}, {fan_in}] from {bias_name} and what comes before",
@@ -51,7 +52,7 @@ impl Network {
             }
             layers.push(Layer::pack(fan_in, &weight.values, &bias.values));
         }
-        let network = Network { layers, hidden, kernel };
+        let network = Network { layers, hidden, set };
         if network.outputs() != outputs {
             let text = format!("has {} outputs, expected {outputs}", network.outputs());
             return Err(Error::shape(&format!("{name}.{}.weight", network.layers.len() - 1), &text));
@@ -61,22 +62,23 @@ impl Network {
 
     /// Values a row of the result begins with.
     pub fn outputs(&self) -> usize {
-        self.layers.last().map_or(0, |layer| layer.outputs)
+        self.layers.last().map_or(0, Layer::outputs)
     }
 
     /// Widest row a buffer must hold.
     fn width(&self) -> usize {
-        self.layers.iter().map(|layer| layer.width().max(layer.inputs)).max().unwrap_or(0)
+        self.layers.iter().map(|layer| layer.width().max(layer.inputs())).max().unwrap_or(0)
     }
 
-    /// Takes `count` rows of `inputs` values from `buffers.rows()` to the result, which `buffers.rows()` then holds; returns its stride.
+    /// Takes `count` rows of `inputs` values from `buffers.rows()` to the result, which `buffers.rows()` then holds;
+    /// returns its stride.
     pub fn run(&self, buffers: &mut Buffers, count: usize) -> usize {
-        let mut stride = self.layers[0].inputs;
+        let mut stride = self.layers[0].inputs();
         let last = self.layers.len() - 1;
         for (index, layer) in self.layers.iter().enumerate() {
             let relu = index < last && self.hidden == Hidden::Relu;
             let rows = Rows { values: &buffers.front, stride, count };
-            self.kernel.affine(layer, relu, rows, &mut buffers.back);
+            affine(self.set, layer, relu, rows, &mut buffers.back);
             stride = layer.width();
             if index < last && self.hidden == Hidden::Tanh {
                 buffers.back[..count * stride].iter_mut().for_each(|value| *value = value.tanh());

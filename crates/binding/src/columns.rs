@@ -10,18 +10,21 @@ use crate::error::{Failure, Outcome};
 #[napi(object)]
 pub struct NativeColumns {
     /// Entries `S` of an observation.
+    #[napi(js_name = "obs_dim")]
     pub obs_dim: u32,
     /// Entries `A` of an action.
+    #[napi(js_name = "act_dim")]
     pub act_dim: u32,
-    /// `[N*S]`, before the step.
+    /// `[N*S]`, before the step, in the units of the environment.
     pub observations: Float32Array,
     /// `[N*S]`, after the step.
+    #[napi(js_name = "next_observations")]
     pub next_observations: Float32Array,
-    /// `[N*A]`
+    /// `[N*A]`, as they were taken.
     pub actions: Float32Array,
-    /// `[N]`
+    /// `[N]`, of the step.
     pub rewards: Float32Array,
-    /// `[N]`
+    /// `[N]`, of the step.
     pub costs: Float32Array,
     /// `[N]`, not 0 where the environment ended the episode.
     pub terminals: Uint8Array,

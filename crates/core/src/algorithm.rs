@@ -1,14 +1,16 @@
 //! What an algorithm is to the rest of the house. This file names none.
 
-use crate::checkpoint::State;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hybrid::Visit;
+use crate::metrics::{declared, Metric};
 use crate::offline::{CriticEstimates, Judge};
 use crate::policy::FrozenPolicy;
-use crate::rng::Rng;
 use crate::run::RunConfig;
-use schemars::JsonSchema;
+use crate::schema;
+use drcorl_nn::checkpoint::State;
+use drcorl_nn::rng::Rng;
+use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -21,7 +23,8 @@ pub struct Phase {
     pub steps: u64,
 }
 
-/// Scalars of one step, snake_case names; averaged over the steps of one call before they reach the user.
+/// Scalars of one step by the names of [`Define::METRICS`], in that order; a step may leave some out. They are averaged
+/// over the steps of one call before they reach the user.
 pub type Metrics = Vec<(&'static str, f64)>;
 
 /// What a step may read and use.
@@ -32,8 +35,8 @@ pub struct Context<'a> {
     pub rng: &'a mut Rng,
     /// The last visit of the environment; None in mode offline.
     pub visit: Option<&'a Visit>,
-    /// Raised when the user wants to stop. Rollouts look at it and give up with `Cancelled`; whoever starts one has changed nothing
-    /// yet in that step, so that the step can be made again after a resume.
+    /// Raised when the user wants to stop. Rollouts look at it and give up with `Cancelled`; whoever starts one has
+    /// changed nothing yet in that step, so that the step can be made again after a resume.
     pub cancel: &'a AtomicBool,
 }
 
@@ -61,8 +64,8 @@ pub trait Algorithm: Send {
         false
     }
 
-    /// The policy that meets the environment before a step of phase `phase` in the hybrid modes; None where none does. An algorithm
-    /// without such a phase trains offline only.
+    /// The policy that meets the environment before a step of phase `phase` in the hybrid modes; None where none does.
+    /// An algorithm without such a phase trains offline only.
     fn visitor(&self, _phase: usize) -> Option<Box<dyn FrozenPolicy>> {
         None
     }
@@ -78,13 +81,14 @@ pub trait Algorithm: Send {
         None
     }
 
-    /// Facts for the certificate that only the algorithm knows: gate, branch counts, distance to the data.
+    /// Facts for the certificate that only the algorithm knows: gate, branch counts, distance to the data. Their type
+    /// is [`Define::DIAGNOSTICS`].
     fn diagnostics(&mut self, _policy: &dyn FrozenPolicy, _context: &mut Context<'_>) -> Map<String, Value> {
         Map::new()
     }
 
     /// Saves or restores everything that changes with training.
-    fn persist(&mut self, state: &mut State) -> Result<()>;
+    fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()>;
 }
 
 /// A named set of values that differ from the defaults.
@@ -105,6 +109,11 @@ pub trait Define: Algorithm + Sized + 'static {
     const LABEL: &'static str;
     /// One sentence.
     const SUMMARY: &'static str;
+    /// Every metric a step may report, in the order they are told: losses first, what decides before what explains.
+    const METRICS: &'static [Metric];
+    /// Schema of what [`Algorithm::diagnostics`] adds to the certificate, if anything:
+    /// [`crate::results::schema_of`] its type.
+    const DIAGNOSTICS: Option<fn() -> Schema> = None;
 
     /// The documented defaults.
     fn defaults() -> Self::Config;
@@ -112,8 +121,11 @@ pub trait Define: Algorithm + Sized + 'static {
     /// Presets, the recommended one first.
     fn presets() -> Vec<Preset<Self::Config>>;
 
-    /// Refuses values no type can refuse; the message names the key, the value and the remedy.
-    fn check(config: &Self::Config, run: &RunConfig) -> Result<()>;
+    /// Refuses what no field can refuse alone; the bounds of each stand in its schema.
+    /// The message names the key, the value and the remedy.
+    fn check(_config: &Self::Config, _run: &RunConfig) -> Result<()> {
+        Ok(())
+    }
 
     /// A fresh instance.
     fn build(config: Self::Config, context: &mut Context<'_>) -> Result<Self>;
@@ -122,6 +134,8 @@ pub trait Define: Algorithm + Sized + 'static {
 /// One line of the registry, with the types erased.
 pub struct Entry {
     pub name: &'static str,
+    /// See [`Define::METRICS`].
+    pub metrics: &'static [Metric],
     build: fn(&Value, &mut Context<'_>) -> Result<Box<dyn Algorithm>>,
     resolve: fn(&Value, &RunConfig) -> Result<Value>,
     describe: fn() -> Value,
@@ -130,7 +144,7 @@ pub struct Entry {
 impl Entry {
     /// The entry of algorithm `A`.
     pub const fn of<A: Define>() -> Self {
-        Entry { name: A::NAME, build: build::<A>, resolve: resolve::<A>, describe: describe::<A> }
+        Entry { name: A::NAME, metrics: A::METRICS, build: build::<A>, resolve: resolve::<A>, describe: describe::<A> }
     }
 
     /// A fresh instance from a resolved configuration.
@@ -143,14 +157,26 @@ impl Entry {
         (self.resolve)(config, run)
     }
 
-    /// `{label, summary, schema, presets}`.
+    /// `{label, summary, schema, presets, metrics, diagnostics}`: the metrics of a run, those of the trainer's own
+    /// stages included, in the order they are told; the schema of what the algorithm adds to a certificate, or null.
     pub fn describe(&self) -> Value {
         (self.describe)()
     }
 }
 
+/// Every algorithm a trainer can be asked for; one line of it an algorithm.
+pub type Registry = &'static [Entry];
+
+/// The entry of that name. Errs with `Config`, listing the names there are.
+pub fn find(registry: Registry, name: &str) -> Result<&'static Entry> {
+    registry.iter().find(|entry| entry.name == name).ok_or_else(|| {
+        let known: Vec<_> = registry.iter().map(|entry| entry.name).collect();
+        Error::Config(format!("algorithm is {name}; give one of {}", known.join(", ")))
+    })
+}
+
 /// `defaults` with the keys of `given` put over it.
-pub fn overlay(defaults: Value, given: &Value) -> Value {
+fn overlay(defaults: Value, given: &Value) -> Value {
     match (defaults, given) {
         (Value::Object(mut base), Value::Object(over)) => {
             base.extend(over.iter().map(|(key, value)| (key.clone(), value.clone())));
@@ -167,8 +193,15 @@ pub fn to_value<T: Serialize>(value: &T) -> Result<Value> {
 }
 
 fn parse<A: Define>(config: &Value) -> Result<A::Config> {
-    serde_json::from_value(overlay(to_value(&A::defaults())?, config))
-        .map_err(|error| Error::Config(format!("{}: {error}", A::NAME)))
+    read(A::NAME, A::defaults(), config)
+}
+
+/// `defaults` with the keys of `given` put over it. Errs with `Config` on unknown keys, wrong types and values out of
+/// bounds; `owner` is whose parameters they are.
+pub fn read<C: Serialize + DeserializeOwned + JsonSchema>(owner: &str, defaults: C, given: &Value) -> Result<C> {
+    let given = schema::admit(&schemars::schema_for!(C).to_value(), owner, given)?;
+    serde_json::from_value(overlay(to_value(&defaults)?, &given))
+        .map_err(|error| Error::Config(format!("{owner}: {error}")))
 }
 
 fn resolve<A: Define>(config: &Value, run: &RunConfig) -> Result<Value> {
@@ -185,7 +218,7 @@ fn describe<A: Define>() -> Value {
     let mut schema = schemars::schema_for!(A::Config).to_value();
     let defaults = serde_json::to_value(A::defaults()).unwrap_or_default();
     let run_defaults = serde_json::to_value(RunConfig::default()).unwrap_or_default();
-    set_defaults(&mut schema, &defaults);
+    complete(&mut schema, &defaults);
     let presets: Map<String, Value> = A::presets()
         .into_iter()
         .map(|preset| {
@@ -199,11 +232,22 @@ fn describe<A: Define>() -> Value {
             (preset.name.to_string(), body)
         })
         .collect();
-    serde_json::json!({ "label": A::LABEL, "summary": A::SUMMARY, "schema": schema, "presets": presets })
+    serde_json::json!({
+        "label": A::LABEL,
+        "summary": A::SUMMARY,
+        "schema": schema,
+        "presets": presets,
+        "metrics": declared(A::METRICS).collect::<Vec<_>>(),
+        "diagnostics": A::DIAGNOSTICS.map(|schema| schema()),
+    })
 }
 
-/// Writes the default of every property into its schema, so that one document says everything about a parameter.
-pub fn set_defaults(schema: &mut Value, defaults: &Value) {
+/// Writes the default of every property into its schema and closes it to other keys, so that one document says
+/// everything about a parameter. serde closes no configuration itself: it cannot where one is flattened into another.
+pub fn complete(schema: &mut Value, defaults: &Value) {
+    if let Some(keywords) = schema.as_object_mut() {
+        keywords.insert("additionalProperties".into(), false.into());
+    }
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         for (key, property) in properties {
             if let (Some(property), Some(default)) = (property.as_object_mut(), defaults.get(key)) {

@@ -1,11 +1,11 @@
 //! The logged data on the device, normalised once, and the batches drawn from it.
 
-use crate::checkpoint::State;
 use crate::error::{Error, Result};
-use crate::rng::Rng;
 use crate::run::Scaling;
 use drcorl_actor::PolicyFile;
 use drcorl_data::{Columns, Episode};
+use drcorl_nn::checkpoint::State;
+use drcorl_nn::rng::Rng;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tch::{Device, Tensor};
@@ -127,8 +127,8 @@ fn magnitudes(values: &[f32], width: usize) -> Vec<f64> {
     largest
 }
 
-/// Transitions on the device. One row of the table is [action | observation | next_observation | reward | cost | terminal | end | start], so that
-/// a batch is one gather and a critic's input [action | observation] is a view.
+/// Transitions on the device. One row of the table is [action | observation | next_observation | reward | cost |
+/// terminal | end | start], so that a batch is one gather and a critic's input [action | observation] is a view.
 pub struct Dataset {
     pub columns: Arc<Columns>,
     pub episodes: Vec<Episode>,
@@ -302,7 +302,8 @@ impl Dataset {
         self.gather(&candidates.index_select(0, &picks))
     }
 
-    /// Keeps transitions that were met during training, for [`Dataset::sample_mixed`]. They are normalised as the logged ones.
+    /// Keeps transitions that were met during training, for [`Dataset::sample_mixed`].
+    /// They are normalised as the logged ones.
     pub fn collect(&mut self, columns: &Columns) -> Result<()> {
         if (columns.obs_dim, columns.act_dim) != (self.columns.obs_dim, self.columns.act_dim) {
             return Err(Error::Shape(format!(
@@ -323,8 +324,8 @@ impl Dataset {
         self.collected.as_ref().map_or(0, |table| table.size()[0])
     }
 
-    /// As [`Dataset::sample`], with the share `share` of the rows drawn from the collected transitions, where there are any. Collected row
-    /// i has number N + i.
+    /// As [`Dataset::sample`], with the share `share` of the rows drawn from the collected transitions, where there are
+    /// any. Collected row i has number N + i.
     pub fn sample_mixed(&self, size: usize, share: f64, rng: &mut Rng) -> Batch {
         let fresh = (size as f64 * share).round() as usize;
         let Some(collected) = self.collected.as_ref().filter(|_| fresh > 0) else { return self.sample(size, rng) };
@@ -357,14 +358,14 @@ impl Dataset {
     }
 
     /// Saves the normaliser, or checks that the stored one is this dataset's; saves or restores what was collected.
-    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         let mut normalizer = self.normalizer.clone();
         let mut rows = self.len();
         state.value("normalizer", &mut normalizer)?;
         state.value("rows", &mut rows)?;
         state.optional_tensor("collected", &mut self.collected, self.device)?;
         if normalizer != self.normalizer || rows != self.len() {
-            return Err(Error::Data(format!(
+            return Err(drcorl_nn::Error::Data(format!(
                 "{}: not the dataset this checkpoint was trained on ({rows} transitions there, {} here, or other values); resume with the original file",
                 self.columns.source,
                 self.len()
@@ -396,7 +397,8 @@ fn table(columns: &Columns, episodes: &[Episode], normalizer: &Normalizer, devic
 
 /// Discounted sums to the end of each episode of `(1 - gamma) * signal`, one a row.
 ///
-/// An episode that ended by its time limit would have gone on: its tail is valued at the episode's mean signal. A terminal ends it at 0.
+/// An episode that ended by its time limit would have gone on: its tail is valued at the episode's mean signal.
+/// A terminal ends it at 0.
 pub fn discounted_returns(signal: &[f32], episodes: &[Episode], gamma: f64) -> Vec<f32> {
     let mut returns = vec![0f32; signal.len()];
     for episode in episodes {

@@ -1,7 +1,5 @@
 //! One error type with a stable code for every failure that can reach a user.
 
-use std::path::{Path, PathBuf};
-
 /// Everything that can go wrong in the core. [`Error::code`] is stable and survives into JavaScript as `err.code`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -14,24 +12,24 @@ pub enum Error {
     /// The dataset, a checkpoint or a policy file holds something that cannot be used.
     #[error("{0}")]
     Data(String),
+    /// A network, its stored state or its file were refused.
+    #[error(transparent)]
+    Network(#[from] drcorl_nn::Error),
     /// A dataset file or its columns were refused.
     #[error("{0}")]
     Input(#[from] drcorl_data::Error),
     /// libtorch refused an operation, for example because a device is missing or memory ran out.
     #[error("{0}")]
     Torch(String),
-    /// The object is already working on another call.
-    #[error("{0}")]
-    Busy(String),
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
+    /// The core or an algorithm breaks a promise to the rest of the house.
+    #[error("{0}")]
+    Internal(String),
     /// A loss or a parameter stopped being finite.
     #[error("{phase}: {what} became {value} at step {step}; the last checkpoint is untouched. Lower the learning rate or inspect the data.")]
     Diverged { phase: String, what: String, value: f64, step: u64 },
-    /// The operating system refused to read or write.
-    #[error("{path}: {source}", path = path.display())]
-    Io { path: PathBuf, source: std::io::Error },
 }
 
 impl Error {
@@ -41,18 +39,13 @@ impl Error {
             Error::Config(_) => "Config",
             Error::Shape(_) => "Shape",
             Error::Data(_) => "Data",
+            Error::Network(error) => error.code(),
             Error::Input(error) => error.code(),
             Error::Torch(_) => "Torch",
-            Error::Busy(_) => "Busy",
             Error::Cancelled => "Cancelled",
+            Error::Internal(_) => "Internal",
             Error::Diverged { .. } => "Diverged",
-            Error::Io { .. } => "Io",
         }
-    }
-
-    /// Wraps an I/O error with the file it happened on.
-    pub fn io(path: &Path, source: std::io::Error) -> Self {
-        Error::Io { path: path.to_path_buf(), source }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Hybrid modes (appendix B.3 of the paper): the policy under training meets the environment at stated steps.
 //!
-//! The core knows no environment. When a visit is due the trainer stops and says so; whoever drives it plays the live policy and hands in
-//! what was seen. A run that goes on from a checkpoint asks for the same visits at the same steps.
+//! The core knows no environment. When a visit is due the trainer stops and says so; whoever drives it plays the live
+//! policy and hands in what was seen. A run that goes on from a checkpoint asks for the same visits at the same steps.
 
-use crate::checkpoint::State;
 use crate::error::{Error, Result};
+use drcorl_nn::checkpoint::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,26 +21,31 @@ pub enum Mode {
     HybridData,
 }
 
-/// One played episode, undiscounted.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// One episode of a visit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PlayedEpisode")]
 pub struct Played {
+    /// Undiscounted sum of rewards.
     #[serde(rename = "return")]
     pub ret: f64,
+    /// Undiscounted sum of costs.
     pub cost: f64,
     /// Environment steps.
     pub length: u64,
 }
 
 /// What one visit found.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Visit {
     /// Step of the phase it was made before.
     pub step: u64,
     pub episodes: usize,
-    /// Means over its episodes.
+    /// Mean cost of its episodes.
     pub cost: f64,
+    /// Mean return of its episodes.
     #[serde(rename = "return")]
     pub ret: f64,
+    /// Of all its episodes together.
     pub environment_steps: u64,
 }
 
@@ -99,7 +104,7 @@ impl Visits {
     }
 
     /// Saves or restores all visits.
-    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.value("made", &mut self.made)
     }
 }

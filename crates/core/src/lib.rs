@@ -1,41 +1,38 @@
-//! The learning core of drcorl: tensors, critics, diffusion, gradient manipulation, offline judgement, algorithms, training runs.
+//! What a run is: the data, policies, the trainer that drives an algorithm, and how a policy is judged offline.
+//! No algorithm is named here.
 //!
-//! Reading order: [`algorithm`] (what an algorithm is), [`algos::drcorl`] (the paper's method), [`trainer`] (how a run goes),
-//! [`offline`] (how a policy is judged without an environment).
+//! Reading order: [`algorithm`] (what an algorithm is), [`trainer`] (how a run goes), [`offline`] (how a policy is
+//! judged without an environment).
 
 pub mod algorithm;
-pub mod algos;
-pub mod checkpoint;
-pub mod critics;
 pub mod dataset;
-pub mod diffusion;
 pub mod error;
-pub mod frontier;
-pub mod gradient;
 pub mod hybrid;
-pub mod lagrange;
-pub mod nn;
+pub mod memory;
+pub mod metrics;
 pub mod offline;
-pub mod optim;
-pub mod parity;
 pub mod policy;
-pub mod rng;
+pub mod results;
 pub mod run;
+pub mod schema;
+pub mod stage;
 pub mod trainer;
 
+pub use algorithm::Registry;
 pub use error::{Error, Result};
 pub use trainer::Trainer;
 
 use run::RunConfig;
 use serde_json::{json, Map, Value};
 
-/// The registry and every parameter: `{algorithms: {name: {label, summary, schema, presets}}, run: {schema}}`.
-pub fn describe() -> Value {
+/// The registry, every parameter, every metric and every result:
+/// `{algorithms: {name: {label, summary, schema, presets, metrics, diagnostics}}, run: {schema}, results: {schema}}`.
+pub fn describe(registry: Registry) -> Value {
     let mut run = schemars::schema_for!(RunConfig).to_value();
-    algorithm::set_defaults(&mut run, &serde_json::to_value(RunConfig::default()).unwrap_or_default());
+    algorithm::complete(&mut run, &serde_json::to_value(RunConfig::default()).unwrap_or_default());
     let algorithms: Map<String, Value> =
-        algos::REGISTRY.iter().map(|entry| (entry.name.to_string(), entry.describe())).collect();
-    json!({ "algorithms": algorithms, "run": { "schema": run } })
+        registry.iter().map(|entry| (entry.name.to_string(), entry.describe())).collect();
+    json!({ "algorithms": algorithms, "run": { "schema": run }, "results": { "schema": results::schema() } })
 }
 
 /// Versions, devices and threads of the machine the core runs on.
@@ -49,7 +46,7 @@ pub fn environment() -> Value {
         "devices": devices,
         "intra_op_threads": tch::get_num_threads(),
         "processors": std::thread::available_parallelism().map_or(1, usize::from),
-        "matmul": nn::matmul::libraries().unwrap_or_default(),
+        "matmul": drcorl_nn::matmul::libraries().unwrap_or_default(),
     })
 }
 

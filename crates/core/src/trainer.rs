@@ -1,31 +1,35 @@
-//! Drives one run: the gate's models, the algorithm's phases, the audit's models, the certificate; cancellation, divergence, checkpoints.
+//! Drives one run: the gate's models, the algorithm's phases, the audit's models, the certificate;
+//! cancellation, divergence, checkpoints.
 //!
-//! Glossary. *Step*: one call of a phase, usually one gradient step of each network it trains. *Phase*: a named number of steps.
-//! *Run*: all phases. Nothing here depends on how steps are grouped into calls of [`Trainer::run`].
+//! Glossary. *Step*: one call of a phase, usually one gradient step of each network it trains. *Phase*: a named number
+//! of steps. *Stage*: who makes them, the algorithm or the trainer itself. *Run*: all phases. Nothing here depends on
+//! how steps are grouped into calls of [`Trainer::run`].
 
-use crate::algorithm::{overlay, to_value, Algorithm, Context, Metrics, Phase};
-use crate::algos;
-use crate::checkpoint::{write_atomically, State};
+use crate::algorithm::{find, read, to_value, Algorithm, Context, Metrics, NamedPolicy, Registry};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hybrid::{Mode, Played, Visit, Visits};
-use crate::nn::matmul;
-use crate::offline::{certify, Evidence, Fqe, Judge};
+use crate::memory;
+use crate::metrics::{Means, Metric};
+use crate::offline::{certify, Certificate, Evidence, Fqe, Judge};
 use crate::policy::FrozenPolicy;
-use crate::rng::Rng;
+use crate::results::object;
 use crate::run::{require, RunConfig};
+use crate::stage::{plan, Stage, Stretch};
 use drcorl_data::Columns;
+use drcorl_nn::checkpoint::{write_atomically, State};
+use drcorl_nn::matmul;
+use drcorl_nn::rng::Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{json, Map, Value};
+use serde_json::{json, Value};
 use std::collections::BTreeMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use tch::Device;
 
-const MODEL_PHASE: &str = "model";
-const AUDIT_PHASE: &str = "audit";
-const CERTIFICATE_PHASE: &str = "certificate";
 /// Streams of the run's seed.
 const TRAINING_STREAM: u64 = 1;
 
@@ -43,9 +47,46 @@ pub struct TrainerConfig {
     pub config: Value,
 }
 
+/// Where a run stands, and what the steps just made say.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TrainerStatus {
+    /// Name of the phase; one that has just ended is told as complete, not as the next one's beginning.
+    pub phase: &'static str,
+    pub phase_index: usize,
+    pub phase_step: u64,
+    pub phase_steps: u64,
+    /// Of all phases together.
+    pub step: u64,
+    pub steps: u64,
+    pub phases: Vec<Stretch>,
+    pub done: bool,
+    pub cancelled: bool,
+    /// The environment is awaited: play the live policy, then hand in the visit. Always null in mode offline.
+    pub visit: Option<DueVisit>,
+    /// Environment steps of all visits so far.
+    pub environment_steps: u64,
+    /// Means over the steps of the call by name, in the algorithm's order; null where a mean is not finite.
+    #[serde(serialize_with = "object::serialize")]
+    #[schemars(with = "BTreeMap<String, Option<f64>>")]
+    pub metrics: Metrics,
+}
+
+/// What a visit of the environment should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DueVisit {
+    /// From 0.
+    pub number: usize,
+    /// Episodes to play.
+    pub episodes: usize,
+    /// True where the transitions are wanted too (mode hybrid-data).
+    pub transitions: bool,
+}
+
 /// One run.
 pub struct Trainer {
     algorithm: Box<dyn Algorithm>,
+    /// What it declares.
+    metrics: &'static [Metric],
     resolved: Value,
     run: RunConfig,
     data: Dataset,
@@ -57,19 +98,17 @@ pub struct Trainer {
     /// None for a policy that remembers: its action is no function of a transition.
     fqe_steps: u64,
     rng: Rng,
-    phases: Vec<Phase>,
+    phases: Vec<Stretch>,
+    /// Number of the phase under way; that of phases when the run is done.
     phase: usize,
     phase_step: u64,
     step: u64,
     visits: Visits,
-    certificate: Option<Value>,
+    certificate: Option<Certificate>,
 }
 
 fn resolve_run(given: &Value) -> Result<RunConfig> {
-    let merged = overlay(to_value(&RunConfig::default())?, given);
-    let run: RunConfig = serde_json::from_value(merged).map_err(|error| Error::Config(format!("run: {error}")))?;
-    run.check()?;
-    Ok(run)
+    read("a run", RunConfig::default(), given)
 }
 
 /// Turns a panic of the numerics (libtorch errors surface as such) into an error.
@@ -120,20 +159,27 @@ macro_rules! context {
 }
 
 impl Trainer {
-    /// A fresh run on `columns`; `json` is a [`TrainerConfig`]. Errs on unknown keys and impossible values before any work.
-    pub fn new(columns: Arc<Columns>, json: &str) -> Result<Trainer> {
+    /// A fresh run on `columns`; `json` is a [`TrainerConfig`].
+    /// Errs on unknown keys and impossible values before any work.
+    pub fn new(registry: Registry, columns: Arc<Columns>, json: &str) -> Result<Trainer> {
         let config: TrainerConfig = serde_json::from_str(json).map_err(|error| Error::Config(error.to_string()))?;
-        guarded(|| Trainer::build(columns, &config))
+        guarded(|| Trainer::build(registry, columns, &config))
     }
 
-    fn build(columns: Arc<Columns>, config: &TrainerConfig) -> Result<Trainer> {
+    fn build(registry: Registry, columns: Arc<Columns>, config: &TrainerConfig) -> Result<Trainer> {
         let run = resolve_run(&config.run)?;
-        let entry = algos::find(&config.algorithm)?;
+        let entry = find(registry, &config.algorithm)?;
         let resolved = entry.resolve(&config.config, &run)?;
+        let device = run.device()?;
+        if device == Device::Cpu {
+            let (rows, observations, actions) = (columns.rewards.len(), columns.obs_dim, columns.act_dim);
+            let shape = memory::Shape { rows, observations, actions };
+            memory::refuse(&to_value(&run)?, &resolved, shape, memory::available())?;
+        }
         tch::set_num_threads(run.threads);
         matmul::libraries()?;
         let _no_grad = tch::no_grad_guard();
-        let data = Dataset::scaled(columns, run.episode_length, run.scaling, run.device()?)?;
+        let data = Dataset::scaled(columns, run.episode_length, run.scaling, device)?;
         let mut rng = Rng::new(run.seed, TRAINING_STREAM);
         let mut judge = Judge::new(&data, &run, run.model_members, &mut rng);
         let auditor = Judge::new(&data, &run, run.audit_members, &mut rng);
@@ -150,17 +196,14 @@ impl Trainer {
             &format!("{} has no use for an environment; give offline", config.algorithm),
         )?;
         let model_steps = if algorithm.needs_model() { judge.steps(&run) } else { 0 };
-        let mut phases = vec![Phase { name: MODEL_PHASE, steps: model_steps }];
-        phases.extend(algorithm.phases());
-        phases.push(Phase { name: AUDIT_PHASE, steps: auditor.steps(&run) });
         // One step more than fitted Q evaluation: the last one writes the certificate.
         let remembers = algorithm.policies().first().is_some_and(|named| named.policy.remembers());
         let fqe_steps = if remembers { 0 } else { run.fqe_steps };
-        phases.push(Phase { name: CERTIFICATE_PHASE, steps: fqe_steps + 1 });
-        phases.retain(|phase| phase.steps > 0);
+        let phases = plan(model_steps, algorithm.phases(), auditor.steps(&run), fqe_steps + 1);
         let resolved = json!({ "algorithm": config.algorithm, "run": to_value(&run)?, "config": resolved });
         Ok(Trainer {
             algorithm,
+            metrics: entry.metrics,
             resolved,
             run,
             data,
@@ -179,12 +222,12 @@ impl Trainer {
     }
 
     /// Continues the run stored at `path`; the next step is the one the stored run would have made.
-    pub fn resume(columns: Arc<Columns>, path: &Path) -> Result<Trainer> {
+    pub fn resume(registry: Registry, columns: Arc<Columns>, path: &Path) -> Result<Trainer> {
         let (mut state, config) = State::read(path)?;
         let config: TrainerConfig = serde_json::from_value(config)
             .map_err(|error| Error::Data(format!("{}: stored configuration: {error}", path.display())))?;
         guarded(|| {
-            let mut trainer = Trainer::build(columns, &config)?;
+            let mut trainer = Trainer::build(registry, columns, &config)?;
             let _no_grad = tch::no_grad_guard();
             trainer.persist(&mut state)?;
             if trainer.phase > trainer.phases.len() {
@@ -200,10 +243,10 @@ impl Trainer {
     }
 
     /// Makes up to `steps` steps, never past the end of a phase; stops early when `cancel` is set.
-    pub fn run(&mut self, steps: u64, cancel: &AtomicBool) -> Result<Value> {
+    pub fn run(&mut self, steps: u64, cancel: &AtomicBool) -> Result<TrainerStatus> {
         guarded(|| {
             let _no_grad = tch::no_grad_guard();
-            let mut sums: BTreeMap<&'static str, (f64, u64)> = BTreeMap::new();
+            let mut means = Means::new(self.metrics);
             let phase = self.phase;
             let mut cancelled = false;
             for _ in 0..steps {
@@ -224,39 +267,38 @@ impl Trainer {
                     }
                     other => other?,
                 };
-                for (name, value) in metrics {
-                    let entry = sums.entry(name).or_default();
-                    *entry = (entry.0 + value, entry.1 + 1);
-                }
+                means.add(self.phases[phase].name, &metrics)?;
             }
-            let metrics =
-                sums.into_iter().map(|(name, (sum, count))| (name.to_string(), json!(sum / count as f64))).collect();
-            Ok(self.report(phase, cancelled, metrics))
+            Ok(self.report(phase, cancelled, means.take()))
         })
     }
 
-    /// Number of the algorithm's phase under way, counted without the trainer's own before it.
-    fn own_phase(&self) -> usize {
-        self.phases[..self.phase].iter().filter(|phase| phase.name != MODEL_PHASE).count()
+    /// Who makes the next step; None when the run is done.
+    fn stage(&self) -> Option<Stage> {
+        self.phases.get(self.phase).map(|stretch| stretch.stage)
+    }
+
+    /// The policy of the visit that is due, if one is.
+    fn visitor(&self) -> Option<Box<dyn FrozenPolicy>> {
+        let Some(Stage::Algorithm(phase)) = self.stage() else { return None };
+        let due = self.run.mode != Mode::Offline && self.visits.due(self.phase_step, self.run.hybrid_interval);
+        due.then(|| self.algorithm.visitor(phase)).flatten()
     }
 
     fn visit_due(&self) -> bool {
-        self.run.mode != Mode::Offline
-            && self.phase < self.phases.len()
-            && self.visits.due(self.phase_step, self.run.hybrid_interval)
-            && self.algorithm.visitor(self.own_phase()).is_some()
+        self.visitor().is_some()
     }
 
     /// Writes the policy that meets the environment now. Errs with `Config` where no visit is due.
     pub fn write_visitor(&self, path: &Path) -> Result<()> {
         guarded(|| {
-            let policy = self.visit_due().then(|| self.algorithm.visitor(self.own_phase())).flatten();
-            let policy = policy.ok_or_else(no_visit)?;
+            let policy = self.visitor().ok_or_else(no_visit)?;
             self.write_policy(path, "live", policy.as_ref())
         })
     }
 
-    /// Hands in the episodes of the visit that is due and, in mode hybrid-data, their transitions. Training then goes on.
+    /// Hands in the episodes of the visit that is due and, in mode hybrid-data, their transitions.
+    /// Training then goes on.
     pub fn visited(&mut self, played: &[Played], collected: Option<&Columns>) -> Result<()> {
         guarded(|| {
             if !self.visit_due() {
@@ -275,18 +317,18 @@ impl Trainer {
         })
     }
 
-    fn advance(&mut self, cancel: &AtomicBool) -> Result<Metrics> {
-        let Phase { name, steps } = self.phases[self.phase].clone();
-        let metrics = match name {
-            MODEL_PHASE => model_step(&mut self.judge, self.phase_step, &self.data, &self.run, &mut self.rng, cancel)?,
-            AUDIT_PHASE => {
+    /// Makes one step; `cancel` may end a rollout inside it, and then nothing has changed.
+    pub fn advance(&mut self, cancel: &AtomicBool) -> Result<Metrics> {
+        let Stretch { name, steps, stage } = self.phases[self.phase];
+        let metrics = match stage {
+            Stage::Model => model_step(&mut self.judge, self.phase_step, &self.data, &self.run, &mut self.rng, cancel)?,
+            Stage::Audit => {
                 model_step(&mut self.auditor, self.phase_step, &self.data, &self.run, &mut self.rng, cancel)?
             }
-            CERTIFICATE_PHASE => self.certificate_step(cancel)?,
-            _ => {
-                let number = self.own_phase();
+            Stage::Certificate => self.certificate_step(cancel)?,
+            Stage::Algorithm(phase) => {
                 let mut context = context!(self, cancel);
-                self.algorithm.step(number, self.phase_step, &mut context)?
+                self.algorithm.step(phase, self.phase_step, &mut context)?
             }
         };
         if let Some((what, value)) = metrics.iter().find(|(_, value)| !value.is_finite()) {
@@ -328,46 +370,53 @@ impl Trainer {
         let mut context = context!(self, cancel);
         let diagnostics = self.algorithm.diagnostics(shipped.as_ref(), &mut context);
         let remembers = shipped.remembers();
-        let mut certificate = certify(&evidence, remembers, &self.auditor, &self.data, &self.run, diagnostics);
-        certificate["environment_steps"] = json!(self.visits.environment_steps());
-        certificate["visits"] = to_value(&self.visits.made())?;
+        let visits = self.visits.made();
+        let certificate = certify(&evidence, remembers, &self.auditor, &self.data, &self.run, diagnostics, visits);
         self.certificate = Some(certificate);
         Ok(Vec::new())
     }
 
-    fn report(&self, phase: usize, cancelled: bool, metrics: Map<String, Value>) -> Value {
-        let done = self.phase >= self.phases.len();
-        // A phase that has just ended is reported as complete, not as the next one's beginning.
+    fn report(&self, phase: usize, cancelled: bool, metrics: Metrics) -> TrainerStatus {
         let shown = phase.min(self.phases.len() - 1);
-        let shown_step = if self.phase == shown { self.phase_step } else { self.phases[shown].steps };
-        json!({
-            "phase": self.phases[shown].name,
-            "phase_index": shown,
-            "phase_step": shown_step,
-            "phase_steps": self.phases[shown].steps,
-            "step": self.step,
-            "steps": self.phases.iter().map(|phase| phase.steps).sum::<u64>(),
-            "phases": self.phases.iter().map(|phase| json!({ "name": phase.name, "steps": phase.steps })).collect::<Vec<_>>(),
-            "done": done,
-            "cancelled": cancelled,
-            "visit": self.visit_due().then(|| json!({
-                "number": self.visits.made().len(),
-                "episodes": self.run.hybrid_episodes,
-                "transitions": self.run.mode == Mode::HybridData,
-            })),
-            "environment_steps": self.visits.environment_steps(),
-            "metrics": metrics,
-        })
+        let Stretch { name, steps, .. } = self.phases[shown];
+        TrainerStatus {
+            phase: name,
+            phase_index: shown,
+            phase_step: if self.phase == shown { self.phase_step } else { steps },
+            phase_steps: steps,
+            step: self.step,
+            steps: self.phases.iter().map(|phase| phase.steps).sum(),
+            phases: self.phases.clone(),
+            done: self.phase >= self.phases.len(),
+            cancelled,
+            visit: self.visit_due().then(|| DueVisit {
+                number: self.visits.made().len(),
+                episodes: self.run.hybrid_episodes,
+                transitions: self.run.mode == Mode::HybridData,
+            }),
+            environment_steps: self.visits.environment_steps(),
+            metrics,
+        }
     }
 
     /// Where the run stands; the same fields as [`Trainer::run`] answers.
-    pub fn status(&self) -> Value {
-        self.report(self.phase, false, Map::new())
+    pub fn status(&self) -> TrainerStatus {
+        self.report(self.phase, false, Metrics::new())
+    }
+
+    /// The data as the run sees them.
+    pub fn data(&self) -> &Dataset {
+        &self.data
+    }
+
+    /// The policies the run keeps; the first is the one that ships.
+    pub fn policies(&self) -> Vec<NamedPolicy> {
+        self.algorithm.policies()
     }
 
     /// The certificate, once the last phase has ended.
-    pub fn certificate(&self) -> Option<Value> {
-        self.certificate.clone()
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref()
     }
 
     /// Writes a checkpoint atomically.
@@ -375,11 +424,12 @@ impl Trainer {
         guarded(|| {
             let mut state = State::saving();
             self.persist(&mut state)?;
-            state.write(path, &self.resolved)
+            Ok(state.write(path, &self.resolved)?)
         })
     }
 
-    /// Writes `policy.safetensors` (the policy to use) and `policy.<name>.safetensors` for every other; returns the file names.
+    /// Writes `policy.safetensors` (the policy to use) and `policy.<name>.safetensors` for every other;
+    /// returns the file names.
     pub fn write_policies(&self, folder: &Path) -> Result<Vec<String>> {
         guarded(|| {
             let mut names = Vec::new();
@@ -404,10 +454,10 @@ impl Trainer {
         file.set("created_by", format!("drcorl {}", env!("CARGO_PKG_VERSION")));
         // What cannot be read back must not be written.
         drcorl_actor::Actor::new(&file).map_err(|error| Error::Data(error.to_string()))?;
-        write_atomically(path, &file.to_bytes())
+        Ok(write_atomically(path, &file.to_bytes())?)
     }
 
-    fn persist(&mut self, state: &mut State) -> Result<()> {
+    fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.value("phase", &mut self.phase)?;
         state.value("phase_step", &mut self.phase_step)?;
         state.value("step", &mut self.step)?;
@@ -421,6 +471,3 @@ impl Trainer {
         state.group("algorithm", |state| self.algorithm.persist(state))
     }
 }
-
-#[cfg(test)]
-mod tests;

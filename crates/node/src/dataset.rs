@@ -28,7 +28,9 @@ impl ObjectFinalize for NativeTrainingData {
 
 #[napi]
 impl NativeTrainingData {
-    /// Checks columns and copies them. Throws with code `Data`, naming the column and the value.
+    /// Checks columns and copies them.
+    ///
+    /// Throws with code `Data`, naming the column and the value.
     #[napi]
     pub fn from_columns(env: Env, columns: NativeColumns) -> Result<NativeTrainingData> {
         let columns = guard(|| Ok(Arc::new(columns.to_columns()?)))?;

@@ -13,10 +13,10 @@ use napi_derive::napi;
 /// Algorithms, their parameters as JSON schemas and their presets, as JSON: the content of `src/config/schema.json`.
 #[napi]
 pub fn describe() -> Result<String> {
-    Ok(guard(|| Ok(drcorl_core::describe().to_string()))?)
+    Ok(guard(|| Ok(drcorl_algos::describe().to_string()))?)
 }
 
-/// libtorch version, devices and threads, as JSON.
+/// libtorch version, devices and threads, as JSON: `CoreEnvironment` of `src/native`.
 #[napi]
 pub fn environment() -> Result<String> {
     Ok(guard(|| Ok(drcorl_core::environment().to_string()))?)

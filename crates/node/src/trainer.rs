@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use drcorl_algos::REGISTRY;
 use drcorl_binding::{guard, Failure, Job, Outcome, Result};
 use drcorl_core::hybrid::Played;
 use drcorl_core::{Error, Trainer};
@@ -55,6 +56,11 @@ fn failure(error: Error) -> Failure {
     Failure::new(error.code(), error.to_string())
 }
 
+/// A result as JSON, in the order of its fields. A failure is a fault of the type.
+fn json<T: serde::Serialize>(result: &T) -> CoreResult<String> {
+    serde_json::to_string(result).map_err(|error| Error::Internal(error.to_string()))
+}
+
 /// Steps as JavaScript gives them.
 fn whole_steps(steps: f64) -> CoreResult<u64> {
     // 2^53: above it a double skips integers.
@@ -65,7 +71,7 @@ fn whole_steps(steps: f64) -> CoreResult<u64> {
     }
 }
 
-/// A training run. One call at a time; `cancel` alone may come at any moment.
+/// A training run. One call at a time, another one fails with code `Busy`; `cancel` alone may come at any moment.
 #[napi]
 pub struct NativeTrainer {
     shared: Arc<Shared>,
@@ -96,29 +102,38 @@ impl NativeTrainer {
 
 #[napi]
 impl NativeTrainer {
-    /// Starts a run. `json` is `{"algorithm", "run", "config"}`; rejects with code `Config` naming a wrong parameter.
+    /// Starts a run. `json` is `{"algorithm", "run", "config"}`, `TrainerConfig` of `src/native`.
+    ///
+    /// Rejects with code `Config`, naming a wrong parameter, or `Data`.
     #[napi(ts_return_type = "Promise<NativeTrainer>")]
     pub fn create(dataset: &NativeTrainingData, json: String) -> AsyncTask<Job<NativeTrainer>> {
         let columns = dataset.columns_arc();
-        Job::spawn(move || Trainer::new(columns, &json).map(NativeTrainer::new).map_err(failure))
+        Job::spawn(move || Trainer::new(REGISTRY, columns, &json).map(NativeTrainer::new).map_err(failure))
     }
 
     /// Goes on from a checkpoint, to the bits the uninterrupted run would have had.
+    ///
+    /// Rejects with code `Io`, or `Data` if the checkpoint is damaged or of another dataset.
     #[napi(ts_return_type = "Promise<NativeTrainer>")]
     pub fn resume(dataset: &NativeTrainingData, path: String) -> AsyncTask<Job<NativeTrainer>> {
         let columns = dataset.columns_arc();
-        Job::spawn(move || Trainer::resume(columns, Path::new(&path)).map(NativeTrainer::new).map_err(failure))
+        Job::spawn(move || {
+            Trainer::resume(REGISTRY, columns, Path::new(&path)).map(NativeTrainer::new).map_err(failure)
+        })
     }
 
-    /// Takes up to `steps` gradient steps, never past the end of a phase. Resolves with position and mean metrics as JSON.
+    /// Takes up to `steps` steps, never past the end of a phase. Resolves with position and mean metrics as JSON,
+    /// `TrainerStatus` of `src/native`.
+    ///
+    /// Rejects with code `Config` if `steps` is no whole number, `Diverged` naming phase, step and value, or `Torch`.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn run(&self, steps: f64) -> AsyncTask<Job<String>> {
         self.later(move |trainer, cancel| {
             let report = trainer.run(whole_steps(steps)?, cancel)?;
-            if report["cancelled"] == true {
+            if report.cancelled {
                 cancel.store(false, Ordering::Relaxed);
             }
-            Ok(report.to_string())
+            json(&report)
         })
     }
 
@@ -129,31 +144,40 @@ impl NativeTrainer {
         self.shared.cancel.store(true, Ordering::Relaxed);
     }
 
-    /// Position without metrics, as JSON.
+    /// Position without metrics, as JSON: `TrainerStatus` of `src/native`.
     #[napi]
     pub fn status(&self) -> Result<String> {
-        Ok(self.now(|trainer| Ok(trainer.status().to_string()))?)
+        Ok(self.now(|trainer| json(&trainer.status()))?)
     }
 
     /// Writes a checkpoint: temporary name, fsync, rename.
+    ///
+    /// Rejects with code `Io`.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn save(&self, path: String) -> AsyncTask<Job<()>> {
         self.later(move |trainer, _| trainer.save(Path::new(&path)))
     }
 
     /// Writes the policies into a folder. Resolves with their file names, the one to use first.
+    ///
+    /// Rejects with code `Io`.
     #[napi(ts_return_type = "Promise<Array<string>>")]
     pub fn write_policies(&self, dir: String) -> AsyncTask<Job<Vec<String>>> {
         self.later(move |trainer, _| trainer.write_policies(Path::new(&dir)))
     }
 
     /// Writes the policy that meets the environment at the visit that is due.
+    ///
+    /// Rejects with code `Io`, or `Config` if none is due.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn write_visitor(&self, path: String) -> AsyncTask<Job<()>> {
         self.later(move |trainer, _| trainer.write_visitor(Path::new(&path)))
     }
 
-    /// Hands in a visit: `episodes` is JSON, `[{"return", "cost", "length"}]`; `collected` their transitions, which mode hybrid-data needs.
+    /// Hands in the visit that is due: `episodes` is JSON, `PlayedEpisode[]` of `src/native`; `collected` their
+    /// transitions, which mode hybrid-data needs.
+    ///
+    /// Rejects with code `Data`, or `Config` if none is due.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn visited(&self, episodes: String, collected: Option<&NativeTrainingData>) -> AsyncTask<Job<()>> {
         let columns = collected.map(NativeTrainingData::columns_arc);
@@ -164,10 +188,10 @@ impl NativeTrainer {
         })
     }
 
-    /// The verdict on the policy as JSON; null before the end of a run.
+    /// The verdict on the policy as JSON, `Certificate` of `src/native`; null before the end of a run.
     #[napi(ts_return_type = "string | null")]
     pub fn certificate(&self) -> Result<Option<String>> {
-        Ok(self.now(|trainer| Ok(trainer.certificate().map(|value| value.to_string())))?)
+        Ok(self.now(|trainer| trainer.certificate().map(json).transpose())?)
     }
 
     /// Frees the native memory now instead of at garbage collection.

@@ -12,11 +12,11 @@ use napi_derive::napi;
 /// Episodes of a dataset in their order; rows after the last end flag are one more.
 #[napi(object)]
 pub struct NativeEpisodes {
-    /// Undiscounted sum of rewards, one an episode.
+    /// `[E]`, sums of rewards.
     pub returns: Float64Array,
-    /// Undiscounted sum of costs.
+    /// `[E]`, sums of costs.
     pub costs: Float64Array,
-    /// Transitions.
+    /// `[E]`, transitions.
     pub lengths: Uint32Array,
 }
 
@@ -45,11 +45,15 @@ impl ObjectFinalize for NativeDataset {
 
 #[napi]
 impl NativeDataset {
-    /// Reads and checks a DSRL HDF5 file. An episode of more than `episodeLength` steps is refused, and a file that would take more than
-    /// `maxMemory` bytes (default: a hundred times its size, at least 64 MiB, at most 80 % of the memory that is free).
+    /// Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused (none is by default),
+    /// and a file that would take more than `maxMemory` bytes (default: a hundred times its size, at least 64 MiB, at
+    /// most 80 % of the memory that is free).
     ///
     /// Rejects with code `Io` or `Data`, naming file, key and value.
-    #[napi(ts_return_type = "Promise<NativeDataset>")]
+    #[napi(
+        ts_args_type = "path: string, episode_length?: number | undefined | null, maxMemory?: number | undefined | null",
+        ts_return_type = "Promise<NativeDataset>"
+    )]
     pub fn open(path: String, episode_length: Option<u32>, max_memory: Option<f64>) -> AsyncTask<Job<NativeDataset>> {
         let options = ReadOptions {
             episode_length: episode_length.map(|steps| steps as usize),
@@ -59,7 +63,9 @@ impl NativeDataset {
         Job::spawn_then(read, NativeDataset::announce)
     }
 
-    /// Checks columns made in JavaScript and copies them. Throws with code `Data`, naming the column and the value.
+    /// Checks columns made in JavaScript and copies them.
+    ///
+    /// Throws with code `Data`, naming the column and the value.
     #[napi]
     pub fn from_columns(env: Env, columns: NativeColumns) -> Result<NativeDataset> {
         let dataset = guard(|| Ok(NativeDataset { columns: Arc::new(columns.to_columns()?) }))?;
@@ -67,7 +73,7 @@ impl NativeDataset {
         Ok(dataset)
     }
 
-    /// Sizes and distributions of returns, costs and lengths, as JSON.
+    /// Sizes and distributions of returns, costs and lengths, as JSON: `DatasetSummary` of `src/data`.
     #[napi]
     pub fn summary(&self) -> Result<String> {
         let text = guard(|| {
@@ -77,7 +83,8 @@ impl NativeDataset {
         Ok(text)
     }
 
-    /// What is odd about the data, errors first, as JSON: a list of the crate's `Finding`. A few passes over all columns.
+    /// What is odd about the data, errors first, as JSON: a list of `Finding` of `src/data`. A few passes over
+    /// all columns.
     #[napi]
     pub fn findings(&self) -> Result<String> {
         let text = guard(|| {
@@ -101,6 +108,8 @@ impl NativeDataset {
     }
 
     /// A copy of all columns.
+    ///
+    /// Throws with code `Shape` if an observation or action has more than 2^32 - 1 entries.
     #[napi]
     pub fn columns(&self) -> Result<NativeColumns> {
         Ok(guard(|| NativeColumns::from_columns(&self.columns))?)

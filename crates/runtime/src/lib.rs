@@ -31,8 +31,9 @@ pub fn preload(paths: Vec<String>) -> Result<()> {
     Ok(guard(|| paths.iter().try_for_each(|path| preload::open(Path::new(path))))?)
 }
 
-/// Panics on a worker thread, on purpose. The promise is rejected with code `Panic`: the test that a bug in native code
-/// cannot end the process.
+/// Panics on a worker thread, on purpose: the test that a bug in native code cannot end the process.
+///
+/// Rejects with code `Panic`.
 #[napi(ts_return_type = "Promise<void>")]
 pub fn panic_on_purpose() -> AsyncTask<Job<()>> {
     Job::spawn(|| panic!("on purpose"))

@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 use crate::dataset::NativeDataset;
 use crate::unpack::{unpack, unpack_wheel};
 
-/// One operation. Files are read and written in native memory; the output appears only when it is complete.
+/// One operation on files, which may be watched and cancelled. They are read and written in native memory; the output
+/// appears only when it is complete.
 #[napi]
 pub struct NativeOperation {
     watch: Arc<Watch>,
@@ -21,6 +22,7 @@ pub struct NativeOperation {
 
 #[napi]
 impl NativeOperation {
+    /// An operation that has yet to begin, with one call of `filter`, `convert`, `unpack`, `unpackWheel` or `write`.
     #[napi(constructor)]
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
@@ -33,14 +35,16 @@ impl NativeOperation {
         self.watch.cancel();
     }
 
-    /// Units done and units in all (0 while unknown): bytes of the input for `convert`, `unpack` and `unpackWheel`, rows of the output for the rest.
+    /// `[2]`: units done and units in all (0 while unknown). Units are bytes of the input for `convert`, `unpack` and
+    /// `unpackWheel`, rows of the output for `filter` and `write`.
     #[napi]
     pub fn progress(&self) -> Vec<f64> {
         let (done, total) = self.watch.progress();
         vec![done as f64, total as f64]
     }
 
-    /// DSRL's pre-processing of a file into another. Options and report are JSON; `maxMemory` as for `NativeDataset.open`.
+    /// DSRL's pre-processing of a file into another. Options and report are JSON: `FilterOptions` and `FilterReport` of
+    /// `src/data`. `maxMemory` as for `NativeDataset.open`.
     ///
     /// Rejects with code `Io`, `Data`, `Config` or `Cancelled`.
     #[napi(ts_return_type = "Promise<string>")]
@@ -62,7 +66,8 @@ impl NativeOperation {
         })
     }
 
-    /// A file of another format to a DSRL file. Options and report are JSON.
+    /// A file of another format to a DSRL file. Options and report are JSON: `ConvertOptions` and `ConvertReport` of
+    /// `src/data`.
     ///
     /// Rejects with code `Io`, `Data`, `Config` or `Cancelled`.
     #[napi(ts_return_type = "Promise<string>")]

@@ -19,6 +19,8 @@ pub struct NativePolicy {
 
 #[napi]
 impl NativePolicy {
+    /// Reads a policy of any kind.
+    ///
     /// Throws with code `Io`, `Data` or `Shape`, naming file and field.
     #[napi]
     pub fn load(path: String) -> Result<NativePolicy> {
@@ -28,30 +30,33 @@ impl NativePolicy {
     }
 
     /// Entries `S` of an observation.
-    #[napi(getter)]
+    #[napi(getter, js_name = "obs_dim")]
     pub fn obs_dim(&self) -> u32 {
         self.actor.obs_dim() as u32
     }
 
     /// Entries `A` of an action.
-    #[napi(getter)]
+    #[napi(getter, js_name = "act_dim")]
     pub fn act_dim(&self) -> u32 {
         self.actor.act_dim() as u32
     }
 
-    /// What the file says about its origin, as JSON.
+    /// What the file says about its origin, as JSON: an object of strings.
     #[napi(getter)]
     pub fn metadata(&self) -> Result<String> {
         json("metadata", serde_json::to_string(self.actor.metadata()))
     }
 
-    /// What `set` can change, with the current values, as JSON: targets or limits the policy is conditioned on.
+    /// What `set` can change, with the current values, as JSON: an object of numbers, the targets or limits the policy
+    /// is conditioned on.
     #[napi(getter)]
     pub fn settings(&self) -> Result<String> {
         json("settings", serde_json::to_string(self.actor.settings()))
     }
 
-    /// Changes a setting and forgets all episodes. Throws with code `Data` if the policy has no such setting.
+    /// Changes a setting and forgets all episodes.
+    ///
+    /// Throws with code `Data` if the policy has no such setting or the value is not finite.
     #[napi]
     pub fn set(&mut self, name: String, value: f64) -> Result<()> {
         guard(|| Ok(self.actor.set(&name, value)?))?;
@@ -66,8 +71,10 @@ impl NativePolicy {
         self.player.reset(&rows);
     }
 
-    /// `n*S` observations to `n*A` actions. `rewards` and `costs`, each `n` or none, answer the previous actions; policies without memory
-    /// ignore them. Throws with code `Shape` or `Data`.
+    /// Observations `[R*S]` to actions `[R*A]`. `rewards` and `costs`, each `[R]` or none, answer the previous actions;
+    /// policies without memory ignore them.
+    ///
+    /// Throws with code `Shape` if an array has another length, `Data` if a value is not finite.
     #[napi]
     pub fn act<'env>(
         &mut self,
@@ -84,7 +91,7 @@ impl NativePolicy {
         Ok(actions.map_err(|error| Failure::new("Shape", error.reason))?)
     }
 
-    /// As `act`, into an array of the caller; nothing is allocated.
+    /// As `act`, into an array `[R*A]` of the caller, which shares no memory with the others; nothing is allocated.
     #[napi]
     pub fn act_into(
         &mut self,

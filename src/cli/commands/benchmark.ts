@@ -5,7 +5,7 @@ import { BenchmarkProgress } from '../../benchmark/progress.js'
 import type { Target } from '../../benchmark/plan.js'
 import { terminalTables } from '../../benchmark/tables.js'
 import { fileTarget, taskTargets } from '../../benchmark/targets.js'
-import { DrcorlError } from '../../errors.js'
+import { DrcorlError } from '../../base/errors.js'
 import { type Arguments, type Command, type Output, optionalNumber, optionalString } from '../command.js'
 
 export const benchmarkCommand: Command = {
@@ -38,7 +38,7 @@ export const benchmarkCommand: Command = {
         targets: await targets(args),
         algorithms: list(args, 'algorithms'),
         preset: optionalString(args, 'preset'),
-        costLimits: costLimits(args),
+        cost_limits: costLimits(args),
         seeds: wholes('seeds', list(args, 'seeds') ?? ['0', '1', '2']),
         set: (args['set'] as string[] | undefined) ?? [],
         out,

@@ -1,5 +1,5 @@
 import type { Argv } from 'yargs'
-import { DrcorlError } from '../../errors.js'
+import { DrcorlError } from '../../base/errors.js'
 import type { Arguments, Command, Context, Output } from '../command.js'
 import { convertAction } from './data/convert.js'
 import { fetchAction } from './data/fetch.js'

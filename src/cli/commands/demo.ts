@@ -1,9 +1,9 @@
 import { join } from 'node:path'
+import { DrcorlError } from '../../base/errors.js'
 import { loadSchema, parametersFor } from '../../config/schema.js'
 import { type Dataset, loadDataset } from '../../data/dataset.js'
 import { environmentSteps } from '../../envs/ledger.js'
 import { findEnv } from '../../envs/registry.js'
-import { DrcorlError } from '../../errors.js'
 import { evaluate } from '../../evaluate/evaluate.js'
 import { type ComparisonRow, comparisonRow } from '../../report/compare.js'
 import { compareReport, writeReport } from '../../report/report.js'
@@ -97,7 +97,10 @@ export const demoCommand: Command = {
   },
 }
 
-/** Trains the lanes side by side; the first failure stops the others. The ledger proves that none took an environment step. */
+/**
+ * Trains the lanes side by side; the first failure stops the others.
+ * The ledger proves that none took an environment step.
+ */
 async function trainAll(dataset: Dataset, settings: Settings, context: Context): Promise<EndEvent[]> {
   const before = environmentSteps()
   const failure = new AbortController()
@@ -163,8 +166,8 @@ async function measure(run: string, { episodes }: Settings, { signal }: Context)
     json: {
       algorithm: record.algorithm,
       run_dir: run,
-      verdict: certificate?.['verdict'] ?? null,
-      training_environment_steps: result?.environment_steps.training ?? null,
+      verdict: certificate?.verdict ?? null,
+      training_environment_steps: result?.environment_steps?.training ?? null,
       training_seconds: result?.wall_seconds ?? null,
       evaluation,
     },

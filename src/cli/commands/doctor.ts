@@ -1,5 +1,5 @@
-import { type Check, type Diagnosis, diagnose } from '../../doctor.js'
 import type { Command } from '../command.js'
+import { type Check, type Diagnosis, diagnose } from '../machine.js'
 import { facts } from '../table.js'
 
 const MARKS: Readonly<Record<Check['state'], string>> = { ok: 'ok', optional: '-', missing: 'MISSING' }

@@ -12,8 +12,8 @@ import type { VecEnv } from '../../envs/env.js'
 import { PythonEnv } from '../../envs/python.js'
 import { SUITES, SUITE_NAMES, type SuiteName } from '../../envs/recipe.js'
 import { EMBEDDED_ENVS, type ScoreRange } from '../../envs/registry.js'
-import { DrcorlError } from '../../errors.js'
-import { LiveLine } from '../../live-line.js'
+import { DrcorlError } from '../../base/errors.js'
+import { LiveLine } from '../../base/live-line.js'
 import { type Arguments, type Command, type Context, type Output, optionalNumber, optionalString } from '../command.js'
 import { PYTHON_OPTIONS, openOptions } from '../python-options.js'
 import { facts, table } from '../table.js'
@@ -70,7 +70,7 @@ async function list(args: Arguments): Promise<Output> {
   const dir = optionalString(args, 'dir')
   const isInstalled = await installedTasks(dir)
   const embedded = EMBEDDED_ENVS.map((env) => {
-    const sizes = { obs_dim: env.task.obsDim, act_dim: env.make(1).actDim, episode_length: env.task.maxEpisodeSteps }
+    const sizes = { obs_dim: env.task.obs_dim, act_dim: env.make(1).act_dim, episode_length: env.task.episode_length }
     return listed({ task: env.id, suite: 'embedded', ...sizes, ...env.score_range }, true)
   })
   const real = TASKS.map((task) => listed(task, isInstalled(task)))
@@ -111,14 +111,14 @@ async function check(args: Arguments, { signal }: Context): Promise<Output> {
       hint: 'for instance: npx drcorl envs check BallCircle',
     })
   }
-  const numEnvs = optionalNumber(args, 'num-envs') ?? 1
-  if (!Number.isSafeInteger(numEnvs) || numEnvs < 1) {
-    throw new DrcorlError('Usage', `--num-envs ${numEnvs} must be a whole number, 1 or more`)
+  const num_envs = optionalNumber(args, 'num-envs') ?? 1
+  if (!Number.isSafeInteger(num_envs) || num_envs < 1) {
+    throw new DrcorlError('Usage', `--num-envs ${num_envs} must be a whole number, 1 or more`)
   }
   const open: OpenOptions = openOptions(args)
   const environment = findEnvironment(name, open)
   const started = performance.now()
-  const env = await environment.make(numEnvs, signal)
+  const env = await environment.make(num_envs, signal)
   try {
     const opened = (performance.now() - started) / 1000
     return describe(environment, env, { open_seconds: opened, ...(await walk(env)) })
@@ -138,22 +138,22 @@ interface Walk {
 
 /** Steps an environment with slow swings of the actions and notes what comes out. */
 async function walk(env: VecEnv): Promise<Walk> {
-  const rows = Array.from({ length: env.numEnvs }, (_, row) => row)
-  const { actionLow, actionHigh } = env instanceof PythonEnv ? env : { actionLow: [], actionHigh: [] }
+  const rows = Array.from({ length: env.num_envs }, (_, row) => row)
+  const { action_low, action_high } = env instanceof PythonEnv ? env : { action_low: [], action_high: [] }
   await env.reset(rows)
   const seen = { observations: new Range(), rewards: new Range(), costs: new Range() }
-  const steps = Math.min(CHECK_STEPS, env.maxEpisodeSteps)
-  const actions = new Float32Array(env.numEnvs * env.actDim)
+  const steps = Math.min(CHECK_STEPS, env.episode_length)
+  const actions = new Float32Array(env.num_envs * env.act_dim)
   let stepped = 0
   const start = performance.now()
   for (let step = 0; step < steps; step += 1) {
     for (const index of actions.keys()) {
       const swing = 0.5 + 0.5 * Math.sin(step / 10 + index)
-      const low = bounded(actionLow[index % env.actDim], -1)
-      actions[index] = low + swing * (bounded(actionHigh[index % env.actDim], 1) - low)
+      const low = bounded(action_low[index % env.act_dim], -1)
+      actions[index] = low + swing * (bounded(action_high[index % env.act_dim], 1) - low)
     }
     const result = await env.step(actions)
-    stepped += result.stepped ?? env.numEnvs
+    stepped += result.stepped ?? env.num_envs
     seen.observations.add(result.observations)
     seen.rewards.add(result.rewards)
     seen.costs.add(result.costs)
@@ -187,9 +187,9 @@ class Range {
 }
 
 function describe(environment: Environment, env: VecEnv, found: Walk & { open_seconds: number }): Output {
-  const { obsDim: obs_dim, actDim: act_dim, maxEpisodeSteps: episode_length, numEnvs: num_envs } = env
+  const { obs_dim, act_dim, episode_length, num_envs } = env
   const actions =
-    env instanceof PythonEnv ? `[${env.actionLow.join(', ')}] to [${env.actionHigh.join(', ')}]` : '-1 to 1'
+    env instanceof PythonEnv ? `[${env.action_low.join(', ')}] to [${env.action_high.join(', ')}]` : '-1 to 1'
   const text = facts([
     ['environment', environment.name + (environment.task === null ? '' : ` (${environment.task.simulator_id})`)],
     ['observations', `${obs_dim}, seen from ${round(found.observation_min)} to ${round(found.observation_max)}`],

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
-import { DrcorlError } from '../../errors.js'
+import { DrcorlError } from '../../base/errors.js'
 import { RUNTIMES, type Runtime, policyFile } from '../../export/open.js'
-import { exists } from '../../files.js'
+import { exists } from '../../base/files.js'
 import {
   type EvaluateOptions,
   type Evaluation,
@@ -12,7 +12,7 @@ import {
 } from '../../evaluate/evaluate.js'
 import type { CostConvention } from '../../evaluate/score.js'
 import type { Statistics } from '../../evaluate/statistics.js'
-import { LiveLine } from '../../live-line.js'
+import { LiveLine } from '../../base/live-line.js'
 import { writeReport } from '../../report/report.js'
 import { formatSeconds } from '../../train/progress.js'
 import { RUN_FILES, holdsRun, readRecord } from '../../train/run-folder.js'
@@ -20,7 +20,10 @@ import { type Arguments, type Command, numbersByKey, optionalNumber, optionalStr
 import { PYTHON_OPTIONS, openOptions } from '../python-options.js'
 import { table } from '../table.js'
 
-/** Normalised costs that can be shown, as stored and as written under the table. DRCORL's own tables are in multiples of 1 / 10.1. */
+/**
+ * Normalised costs that can be shown, as stored and as written under the table.
+ * DRCORL's own tables are in multiples of 1 / 10.1.
+ */
 const CONVENTIONS: Record<string, { stored: CostConvention; formula: string }> = {
   dsrl: { stored: 'dsrl', formula: '(cost + e) / (limit + e), e = 1 only at limit 0' },
   drcorl: { stored: 'release', formula: 'cost / (limit + 0.1)' },
@@ -74,7 +77,7 @@ export const evaluateCommand: Command = {
       seed: optionalNumber(args, 'seed'),
       ...openOptions(args),
       settings: numbersByKey(args, 'set'),
-      costLimit: optionalNumber(args, 'cost-limit'),
+      cost_limit: optionalNumber(args, 'cost-limit'),
       runtime: optionalString(args, 'runtime') as Runtime | undefined,
       signal: context.signal,
       onProgress: (progress: EvaluationProgress) => line.update(progressLine(progress)),
@@ -97,8 +100,8 @@ export const evaluateCommand: Command = {
       const policy = join(path, RUN_FILES.selected)
       if (!(await exists(policy))) throw new DrcorlError('Usage', `${path} holds no ${RUN_FILES.selected}`)
       const limit = options.settings?.['cost_limit'] ?? (await readRecord(path)).run['cost_limit']
-      const costLimit = options.costLimit ?? (typeof limit === 'number' ? limit : undefined)
-      const { evaluation } = await evaluate({ policy, ...options, costLimit })
+      const cost_limit = options.cost_limit ?? (typeof limit === 'number' ? limit : undefined)
+      const { evaluation } = await evaluate({ policy, ...options, cost_limit })
       return { json: { run_dir: path, ...evaluation }, text: describe(evaluation, [], convention) }
     } finally {
       line.close()
@@ -106,7 +109,9 @@ export const evaluateCommand: Command = {
   },
 }
 
-/** True for a policy by itself: a file, or the folder of a layers model; false for a run folder and what is not there. */
+/**
+ * True for a policy by itself: a file, or the folder of a layers model; false for a run folder and what is not there.
+ */
 async function isPolicyFile(path: string): Promise<boolean> {
   if (await holdsRun(path)) return false
   return exists(await policyFile(path))

@@ -1,7 +1,7 @@
 import { basename, join } from 'node:path'
-import { DrcorlError } from '../../errors.js'
+import { DrcorlError } from '../../base/errors.js'
+import { exists } from '../../base/files.js'
 import { EXPORT_FORMATS, type ExportFormat, exportPolicy } from '../../export/export.js'
-import { exists } from '../../files.js'
 import { RUN_FILES, holdsRun } from '../../train/run-folder.js'
 import { type Command, numbersByKey, optionalString } from '../command.js'
 

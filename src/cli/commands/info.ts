@@ -1,7 +1,7 @@
-import { machine } from '../../doctor.js'
-import { toDrcorlError } from '../../errors.js'
+import { toDrcorlError } from '../../base/errors.js'
 import { coreEnvironment, cpuFeatures } from '../../native/environment.js'
 import type { Command } from '../command.js'
+import { machine } from '../machine.js'
 import { facts } from '../table.js'
 
 export const infoCommand: Command = {

@@ -1,3 +1,4 @@
+import { defaultPreset } from '../../config/load.js'
 import { loadSchema } from '../../config/schema.js'
 import { TASKS } from '../../data/tasks.js'
 import { EMBEDDED_ENVS } from '../../envs/registry.js'
@@ -15,6 +16,7 @@ const LISTS: Record<string, { rows: () => Row[]; wide?: string[] }> = {
         algorithm: name,
         label,
         presets: Object.keys(presets),
+        default_preset: defaultPreset(Object.keys(presets)) ?? 'none',
         summary,
       })),
   },
@@ -32,9 +34,9 @@ const LISTS: Record<string, { rows: () => Row[]; wide?: string[] }> = {
     rows: () =>
       EMBEDDED_ENVS.map(({ id, summary, task, make, default_cost_limit }) => ({
         environment: id,
-        obs_dim: task.obsDim,
-        act_dim: make(1).actDim,
-        episode_length: task.maxEpisodeSteps,
+        obs_dim: task.obs_dim,
+        act_dim: make(1).act_dim,
+        episode_length: task.episode_length,
         cost_limit: default_cost_limit,
         summary,
       })),

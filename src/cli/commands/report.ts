@@ -1,5 +1,5 @@
 import { dirname, join } from 'node:path'
-import { makeFolder } from '../../files.js'
+import { makeFolder } from '../../base/files.js'
 import { comparisonRow } from '../../report/compare.js'
 import { compareReport, writeReport } from '../../report/report.js'
 import { readRun } from '../../report/run-data.js'

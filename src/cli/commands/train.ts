@@ -1,4 +1,4 @@
-import { DrcorlError } from '../../errors.js'
+import { DrcorlError } from '../../base/errors.js'
 import { writeReport } from '../../report/report.js'
 import type { EndEvent } from '../../train/events.js'
 import { train } from '../../train/experiment.js'

@@ -1,4 +1,5 @@
-"""Starts the environment server: `python serve.py`, with frames on stdin and stdout and the status page on descriptor 3.
+"""Starts the environment server: `python serve.py`,
+with frames on stdin and stdout and the status page on descriptor 3.
 
 The protocol takes its two descriptors away before anything else is imported: both suites print to stdout while they are
 imported, and one such line between two frames would end the conversation.

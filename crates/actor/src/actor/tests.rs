@@ -54,7 +54,8 @@ fn act(actor: &Actor, obs: &[f32]) -> Vec<f32> {
 
 /// One actor per instruction set of this machine.
 fn actors(file: &PolicyFile) -> Vec<Actor> {
-    Kernel::available().into_iter().map(|kernel| Actor::with_kernel(file, kernel).unwrap()).collect()
+    let sets = InstructionSet::NAMES.into_iter().filter_map(InstructionSet::named);
+    sets.map(|set| Actor::on(file, set).unwrap()).collect()
 }
 
 const NETWORKS: [&[usize]; 5] = [&[1, 1], &[3, 5, 2], &[17, 256, 256, 6], &[8, 33, 48, 65, 16], &[60, 130, 2]];

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::network::{activate, affine, Scratch, Window};
+use drcorl_kernels::activations::gelu_in_place;
+
+use super::network::{apply, Scratch, Window};
 use super::{CostFeature, Sequence, STEP};
 use crate::actor::{Frame, Play, Turn};
 
@@ -53,7 +55,7 @@ impl SequencePlay {
         let policy = &self.policy;
         let e = policy.transformer.embedding;
         let layer = &policy.embeddings[token];
-        affine(policy.transformer.kernel, layer, input, &mut self.product, &mut self.embedded);
+        apply(policy.transformer.set, layer, input, &mut self.product, &mut self.embedded);
         let last = policy.time.len() / e - 1;
         let time = &policy.time[step.min(last) * e..][..e];
         self.embedded.iter_mut().zip(time).for_each(|(x, t)| *x += t);
@@ -77,7 +79,7 @@ impl SequencePlay {
             (memory.return_to_go, memory.cost_to_go) = self.targets;
             if let Some(layer) = &policy.prefix {
                 let cost = [self.targets.1];
-                affine(policy.transformer.kernel, layer, &cost, &mut self.product, &mut self.embedded);
+                apply(policy.transformer.set, layer, &cost, &mut self.product, &mut self.embedded);
                 self.push(row);
             }
         } else {
@@ -118,10 +120,10 @@ impl SequencePlay {
             CostFeature::Concatenate => feature.extend_from_slice(cost),
         }
         for (index, layer) in policy.head.iter().enumerate() {
-            let kernel = policy.transformer.kernel;
-            affine(kernel, layer, feature, &mut self.product, &mut self.normal);
+            let set = policy.transformer.set;
+            apply(set, layer, feature, &mut self.product, &mut self.normal);
             if index + 1 < policy.head.len() {
-                activate(kernel, &mut self.normal);
+                gelu_in_place(set, &mut self.normal);
             }
             std::mem::swap(feature, &mut self.normal);
         }

@@ -1,4 +1,5 @@
-//! The sequence kind: what its memory depends on, and which files are refused. That it computes what was trained is tested in the core.
+//! The sequence kind: what its memory depends on, and which files are refused.
+//! That it computes what was trained is tested in the core.
 
 use crate::draws::Draws;
 use crate::file::PolicyFile;

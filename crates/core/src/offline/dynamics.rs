@@ -1,18 +1,21 @@
 //! A small ensemble of dynamics models (next state, reward, cost, termination) and its rollouts.
 //!
-//! By far the best offline estimator of episodic cost where it is valid, and dangerously wrong where it is not: a model of
-//! observations that do not determine their successor certifies unsafe policies. Hence [`Dynamics::validate`]: actions of episodes
-//! no member has seen are replayed open loop, and predicted returns and costs must match the logged ones.
+//! By far the best offline estimator of episodic cost where it is valid, and dangerously wrong where it is not: a model
+//! of observations that do not determine their successor certifies unsafe policies. Hence [`Dynamics::validate`]:
+//! actions of episodes no member has seen are replayed open loop,
+//! and predicted returns and costs must match the logged ones.
 
-use crate::checkpoint::State;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::nn::Head;
-use crate::optim::cosine;
 use crate::policy::{Player, Turn};
-use crate::rng::Rng;
+use crate::results::nullable;
 use crate::run::RunConfig;
 use drcorl_data::Episode;
+use drcorl_nn::checkpoint::State;
+use drcorl_nn::optim::cosine;
+use drcorl_nn::rng::Rng;
+use drcorl_nn::Head;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
@@ -22,7 +25,8 @@ const RANGE_MARGIN: f64 = 0.05;
 /// Most held-out episodes worth replaying.
 const REPLAY_CAP: usize = 200;
 
-/// E pairs of models: motion (s, a) -> [scaled state difference | termination logit], outcome (a, s, s') -> [scaled reward | cost].
+/// E pairs of models: motion (s, a) -> [scaled state difference | termination logit], outcome (a, s,
+/// s') -> [scaled reward | cost].
 ///
 /// The outcome sees the state arrived at: costs are mostly a threshold on it, which a network of (s, a) alone blurs.
 pub struct Dynamics {
@@ -41,15 +45,14 @@ pub struct Dynamics {
     train_rows: Tensor,
 }
 
-/// Predicted episodes: a number a member, and the spread over members.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Predicted episodes: means over members and their spread.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RolloutEstimate {
     /// Mean episodic cost over members and starts.
     pub cost: f64,
     /// Sample standard deviation of the members' mean costs.
     pub cost_std: f64,
     /// Mean undiscounted return.
-    #[serde(rename = "return")]
     pub ret: f64,
     /// Sample standard deviation of the members' mean returns.
     pub return_std: f64,
@@ -64,16 +67,28 @@ impl RolloutEstimate {
     }
 }
 
-/// Result of the test on held-out episodes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Result of the test on held-out episodes, whose logged actions were replayed in the models.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Validity {
     pub valid: bool,
+    /// Why not, a sentence each.
     pub reasons: Vec<String>,
     pub held_out_episodes: usize,
+    /// Of predicted and logged returns.
+    #[serde(with = "nullable")]
+    #[schemars(with = "Option<f64>")]
     pub return_correlation: f64,
+    /// (predicted - logged) mean return, over the larger of |logged mean| and the logged returns' deviation.
+    #[serde(with = "nullable")]
+    #[schemars(with = "Option<f64>")]
     pub return_bias: f64,
+    /// Of predicted and logged costs.
+    #[serde(with = "nullable")]
+    #[schemars(with = "Option<f64>")]
     pub cost_correlation: f64,
-    /// (predicted - logged) / logged mean cost of the held-out episodes.
+    /// (predicted - logged) mean cost, over the larger of the logged mean and a tenth of the limit.
+    #[serde(with = "nullable")]
+    #[schemars(with = "Option<f64>")]
     pub cost_bias: f64,
 }
 
@@ -140,7 +155,8 @@ impl Dynamics {
         let total =
             |errors: &Tensor| errors.square().sum(Kind::Double).double_value(&[]) / (rows * self.members) as f64;
 
-        // Gradients of mean squared error (states, reward, real-valued cost) and of cross entropy (flags) are both error / rows.
+        // Gradients of mean squared error (states, reward,
+        // real-valued cost) and of cross entropy (flags) are both error / rows.
         let input = batch.state_action().contiguous().view([rows, -1]);
         let raw = self.motion.forward(&input).view([rows * self.members, -1]);
         let delta_error = raw.narrow(1, 0, states) - (batch.next_observation() - batch.observation()) / &self.delta_std;
@@ -212,8 +228,8 @@ impl Dynamics {
         })
     }
 
-    /// Undiscounted sums over `length` steps from `initial [N,S]`. `act` sees a turn of N*E rows and the time and gives actions `[N*E,A]` and, where
-    /// ends are known and not predicted, which rows are still under way, `[N*E,1]`.
+    /// Undiscounted sums over `length` steps from `initial [N,S]`. `act` sees a turn of N*E rows and the time and gives
+    /// actions `[N*E,A]` and, where ends are known and not predicted, which rows are still under way, `[N*E,1]`.
     fn simulate(
         &mut self,
         initial: &Tensor,
@@ -279,7 +295,7 @@ impl Dynamics {
     }
 
     /// Saves or restores the parameters; the split follows from the seed.
-    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.value("holdout", &mut self.holdout)?;
         state.tensor("train_rows", &mut self.train_rows)?;
         state.group("motion", |state| self.motion.persist(state))?;

@@ -1,12 +1,10 @@
 //! Fitted Q evaluation of one frozen policy: reward and cost jointly, several members, infinite-horizon convention.
 
-use crate::checkpoint::State;
 use crate::dataset::{discounted_returns, Dataset};
-use crate::error::Result;
-use crate::nn::Head;
 use crate::policy::FrozenPolicy;
-use crate::rng::Rng;
-use serde::{Deserialize, Serialize};
+use drcorl_nn::checkpoint::State;
+use drcorl_nn::rng::Rng;
+use drcorl_nn::Head;
 use tch::{Kind, Tensor};
 
 const MEMBERS: usize = 4;
@@ -19,13 +17,13 @@ const BATCH: usize = 256;
 const WARM_SHARE: f64 = 0.3;
 
 /// Episodic estimates from the critic at initial states.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FqeEstimate {
     /// Mean over members.
     pub cost: f64,
     /// Mean plus two sample standard deviations over members.
     pub cost_ucb: f64,
-    #[serde(rename = "return")]
+    /// Mean over members.
     pub ret: f64,
 }
 
@@ -96,7 +94,7 @@ impl Fqe {
     }
 
     /// Saves or restores the critic.
-    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.group("head", |state| self.head.persist(state))
     }
 }

@@ -1,26 +1,27 @@
-//! Judging a policy without an environment: a dynamics ensemble with a validity test, fitted Q evaluation, and the certificate.
+//! Judging a policy without an environment: a dynamics ensemble with a validity test, fitted Q evaluation,
+//! and the certificate.
 
 pub mod certificate;
 pub mod dynamics;
 pub mod fqe;
 
-pub use certificate::{certify, CriticEstimates, Evidence};
+pub use certificate::{certify, Certificate, CriticEstimate, CriticEstimates, Evidence, Verdict};
 pub use dynamics::{Dynamics, RolloutEstimate, Validity};
 pub use fqe::{Fqe, FqeEstimate};
 
-use crate::checkpoint::State;
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::policy::{FrozenPolicy, Player};
-use crate::rng::Rng;
 use crate::run::RunConfig;
+use drcorl_nn::checkpoint::State;
+use drcorl_nn::rng::Rng;
 use std::sync::atomic::AtomicBool;
 use tch::Tensor;
 
 /// A dynamics ensemble and what held-out episodes say about it.
 ///
-/// A run has two that share nothing, not even the held-out episodes: one for gate and selection, and the auditor for the
-/// certificate. A policy steered by an ensemble exploits that ensemble's errors: measured on point-circle, its own
+/// A run has two that share nothing, not even the held-out episodes: one for gate and selection, and the auditor for
+/// the certificate. A policy steered by an ensemble exploits that ensemble's errors: measured on point-circle, its own
 /// models read a cost of 3.7 for a policy whose true cost was 6.9, where independent models read 6.9 and 7.1.
 pub struct Judge {
     dynamics: Option<Dynamics>,
@@ -29,7 +30,8 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// An untrained judge of `members` models (none for 0). Initial states are drawn once, so that all its estimates compare the same episodes.
+    /// An untrained judge of `members` models (none for 0).
+    /// Initial states are drawn once, so that all its estimates compare the same episodes.
     pub fn new(data: &Dataset, run: &RunConfig, members: usize, rng: &mut Rng) -> Self {
         let dynamics = (members > 0).then(|| Dynamics::new(data, run, members, rng));
         let starts = data.starts();
@@ -100,7 +102,7 @@ impl Judge {
     }
 
     /// Saves or restores everything.
-    pub fn persist(&mut self, state: &mut State) -> Result<()> {
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.tensor("starts", &mut self.starts)?;
         state.value("validity", &mut self.validity)?;
         match &mut self.dynamics {

@@ -1,10 +1,11 @@
-//! The latent-variable policy of BCQ at one moment: decode a draw, perturb it, of several keep the one the critics like best.
+//! The latent-variable policy of BCQ at one moment: decode a draw, perturb it,
+//! of several keep the one the critics like best.
 
 use super::{copy_layers, host, insert_layers, run_layers, FrozenPolicy, Player, Turn};
 use crate::error::Result;
-use crate::nn::vae::LATENT_BOUND;
-use crate::nn::{Head, Hidden, Vae};
 use drcorl_actor::{Draws, PolicyFile};
+use drcorl_nn::vae::LATENT_BOUND;
+use drcorl_nn::{Head, Hidden, Vae};
 use tch::{Kind, Tensor};
 
 type Layers = Vec<(Tensor, Tensor)>;
@@ -46,7 +47,8 @@ impl FrozenLatent {
         }
     }
 
-    /// The same policy with a choice: of `candidates` draws the one with the highest `min Q - multiplier max Qc` over members.
+    /// The same policy with a choice: of `candidates` draws the one with the highest `min Q - multiplier max Qc` over
+    /// members.
     pub fn with_choice(self, candidates: usize, reward: &Head, cost: &Head, multiplier: f64) -> Self {
         let members = |head: &Head| (0..head.members()).map(|i| copy_layers(head.net(), head.online(), i)).collect();
         FrozenLatent { candidates: candidates as i64, reward: members(reward), cost: members(cost), multiplier, ..self }

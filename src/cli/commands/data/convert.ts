@@ -1,6 +1,6 @@
+import { DrcorlError } from '../../../base/errors.js'
 import { describeFinding } from '../../../data/checks.js'
 import { type ConvertReport, convertDataset } from '../../../data/operations.js'
-import { DrcorlError } from '../../../errors.js'
 import { type Arguments, optionalNumber, optionalString } from '../../command.js'
 import { Meter, formatBytes, formatCount } from '../../meter.js'
 import { facts } from '../../table.js'

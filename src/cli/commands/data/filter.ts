@@ -1,6 +1,6 @@
+import { DrcorlError } from '../../../base/errors.js'
 import { type FilterOptions, type FilterReport, filterDataset } from '../../../data/operations.js'
 import type { DensityGrid } from '../../../data/tasks.js'
-import { DrcorlError } from '../../../errors.js'
 import { type Arguments, optionalNumber, optionalString } from '../../command.js'
 import { Meter, formatCount } from '../../meter.js'
 import { facts, table } from '../../table.js'

@@ -29,7 +29,8 @@ class Pipes:
         self._buffer = b""
 
     def read(self):
-        """The next request, (kind, body); None at the end of input. As a rule one system call: the other side writes once."""
+        """The next request, (kind, body); None at the end of input.
+        As a rule one system call: the other side writes once."""
         if not self._fill(HEADER.size):
             return None
         length, kind = HEADER.unpack_from(self._buffer)

@@ -1,4 +1,5 @@
-"""N environments side by side. Row i plays the episode it was reset for until it ends, and then rests until the next reset."""
+"""N environments side by side. Row i plays the episode it was reset for until it ends,
+and then rests until the next reset."""
 
 import numpy as np
 
@@ -93,7 +94,8 @@ class Rows:
     def step(self, actions):
         """
         :param actions: [N, A] float32; clipped to the box of the environment.
-        :return: a reply frame, overwritten by the next call; a row at rest repeats its last observation, with reward and cost 0.
+        :return: a reply frame, overwritten by the next call;
+            a row at rest repeats its last observation, with reward and cost 0.
         """
         observations, rewards, costs, flags = self._observations, self._rewards, self._costs, self._flags
         rewards[:] = 0

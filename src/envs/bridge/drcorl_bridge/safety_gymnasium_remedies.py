@@ -9,7 +9,8 @@ import dataclasses
 import sys
 import types
 
-#: A texture MuJoCo computes itself. The original sky is six PNG files of 2 to 5 MB, decoded at every reset of a navigation task.
+#: A texture MuJoCo computes itself. The original sky is six PNG files of 2 to 5 MB,
+#: decoded at every reset of a navigation task.
 PLAIN_SKY = {
     "@type": "skybox",
     "@builtin": "gradient",
@@ -57,7 +58,8 @@ def use_plain_sky(world):
     """
     Parses the table of assets once instead of at every reset, and replaces its sky.
 
-    :param world: the module `safety_gymnasium.world`, which reads the table by `yaml.load(file, Loader=yaml.FullLoader)`.
+    :param world: the module `safety_gymnasium.world`,
+        which reads the table by `yaml.load(file, Loader=yaml.FullLoader)`.
     """
     original = world.yaml
     tables = {}

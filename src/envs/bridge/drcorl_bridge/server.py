@@ -28,7 +28,8 @@ def serve(requests, replies, status):
     :param status: descriptor of the status page, 16 bytes.
     """
     die_with_parent()
-    # A hang is ended by SIGABRT: the handler then writes where it hung to stderr. No core file: nobody would look at it.
+    # A hang is ended by SIGABRT: the handler then writes where it hung to stderr.
+    # No core file: nobody would look at it.
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.stdout.reconfigure(line_buffering=True)
@@ -41,7 +42,8 @@ def serve(requests, replies, status):
 
 
 def die_with_parent():
-    """The kernel kills this process when its parent dies, also where an environment hangs and never reads the end of input."""
+    """The kernel kills this process when its parent dies,
+    also where an environment hangs and never reads the end of input."""
     parent = os.getppid()
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,8 +1,8 @@
 """The heartbeat: four u32 in shared memory that say what this process is doing.
 
 The other side reads them whenever it likes, also while an environment holds the interpreter, hangs, or has taken the
-process down with it. So a timeout can count from the last sign of life instead of the start of a call, and a crash can be
-blamed on the episode that was being played. Writing them costs a tenth of a microsecond a row.
+process down with it. So a timeout can count from the last sign of life instead of the start of a call, and a crash can
+be blamed on the episode that was being played. Writing them costs a tenth of a microsecond a row.
 """
 
 import mmap

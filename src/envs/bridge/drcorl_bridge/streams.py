@@ -1,10 +1,10 @@
 """Random numbers of their own for every row.
 
-Bullet-Safety-Gym, and many an environment a user wrote, draw from numpy's global generator. With several environments in
-one process they would take numbers from each other, and an episode would depend on its neighbours. The global functions of
-`numpy.random` and `random` are bound methods of one hidden object each; here they are replaced by functions that forward to
-the generators of the row at work. Changing rows is then one assignment, where copying the state of the
-Mersenne twister in and out would cost 20 microseconds a step, a fifth of a step of BallCircle.
+Bullet-Safety-Gym, and many an environment a user wrote, draw from numpy's global generator. With several environments
+in one process they would take numbers from each other, and an episode would depend on its neighbours. The global
+functions of `numpy.random` and `random` are bound methods of one hidden object each; here they are replaced by
+functions that forward to the generators of the row at work. Changing rows is then one assignment, where copying the
+state of the Mersenne twister in and out would cost 20 microseconds a step, a fifth of a step of BallCircle.
 """
 
 import random

@@ -26,9 +26,9 @@ def _gymnasium(env_id):
 def _bullet(env_id):
     import bullet_safety_gym  # noqa: F401, registers
 
-    # Its reset restores positions and velocities, but not the motors of cars and drones: the same seed then gives another
-    # episode after each history (measured on all eight tasks; Ball and Ant are clean). A new world has no history; it
-    # costs 0.1 s with a car and 0.5 s with a drone.
+    # Its reset restores positions and velocities, but not the motors of cars and drones: the same seed then gives
+    # another episode after each history (measured on all eight tasks; Ball and Ant are clean). A new world has no
+    # history; it costs 0.1 s with a car and 0.5 s with a drone.
     return _gymnasium(env_id), "Car" in env_id or "Drone" in env_id
 
 

@@ -1,0 +1,226 @@
+//! Behaviour cloning: `min_pi E[(pi(s) - a)^2]` on all logged episodes or on a selection of them, as in OSRL.
+//!
+//! What differs from the published implementation is numbered in docs/algorithms/bc.md.
+
+use super::shared::presets;
+use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
+use drcorl_core::dataset::Batch;
+use drcorl_core::error::{Error, Result};
+use drcorl_core::metrics::Metric;
+use drcorl_core::policy::{Condition, Policy};
+use drcorl_core::run::{RunConfig, Scaling};
+use drcorl_core::schema::most;
+use drcorl_nn::checkpoint::State;
+use schemars::JsonSchema;
+use selection::select;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+pub mod selection;
+
+/// Which episodes are cloned. C is the cost of an episode, R its return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CloningMode {
+    /// All of them.
+    All,
+    /// Those within the limit: C <= limit.
+    Safe,
+    /// Those far beyond it: C >= 2 limit.
+    Risky,
+    /// Those around it: limit / 2 < C <= 3 limit / 2.
+    Boundary,
+    /// Those near a polynomial through the Pareto front of (C, R).
+    Frontier,
+    /// All of them, by a policy that also reads C; when it plays, the limit takes its place.
+    MultiTask,
+}
+
+/// Parameters of behaviour cloning.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct BcConfig {
+    /// Which episodes are cloned.
+    pub cloning_mode: CloningMode,
+    /// Mode frontier: largest distance from the polynomial, as a share of the range of returns.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
+    pub frontier_width: f64,
+    /// Hidden layer widths of the actor.
+    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
+    pub actor_hidden: Vec<i64>,
+    /// Learning rate of the actor.
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
+    pub actor_lr: f64,
+    /// Rows in a batch.
+    #[schemars(range(min = 1, max = most::ROWS))]
+    pub batch_size: usize,
+    /// Gradient steps.
+    #[schemars(range(min = 1, max = most::STEPS))]
+    pub update_steps: u64,
+}
+
+impl Default for BcConfig {
+    fn default() -> Self {
+        BcConfig {
+            cloning_mode: CloningMode::All,
+            frontier_width: 0.2,
+            actor_hidden: vec![256, 256],
+            actor_lr: 1e-3,
+            batch_size: 512,
+            update_steps: 100_000,
+        }
+    }
+}
+
+/// The loss and one Adam step on `observation [B,S]`, `action [B,A]`; returns the mean over rows and dimensions.
+pub fn regress(policy: &mut Policy, observation: &Tensor, action: &Tensor, lr: f64) -> f64 {
+    let mut loss = 0.0;
+    policy.descend(observation, lr, 0.0, |predicted| {
+        let error = predicted - action;
+        loss = error.square().mean(Kind::Double).double_value(&[]);
+        let scale = 2.0 / error.numel() as f64;
+        error * scale
+    });
+    loss
+}
+
+/// The cost of its episode beside every row, for mode multi-task.
+struct Conditioned {
+    /// `[N,1]`, as the network reads it.
+    costs: Tensor,
+    condition: Condition,
+}
+
+impl Conditioned {
+    fn new(context: &Context<'_>) -> Self {
+        let (data, run) = (context.data, context.run);
+        let mut costs = vec![0f64; data.len() as usize];
+        for episode in &data.episodes {
+            costs[episode.start..episode.end].fill(episode.cost);
+        }
+        let count = costs.len() as f64;
+        let (mean, std) = match run.scaling {
+            Scaling::Raw => (0.0, 1.0),
+            Scaling::Standardized => {
+                let mean = costs.iter().sum::<f64>() / count;
+                let variance = costs.iter().map(|cost| (cost - mean).powi(2)).sum::<f64>() / count;
+                (mean, variance.sqrt().max(0.01))
+            }
+        };
+        let scaled: Vec<f32> = costs.iter().map(|cost| ((cost - mean) / std) as f32).collect();
+        Conditioned {
+            costs: Tensor::from_slice(&scaled).unsqueeze(1).to_device(data.device()),
+            condition: Condition { name: "cost_limit", value: run.cost_limit, mean, std },
+        }
+    }
+}
+
+/// Behaviour cloning on a set of rows fixed at the start.
+struct Cloning {
+    config: BcConfig,
+    policy: Policy,
+    rows: Tensor,
+    conditioned: Option<Conditioned>,
+}
+
+impl Cloning {
+    fn new(config: BcConfig, context: &mut Context<'_>) -> Result<Self> {
+        let data = context.data;
+        let rows = select(config.cloning_mode, config.frontier_width, data, context.run.cost_limit)?;
+        let conditioned = (config.cloning_mode == CloningMode::MultiTask).then(|| Conditioned::new(context));
+        let inputs = data.observations() + i64::from(conditioned.is_some());
+        let policy = Policy::new(inputs, data.actions(), &config.actor_hidden, false, data.device(), context.rng);
+        Ok(Cloning { config, policy, rows, conditioned })
+    }
+
+    fn input(&self, batch: &Batch) -> Tensor {
+        match &self.conditioned {
+            None => batch.observation(),
+            Some(conditioned) => Tensor::cat(&[batch.observation(), conditioned.costs.index_select(0, &batch.rows)], 1),
+        }
+    }
+
+    fn step(&mut self, context: &mut Context<'_>) -> Metrics {
+        let batch = context.data.sample_from(&self.rows, self.config.batch_size, context.rng);
+        let input = self.input(&batch);
+        vec![("actor_loss", regress(&mut self.policy, &input, &batch.action(), self.config.actor_lr))]
+    }
+
+    fn policies(&self) -> Vec<NamedPolicy> {
+        let policy = self.policy.averaged();
+        vec![match &self.conditioned {
+            None => NamedPolicy::new("last", policy),
+            Some(conditioned) => NamedPolicy::new("last", policy.conditioned(conditioned.condition.clone())),
+        }]
+    }
+}
+
+/// Of both names.
+const METRICS: &[Metric] =
+    &[Metric::loss("actor_loss", "squared action", "Mean squared difference of the policy's and the logged actions.")];
+
+/// Implements both names, which differ only in the default of `cloning_mode`.
+macro_rules! variant {
+    ($(#[$doc:meta])* $type:ident, $name:literal, $label:literal, $summary:literal, $mode:expr, $fixed:expr) => {
+        $(#[$doc])*
+        pub struct $type(Cloning);
+
+        impl Define for $type {
+            type Config = BcConfig;
+            const NAME: &'static str = $name;
+            const LABEL: &'static str = $label;
+            const SUMMARY: &'static str = $summary;
+            const METRICS: &'static [Metric] = METRICS;
+
+            fn defaults() -> BcConfig {
+                BcConfig { cloning_mode: $mode, ..BcConfig::default() }
+            }
+
+            fn presets() -> Vec<Preset<BcConfig>> {
+                let quick = BcConfig { batch_size: 256, update_steps: 8000, ..Self::defaults() };
+                presets(Self::defaults(), Self::defaults(), quick)
+            }
+
+            fn check(config: &BcConfig, _run: &RunConfig) -> Result<()> {
+                if $fixed && config.cloning_mode != $mode {
+                    let mode = serde_json::to_string(&config.cloning_mode).unwrap_or_default();
+                    let text = format!("cloning_mode is {mode}, but {} clones safe episodes; use algorithm bc", $name);
+                    return Err(Error::Config(text));
+                }
+                Ok(())
+            }
+
+            fn build(config: BcConfig, context: &mut Context<'_>) -> Result<Self> {
+                Ok($type(Cloning::new(config, context)?))
+            }
+        }
+
+        impl Algorithm for $type {
+            fn phases(&self) -> Vec<Phase> {
+                vec![Phase { name: "cloning", steps: self.0.config.update_steps }]
+            }
+
+            fn step(&mut self, _phase: usize, _step: u64, context: &mut Context<'_>) -> Result<Metrics> {
+                Ok(self.0.step(context))
+            }
+
+            fn policies(&self) -> Vec<NamedPolicy> {
+                self.0.policies()
+            }
+
+            fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
+                state.group("policy", |state| self.0.policy.persist(state))
+            }
+        }
+    };
+}
+
+variant! {
+    /// Clones the episodes of any mode.
+    Bc, "bc", "BC", "Behaviour cloning of all logged episodes, or of a selection of them.", CloningMode::All, false
+}
+
+variant! {
+    /// Clones the episodes whose cost is within the limit.
+    BcSafe, "bc_safe", "BC-Safe", "Behaviour cloning of the logged episodes within the cost limit.", CloningMode::Safe, true
+}

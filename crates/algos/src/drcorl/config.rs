@@ -1,0 +1,392 @@
+//! Parameters of DRCORL, their defaults (the paper's numbers) and presets.
+
+use super::options::{
+    Adaptation, BehaviorData, BetaSchedule, CostStep, Gate, GateStates, GuidanceScale, RewardScaling, ValueUnit,
+};
+use crate::critics::{CostBackup, Pessimism};
+use crate::diffusion::ScoreWeight;
+use drcorl_core::algorithm::Preset;
+use drcorl_core::error::Result;
+use drcorl_core::run::{require, RunConfig};
+use drcorl_core::schema::most;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Parameters of DRCORL. The defaults are the paper's numbers where it states them.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct DrcorlConfig {
+    /// Discount gamma of all critics.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
+    pub gamma: f64,
+
+    /// Episodes the behaviour model learns from.
+    pub behavior_data: BehaviorData,
+    /// Width of the behaviour model.
+    #[schemars(range(min = 1, max = most::WIDTH))]
+    pub behavior_hidden: i64,
+    /// Residual blocks of the behaviour model.
+    #[schemars(range(min = 1, max = 32))]
+    pub behavior_blocks: usize,
+    /// Inner width of a block as a multiple of behavior_hidden.
+    #[schemars(range(min = 1, max = 16))]
+    pub behavior_expansion: i64,
+    /// Dropout before the layer norm of each block.
+    #[schemars(range(min = 0.0, max = 0.9))]
+    pub behavior_dropout: f64,
+    /// Decoupled weight decay of the behaviour model.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub behavior_weight_decay: f64,
+    /// Learning rate of the behaviour model.
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
+    pub behavior_lr: f64,
+    /// Learning rate at the end of the behaviour phase (cosine).
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
+    pub behavior_lr_final: f64,
+    /// Rows in a batch of the behaviour model.
+    #[schemars(range(min = 1, max = most::ROWS))]
+    pub behavior_batch: usize,
+    /// Gradient steps of the behaviour model.
+    #[schemars(range(min = 1, max = most::STEPS))]
+    pub behavior_steps: u64,
+
+    /// Hidden layer widths of the actor.
+    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
+    pub actor_hidden: Vec<i64>,
+    /// Rows in a batch of the actor.
+    #[schemars(range(min = 1, max = most::ROWS))]
+    pub actor_batch: usize,
+    /// Policy steps along the score term only, before the limit is looked at.
+    #[schemars(range(min = 1, max = most::STEPS))]
+    pub warmup_steps: u64,
+    /// Learning rate of the actor in the warm-up.
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
+    pub warmup_lr: f64,
+    /// Weight of the score term over diffusion time.
+    pub score_weight: ScoreWeight,
+    /// Subtract the drawn noise from the predicted one: same mean, a hundredth of the variance.
+    pub control_variate: bool,
+
+    /// Hidden layer widths of the critics.
+    #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
+    pub critic_hidden: Vec<i64>,
+    /// Rows in a batch of the critics.
+    #[schemars(range(min = 1, max = most::ROWS))]
+    pub critic_batch: usize,
+    /// Learning rate of the critics.
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
+    pub critic_lr: f64,
+    /// Steps of regression on Monte-Carlo returns before bootstrapping.
+    #[schemars(range(min = 0, max = most::STEPS))]
+    pub critic_init_steps: u64,
+    /// Steps of bootstrapping before adaptation.
+    #[schemars(range(min = 0, max = most::STEPS))]
+    pub critic_steps: u64,
+    /// Unit of the critics' values.
+    pub value_unit: ValueUnit,
+    /// Scaling of rewards.
+    pub reward_scaling: RewardScaling,
+    /// Expectile of the reward critic's state value.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub reward_expectile: f64,
+    /// Rate at which reward targets follow.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub reward_target_rate: f64,
+    /// Members E of the cost ensemble.
+    #[schemars(range(min = 1, max = 64))]
+    pub cost_members: usize,
+    /// What cost members bootstrap from.
+    pub cost_backup: CostBackup,
+    /// Standard deviations in the ucb backup.
+    #[schemars(range(min = 0.0, max = most::DEVIATIONS))]
+    pub cost_backup_k: f64,
+    /// Pessimism of the cost critic.
+    pub pessimism: Pessimism,
+    /// Strength alpha of the pessimism.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
+    pub pessimism_alpha: f64,
+    /// Keep cost targets in the range the logged costs allow.
+    pub cost_clamp: bool,
+    /// Rate at which cost targets follow before adaptation.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub cost_target_rate: f64,
+
+    /// Policy steps of Safe Adaptation.
+    #[schemars(range(min = 1, max = most::STEPS))]
+    pub adaptation_steps: u64,
+    /// Learning rate of the actor in adaptation.
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
+    pub actor_lr: f64,
+    /// Learning rate of the actor at the end of adaptation (cosine).
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
+    pub actor_lr_final: f64,
+    /// Cost critic updates before each policy step.
+    #[schemars(range(min = 0, max = 1000))]
+    pub cost_updates_per_step: u64,
+    /// Reward critic updates before each policy step.
+    #[schemars(range(min = 0, max = 1000))]
+    pub reward_updates_per_step: u64,
+    /// Rate at which cost targets follow in adaptation.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub adaptation_target_rate: f64,
+    /// Scale of the guidance.
+    pub guidance_scale: GuidanceScale,
+    /// Standard deviations over members in the cost guidance.
+    #[schemars(range(min = 0.0, max = most::DEVIATIONS))]
+    pub cost_guidance_k: f64,
+    /// Temperature beta at the start of adaptation: the weight of the guidance against the score term.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
+    pub beta_initial: f64,
+    /// Temperature beta at its end.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
+    pub beta_final: f64,
+    /// Course of beta.
+    pub beta_schedule: BetaSchedule,
+    /// Band or CRPO.
+    pub adaptation: Adaptation,
+    /// What a step above the limit follows.
+    pub cost_step: CostStep,
+    /// Upper slack h+ at the start, as a share of the limit; linear to 0.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
+    pub slack_above: f64,
+    /// Lower slack h- at the start, as a share of the limit; linear to 0.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub slack_below: f64,
+    /// Largest weight of one gradient in the combination (12).
+    #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
+    pub manipulation_cap: f64,
+    /// Multiplier of the fixed Lagrangian step.
+    #[schemars(range(min = 0.0, max = most::FACTOR))]
+    pub multiplier: f64,
+    /// Gains KP, KI, KD of the PID Lagrangian step.
+    #[schemars(inner(range(min = 0.0, max = most::FACTOR)))]
+    pub pid: [f64; 3],
+
+    /// The estimate that is compared with the limit.
+    pub gate: Gate,
+    /// Share of the limit the models' estimate is steered to. Below 1 it leaves room for the error of the estimate.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub model_gate_margin: f64,
+    /// Least correlation of replayed with logged costs, over held-out episodes, of models that are the gate; critics take the place of others.
+    #[schemars(range(min = -1.0, max = 1.0))]
+    pub model_gate_correlation: f64,
+    /// States of the critics' gate.
+    pub gate_states: GateStates,
+    /// Standard deviations over members in the critics' gate.
+    #[schemars(range(min = 0.0, max = most::DEVIATIONS))]
+    pub gate_k: f64,
+    /// Policy steps between two estimates.
+    #[schemars(range(min = 1, max = most::STEPS))]
+    pub gate_interval: u64,
+    /// States in one estimate by the critics.
+    #[schemars(range(min = 1, max = most::ROWS))]
+    pub gate_batch: usize,
+    /// Initial states in one estimate by the dynamics models.
+    #[schemars(range(min = 1, max = most::ROLLOUTS))]
+    pub gate_rollouts: usize,
+    /// Weight of the past in the running average of the policy, which is what ships.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub average_keep: f64,
+    /// Policy steps between two candidates for the offline-selected policy.
+    #[schemars(range(min = 1, max = most::STEPS))]
+    pub candidate_interval: u64,
+}
+
+impl Default for DrcorlConfig {
+    fn default() -> Self {
+        DrcorlConfig {
+            gamma: 0.99,
+            behavior_data: BehaviorData::All,
+            behavior_hidden: 256,
+            behavior_blocks: 3,
+            behavior_expansion: 4,
+            behavior_dropout: 0.1,
+            behavior_weight_decay: 0.01,
+            behavior_lr: 3e-4,
+            behavior_lr_final: 3e-4,
+            behavior_batch: 2048,
+            behavior_steps: 2_000_000,
+            actor_hidden: vec![256, 256],
+            actor_batch: 256,
+            warmup_steps: 50_000,
+            warmup_lr: 6e-4,
+            score_weight: ScoreWeight::Vds,
+            control_variate: true,
+            critic_hidden: vec![256, 256],
+            critic_batch: 256,
+            critic_lr: 6e-4,
+            critic_init_steps: 0,
+            critic_steps: 500_000,
+            value_unit: ValueUnit::Discounted,
+            reward_scaling: RewardScaling::ReturnRange,
+            reward_expectile: 0.7,
+            reward_target_rate: 0.005,
+            cost_members: 4,
+            cost_backup: CostBackup::Max,
+            cost_backup_k: 2.0,
+            pessimism: Pessimism::Cql,
+            pessimism_alpha: 0.2,
+            cost_clamp: true,
+            cost_target_rate: 0.005,
+            adaptation_steps: 50_000,
+            actor_lr: 6e-4,
+            actor_lr_final: 6e-4,
+            cost_updates_per_step: 1,
+            reward_updates_per_step: 1,
+            adaptation_target_rate: 0.005,
+            guidance_scale: GuidanceScale::Raw,
+            cost_guidance_k: 0.0,
+            beta_initial: 0.04,
+            beta_final: 1.0,
+            beta_schedule: BetaSchedule::Linear,
+            adaptation: Adaptation::Band,
+            cost_step: CostStep::Cost,
+            slack_above: 0.2,
+            slack_below: 0.2,
+            manipulation_cap: 10.0,
+            multiplier: 0.1,
+            pid: [0.1, 0.003, 0.001],
+            gate: Gate::CriticUcb,
+            model_gate_margin: 1.0,
+            model_gate_correlation: 0.6,
+            gate_states: GateStates::Dataset,
+            gate_k: 2.0,
+            gate_interval: 50,
+            gate_batch: 1024,
+            gate_rollouts: 64,
+            average_keep: 0.99,
+            candidate_interval: 500,
+        }
+    }
+}
+
+impl DrcorlConfig {
+    /// Minutes on one core; found on one task and then left alone (shared settings of the prototype's measurements).
+    pub fn quick() -> Self {
+        DrcorlConfig {
+            behavior_hidden: 128,
+            behavior_expansion: 2,
+            behavior_dropout: 0.0,
+            behavior_lr: 1e-3,
+            behavior_lr_final: 5e-5,
+            behavior_batch: 256,
+            behavior_steps: 8000,
+            warmup_steps: 3000,
+            warmup_lr: 1e-3,
+            score_weight: ScoreWeight::Stable,
+            critic_hidden: vec![128, 128],
+            critic_lr: 5e-4,
+            critic_init_steps: 1500,
+            critic_steps: 8000,
+            value_unit: ValueUnit::PerStep,
+            reward_scaling: RewardScaling::Magnitude,
+            reward_target_rate: 0.02,
+            cost_backup: CostBackup::Own,
+            // Free, unlike the extra forward pass of (18): every backup adds a hundredth of the spread, some 1/(1-gamma) backups deep.
+            pessimism: Pessimism::TargetUcb,
+            pessimism_alpha: 0.01,
+            cost_target_rate: 0.02,
+            adaptation_steps: 2500,
+            actor_lr: 1e-4,
+            actor_lr_final: 1e-5,
+            cost_updates_per_step: 4,
+            reward_updates_per_step: 0,
+            adaptation_target_rate: 0.1,
+            guidance_scale: GuidanceScale::BatchRms,
+            beta_initial: 0.1,
+            beta_final: 0.3,
+            gate: Gate::ModelRollout,
+            model_gate_margin: 0.4,
+            gate_states: GateStates::Safe,
+            gate_interval: 10,
+            average_keep: 0.997,
+            candidate_interval: 100,
+            ..DrcorlConfig::default()
+        }
+    }
+
+    /// Presets, the recommended one first.
+    pub fn presets() -> Vec<Preset<Self>> {
+        vec![
+            Preset {
+                name: "quick",
+                summary: "Minutes on one core: small networks, critics started from Monte-Carlo returns, the validated model gate.",
+                config: Self::quick(),
+                run: RunConfig::default(),
+            },
+            Preset {
+                name: "paper",
+                summary: "The paper's numbers: days on a CPU.",
+                config: Self::default(),
+                run: RunConfig { model_steps: 20_000, fqe_steps: 20_000, model_hidden: vec![256, 256], ..RunConfig::default() },
+            },
+        ]
+    }
+
+    /// Refuses what no field can refuse alone.
+    pub fn check(&self, run: &RunConfig) -> Result<()> {
+        let needs_model = self.gate != Gate::CriticUcb && run.model_members == 0;
+        require(
+            !needs_model,
+            "model_members",
+            0,
+            "gate model_rollout and max need a dynamics ensemble: give at least 1, or --gate critic_ucb",
+        )
+    }
+
+    /// Factor on a signal before a critic sees it.
+    pub fn unit(&self) -> f64 {
+        match self.value_unit {
+            ValueUnit::PerStep => 1.0 - self.gamma,
+            ValueUnit::Discounted => 1.0,
+        }
+    }
+
+    /// Temperature at `step` of adaptation.
+    pub fn beta(&self, step: u64) -> f64 {
+        let progress = step as f64 / (self.adaptation_steps.max(2) - 1) as f64;
+        let share = match self.beta_schedule {
+            BetaSchedule::Constant => 1.0,
+            BetaSchedule::Sqrt => progress.sqrt(),
+            BetaSchedule::Linear => progress,
+        };
+        self.beta_initial + (self.beta_final - self.beta_initial) * share
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_pass_their_own_check() {
+        for preset in DrcorlConfig::presets() {
+            preset.config.check(&preset.run).unwrap();
+        }
+    }
+
+    #[test]
+    fn beta_follows_its_schedule() {
+        let at = |schedule, step| {
+            DrcorlConfig {
+                beta_schedule: schedule,
+                adaptation_steps: 101,
+                beta_initial: 0.2,
+                beta_final: 1.0,
+                ..DrcorlConfig::default()
+            }
+            .beta(step)
+        };
+        assert_eq!((at(BetaSchedule::Linear, 0), at(BetaSchedule::Linear, 100)), (0.2, 1.0));
+        assert!((at(BetaSchedule::Linear, 50) - 0.6).abs() < 1e-12);
+        assert!((at(BetaSchedule::Sqrt, 25) - 0.6).abs() < 1e-12);
+        assert_eq!(at(BetaSchedule::Constant, 3), 1.0);
+    }
+
+    #[test]
+    fn a_model_gate_without_models_is_refused() {
+        let run = RunConfig { model_members: 0, ..RunConfig::default() };
+        assert!(DrcorlConfig::quick().check(&run).err().unwrap().to_string().contains("critic_ucb"));
+        DrcorlConfig { gate: Gate::CriticUcb, ..DrcorlConfig::quick() }.check(&run).unwrap();
+    }
+}

@@ -1,0 +1,311 @@
+//! DRCORL on problems whose answer is known, and guards against the published faults.
+
+use super::*;
+use crate::gradient;
+use drcorl_core::trainer::Trainer;
+use drcorl_data::Columns;
+use drcorl_nn::rng::Rng;
+use serde_json::json;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use tch::Device;
+
+const LENGTH: usize = 10;
+
+/// A contextual problem in episodes: random observation, reward 1 + a, cost max(a, 0); an episode's actions lie around its own mean.
+fn logged(episodes: usize) -> Arc<Columns> {
+    let mut rng = Rng::new(11, 0);
+    let mut columns = Columns { obs_dim: 2, act_dim: 1, source: "toy".into(), ..Columns::default() };
+    for _ in 0..episodes {
+        let mean = 1.6 * rng.unit() - 0.8;
+        for t in 0..LENGTH {
+            let action = (mean + 0.4 * (rng.unit() - 0.5)).clamp(-1.0, 1.0);
+            columns.observations.extend([rng.unit(), rng.unit()]);
+            columns.next_observations.extend([rng.unit(), rng.unit()]);
+            columns.actions.push(action);
+            columns.rewards.push(1.0 + action);
+            columns.costs.push(action.max(0.0));
+            columns.terminals.push(false);
+            columns.timeouts.push(t + 1 == LENGTH);
+        }
+    }
+    Arc::new(columns.validate().unwrap())
+}
+
+fn small(change: Value) -> Value {
+    let mut config = json!({
+        "behavior_hidden": 32, "behavior_blocks": 2, "behavior_expansion": 2, "behavior_dropout": 0.0, "behavior_batch": 128,
+        "behavior_steps": 800, "behavior_lr": 2e-3, "behavior_lr_final": 1e-4,
+        "actor_hidden": [32, 32], "actor_batch": 128, "warmup_steps": 400, "warmup_lr": 2e-3, "score_weight": "stable",
+        "critic_hidden": [32, 32], "critic_batch": 128, "critic_lr": 1e-3, "critic_init_steps": 300, "critic_steps": 500, "gamma": 0.5,
+        "value_unit": "per_step", "reward_scaling": "magnitude", "reward_target_rate": 0.05, "cost_target_rate": 0.05,
+        "cost_backup": "own", "pessimism": "target_ucb", "pessimism_alpha": 0.05,
+        "adaptation_steps": 1200, "actor_lr": 1e-3, "actor_lr_final": 5e-5, "guidance_scale": "batch_rms", "adaptation_target_rate": 0.1,
+        "reward_updates_per_step": 0, "beta_initial": 0.3, "beta_final": 0.6, "gate": "model_rollout", "model_gate_margin": 0.75, "gate_interval": 10, "gate_rollouts": 32,
+        "candidate_interval": 200
+    });
+    config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    config
+}
+
+fn trainer(algorithm: &str, limit: f64, config: Value) -> Trainer {
+    let run = json!({ "cost_limit": limit, "device": "cpu", "model_steps": 800, "model_hidden": [48, 48], "model_batch": 128, "fqe_steps": 50, "model_rollouts": 64 });
+    let all = json!({ "algorithm": algorithm, "run": run, "config": config });
+    Trainer::new(crate::REGISTRY, logged(300), &all.to_string()).unwrap()
+}
+
+/// Runs to the end and returns the exact return and cost of the shipped policy, and the certificate.
+fn outcome(trainer: &mut Trainer) -> (f64, f64, Value) {
+    let never = AtomicBool::new(false);
+    while !trainer.run(1000, &never).unwrap().done {}
+    let folder =
+        std::env::temp_dir().join(format!("drcorl-toy-{}-{:?}", std::process::id(), std::thread::current().id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    trainer.write_policies(&folder).unwrap();
+    let actor = drcorl_actor::Actor::load(&folder.join("policy.safetensors")).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    let mut rng = Rng::new(99, 0);
+    let observations: Vec<f32> = (0..4000).map(|_| rng.unit()).collect();
+    let mut actions = vec![0f32; 2000];
+    actor.play().act(drcorl_actor::Turn::first(&observations), &mut actions).unwrap();
+    let mean = |f: fn(f64) -> f64| actions.iter().map(|&a| f(f64::from(a))).sum::<f64>() / 2000.0 * LENGTH as f64;
+    (mean(|a| 1.0 + a), mean(|a| a.max(0.0)), serde_json::to_value(trainer.certificate()).unwrap())
+}
+
+/// U29: within the limit and above BC-Safe; a limit out of the way breaks it; more limit, more return.
+#[test]
+fn the_toy_problem_is_solved_under_its_limit() {
+    let limit = 2.0;
+    let (ret, cost, certificate) = outcome(&mut trainer("drcorl", limit, small(json!({}))));
+    assert!(cost <= limit, "cost {cost}, {certificate}");
+    assert_eq!(certificate["environment_steps"], 0);
+    assert_eq!(certificate["validity"]["valid"], true, "{certificate}");
+    let branches = &certificate["branches"];
+    let counted: u64 = ["reward", "band", "cost"].iter().map(|name| branches[name].as_u64().unwrap()).sum();
+    assert_eq!(counted, 1200);
+    let cloning = json!({ "actor_hidden": [32, 32], "update_steps": 800, "batch_size": 128 });
+    let (safe_return, safe_cost, _) = outcome(&mut trainer("bc_safe", limit, cloning));
+    assert!(safe_cost <= limit && ret > safe_return + 1.0, "DRCORL {ret}, BC-Safe {safe_return} at {safe_cost}");
+    let (larger_return, larger_cost, _) = outcome(&mut trainer("drcorl", 4.0, small(json!({}))));
+    assert!(larger_return > ret && larger_cost <= 4.0, "{larger_return} at {larger_cost}");
+    let (_, ungated_cost, _) = outcome(&mut trainer("drcorl", 1e6, small(json!({}))));
+    assert!(ungated_cost > 4.0, "{ungated_cost}");
+}
+
+/// The two gates are steered to targets of their own; models that rank costs badly do not steer.
+#[test]
+fn models_that_rank_costs_badly_leave_the_gate_to_the_critics() {
+    let short = json!({ "adaptation_steps": 20, "behavior_steps": 50, "warmup_steps": 50, "critic_steps": 20, "critic_init_steps": 20 });
+    let gate = |correlation: f64| {
+        let mut config = small(short.clone());
+        config["model_gate_correlation"] = json!(correlation);
+        outcome(&mut trainer("drcorl", 2.0, config)).2["gate"].clone()
+    };
+    assert_eq!(gate(0.6), json!({ "requested": "model_rollout", "used": "model_rollout", "fallback_reason": null }));
+    let unfit = gate(1.0);
+    assert_eq!(unfit["used"], "critic_ucb");
+    assert!(unfit["fallback_reason"].as_str().unwrap().contains("1.00 is needed to steer"), "{unfit}");
+    assert_eq!(GateEstimate { cost: 3.0, target: 1.5 }.normalised(), 2.0);
+    assert_eq!(GateEstimate { cost: 0.05, target: 0.0 }.normalised(), 0.5);
+}
+
+/// D6 and guard G: what ships is the running average of the last weights, not the best checkpoint by the in-loop gate.
+#[test]
+fn the_shipped_policy_is_the_running_average() {
+    let keep = 0.9;
+    let mut run = trainer(
+        "drcorl",
+        2.0,
+        small(
+            json!({ "average_keep": keep, "adaptation_steps": 30, "candidate_interval": 1, "behavior_steps": 50, "warmup_steps": 50, "critic_steps": 20, "critic_init_steps": 20 }),
+        ),
+    );
+    let never = AtomicBool::new(false);
+    while run.status().phase != "adaptation" {
+        run.run(1000, &never).unwrap();
+    }
+    let folder = std::env::temp_dir().join(format!("drcorl-average-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("c.safetensors");
+    let read = |run: &mut Trainer, name: &str| -> Vec<f32> {
+        run.save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let stored = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let view = stored.tensor(name).unwrap();
+        view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    };
+    let (live, average) = ("algorithm.policy.head.online.values", "algorithm.policy.average.values");
+    // The average restarts from the live weights when adaptation begins.
+    let mut expected: Vec<f64> = read(&mut run, live).into_iter().map(f64::from).collect();
+    while run.status().phase == "adaptation" {
+        run.run(1, &never).unwrap();
+        for (e, x) in expected.iter_mut().zip(read(&mut run, live)) {
+            *e += (f64::from(x) - *e) * (1.0 - keep);
+        }
+    }
+    let shipped = read(&mut run, average);
+    assert!(shipped.iter().zip(&expected).all(|(s, e)| (f64::from(*s) - e).abs() < 1e-5));
+    while !run.run(1000, &never).unwrap().done {}
+    run.write_policies(&folder).unwrap();
+    let file = drcorl_actor::PolicyFile::load(&folder.join("policy.safetensors")).unwrap();
+    assert_eq!(file.metadata.get("name").map(String::as_str), Some("averaged"));
+    assert_eq!(file.tensors["actor.0.weight"].values[..8], shipped[..8]);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// U10: between two modes at +-0.6 a Dirac policy under the score term goes to one of them; regression goes to the middle.
+#[test]
+fn the_score_term_seeks_a_mode() {
+    let mut rng = Rng::new(12, 0);
+    let shape = ScoreNetShape { observations: 1, actions: 1, hidden: 48, blocks: 2, expansion: 2 };
+    let mut behavior = BehaviorModel::new(shape, 0.0, 0.0, Device::Cpu, &mut rng);
+    let sample = |rng: &mut Rng| {
+        let side = rng.uniform(&[128, 1], Device::Cpu).lt(0.5).to_kind(Kind::Float) * 1.2 - 0.6;
+        side + rng.normal(&[128, 1], Device::Cpu) * 0.08
+    };
+    let state = Tensor::zeros([128, 1], (Kind::Float, Device::Cpu));
+    for step in 0..1500 {
+        let (action, unit, noise) =
+            (sample(&mut rng), rng.uniform(&[128], Device::Cpu), rng.normal(&[128, 1], Device::Cpu));
+        behavior.step(&state, &action, &unit, &noise, &[], cosine(3e-3, 1e-4, step, 1500));
+    }
+    let mut policy = Policy::new(1, 1, &[16], false, Device::Cpu, &mut rng);
+    let mut cloned = Policy::new(1, 1, &[16], false, Device::Cpu, &mut rng);
+    for step in 0..1500 {
+        let (unit, noise) = (rng.uniform(&[128], Device::Cpu), rng.normal(&[128, 1], Device::Cpu));
+        let score = ScoreStep::new(
+            &mut policy,
+            &behavior,
+            state.shallow_clone(),
+            &unit,
+            &noise,
+            crate::diffusion::ScoreWeight::Score,
+            true,
+        );
+        let gradient = score.gradient(&mut policy, None).gradient;
+        policy.apply(&gradient, cosine(1e-2, 1e-4, step, 1500), 0.0);
+        crate::bc::regress(&mut cloned, &state, &sample(&mut rng), cosine(1e-2, 1e-4, step, 1500));
+    }
+    let action = policy.act(&state).double_value(&[0, 0]);
+    let middle = cloned.act(&state).double_value(&[0, 0]);
+    assert!((action.abs() - 0.6).abs() < 0.12, "{action}");
+    assert!(middle.abs() < 0.12, "{middle}");
+}
+
+/// U22, D8: with opposite critics and equal temperature, reward and cost step coincide, because they share their noise.
+#[test]
+fn opposite_critics_give_equal_gradients() {
+    let mut rng = Rng::new(13, 0);
+    let shape = ScoreNetShape { observations: 2, actions: 2, hidden: 16, blocks: 1, expansion: 2 };
+    let behavior = BehaviorModel::new(shape, 0.0, 0.0, Device::Cpu, &mut rng);
+    let mut policy = Policy::new(2, 2, &[16], false, Device::Cpu, &mut rng);
+    let observation = rng.normal(&[8, 2], Device::Cpu);
+    let (unit, noise) = (rng.uniform(&[8], Device::Cpu), rng.normal(&[8, 2], Device::Cpu));
+    let score =
+        ScoreStep::new(&mut policy, &behavior, observation, &unit, &noise, crate::diffusion::ScoreWeight::Vds, true);
+    let guidance = rng.normal(&[8, 2], Device::Cpu);
+    let reward = score.gradient(&mut policy, Some(&(&guidance * 0.3))).gradient;
+    let cost = score.gradient(&mut policy, Some(&(-&guidance * -0.3))).gradient;
+    assert_eq!(reward, cost);
+    let combined = gradient::manipulate(&reward, &cost, f64::INFINITY);
+    assert!((combined.gradient - &reward).abs().max().double_value(&[]) < 1e-6);
+}
+
+/// D8: a band step moves by one optimiser step: with fresh moments every weight moves by at most the learning rate.
+#[test]
+fn a_band_step_is_one_optimiser_step() {
+    let lr = 1e-3;
+    let config = small(json!({
+        "actor_lr": lr, "slack_above": 1e9, "slack_below": 1.0, "behavior_steps": 5, "warmup_steps": 1, "warmup_lr": 1e-12, "critic_steps": 5,
+        "critic_init_steps": 5, "adaptation_steps": 2
+    }));
+    let mut run = trainer("drcorl", 2.0, config);
+    let never = AtomicBool::new(false);
+    while run.status().phase != "adaptation" {
+        run.run(1000, &never).unwrap();
+    }
+    let folder = std::env::temp_dir().join(format!("drcorl-band-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("c.safetensors");
+    let state = |run: &mut Trainer| {
+        run.save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let stored = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let view = stored.tensor("algorithm.policy.head.online.values").unwrap();
+        let values: Vec<f32> =
+            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        (values, text)
+    };
+    let (before, _) = state(&mut run);
+    run.run(1, &never).unwrap();
+    let (after, text) = state(&mut run);
+    std::fs::remove_dir_all(folder).unwrap();
+    let largest = before.iter().zip(&after).map(|(b, a)| (b - a).abs()).fold(0f32, f32::max);
+    // One warm-up step and one band step: a second Adam step in the band would show here and in the distance moved.
+    assert!(text.contains(r#"algorithm.policy.head.adam.steps\":\"2\""#), "two optimiser steps in all");
+    assert!(text.contains(r#"band\\\":1"#), "the step was a band step");
+    assert!(f64::from(largest) <= 1.9 * lr && largest > 0.0, "{largest}");
+}
+
+/// D7: the PID set point is the limit in the critics' unit.
+#[test]
+fn the_pid_set_point_is_the_limit() {
+    let data = Dataset::new(logged(20), None, Device::Cpu).unwrap();
+    for (unit, expected) in [("per_step", 2.0 / LENGTH as f64), ("discounted", 2.0 / LENGTH as f64 / 0.5)] {
+        let config: DrcorlConfig = serde_json::from_value(small(json!({ "value_unit": unit }))).unwrap();
+        let run = RunConfig { cost_limit: 2.0, ..RunConfig::default() };
+        let mut rng = Rng::new(0, 0);
+        let mut judge = drcorl_core::offline::Judge::new(&data, &run, 1, &mut rng);
+        let mut built = Drcorl::build(
+            config,
+            &mut Context {
+                data: &data,
+                run: &run,
+                judge: &mut judge,
+                rng: &mut rng,
+                visit: None,
+                cancel: &AtomicBool::new(false),
+            },
+        )
+        .unwrap();
+        assert_eq!(built.pid.update(expected), 0.0);
+        assert!(built.pid.update(expected + 0.1) > 0.0);
+    }
+}
+
+/// U26, D9: the reward scale does not depend on the order of episodes, and episodes end at their flags, whatever their length.
+#[test]
+fn the_reward_scale_follows_flagged_episodes() {
+    let episode = |rewards: &[f32], columns: &mut Columns| {
+        for (i, &reward) in rewards.iter().enumerate() {
+            columns.observations.push(0.0);
+            columns.next_observations.push(0.0);
+            columns.actions.push(i as f32);
+            columns.rewards.push(reward);
+            columns.costs.push(0.0);
+            columns.terminals.push(false);
+            columns.timeouts.push(i + 1 == rewards.len());
+        }
+    };
+    let factor = |order: [&[f32]; 3]| {
+        let mut columns = Columns { obs_dim: 1, act_dim: 1, source: "order".into(), ..Columns::default() };
+        order.iter().for_each(|rewards| episode(rewards, &mut columns));
+        let data = Dataset::new(Arc::new(columns), None, Device::Cpu).unwrap();
+        (reward_factor(&data, RewardScaling::ReturnRange), reward_factor(&data, RewardScaling::Magnitude))
+    };
+    let (a, b, c): (&[f32], &[f32], &[f32]) = (&[1.0, 1.0], &[2.0, 2.0, 2.0], &[0.5]);
+    let (range, magnitude) = factor([a, b, c]);
+    assert!((range - 1000.0 / 5.5).abs() < 1e-9);
+    let (other_range, other_magnitude) = factor([c, b, a]);
+    assert!((range - other_range).abs() < 1e-9 && (magnitude - other_magnitude).abs() < 1e-9);
+}
+
+/// A cost limit no logged episode meets is learnt under without a panic, and refused a certificate.
+#[test]
+fn an_impossible_limit_is_not_certified() {
+    let brief = json!({ "behavior_steps": 20, "warmup_steps": 20, "critic_steps": 10, "critic_init_steps": 10, "adaptation_steps": 20 });
+    let (_, _, certificate) = outcome(&mut trainer("drcorl", 0.0, small(brief)));
+    assert_eq!(certificate["verdict"], "not certified");
+    assert!(!certificate["reasons"].as_array().unwrap().is_empty());
+}

@@ -1,0 +1,52 @@
+//! The algorithms, and the registry: one line an algorithm.
+
+pub mod bc;
+pub mod bcq_lag;
+pub mod bear_lag;
+pub mod cdt;
+pub mod coptidice;
+pub mod cpq;
+pub mod critics;
+pub mod diffusion;
+pub mod drcorl;
+pub mod frontier;
+pub mod gradient;
+pub mod lagrange;
+pub mod metrics;
+pub mod shared;
+
+use drcorl_core::algorithm::{Entry, Registry};
+
+/// Every algorithm the package knows.
+pub static REGISTRY: Registry = &[
+    Entry::of::<drcorl::Drcorl>(),
+    Entry::of::<bc::Bc>(),
+    Entry::of::<bc::BcSafe>(),
+    Entry::of::<bcq_lag::BcqLag>(),
+    Entry::of::<bear_lag::BearLag>(),
+    Entry::of::<cpq::Cpq>(),
+    Entry::of::<cdt::Cdt>(),
+    Entry::of::<coptidice::Coptidice>(),
+];
+
+/// The registry and every parameter, see [`drcorl_core::describe`].
+pub fn describe() -> serde_json::Value {
+    drcorl_core::describe(REGISTRY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A flag names one parameter: an algorithm's may not be called as one of the run's.
+    #[test]
+    fn no_parameter_has_the_name_of_a_parameter_of_the_run() {
+        let description = describe();
+        let run = description["run"]["schema"]["properties"].as_object().unwrap();
+        for entry in REGISTRY {
+            let own = description["algorithms"][entry.name]["schema"]["properties"].as_object().unwrap();
+            let shared: Vec<_> = own.keys().filter(|key| run.contains_key(*key)).collect();
+            assert!(shared.is_empty(), "{}: {shared:?}", entry.name);
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! How a run goes: exact resumption, cancellation, divergence, refusals. The learning itself is tested with each algorithm.
+
+use drcorl_algos::{describe, REGISTRY};
+use drcorl_core::algorithm::{find, read, Metrics};
+use drcorl_core::hybrid::Played;
+use drcorl_core::run::RunConfig;
+use drcorl_core::{memory, Trainer};
+use drcorl_data::Columns;
+use drcorl_nn::rng::Rng;
+use serde_json::{json, Map, Value};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+
+fn columns() -> Arc<Columns> {
+    let mut rng = Rng::new(21, 0);
+    let mut columns = Columns { obs_dim: 3, act_dim: 2, source: "toy".into(), ..Columns::default() };
+    for row in 0..400 {
+        let mut draw = |n: usize| (0..n).map(|_| 2.0 * rng.unit() - 1.0).collect::<Vec<f32>>();
+        columns.observations.extend(draw(3));
+        columns.next_observations.extend(draw(3));
+        columns.actions.extend(draw(2));
+        columns.rewards.extend(draw(1));
+        columns.costs.push(f32::from(u8::from(row % 7 == 0)));
+        columns.terminals.push(row % 40 == 39 && row % 80 == 79);
+        columns.timeouts.push(row % 40 == 39);
+    }
+    Arc::new(columns)
+}
+
+/// A configuration of a few small steps a phase for any registered algorithm, by the endings of its parameters' names.
+fn brief(algorithm: &str, seed: u64) -> String {
+    let description = describe();
+    let shrink = |schema: &Value, out: &mut Map<String, Value>| {
+        for (key, property) in schema["properties"].as_object().unwrap() {
+            let default = &property["default"];
+            let small = if key.ends_with("_steps") && default.as_u64().is_some_and(|steps| steps > 0) {
+                json!(6)
+            } else if key.ends_with("_hidden") {
+                if default.is_array() {
+                    json!([16, 16])
+                } else {
+                    json!(16)
+                }
+            } else if key.ends_with("batch") || key.ends_with("batch_size") {
+                json!(64)
+            } else {
+                continue;
+            };
+            out.insert(key.clone(), small);
+        }
+    };
+    let (mut run, mut config) = (Map::new(), Map::new());
+    shrink(&description["run"]["schema"], &mut run);
+    shrink(&description["algorithms"][algorithm]["schema"], &mut config);
+    run.extend(
+        json!({ "seed": seed, "cost_limit": 6.0, "device": "cpu", "model_hidden": [8], "model_rollouts": 4 })
+            .as_object()
+            .unwrap()
+            .clone(),
+    );
+    json!({ "algorithm": algorithm, "run": run, "config": config }).to_string()
+}
+
+fn folder(name: &str) -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("drcorl-trainer-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn finish(trainer: &mut Trainer) -> Vec<String> {
+    let never = AtomicBool::new(false);
+    let mut metrics = Vec::new();
+    loop {
+        let report = trainer.run(1, &never).unwrap();
+        metrics.push(format!("{:?}", report.metrics));
+        if report.done {
+            return metrics;
+        }
+    }
+}
+
+fn bytes(trainer: &mut Trainer, folder: &Path) -> Vec<u8> {
+    let path = folder.join("final.safetensors");
+    trainer.save(&path).unwrap();
+    std::fs::read(&path).unwrap()
+}
+
+/// For every algorithm, the same seed gives the same bits however steps are grouped, another seed gives others, and a run
+/// resumed in any phase ends with the same file.
+#[test]
+fn runs_repeat_and_resume_bit_by_bit() {
+    let folder = folder("resume");
+    for entry in REGISTRY {
+        let mut whole = Trainer::new(REGISTRY, columns(), &brief(entry.name, 0)).unwrap();
+        let losses = finish(&mut whole);
+        let expected = bytes(&mut whole, &folder);
+
+        let mut grouped = Trainer::new(REGISTRY, columns(), &brief(entry.name, 0)).unwrap();
+        let never = AtomicBool::new(false);
+        while !grouped.run(4, &never).unwrap().done {}
+        assert_eq!(bytes(&mut grouped, &folder), expected, "{}: grouping of steps", entry.name);
+
+        let mut other = Trainer::new(REGISTRY, columns(), &brief(entry.name, 1)).unwrap();
+        assert_ne!(finish(&mut other), losses, "{}: seeds", entry.name);
+
+        for stop in [1, losses.len() / 3, losses.len() / 2, losses.len() - 1] {
+            let mut first = Trainer::new(REGISTRY, columns(), &brief(entry.name, 0)).unwrap();
+            for _ in 0..stop {
+                first.run(1, &never).unwrap();
+            }
+            let path = folder.join("c.safetensors");
+            first.save(&path).unwrap();
+            drop(first);
+            let mut second = Trainer::resume(REGISTRY, columns(), &path).unwrap();
+            assert_eq!(finish(&mut second), losses[stop..], "{}: losses after step {stop}", entry.name);
+            assert_eq!(bytes(&mut second, &folder), expected, "{}: resumed at step {stop}", entry.name);
+        }
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// For every algorithm, the policy file holds the policy that was judged: it is the same after a reload, and the actor, which knows
+/// no tensor library, acts as the judged tensors do, alone and in a batch, and stays in the logged box.
+#[test]
+fn the_stored_policy_is_the_judged_one() {
+    let folder = folder("policy");
+    for entry in REGISTRY {
+        let mut trainer = Trainer::new(REGISTRY, columns(), &brief(entry.name, 0)).unwrap();
+        finish(&mut trainer);
+        trainer.write_policies(&folder).unwrap();
+        let first = std::fs::read(folder.join("policy.safetensors")).unwrap();
+        let path = folder.join("c.safetensors");
+        trainer.save(&path).unwrap();
+        let resumed = Trainer::resume(REGISTRY, columns(), &path).unwrap();
+        assert_eq!(resumed.certificate(), trainer.certificate());
+        resumed.write_policies(&folder).unwrap();
+        assert_eq!(first, std::fs::read(folder.join("policy.safetensors")).unwrap(), "{}", entry.name);
+        stored_equals_judged(&first, &resumed, entry.name);
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Values of every parameter that is a choice: `(name, value)`.
+fn choices(algorithm: &str) -> Vec<(String, Value)> {
+    let schema = describe()["algorithms"][algorithm]["schema"].clone();
+    let mut found = Vec::new();
+    for (name, property) in schema["properties"].as_object().unwrap() {
+        let Some(reference) = property["$ref"].as_str() else { continue };
+        let definition = &schema["$defs"][reference.trim_start_matches("#/$defs/")];
+        for choice in definition["oneOf"].as_array().into_iter().flatten() {
+            found.push((name.clone(), choice["const"].clone()));
+        }
+    }
+    found
+}
+
+/// Every value of every choice trains to the end with finite losses, and what ships is what was judged; or it is refused by name.
+#[test]
+fn every_choice_trains_and_ships() {
+    let folder = folder("choices");
+    for entry in REGISTRY {
+        for (name, value) in choices(entry.name) {
+            let mut config: Value = serde_json::from_str(&brief(entry.name, 0)).unwrap();
+            for (key, steps) in config["config"].as_object_mut().unwrap() {
+                if key.ends_with("_steps") {
+                    *steps = json!(2);
+                }
+            }
+            config["config"][name.as_str()] = value.clone();
+            let mut trainer = match Trainer::new(REGISTRY, columns(), &config.to_string()) {
+                Ok(trainer) => trainer,
+                Err(error) => {
+                    assert!(error.code() == "Config" && error.to_string().contains(&name), "{error}");
+                    continue;
+                }
+            };
+            finish(&mut trainer);
+            trainer.write_policies(&folder).unwrap();
+            let file = std::fs::read(folder.join("policy.safetensors")).unwrap();
+            stored_equals_judged(&file, &trainer, &format!("{} with {name} {value}", entry.name));
+        }
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+fn stored_equals_judged(file: &[u8], trainer: &Trainer, name: &str) {
+    let actor = drcorl_actor::Actor::from_bytes(file).unwrap();
+    let observations = columns().observations.clone();
+    let mut actions = vec![0f32; observations.len() / 3 * 2];
+    actor.play().act(drcorl_actor::Turn::first(&observations), &mut actions).unwrap();
+    let mut alone = vec![0f32; 2];
+    for (observation, action) in observations.chunks(3).zip(actions.chunks(2)) {
+        actor.play().act(drcorl_actor::Turn::first(observation), &mut alone).unwrap();
+        assert_eq!(action, alone, "{name}");
+    }
+    let _no_grad = tch::no_grad_guard();
+    let dataset = trainer.data();
+    let rows = tch::Tensor::arange(dataset.len(), (tch::Kind::Int64, tch::Device::Cpu));
+    let judged = trainer.policies()[0].policy.act(&dataset.gather(&rows).observation());
+    let judged = Vec::<f32>::try_from(judged.contiguous().view([-1])).unwrap();
+    let (low, high) = (&dataset.normalizer.action_low, &dataset.normalizer.action_high);
+    for (i, (&action, unit)) in actions.iter().zip(judged).enumerate() {
+        let (low, high) = (low[i % 2], high[i % 2]);
+        assert!((action - (low + (unit + 1.0) / 2.0 * (high - low))).abs() < 1e-5, "{name}");
+        assert!((low..=high).contains(&action), "{name}");
+    }
+}
+
+#[test]
+fn cancelling_stops_before_the_next_step() {
+    let mut trainer = Trainer::new(REGISTRY, columns(), &brief("bc", 0)).unwrap();
+    let report = trainer.run(100, &AtomicBool::new(true)).unwrap();
+    assert_eq!((report.cancelled, report.step), (true, 0));
+}
+
+/// A cancellation that arrives inside a step, during a rollout, gives the step up; made again, it ends with the same bits.
+#[test]
+fn cancelling_inside_a_step_changes_nothing() {
+    let folder = folder("inside");
+    let mut config: Value = serde_json::from_str(&brief("drcorl", 0)).unwrap();
+    config["config"]["gate"] = json!("model_rollout");
+    // Thresholds no model can miss, so that the gate does roll out.
+    config["config"]["model_gate_correlation"] = json!(-1.0);
+    for (key, value) in [("holdout_fraction", 0.5), ("valid_return_correlation", -1.0), ("valid_return_bias", 1e9)] {
+        config["run"][key] = json!(value);
+    }
+    config["run"]["valid_cost_shortfall"] = json!(1e9);
+    let config = config.to_string();
+    let mut whole = Trainer::new(REGISTRY, columns(), &config).unwrap();
+    finish(&mut whole);
+    let expected = bytes(&mut whole, &folder);
+    let mut trainer = Trainer::new(REGISTRY, columns(), &config).unwrap();
+    let (now, never) = (AtomicBool::new(true), AtomicBool::new(false));
+    let mut given_up = 0;
+    while !trainer.status().done {
+        let _no_grad = tch::no_grad_guard();
+        if let Err(error) = trainer.advance(&now) {
+            assert_eq!(error.code(), "Cancelled");
+            given_up += 1;
+            trainer.run(1, &never).unwrap();
+        }
+    }
+    // The tests of both ensembles on held-out episodes, the gate, and the certificate.
+    assert!(given_up >= 4, "{given_up}");
+    assert_eq!(bytes(&mut trainer, &folder), expected);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn divergence_names_loss_and_step_and_leaves_the_checkpoint() {
+    let folder = folder("diverged");
+    let mut config: Value = serde_json::from_str(&brief("drcorl", 0)).unwrap();
+    config["config"]["critic_lr"] = json!(1e6);
+    config["config"]["critic_steps"] = json!(50);
+    let mut trainer = Trainer::new(REGISTRY, columns(), &config.to_string()).unwrap();
+    let path = folder.join("c.safetensors");
+    trainer.save(&path).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let never = AtomicBool::new(false);
+    let error = (0..100).find_map(|_| trainer.run(50, &never).err()).unwrap();
+    assert_eq!(error.code(), "Diverged");
+    assert!(error.to_string().contains("critic_loss") && error.to_string().contains("at step "), "{error}");
+    assert_eq!(before, std::fs::read(&path).unwrap());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn unknown_and_impossible_parameters_are_refused_by_name() {
+    let refuse = |json: Value, word: &str| {
+        let error = Trainer::new(REGISTRY, columns(), &json.to_string()).err().unwrap();
+        assert_eq!(error.code(), "Config", "{error}");
+        assert!(error.to_string().contains(word), "{error}");
+    };
+    refuse(json!({ "algorithm": "ppo" }), "ppo");
+    refuse(json!({ "algorithm": "bc", "config": { "learning_rate": 1 } }), "learning_rate is not a parameter of bc");
+    refuse(json!({ "algorithm": "bc", "run": { "sed": 1 } }), "sed is not a parameter of a run; did you mean seed?");
+    refuse(json!({ "algorithm": "bc", "extra": 1 }), "extra");
+    refuse(json!({ "algorithm": "bc", "config": { "actor_lr": 0.0 } }), "actor_lr is 0; give a number above 0");
+    refuse(
+        json!({ "algorithm": "drcorl", "config": { "gamma": 1.0 } }),
+        "gamma is 1; give a number above 0 and below 1",
+    );
+    refuse(json!({ "algorithm": "drcorl", "config": { "gate_k": -2.0 } }), "gate_k is -2; give a number from 0 to 100");
+    refuse(json!({ "algorithm": "bc_safe", "run": { "cost_limit": 0.5 } }), "cheapest");
+}
+
+/// Sizes within their bounds that together no machine holds; refused before anything is allocated, so that the process goes on.
+#[test]
+fn impossible_sizes_are_refused_by_name() {
+    for (algorithm, run, config, named) in [
+        ("bc", json!({}), json!({ "batch_size": 1e12 }), "batch_size is 1000000000000; give"),
+        ("bc", json!({ "model_rollouts": 1e12 }), json!({}), "model_rollouts is 1000000000000; give"),
+        ("bc", json!({}), json!({ "actor_hidden": [65536, 65536] }), "actor_hidden is [65536,65536]; give"),
+        (
+            "bcq_lag",
+            json!({}),
+            json!({ "batch_size": 1_000_000, "candidates": 1000 }),
+            "batch_size is 1000000, candidates is 1000, critics is 2, critic_hidden is [256,256]: the run needs",
+        ),
+        (
+            "bc",
+            json!({ "model_rollouts": 100_000, "model_hidden": [8192, 8192, 8192, 8192], "audit_members": 16 }),
+            json!({}),
+            "model_rollouts is 100000, audit_members is 16, model_hidden is",
+        ),
+    ] {
+        let json = json!({ "algorithm": algorithm, "run": run, "config": config });
+        let error = Trainer::new(REGISTRY, columns(), &json.to_string()).err().unwrap();
+        assert_eq!(error.code(), "Config", "{error}");
+        assert!(error.to_string().starts_with(named), "{error}");
+    }
+}
+
+/// An estimate that refuses what people run would be worse than none.
+#[test]
+fn every_preset_fits_a_small_machine() {
+    let shape = memory::Shape { rows: 1_000_000, observations: 76, actions: 8 };
+    for (name, described) in describe()["algorithms"].as_object().unwrap() {
+        let entry = find(REGISTRY, name).unwrap();
+        for (preset, values) in described["presets"].as_object().unwrap() {
+            let run = read("a run", RunConfig::default(), &values["run"]).unwrap();
+            let config = entry.resolve(&values["config"], &run).unwrap();
+            let needs = memory::needs(&serde_json::to_value(&run).unwrap(), &config, shape);
+            let total: f64 = needs.iter().map(|need| need.bytes).sum();
+            assert!((1e9..4e9).contains(&total), "{name} {preset}: {total:.2e} bytes, {needs:?}");
+        }
+    }
+}
+
+#[test]
+fn resuming_on_other_data_is_refused() {
+    let folder = folder("other");
+    let path = folder.join("c.safetensors");
+    let mut trainer = Trainer::new(REGISTRY, columns(), &brief("bc", 0)).unwrap();
+    trainer.save(&path).unwrap();
+    let mut other = (*columns()).clone();
+    other.observations[0] += 1.0;
+    let error = Trainer::resume(REGISTRY, Arc::new(other), &path).err().unwrap();
+    assert_eq!(error.code(), "Data");
+    assert!(error.to_string().contains("not the dataset"), "{error}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A configuration of DRCORL that visits the environment before steps 0, 2 and 4 of its last phase.
+fn hybrid(mode: &str) -> String {
+    let mut config: Value = serde_json::from_str(&brief("drcorl", 0)).unwrap();
+    for (key, value) in [("mode", json!(mode)), ("hybrid_interval", json!(2)), ("hybrid_share", json!(0.5))] {
+        config["run"][key] = value;
+    }
+    config.to_string()
+}
+
+/// Runs to the end and answers every visit with one episode of the given cost; returns the metrics of each call and the visits.
+fn finish_with_visits(trainer: &mut Trainer, cost: f64) -> (Vec<Metrics>, u64) {
+    let (never, mut calls, mut visits) = (AtomicBool::new(false), Vec::new(), 0);
+    loop {
+        let report = trainer.run(1, &never).unwrap();
+        if let Some(visit) = report.visit.filter(|_| report.metrics.is_empty()) {
+            let fresh = visit.transitions.then(columns);
+            trainer.visited(&[Played { ret: 1.0, cost, length: 400 }], fresh.as_deref()).unwrap();
+            visits += 1;
+            continue;
+        }
+        calls.push(report.metrics);
+        if report.done {
+            return (calls, visits);
+        }
+    }
+}
+
+/// B.3: visits are asked for at their steps and nowhere else; what they find reaches gate, metrics and certificate.
+#[test]
+fn hybrid_runs_stop_for_their_visits_and_resume_exactly() {
+    let folder = folder("hybrid");
+    for mode in ["hybrid-eval", "hybrid-data"] {
+        let mut whole = Trainer::new(REGISTRY, columns(), &hybrid(mode)).unwrap();
+        let (calls, visits) = finish_with_visits(&mut whole, 50.0);
+        assert_eq!(visits, 3, "{mode}");
+        let certificate = whole.certificate().unwrap();
+        assert_eq!((certificate.environment_steps, certificate.visits[2].step), (1200, 4));
+        let measured = calls.iter().filter(|metrics| metrics.contains(&("cost_measured", 50.0)));
+        assert_eq!(measured.count(), 6, "{mode}");
+        let branches = &certificate.diagnostics["branches"];
+        if mode == "hybrid-eval" {
+            assert_eq!(branches["cost"], 6, "a measured cost far above the limit opens the cost branch only");
+        }
+        let expected = bytes(&mut whole, &folder);
+
+        // Interrupted where a visit is due, and between two.
+        for stop in [calls.len() - 12, calls.len() - 9] {
+            let mut first = Trainer::new(REGISTRY, columns(), &hybrid(mode)).unwrap();
+            let never = AtomicBool::new(false);
+            let mut done = 0;
+            while done < stop {
+                let report = first.run(1, &never).unwrap();
+                if let Some(visit) = report.visit.filter(|_| report.metrics.is_empty()) {
+                    let fresh = visit.transitions.then(columns);
+                    first.visited(&[Played { ret: 1.0, cost: 50.0, length: 400 }], fresh.as_deref()).unwrap();
+                } else {
+                    done += 1;
+                }
+            }
+            let path = folder.join("c.safetensors");
+            first.save(&path).unwrap();
+            let mut second = Trainer::resume(REGISTRY, columns(), &path).unwrap();
+            finish_with_visits(&mut second, 50.0);
+            assert_eq!(bytes(&mut second, &folder), expected, "{mode}: resumed after call {stop}");
+        }
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn visits_are_refused_where_none_is_due_and_modes_where_none_can_be() {
+    let mut trainer = Trainer::new(REGISTRY, columns(), &brief("drcorl", 0)).unwrap();
+    let error = trainer.visited(&[Played { ret: 0.0, cost: 0.0, length: 1 }], None).unwrap_err();
+    assert_eq!(error.code(), "Config");
+    assert_eq!(trainer.write_visitor(Path::new("/nowhere")).unwrap_err().code(), "Config");
+    finish(&mut trainer);
+    assert_eq!(trainer.certificate().unwrap().environment_steps, 0);
+
+    let config = r#"{"algorithm":"bc","run":{"mode":"hybrid-eval"}}"#;
+    let error = Trainer::new(REGISTRY, columns(), config).err().unwrap();
+    assert!(error.code() == "Config" && error.to_string().contains("bc has no use for an environment"), "{error}");
+}
+
+/// Every metric is declared once, with a name for a column and a sentence for a reader. That steps report no other, in this order, is an error of
+/// the trainer, which every run of these tests would meet.
+#[test]
+fn every_metric_says_what_it_is() {
+    for entry in REGISTRY {
+        let declared: Vec<_> = drcorl_core::metrics::declared(entry.metrics).collect();
+        for (index, metric) in declared.iter().enumerate() {
+            let column = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            assert!(metric.name.chars().all(column), "{}: {}", entry.name, metric.name);
+            assert!(!metric.unit.is_empty() && metric.meaning.ends_with('.'), "{}: {}", entry.name, metric.name);
+            assert!(declared[..index].iter().all(|other| other.name != metric.name), "{}: {}", entry.name, metric.name);
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The three matrix products of a linear layer, by whatever is fast on this CPU.
+//!
+//! [`drcorl_kernels::gemm`] has two kernels of our own. That for AMX, on Intel's processors since Sapphire Rapids,
+//! makes products of some hundred rows and widths in two thirds of the time of any other. That for AVX-512 does without
+//! the calls of libtorch's libraries and most of their copies, which pays where matrices are small. Large products
+//! remain MKL's on Intel's processors without AMX. On those of other makers MKL leaves AVX-512 alone: on an AMD EPYC it
+//! reaches 105 GFLOP/s a core, where oneDNN, in the same libtorch, reaches 180-240 less the copies of its operands.
+//!
+//! The choice follows the processor and the sizes, not a measurement: a measured one could fall otherwise tomorrow and
+//! change the bits of a run. `DRCORL_MATMUL=amx|avx512|mkl|onednn` overrides it; with MKL_ENABLE_INSTRUCTIONS=AVX2, an
+//! Intel machine shows what an AMD one sees of MKL.
+
+use super::ops;
+use super::scalar_head::active_of;
+use super::slices::{elements, matrix, matrix_mut};
+use crate::error::{Error, Result};
+use drcorl_kernels::gemm::{Finish, Kernel, Matrix};
+use std::sync::OnceLock;
+use tch::{Device, Kind, Tensor};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Library {
+    Own(Kernel),
+    Default,
+    OneDnn,
+}
+
+/// True on an x86 processor that is not Intel's.
+fn foreign_x86() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let vendor = std::arch::x86_64::__cpuid(0);
+        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() != b"GenuineIntel"
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+/// What a processor does by which library.
+#[derive(Debug, PartialEq)]
+struct Choice {
+    amx: bool,
+    /// Most rows and widths for AVX-512.
+    avx512: i64,
+    rest: Library,
+    /// True if there is no exception for small products.
+    asked: bool,
+}
+
+impl Choice {
+    /// For this processor.
+    fn usual() -> Choice {
+        let avx512 = if !Kernel::Avx512.available() {
+            0
+        } else if foreign_x86() {
+            4096
+        } else {
+            // MKL's copies of both operands pay from here.
+            512
+        };
+        let rest = if foreign_x86() && tch::utils::has_mkldnn() { Library::OneDnn } else { Library::Default };
+        Choice { amx: Kernel::Amx.available(), avx512, rest, asked: false }
+    }
+
+    /// As asked for by a name.
+    fn of(asked: &str) -> Result<Choice> {
+        let none = Choice { amx: false, avx512: 0, rest: Library::Default, asked: true };
+        let (choice, available) = match asked {
+            "amx" => (Choice { amx: true, ..none }, Kernel::Amx.available()),
+            "avx512" => (Choice { avx512: i64::MAX, ..none }, Kernel::Avx512.available()),
+            "onednn" => (Choice { rest: Library::OneDnn, ..none }, tch::utils::has_mkldnn()),
+            "mkl" => (none, true),
+            _ => {
+                let names = "amx, avx512, mkl or onednn";
+                return Err(Error::Config(format!("DRCORL_MATMUL is {asked:?}; give {names}, or nothing")));
+            }
+        };
+        if !available {
+            return Err(Error::Config(format!("DRCORL_MATMUL is {asked:?}, which this machine has not; unset it")));
+        }
+        Ok(choice)
+    }
+
+    /// What the environment asks for.
+    fn asked() -> Result<&'static Choice> {
+        static CHOICE: OnceLock<Result<Choice>> = OnceLock::new();
+        let choice = CHOICE.get_or_init(|| match std::env::var("DRCORL_MATMUL") {
+            Ok(asked) if !asked.is_empty() => Choice::of(&asked),
+            _ => Ok(Choice::usual()),
+        });
+        choice.as_ref().map_err(|error| Error::Config(error.to_string()))
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        let rest = match self.rest {
+            Library::OneDnn => "onednn",
+            _ if cfg!(target_arch = "x86_64") => "mkl",
+            _ => "libtorch",
+        };
+        [(self.amx, "amx"), (self.avx512 > 0, "avx512"), (true, rest)]
+            .into_iter()
+            .filter_map(|(has, name)| has.then_some(name))
+            .collect()
+    }
+
+    /// For `rows` rows through a layer of these widths.
+    /// Our kernels work in one thread, so that on several, large products are libtorch's.
+    fn library(&self, rows: i64, [out, input]: [i64; 2], threads: i32) -> Library {
+        /// Least rows and widths for AMX. It is faster from widths of half of that on, but loses more than it gains
+        /// where the other thread of the core is busy.
+        const TILED: (i64, i64) = (128, 256);
+        /// Most inputs of a layer whose products AVX-512 makes for batches of any size:
+        /// the other libraries copy what is hardly multiplied.
+        const NARROW: i64 = 32;
+        /// Least widths at which oneDNN's copies may pay.
+        const BLOCKED: i64 = 64;
+        let (narrow, most) = (out.min(input), rows.max(out).max(input));
+        if self.amx && (self.asked || threads == 1 && rows >= TILED.0 && narrow >= TILED.1) {
+            Library::Own(Kernel::Amx)
+        } else if most <= self.avx512 || self.avx512 > 0 && threads == 1 && input <= NARROW {
+            Library::Own(Kernel::Avx512)
+        } else if self.rest == Library::OneDnn && narrow < BLOCKED {
+            Library::Default
+        } else {
+            self.rest
+        }
+    }
+}
+
+/// The libraries that make products on this machine, those of the largest gain first;
+/// an error if DRCORL_MATMUL asks for what is not there.
+pub fn libraries() -> Result<Vec<&'static str>> {
+    Choice::asked().map(Choice::names)
+}
+
+/// For `rows` rows through a layer with `weight [out,in]`.
+fn choose(weight: &Tensor, rows: i64) -> Library {
+    if weight.device() != Device::Cpu || weight.kind() != Kind::Float {
+        return Library::Default;
+    }
+    let widths = <[i64; 2]>::try_from(weight.size()).expect("a weight is a matrix");
+    Choice::asked().unwrap_or_else(|error| panic!("{error}")).library(rows, widths, tch::get_num_threads())
+}
+
+/// True if [`input_gradient`] through a ReLU may be written over that ReLU's output,
+/// for `rows` rows and a layer with `weight [out,in]`.
+pub(super) fn overwrites(weight: &Tensor, rows: i64) -> bool {
+    matches!(choose(weight, rows), Library::Own(kernel) if kernel.overwrites(weight.size()[0] as usize))
+}
+
+/// True if the matrix unit makes products of `rows` rows through a layer with `weight [out,in]`.
+pub(super) fn by_unit(weight: &Tensor, rows: i64) -> bool {
+    choose(weight, rows) == Library::Own(Kernel::Amx)
+}
+
+/// The products by oneDNN, between tensors in its own layout.
+mod onednn {
+    use tch::{Kind, Tensor};
+
+    fn blocked(tensor: &Tensor) -> Tensor {
+        tensor.contiguous().to_mkldnn()
+    }
+
+    fn put(out: &Tensor, result: &Tensor) {
+        out.shallow_clone().copy_(&result.to_dense(Kind::Float, false));
+    }
+
+    pub fn forward(out: &Tensor, input: &Tensor, weight: &Tensor) {
+        put(out, &blocked(input).mkldnn_linear::<Tensor>(&weight.contiguous(), None));
+    }
+
+    pub fn input_gradient(out: &Tensor, grad: &Tensor, weight: &Tensor) {
+        let size = [grad.size()[0], weight.size()[1]];
+        put(out, &Tensor::mkldnn_linear_backward_input(size, &blocked(grad), &weight.contiguous()));
+    }
+
+    pub fn weight_gradient(weight_grad: &Tensor, grad: &Tensor, input: &Tensor) {
+        let (result, _) = blocked(input).mkldnn_linear_backward_weights(&blocked(grad), weight_grad, false);
+        put(weight_grad, &result);
+    }
+}
+
+/// A factor of a product: a tensor, and whether it is taken transposed.
+type Factor<'a> = (&'a Tensor, bool);
+
+/// `out = left right` by a kernel of our own; false where it does not take an operand as it lies.
+fn by_kernel(kernel: Kernel, out: &Tensor, left: Factor, right: Factor, after: After) -> bool {
+    fn of((tensor, transposed): Factor<'_>) -> Matrix<'_> {
+        if transposed {
+            matrix(tensor).transposed()
+        } else {
+            matrix(tensor)
+        }
+    }
+    let finish = match after {
+        After::Nothing => Finish::Nothing,
+        After::Add => Finish::Add,
+        After::BiasRelu(bias) => Finish::BiasRelu(elements(bias)),
+        After::Relu(active) => Finish::Relu(active_of(out, active)),
+    };
+    kernel.product(matrix_mut(out), of(left), of(right), finish)
+}
+
+/// What becomes of a product; in the same pass where the library knows how, else in one of its own.
+#[derive(Clone, Copy)]
+pub(super) enum After<'a> {
+    Nothing,
+    /// It is added to what is there.
+    Add,
+    /// The bias `[n]` is added, negative values become 0. `out` is contiguous.
+    BiasRelu(&'a Tensor),
+    /// It becomes 0 where this output of a ReLU is 0. Both are contiguous.
+    Relu(&'a Tensor),
+}
+
+/// What is left to do after a product that was stored.
+fn pass(out: &Tensor, after: After) {
+    match after {
+        After::Nothing | After::Add => {}
+        After::BiasRelu(bias) => ops::bias_relu(out, bias),
+        After::Relu(active) => {
+            // Tensors without a row lie at no address, and so all at the same.
+            let overwritten = out.numel() > 0 && out.data_ptr() == active.data_ptr();
+            assert!(!overwritten, "the product has overwritten the ReLU's output");
+            ops::relu_backward(out, active);
+        }
+    }
+}
+
+impl Library {
+    /// `out = left right`; `onednn` makes that product where it is oneDNN's, which cannot add.
+    fn multiply(self, out: &Tensor, left: Factor, right: Factor, after: After, onednn: impl FnOnce()) {
+        let of = |(tensor, transposed): Factor| if transposed { tensor.tr() } else { tensor.shallow_clone() };
+        match (self, after) {
+            (Library::Own(kernel), _) if by_kernel(kernel, out, left, right, after) => return,
+            (_, After::Add) => _ = out.addmm_out(out, &of(left), &of(right)),
+            (Library::OneDnn, _) => onednn(),
+            _ => _ = of(left).mm_out(out, &of(right)),
+        }
+        pass(out, after);
+    }
+
+    fn forward(self, out: &Tensor, input: &Tensor, weight: &Tensor, after: After) {
+        self.multiply(out, (input, false), (weight, true), after, || onednn::forward(out, input, weight));
+    }
+
+    fn input_gradient(self, out: &Tensor, grad: &Tensor, weight: &Tensor, after: After) {
+        self.multiply(out, (grad, false), (weight, false), after, || onednn::input_gradient(out, grad, weight));
+    }
+
+    fn weight_gradient(self, out: &Tensor, grad: &Tensor, input: &Tensor, after: After) {
+        self.multiply(out, (grad, true), (input, false), after, || onednn::weight_gradient(out, grad, input));
+    }
+}
+
+/// `out [B,n] = input [B,m] weight^T`, `weight [n,m]`. All three may be strided views.
+pub(super) fn forward(out: &Tensor, input: &Tensor, weight: &Tensor, after: After) {
+    choose(weight, input.size()[0]).forward(out, input, weight, after);
+}
+
+/// `out [B,m] = grad [B,n] weight`.
+pub(super) fn input_gradient(out: &Tensor, grad: &Tensor, weight: &Tensor, after: After) {
+    choose(weight, grad.size()[0]).input_gradient(out, grad, weight, after);
+}
+
+/// `weight_grad [n,m] = grad [B,n]^T input [B,m]`.
+pub(super) fn weight_gradient(weight_grad: &Tensor, grad: &Tensor, input: &Tensor, after: After) {
+    choose(weight_grad, grad.size()[0]).weight_gradient(weight_grad, grad, input, after);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_what_is_taken_or_refused() {
+        for (name, available, library) in [
+            ("mkl", true, Library::Default),
+            ("onednn", tch::utils::has_mkldnn(), Library::OneDnn),
+            ("avx512", Kernel::Avx512.available(), Library::Own(Kernel::Avx512)),
+            ("amx", Kernel::Amx.available(), Library::Own(Kernel::Amx)),
+        ] {
+            match Choice::of(name) {
+                Ok(choice) => assert_eq!((available, choice.library(9000, [80, 64], 4)), (true, library)),
+                Err(error) => assert!(!available && error.to_string().contains(name), "{error}"),
+            }
+        }
+        let error = Choice::of("own").unwrap_err();
+        assert_eq!(error.code(), "Config");
+        assert!(error.to_string().contains("amx, avx512, mkl or onednn"), "{error}");
+    }
+
+    #[test]
+    fn small_products_are_made_without_copies() {
+        let choice = Choice { amx: true, avx512: 512, rest: Library::Default, asked: false };
+        assert_eq!(choice.names(), ["amx", "avx512", "mkl"]);
+        for (rows, widths, library) in [
+            (128, [256, 256], Library::Own(Kernel::Amx)),
+            (2048, [1024, 256], Library::Own(Kernel::Amx)),
+            (512, [128, 128], Library::Own(Kernel::Avx512)),
+            (256, [256, 23], Library::Own(Kernel::Avx512)),
+            (1, [256, 256], Library::Own(Kernel::Avx512)),
+            (2048, [256, 23], Library::Own(Kernel::Avx512)),
+            (2048, [256, 40], Library::Default),
+        ] {
+            assert_eq!(choice.library(rows, widths, 1), library, "{rows} rows, {widths:?}");
+        }
+        for widths in [[1024, 256], [256, 23]] {
+            assert_eq!(choice.library(2048, widths, 2), Library::Default);
+        }
+    }
+
+    /// On strided views, as columns of a batch are, with everything that can come after.
+    #[test]
+    fn all_libraries_give_the_same_products() {
+        let random = |size: [i64; 2]| Tensor::randn(size, (Kind::Float, Device::Cpu));
+        let (input, weight, grad) = (random([33, 2 * 70]).narrow(1, 70, 70), random([90, 70]), random([33, 90]));
+        let (bias, active) = (random([1, 90]).view([90]), random([33, 70]).relu());
+        let forward = input.mm(&weight.tr()) + &bias;
+        let backward = grad.mm(&weight);
+        let parameters = grad.tr().mm(&input);
+        let available = |library: &Library| match library {
+            Library::Own(kernel) => kernel.available(),
+            Library::OneDnn => tch::utils::has_mkldnn(),
+            Library::Default => true,
+        };
+        let own = [Kernel::Avx512, Kernel::Amx].map(Library::Own);
+        for library in own.into_iter().chain([Library::OneDnn, Library::Default]).filter(available) {
+            let check = |expected: &Tensor, run: &dyn Fn(&Tensor)| {
+                let out = expected.full_like(0.5);
+                run(&out);
+                let distance = (&out - expected).abs().max().double_value(&[]);
+                assert!(distance < 5e-5, "{library:?}: {distance}");
+            };
+            check(&forward.relu(), &|out| library.forward(out, &input, &weight, After::BiasRelu(&bias)));
+            check(&(&forward - &bias), &|out| library.forward(out, &input, &weight, After::Nothing));
+            check(&backward, &|out| library.input_gradient(out, &grad, &weight, After::Nothing));
+            let through = &backward * active.sign();
+            check(&through, &|out| library.input_gradient(out, &grad, &weight, After::Relu(&active)));
+            check(&parameters, &|out| library.weight_gradient(out, &grad, &input, After::Nothing));
+            check(&(&parameters + 0.5), &|out| library.weight_gradient(out, &grad, &input, After::Add));
+            let none = |tensor: &Tensor| tensor.narrow(0, 0, 0);
+            check(&parameters.zeros_like(), &|out| {
+                library.weight_gradient(out, &none(&grad), &none(&input), After::Nothing)
+            });
+            // Where no row has a gradient.
+            library.input_gradient(&none(&backward), &none(&grad), &weight, After::Relu(&none(&active)));
+            let broken = input.full_like(f64::NAN);
+            let out = forward.zeros_like();
+            library.forward(&out, &broken, &weight, After::BiasRelu(&bias));
+            assert!(out.isnan().all().double_value(&[]) == 1.0, "{library:?} hides NaN");
+        }
+    }
+}

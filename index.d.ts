@@ -45,12 +45,13 @@ export type RuntimeAddon = Pick<typeof import('./index.d.ts'), 'NativeDataset' |
 /** A checked dataset in native memory. */
 export declare class NativeDataset {
   /**
-   * Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused;
-   * none is by default.
+   * Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused (none is by default),
+   * and a file that would take more than `maxMemory` bytes (default: a hundred times its size, at least 64 MiB, at
+   * most 80 % of the memory that is free).
    *
    * Rejects with code `Io` or `Data`, naming file, key and value.
    */
-  static open(path: string, episode_length?: number | undefined | null): Promise<NativeDataset>
+  static open(path: string, episode_length?: number | undefined | null, maxMemory?: number | undefined | null): Promise<NativeDataset>
   /**
    * Checks columns made in JavaScript and copies them.
    *
@@ -59,6 +60,11 @@ export declare class NativeDataset {
   static fromColumns(columns: NativeColumns): NativeDataset
   /** Sizes and distributions of returns, costs and lengths, as JSON: `DatasetSummary` of `src/data`. */
   summary(): string
+  /**
+   * What is odd about the data, errors first, as JSON: a list of `Finding` of `src/data`. A few passes over
+   * all columns.
+   */
+  findings(): string
   /** Return, cost and length of every episode. */
   episodes(): NativeEpisodes
   /**
@@ -94,11 +100,11 @@ export declare class NativeOperation {
   progress(): Array<number>
   /**
    * DSRL's pre-processing of a file into another. Options and report are JSON: `FilterOptions` and `FilterReport` of
-   * `src/data`.
+   * `src/data`. `maxMemory` as for `NativeDataset.open`.
    *
    * Rejects with code `Io`, `Data`, `Config` or `Cancelled`.
    */
-  filter(input: string, output: string, options: string): Promise<string>
+  filter(input: string, output: string, options: string, maxMemory?: number | undefined | null): Promise<string>
   /**
    * A file of another format to a DSRL file. Options and report are JSON: `ConvertOptions` and `ConvertReport` of
    * `src/data`.

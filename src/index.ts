@@ -7,6 +7,7 @@
  */
 export { type ConfigFile, type ResolvedConfig, readConfigFile, resolveConfig } from './config/load.js'
 export { type Parameter, type Schema, allowedValues, loadSchema, parametersFor } from './config/schema.js'
+export { type CheckOptions, type Finding, checkDataset, datasetFindings } from './data/checks.js'
 export {
   type Dataset,
   type DatasetSummary,

@@ -90,6 +90,70 @@ test('a table of the user’s own becomes a dataset that trains', async (t) => {
   t.like(await json('data', 'info', output), { obs_dim: 2, act_dim: 1, timeouts: 4 })
 })
 
+test('findings are shown by convert, info and train, and end them where asked', async (t) => {
+  const folder = await temporaryFolder()
+  const [csv, output] = [join(folder, 'log.csv'), join(folder, 'log.hdf5')]
+  const rows = Array.from({ length: 60 }, (_, i) =>
+    [Math.sin(i / 9), Math.cos(i), i % 3, 0, i % 10 === 9 ? 1 : 0].join(','),
+  )
+  await writeFile(csv, ['obs_0,action_0,reward,cost,truncated', ...rows].join('\n'))
+  const words = ['data', 'convert', csv, output, '--shift', '--map', 'terminals=0']
+  const strict = await inProcess(...words, '--strict')
+  t.is(strict.status, 2)
+  t.regex(strict.stderr, /costs: are all 0: no row tells what is unsafe/)
+  t.deepEqual(await readdir(folder), ['log.csv'])
+  const report = await json(...words)
+  t.deepEqual(
+    (report['findings'] as { code: string }[]).map(({ code }) => code),
+    ['no_costs'],
+  )
+  const info = await inProcess('data', 'info', output)
+  t.is(info.status, 0)
+  t.regex(info.stdout, /warning: no_costs: costs are all 0.* \(54 rows, first 0\); check/)
+  t.is((await inProcess('data', 'info', output, '--strict')).status, 2)
+  const train = ['train', '--dataset', output, '--algorithm', 'bc', '--cost-limit', '10', '--out', join(folder, 'run')]
+  const tiny = [
+    '--update-steps',
+    '5',
+    '--batch-size',
+    '8',
+    '--actor-hidden',
+    '8,8',
+    '--audit-members',
+    '0',
+    '--fqe-steps',
+    '0',
+  ]
+  const refused = await inProcess(...train, ...tiny, '--strict')
+  t.is(refused.status, 2)
+  t.regex(refused.stderr, /costs are all 0/)
+  const trained = await inProcess(...train, ...tiny)
+  t.is(trained.status, 0, trained.stderr)
+  t.regex(trained.stderr, /warning: no_costs/)
+  const direct = await inProcess('train', '--dataset', csv, '--cost-limit', '10')
+  t.is(direct.status, 2)
+  t.regex(direct.stderr, /log\.csv is a \.csv file, not HDF5\s.*drcorl data convert .*log\.csv log\.hdf5/)
+})
+
+test('rows in any order, by episode or by time, become episodes', async (t) => {
+  const folder = await temporaryFolder()
+  const csv = join(folder, 'log.csv')
+  const rows = Array.from({ length: 40 }, (_, i) => {
+    const [env, step] = [i % 2, Math.floor(i / 2)]
+    return [env, step * 60 + (step >= 10 ? 3600 : 0), env + step / 20, Math.sin(i), step % 3, step % 4].join(',')
+  })
+  await writeFile(csv, ['env_id,time,obs_0,action_0,reward,cost', ...rows].join('\n'))
+  const convert = (...words: string[]): Promise<Record<string, unknown>> =>
+    json('data', 'convert', csv, join(folder, 'out.hdf5'), '--overwrite', '--shift', ...words)
+  t.like(await convert('--episode', 'env_id'), { episodes: 2, transitions: 38, ended: 2, gaps: 0 })
+  t.like(await convert('--episode', 'env_id', '--time', 'time', '--max-gap', '5m'), {
+    episodes: 4,
+    gaps: 2,
+    dropped: 4,
+  })
+  t.like(await convert('--episode', 'env_id', '--time', 'time', '--max-gap', '2h'), { episodes: 2, gaps: 0 })
+})
+
 withData('SafetyBallCircle-v0-80-800.hdf5', '--task finds the dataset for info and train', async (t, file) => {
   const before = process.env['DRCORL_DATA']
   process.env['DRCORL_DATA'] = join(file, '..')
@@ -136,6 +200,11 @@ const MISTAKES: [words: string[], message: RegExp][] = [
   [['convert', 'SOURCE', 'OUT', '--map', 'rewards=a', 'rewards=b'], /gives rewards twice/],
   [['convert', 'SOURCE', 'OUT', '--map', 'rewards=rew'], /rewards: is mapped to "rew", which is not there/],
   [['convert', 'env:point-circle', 'OUT', '--shift'], /nothing is to be mapped/],
+  [['convert', 'env:point-circle', 'OUT', '--episode', 'x'], /nothing is to be mapped/],
+  [['convert', 'SOURCE', 'OUT', '--max-gap', '5x'], /--max-gap "5x" is not a duration such as 90s, 5m or 1h/],
+  [['convert', 'SOURCE', 'OUT', '--max-gap', '5m'], /a largest gap needs a column of times/],
+  [['info', 'SOURCE', '--max-memory', 'much'], /--max-memory "much" is not an amount of memory such as 8GB/],
+  [['info', 'SOURCE', '--max-memory', '1kB'], /would take .* of memory, more than 1 kB, the limit that was stated/],
 ]
 
 test('bad input is one line with a remedy, status 2, and no file', async (t) => {

@@ -5,6 +5,7 @@ import { readConfigFile } from '../config/load.js'
 import { defaultAlgorithm, loadSchema } from '../config/schema.js'
 import type { TrainOptions } from '../train/events.js'
 import { type Arguments, optionalNumber, optionalString } from './command.js'
+import { MAX_MEMORY_HELP, optionalBytes } from './units.js'
 import { collectParameters, declareParameters } from './parameters.js'
 
 /** Options that are not parameters: they say what to train on and where to, not how. */
@@ -19,6 +20,8 @@ const OPTIONS = [
   'out',
   'resume',
   'overwrite',
+  'strict',
+  'max-memory',
   'require-certified',
   'checkpoint-seconds',
   'tensorboard',
@@ -53,6 +56,8 @@ export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv 
     .option('out', { requiresArg: true, describe: 'Run folder (default runs/<algorithm>-<dataset>-...)' })
     .option('resume', { string: true, describe: 'Go on with the run in --out DIR (or --resume DIR)' })
     .option('overwrite', { boolean: true, describe: 'Replace the run in --out' })
+    .option('strict', { boolean: true, describe: 'Warnings of the data checks are errors' })
+    .option('max-memory', { requiresArg: true, describe: MAX_MEMORY_HELP })
     .option('require-certified', { boolean: true, describe: 'Exit with status 3 unless the policy is certified' })
     .option('checkpoint-seconds', { requiresArg: true, describe: 'Seconds between checkpoints (default 30)' })
     .option('tensorboard', { boolean: true, describe: 'Write event files for TensorBoard into the run folder' })
@@ -89,6 +94,8 @@ export async function readTrainOptions(args: Arguments, signal: AbortSignal): Pr
     out: runFolder(args),
     resume: args['resume'] !== undefined,
     overwrite: args['overwrite'] === true,
+    strict: args['strict'] === true,
+    maxMemory: optionalBytes(args, 'max-memory'),
     signal,
     checkpointSeconds: seconds(args),
     tensorboard: args['tensorboard'] === true,

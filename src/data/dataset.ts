@@ -63,7 +63,12 @@ export interface Dataset {
 export interface LoadDatasetOptions {
   /** Steps; an episode longer than this is refused. */
   episode_length?: number | undefined
+  /** Bytes a file may take in memory. Default: a hundred times its size, at least 64 MiB, at most 80 % of what is free. */
+  maxMemory?: number | undefined
 }
+
+/** Endings of files that `convertDataset` reads, or that are tables all the same. */
+const OTHER_FORMATS = /\.(csv|tsv|parquet|pq|npz|arrow|feather)$/i
 
 /**
  * Loads and checks a dataset.
@@ -80,10 +85,10 @@ export async function loadDataset(
   if (typeof source !== 'string') return 'native' in source ? source : fromColumns(source, 'columns', null)
   if (source.startsWith('env:')) return fromEnv(source)
   const path = source.startsWith('task:') ? await locateDataset(source.slice('task:'.length)) : source
-  return fromFile(path, options.episode_length)
+  return fromFile(path, options)
 }
 
-async function fromFile(path: string, episode_length: number | undefined): Promise<Dataset> {
+async function fromFile(path: string, { episode_length, maxMemory }: LoadDatasetOptions): Promise<Dataset> {
   const found = await stat(path).catch((error: unknown) => {
     throw new DrcorlError('Io', `cannot read dataset ${path}: ${describeFsError(error)}`, {
       cause: error,
@@ -91,7 +96,14 @@ async function fromFile(path: string, episode_length: number | undefined): Promi
     })
   })
   if (found.isDirectory()) throw new DrcorlError('Data', `dataset ${path} is a folder, not an HDF5 file`)
-  const native = await openDataset(path, episode_length)
+  const ending = OTHER_FORMATS.exec(path)?.[1]
+  if (ending !== undefined) {
+    const output = `${basename(path).slice(0, -ending.length)}hdf5`
+    throw new DrcorlError('Data', `dataset ${path} is a .${ending} file, not HDF5`, {
+      hint: `convert it first: drcorl data convert ${path} ${output} --map observations=.. actions=.. costs=.. --shift`,
+    })
+  }
+  const native = await openDataset(path, episode_length, maxMemory)
   const sha256 = await sha256File(path)
   const dsrl = recogniseTask(path)
   const stem = basename(path).replace(/\.(hdf5|h5)$/i, '')

@@ -5,6 +5,7 @@ import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { type OperationOptions, convertFile, filterFile, writeDatasetFile } from '../native/operation.js'
+import { type Finding, checkDataset } from './checks.js'
 import { type KnownTask, loadDataset } from './dataset.js'
 import { locateDataset } from './locate.js'
 import { type DensityGrid, type Task, recogniseTask, requireTask } from './tasks.js'
@@ -12,6 +13,8 @@ import { type DensityGrid, type Task, recogniseTask, requireTask } from './tasks
 interface OutputOptions extends OperationOptions {
   /** Replace a file that is there. */
   overwrite?: boolean | undefined
+  /** Bytes that reading may hold. Default: a hundred times the file's size, at least 64 MiB, at most 80 % of what is free. */
+  maxMemory?: number | undefined
 }
 
 /** Steps of DSRL's pre-processing; those left out are not taken. docs/data.md says what each does. */
@@ -54,7 +57,7 @@ export async function filterDataset(
   output: string,
   options: FilterOptions = {},
 ): Promise<FilterReport> {
-  const { signal, onProgress, overwrite, task: name, density, seed = 0, rules = 'fixed', ...steps } = options
+  const { signal, onProgress, overwrite, maxMemory, task: name, density, seed = 0, rules = 'fixed', ...steps } = options
   if (!Number.isSafeInteger(seed) || seed < 0) {
     throw new DrcorlError('Usage', `seed ${seed} is not a whole number, 0 or more`)
   }
@@ -63,7 +66,7 @@ export async function filterDataset(
   await checkOutput(input, output, overwrite)
   const given = Object.entries({ ...steps, density: gridOf(density, task) }).filter(([, value]) => value !== undefined)
   const native = { seed, rules, score_range: rangeOf(task), ...Object.fromEntries(given) }
-  return (await filterFile(input, output, native, { signal, onProgress })) as FilterReport
+  return (await filterFile(input, output, native, { signal, onProgress, maxMemory })) as FilterReport
 }
 
 function rangeOf(task: Task | undefined): FilterReport['score_range'] | null {
@@ -94,6 +97,16 @@ export interface ConvertOptions extends OutputOptions {
   map?: Readonly<Record<string, string>> | undefined
   /** Take successors from the next row of the episode. */
   shift?: boolean | undefined
+  /** Column whose values tell episodes apart, in whatever order their rows are; flags may then be absent. */
+  episode?: string | undefined
+  /** Column of times: seconds, Unix times or ISO 8601. */
+  time?: string | undefined
+  /** Seconds; an episode ends before a step of `time` that is longer. */
+  maxGap?: number | undefined
+  /** Cost of the steps that have none. */
+  missingCost?: number | undefined
+  /** Warnings of the data checks are errors. */
+  strict?: boolean | undefined
 }
 
 export interface ConvertReport {
@@ -104,9 +117,13 @@ export interface ConvertReport {
   dropped: number
   /** Episodes without an end flag that were given a timeout. */
   ended: number
+  /** Episodes that were ended at a gap in time. */
+  gaps: number
   /** Rows after the last end flag. */
   tail: number
   columns: Record<string, string>
+  /** Warnings about the data that were written; errors end the conversion. */
+  findings: readonly Finding[]
 }
 
 /**
@@ -121,19 +138,37 @@ export async function convertDataset(
   output: string,
   options: ConvertOptions = {},
 ): Promise<ConvertReport> {
-  const { signal, onProgress, overwrite, map = {}, shift = false } = options
+  const { signal, onProgress, overwrite, strict = false, ...reading } = options
   await checkOutput(source, output, overwrite)
   if (!source.startsWith('env:')) {
-    return (await convertFile(source, output, { map, shift }, { signal, onProgress })) as ConvertReport
+    const { map = {}, shift = false, episode, time, maxGap, missingCost, maxMemory } = reading
+    const stated = {
+      map,
+      shift,
+      episode,
+      time,
+      max_gap: maxGap,
+      missing_cost: missingCost,
+      max_memory: maxMemory,
+      strict,
+    }
+    return (await convertFile(source, output, stated, { signal, onProgress })) as ConvertReport
   }
-  if (shift || Object.keys(map).length > 0) {
+  if (Object.values(reading).some((value) => value !== undefined && value !== false && !isEmpty(value))) {
     throw new DrcorlError('Usage', `${source} has the fields of a DSRL file already: nothing is to be mapped`)
   }
-  const { native, summary } = await loadDataset(source)
+  const dataset = await loadDataset(source)
+  const { native, summary } = dataset
+  const findings = checkDataset(dataset, { strict })
   const provenance = JSON.stringify({ converted_from: summary.source })
   await writeDatasetFile(native, output, { drcorl: provenance }, { signal, onProgress })
   const { episodes, transitions, incomplete_episodes: tail } = summary
-  return { format: 'env', episodes, transitions, dropped: 0, ended: 0, tail, columns: {} }
+  return { format: 'env', episodes, transitions, dropped: 0, ended: 0, gaps: 0, tail, columns: {}, findings }
+}
+
+/** A map without entries. */
+function isEmpty(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && Object.keys(value).length === 0
 }
 
 async function checkOutput(input: string, output: string, overwrite = false): Promise<void> {

@@ -9,11 +9,12 @@ export type { NativeColumns, NativeDataset, NativeEpisodes }
  * Reads and checks a DSRL HDF5 file in Rust.
  *
  * @param episode_length steps; an episode longer than this is refused.
+ * @param maxMemory bytes; a file that would take more is refused before it is read.
  * @throws DrcorlError `Data` or `Io`, both exit status 2, naming file, key and value.
  */
-export async function openDataset(path: string, episode_length?: number): Promise<NativeDataset> {
+export async function openDataset(path: string, episode_length?: number, maxMemory?: number): Promise<NativeDataset> {
   const { NativeDataset: Native } = loadRuntime()
-  return guard(() => Native.open(path, episode_length), { exitStatus: 2 })
+  return guard(() => Native.open(path, episode_length, maxMemory), { exitStatus: 2 })
 }
 
 /** Checks columns made in JavaScript and copies them into native memory. */

@@ -16,8 +16,15 @@ export interface OperationOptions {
 const POLL_MS = 200
 
 /** DSRL's pre-processing in Rust; `options` and result as `FilterOptions` and `FilterReport` of the crate. */
-export function filterFile(input: string, output: string, options: object, watch: OperationOptions): Promise<unknown> {
-  return operate(watch, async (native) => JSON.parse(await native.filter(input, output, JSON.stringify(options))))
+export function filterFile(
+  input: string,
+  output: string,
+  options: object,
+  watch: OperationOptions & { maxMemory?: number | undefined },
+): Promise<unknown> {
+  return operate(watch, async (native) =>
+    JSON.parse(await native.filter(input, output, JSON.stringify(options), watch.maxMemory)),
+  )
 }
 
 /** Conversion in Rust; `options` and result as `ConvertOptions` and `ConvertReport` of the crate. */

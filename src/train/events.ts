@@ -7,6 +7,7 @@
  */
 import type { Certificate, Metric, RunPhase } from '../config/results.js'
 import type { AlgorithmName, Parameters, RunConfig } from '../config/types.js'
+import type { Finding } from '../data/checks.js'
 import type { Dataset } from '../data/dataset.js'
 import type { EnvFactory } from '../envs/env.js'
 import type { NativeColumns } from '../native/dataset.js'
@@ -48,6 +49,10 @@ export interface TrainOptions {
   resume?: boolean | undefined
   /** Replace the run in `out`. */
   overwrite?: boolean | undefined
+  /** Warnings of the data checks are errors. */
+  strict?: boolean | undefined
+  /** Bytes that the file of the dataset may take in memory, see `loadDataset`. */
+  maxMemory?: number | undefined
   /** Aborting writes a checkpoint and ends the generator with an `end` event of status `interrupted`. */
   signal?: AbortSignal | undefined
   /** Seconds between checkpoints, default 30; one is also written at the end of every phase. */
@@ -69,6 +74,8 @@ export interface StartEvent {
   run: Record<string, unknown>
   config: Record<string, unknown>
   dataset: RunRecord['dataset']
+  /** Warnings about the data; empty for a resumed run, which has had them. */
+  findings: readonly Finding[]
   /** What it computes on, and why. */
   device: ChosenDevice
   resumed: boolean
@@ -139,4 +146,6 @@ export interface Session {
   visits: EnvFactory | null
   /** Lets other processes write into the folder again. */
   unlock: Unlock
+  /** Warnings about the data. */
+  findings: readonly Finding[]
 }

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { readConfigFile, resolveConfig } from '../config/load.js'
 import { metricsOf } from '../config/schema.js'
+import { checkDataset } from '../data/checks.js'
 import { loadDataset } from '../data/dataset.js'
 import { environmentOfVisits } from '../data/environments.js'
 import { DrcorlError } from '../base/errors.js'
@@ -55,7 +56,9 @@ async function startSession(options: TrainOptions): Promise<Session> {
     flags: { ...options.config },
     flagOrigin: options.configOrigin ?? ((key) => `config.${key}`),
   })
-  const dataset = await loadDataset(options.dataset, { episode_length: statedEpisodeLength(resolved.run) })
+  const { maxMemory, strict } = options
+  const dataset = await loadDataset(options.dataset, { episode_length: statedEpisodeLength(resolved.run), maxMemory })
+  const findings = checkDataset(dataset, { strict })
   const visits = environmentOfVisits(options.environment, resolved.run, dataset.task)
   const trainer = await Trainer.create(dataset.native, resolved).catch((error: unknown) => {
     throw withOrigin(error, resolved.origins)
@@ -70,7 +73,7 @@ async function startSession(options: TrainOptions): Promise<Session> {
     await writeDatasetEpisodes(folder, dataset)
     const order = metricsOf(record.algorithm).map(({ name }) => name)
     const log = new MetricsLog(join(folder, RUN_FILES.metrics), order)
-    return { folder, record, trainer, log, resumed: false, visits: visits?.make ?? null, unlock }
+    return { folder, record, trainer, log, resumed: false, visits: visits?.make ?? null, findings, unlock }
   } catch (error) {
     unlock?.()
     trainer.dispose()

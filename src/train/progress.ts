@@ -1,5 +1,6 @@
 import { LiveLine, type ProgressStream } from '../base/live-line.js'
 import type { Metric } from '../config/results.js'
+import { describeFinding } from '../data/checks.js'
 import type { EndEvent, ProgressEvent, StartEvent, TrainEvent, VisitEvent } from './events.js'
 
 const BAR_WIDTH = 20
@@ -35,6 +36,7 @@ export class Progress {
   private start(event: StartEvent): void {
     const limit = event.run['cost_limit']
     this.reading = { metrics: event.metrics, cost_limit: typeof limit === 'number' ? limit : null }
+    event.findings.forEach((finding) => this.note(describeFinding(finding)))
     this.note(startLine(event))
   }
 

@@ -49,14 +49,15 @@ async function open(options: TrainOptions, folder: string): Promise<Omit<Session
   const order = metricsOf(record.algorithm).map(({ name }) => name)
   if (!(await exists(checkpoint))) {
     const trainer = await Trainer.create(dataset.native, record)
-    return { folder, record, trainer, log: new MetricsLog(metrics, order), resumed: true, visits }
+    const log = new MetricsLog(metrics, order)
+    return { folder, record, trainer, log, resumed: true, visits, findings: [] }
   }
   await requireOwnCheckpoint(record, checkpoint, folder)
   const trainer = await Trainer.resume(dataset.native, checkpoint, record)
   try {
     const { step } = await trainer.status()
     const log = (await exists(metrics)) ? await MetricsLog.resume(metrics, step, order) : new MetricsLog(metrics, order)
-    return { folder, record, trainer, log, resumed: true, visits }
+    return { folder, record, trainer, log, resumed: true, visits, findings: [] }
   } catch (error) {
     trainer.dispose()
     throw error
@@ -112,7 +113,7 @@ async function sameDataset(options: TrainOptions, record: RunRecord, folder: str
     throw new DrcorlError('Usage', `the run in ${folder} was trained on columns: pass the same ones as dataset`)
   }
   const episode_length = statedEpisodeLength(record.run)
-  const dataset = await loadDataset(options.dataset ?? source, { episode_length })
+  const dataset = await loadDataset(options.dataset ?? source, { episode_length, maxMemory: options.maxMemory })
   if (dataset.sha256 !== sha256) {
     throw new DrcorlError(
       'Data',

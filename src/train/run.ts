@@ -74,6 +74,7 @@ export class Run {
       run,
       config,
       dataset,
+      findings: this.session.findings,
       device,
       resumed,
       step,

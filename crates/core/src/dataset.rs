@@ -10,17 +10,16 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
-/// Smallest standard deviation an observation is divided by: constant entries must not explode.
-const STD_FLOOR: f64 = 0.01;
-/// Smallest half width of the action box.
-const ACTION_FLOOR: f32 = 1e-6;
+/// Spread of a column, as a share of its largest magnitude, below which float32 knows no difference: half a step is 6e-8. Such a
+/// column is constant; any other is divided by its own deviation, whatever its unit.
+const RESOLUTION: f64 = 1e-6;
 
 /// Observation statistics and action box, learnt from the data and stored in every checkpoint and policy file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Normalizer {
     /// `[S]`
     pub observation_mean: Vec<f32>,
-    /// `[S]`, at least 0.01
+    /// `[S]`, standard deviation; 1 for an entry that is constant to float32's precision
     pub observation_std: Vec<f32>,
     /// `[A]`, lowest logged action
     pub action_low: Vec<f32>,
@@ -43,6 +42,8 @@ impl Normalizer {
                 *v += (f64::from(x) - m).powi(2) / rows;
             }
         }
+        let magnitude = magnitudes(&columns.observations, states);
+        let scale = |(v, m): (&f64, &f64)| if v.sqrt() > RESOLUTION * m { v.sqrt() as f32 } else { 1.0 };
         let mut low = vec![f32::INFINITY; actions];
         let mut high = vec![f32::NEG_INFINITY; actions];
         for row in columns.actions.chunks_exact(actions) {
@@ -53,7 +54,7 @@ impl Normalizer {
         }
         Normalizer {
             observation_mean: mean.iter().map(|&m| m as f32).collect(),
-            observation_std: variance.iter().map(|v| v.sqrt().max(STD_FLOOR) as f32).collect(),
+            observation_std: variance.iter().zip(&magnitude).map(scale).collect(),
             action_low: low,
             action_high: high,
         }
@@ -107,7 +108,7 @@ impl Normalizer {
             .map(|(i, x)| {
                 let (low, high) = (self.action_low[i % width], self.action_high[i % width]);
                 let half = (high - low) / 2.0;
-                if half <= ACTION_FLOOR {
+                if half <= RESOLUTION as f32 * low.abs().max(high.abs()) {
                     0.0
                 } else {
                     ((x - low) / half - 1.0).clamp(-1.0, 1.0)
@@ -115,6 +116,15 @@ impl Normalizer {
             })
             .collect()
     }
+}
+
+/// Largest magnitude of each entry.
+fn magnitudes(values: &[f32], width: usize) -> Vec<f64> {
+    let mut largest = vec![0f64; width];
+    for row in values.chunks_exact(width) {
+        largest.iter_mut().zip(row).for_each(|(m, x)| *m = m.max(f64::from(x.abs())));
+    }
+    largest
 }
 
 /// Transitions on the device. One row of the table is [action | observation | next_observation | reward | cost |
@@ -470,6 +480,31 @@ mod tests {
         let batch = data.gather(&Tensor::from_slice(&[5i64]));
         assert_eq!(batch.observation().double_value(&[0, 1]), f64::from(logged.observations[11]));
         assert_eq!(batch.action().double_value(&[0, 0]), f64::from(logged.actions[5]));
+    }
+
+    /// A floor of 0.01 hid sensors of small unit, one of 1e-6 turned actions of tiny unit into zeros.
+    #[test]
+    fn scaling_knows_no_unit() {
+        let plain = columns(12, |i| (i == 3, i == 7));
+        let fit = |unit: f32, offset: f32| {
+            let mut scaled = plain.clone();
+            scaled.observations.iter_mut().for_each(|x| *x = *x * unit + offset);
+            scaled.actions.iter_mut().for_each(|a| *a *= unit);
+            let normalizer = Normalizer::fit(&scaled);
+            (normalizer.observations(&scaled.observations), normalizer.actions(&scaled.actions), normalizer)
+        };
+        let (observations, actions, _) = fit(1.0, 0.0);
+        for unit in [1e-9, 1e-4, 1e6] {
+            let (small, small_actions, _) = fit(unit, 0.0);
+            assert!(small.iter().zip(&observations).all(|(a, b)| (a - b).abs() < 1e-4), "{unit}");
+            assert!(small_actions.iter().zip(&actions).all(|(a, b)| (a - b).abs() < 1e-4), "{unit}");
+        }
+        // Constant, or so nearly that float32 sees steps of its own.
+        for (unit, offset) in [(0.0, 3.25), (0.0, 0.0), (1e-8, 1.0)] {
+            let (constant, _, normalizer) = fit(unit, offset);
+            assert!(constant.iter().all(|x| x.abs() < 1e-6), "{constant:?}");
+            assert!(normalizer.observation_std.iter().all(|&scale| scale == 1.0));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use drcorl_binding::{guard, Failure, Job, NativeColumns, Result};
-use drcorl_data::{read_dsrl_with, Columns, ReadOptions};
+use drcorl_data::{check, read_dsrl_with, Columns, ReadOptions};
 use napi::bindgen_prelude::{AsyncTask, Float64Array, ObjectFinalize, Uint32Array};
 use napi::Env;
 use napi_derive::napi;
@@ -45,17 +45,20 @@ impl ObjectFinalize for NativeDataset {
 
 #[napi]
 impl NativeDataset {
-    /// Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused;
-    /// none is by default.
+    /// Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused (none is by default),
+    /// and a file that would take more than `maxMemory` bytes (default: a hundred times its size, at least 64 MiB, at
+    /// most 80 % of the memory that is free).
     ///
     /// Rejects with code `Io` or `Data`, naming file, key and value.
     #[napi(
-        ts_args_type = "path: string, episode_length?: number | undefined | null",
+        ts_args_type = "path: string, episode_length?: number | undefined | null, maxMemory?: number | undefined | null",
         ts_return_type = "Promise<NativeDataset>"
     )]
-    pub fn open(path: String, episode_length: Option<u32>) -> AsyncTask<Job<NativeDataset>> {
-        let episode_length = episode_length.map(|steps| steps as usize);
-        let options = ReadOptions { episode_length, ..ReadOptions::default() };
+    pub fn open(path: String, episode_length: Option<u32>, max_memory: Option<f64>) -> AsyncTask<Job<NativeDataset>> {
+        let options = ReadOptions {
+            episode_length: episode_length.map(|steps| steps as usize),
+            max_memory: max_memory.map(|bytes| bytes as u64),
+        };
         let read = move || Ok(NativeDataset { columns: Arc::new(read_dsrl_with(Path::new(&path), &options)?) });
         Job::spawn_then(read, NativeDataset::announce)
     }
@@ -76,6 +79,17 @@ impl NativeDataset {
         let text = guard(|| {
             let summary = serde_json::to_string(&self.columns.summary());
             summary.map_err(|error| Failure::new("Data", format!("{}: {error}", self.columns.source)))
+        })?;
+        Ok(text)
+    }
+
+    /// What is odd about the data, errors first, as JSON: a list of `Finding` of `src/data`. A few passes over
+    /// all columns.
+    #[napi]
+    pub fn findings(&self) -> Result<String> {
+        let text = guard(|| {
+            let findings = serde_json::to_string(&check(&self.columns));
+            findings.map_err(|error| Failure::new("Data", format!("{}: {error}", self.columns.source)))
         })?;
         Ok(text)
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use drcorl_binding::{Failure, Job, Outcome};
-use drcorl_data::{convert, filter, read_dsrl, write_dsrl, ConvertOptions, FilterOptions, Watch};
+use drcorl_data::{convert, filter, read_dsrl_with, write_dsrl, ConvertOptions, FilterOptions, ReadOptions, Watch};
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 use serde::de::DeserializeOwned;
@@ -44,15 +44,22 @@ impl NativeOperation {
     }
 
     /// DSRL's pre-processing of a file into another. Options and report are JSON: `FilterOptions` and `FilterReport` of
-    /// `src/data`.
+    /// `src/data`. `maxMemory` as for `NativeDataset.open`.
     ///
     /// Rejects with code `Io`, `Data`, `Config` or `Cancelled`.
     #[napi(ts_return_type = "Promise<string>")]
-    pub fn filter(&self, input: String, output: String, options: String) -> AsyncTask<Job<String>> {
+    pub fn filter(
+        &self,
+        input: String,
+        output: String,
+        options: String,
+        max_memory: Option<f64>,
+    ) -> AsyncTask<Job<String>> {
         let watch = Arc::clone(&self.watch);
         Job::spawn(move || {
             let parsed: FilterOptions = parse(&options)?;
-            let columns = read_dsrl(Path::new(&input))?;
+            let max_memory = max_memory.map(|bytes| bytes as u64);
+            let columns = read_dsrl_with(Path::new(&input), &ReadOptions { max_memory, ..ReadOptions::default() })?;
             let (columns, report) = filter(columns, &parsed, &watch)?;
             write_dsrl(Path::new(&output), &columns, &[("drcorl_filter", options)], &watch)?;
             to_json(&report)

@@ -1,6 +1,7 @@
 //! Unpacks a libtorch from an official archive or from wheels of Python: shared libraries, version and licences, without
 //! headers and static libraries.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Component, Path, PathBuf};
@@ -14,9 +15,14 @@ use zip::ZipArchive;
 /// Names the version; it lies beside the folder `lib`, and so tells how deep that is.
 const VERSION_FILE: &str = "build-version";
 
+/// What an archive may become, as a multiple of its size: libraries shrink to a third to a half when packed.
+const EXPANSION: u64 = 20;
+/// For archives too small for that rule.
+const FREE_BYTES: u64 = 64 << 20;
+
 /// Unpacks `archive` (zip, tar or gzipped tar) into the folder `target`. Units of progress are bytes of the archive.
 pub fn unpack(archive: &Path, target: &Path, watch: &Watch) -> Outcome<()> {
-    Job { archive, target, watch, wheel: None }.run()
+    Job { archive, target, watch, wheel: None, left: Cell::new(0) }.run()
 }
 
 /// Unpacks a wheel into the folder `target`, as if it were part of an official archive: its libraries (those of `libraries`, or
@@ -24,7 +30,7 @@ pub fn unpack(archive: &Path, target: &Path, watch: &Watch) -> Outcome<()> {
 pub fn unpack_wheel(archive: &Path, target: &Path, libraries: Option<Vec<String>>, watch: &Watch) -> Outcome<()> {
     let name = archive.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('-').next());
     let wheel = Wheel { name: name.unwrap_or("wheel").to_owned(), libraries };
-    let job = Job { archive, target, watch, wheel: Some(wheel) };
+    let job = Job { archive, target, watch, wheel: Some(wheel), left: Cell::new(0) };
     job.run()?;
     let Some(Wheel { libraries: Some(libraries), .. }) = &job.wheel else { return Ok(()) };
     match libraries.iter().find(|library| !target.join("lib").join(library).is_file()) {
@@ -39,6 +45,8 @@ struct Job<'a> {
     watch: &'a Watch,
     /// What to take from a wheel; none where `archive` is an official one.
     wheel: Option<Wheel>,
+    /// Bytes that may still be unpacked.
+    left: Cell<u64>,
 }
 
 /// One wheel of several that make up a libtorch.
@@ -65,7 +73,9 @@ impl Wheel {
 impl Job<'_> {
     fn run(&self) -> Outcome<()> {
         let mut file = self.open()?;
-        self.watch.expect(file.metadata().map_or(0, |data| data.len()));
+        let bytes = file.metadata().map_or(0, |data| data.len());
+        self.watch.expect(bytes);
+        self.left.set(bytes.saturating_mul(EXPANSION).max(FREE_BYTES));
         let mut magic = [0; 4];
         let read = file.read(&mut magic).map_err(|error| self.io(self.archive, &error))?;
         match &magic[..read] {
@@ -152,6 +162,7 @@ impl Job<'_> {
             if count == 0 {
                 break;
             }
+            self.left.set(self.left.get().checked_sub(count as u64).ok_or_else(|| self.endless())?);
             to.write_all(&buffer[..count]).map_err(|error| self.io(&path, &error))?;
         }
         to.sync_all().map_err(|error| self.io(&path, &error))
@@ -167,6 +178,12 @@ impl Job<'_> {
 
     fn io(&self, path: &Path, error: &io::Error) -> Failure {
         Failure::new("Io", format!("{}: {error}", path.display()))
+    }
+
+    fn endless(&self) -> Failure {
+        let text =
+            format!("{}: unpacks to over {EXPANSION} times its size, so it is no libtorch", self.archive.display());
+        Failure::new("Data", text)
     }
 
     fn damaged(&self, error: &dyn std::fmt::Display) -> Failure {

@@ -185,11 +185,13 @@ impl Dynamics {
         let raw = self.motion.evaluate(&per_member(Tensor::cat(&[action, observation], 1))).view([total, -1]);
         let free = observation + raw.narrow(1, 0, states) * &self.delta_std;
         let next = free.clamp_tensor(Some(&self.low), Some(&self.high));
+        // An entry that is constant in the data has no range to leave.
+        let left = free.ne_tensor(&next).logical_and(&self.low.ne_tensor(&self.high));
         let outcome =
             self.outcome.evaluate(&per_member(Tensor::cat(&[action, observation, &next], 1))).view([total, 2]);
         let cost = outcome.narrow(1, 1, 1);
         Outputs {
-            clipped: free.ne_tensor(&next).any_dim(1, true).to_kind(Kind::Float).mean(Kind::Float),
+            clipped: left.any_dim(1, true).to_kind(Kind::Float).mean(Kind::Float),
             next,
             reward: outcome.narrow(1, 0, 1) * self.reward_std + self.reward_mean,
             cost: if self.binary_cost { cost.sigmoid() } else { (&cost * self.cost_std).clamp_min(0.0) },

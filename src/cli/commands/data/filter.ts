@@ -4,6 +4,7 @@ import type { DensityGrid } from '../../../data/tasks.js'
 import { type Arguments, optionalNumber, optionalString } from '../../command.js'
 import { Meter, formatCount } from '../../meter.js'
 import { facts, table } from '../../table.js'
+import { MAX_MEMORY_HELP, optionalBytes } from '../../units.js'
 import type { DataAction } from '../data.js'
 
 export const filterAction: DataAction = {
@@ -30,6 +31,7 @@ export const filterAction: DataAction = {
     seed: { requiresArg: true, describe: 'filter: seed of all draws (default 0)' },
     rules: { choices: ['fixed', 'dsrl'], describe: 'filter: dsrl keeps the faults of the published code' },
     task: { requiresArg: true, describe: 'DSRL task of the data (default: what the file name tells)' },
+    'max-memory': { requiresArg: true, describe: MAX_MEMORY_HELP },
     overwrite: { boolean: true, describe: 'Replace a file that is there' },
   },
 
@@ -60,6 +62,7 @@ function readOptions(args: Arguments): FilterOptions {
     epsilon: optionalNumber(args, 'epsilon'),
     noise: optionalNumber(args, 'noise'),
     task: optionalString(args, 'task'),
+    maxMemory: optionalBytes(args, 'max-memory'),
     overwrite: args['overwrite'] === true,
   }
 }

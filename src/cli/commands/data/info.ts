@@ -1,5 +1,6 @@
 import { DrcorlError } from '../../../base/errors.js'
 import { writeAtomic } from '../../../base/files.js'
+import { datasetFindings, describeFinding } from '../../../data/checks.js'
 import { type Dataset, loadDataset } from '../../../data/dataset.js'
 import { datasetEpisodes } from '../../../data/episodes.js'
 import { recogniseTask } from '../../../data/tasks.js'
@@ -7,27 +8,38 @@ import { type ScatterPoint, scatterFile } from '../../../report/scatter.js'
 import { terminalScatter } from '../../../report/terminal-scatter.js'
 import { optionalNumber, optionalString } from '../../command.js'
 import { facts, table } from '../../table.js'
+import { MAX_MEMORY_HELP, optionalBytes } from '../../units.js'
 import type { DataAction } from '../data.js'
 
 export const infoAction: DataAction = {
-  usage: 'info FILE [--svg FILE.svg] [--cost-limit 10]',
+  usage: 'info FILE [--svg FILE.svg] [--cost-limit 10] [--strict]',
   words: ['[FILE]'],
   describe: 'Check a dataset and show what is in it; FILE may be env:NAME, and --task NAME stands for one',
   options: {
     task: { requiresArg: true, describe: 'DSRL task of the data (default: what the file name tells)' },
     svg: { requiresArg: true, describe: 'info: write return against cost of all episodes to this file' },
+    strict: { boolean: true, describe: 'Warnings of the data checks are errors: exit status 2' },
+    'max-memory': { requiresArg: true, describe: MAX_MEMORY_HELP },
     'cost-limit': { requiresArg: true, describe: 'Episodic cost up to which an episode is safe' },
   },
 
   async run(args) {
-    const dataset = await loadDataset(sourceOf(optionalString(args, 'source'), optionalString(args, 'task')))
+    const source = sourceOf(optionalString(args, 'source'), optionalString(args, 'task'))
+    const dataset = await loadDataset(source, { maxMemory: optionalBytes(args, 'max-memory') })
+    const findings = datasetFindings(dataset)
+    const refused = findings.some(({ severity }) => args['strict'] === true || severity === 'error')
     const limit = optionalNumber(args, 'cost-limit')
     const { summary, sha256, task } = dataset
     const episodes = datasetEpisodes(dataset.native)
     const svg = optionalString(args, 'svg')
     if (svg !== undefined) await writeAtomic(svg, scatterFile(episodes, limit ?? null, dataset.stem))
     const written = svg === undefined ? {} : { svg }
-    return { json: { ...summary, sha256, task, ...written }, text: describe(dataset, episodes, limit, svg) }
+    const found = findings.map(describeFinding)
+    return {
+      json: { ...summary, sha256, task, ...written, findings },
+      text: [describe(dataset, episodes, limit, svg), ...(found.length > 0 ? [found.join('\n')] : [])].join('\n\n'),
+      status: refused ? 2 : 0,
+    }
   },
 }
 
@@ -60,7 +72,6 @@ function describe(
     ['actions', `${summary.act_dim}, from [${rounded(summary.action_min)}] to [${rounded(summary.action_max)}]`],
     ['correlation', `${summary.return_cost_correlation?.toFixed(2) ?? 'undefined'} (return and cost of an episode)`],
   ]
-  if (summary.incomplete_episodes > 0) parts.push(['cut off', 'the last episode carries no end flag'])
   const deciles = table(
     ['decile', 'return', 'cost'],
     summary.return_deciles.map((value, index) => [index * 10, round(value), round(summary.cost_deciles[index] ?? 0)]),

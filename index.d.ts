@@ -130,7 +130,7 @@ export declare class NativeOperation {
 /** A policy read from `policy.safetensors`, and what it remembers of the episodes it plays. */
 export declare class NativePolicy {
   /**
-   * Reads a policy of any kind.
+   * Reads a policy of any kind, from a regular file of at most 2^28 bytes.
    *
    * Throws with code `Io`, `Data` or `Shape`, naming file and field.
    */

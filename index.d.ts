@@ -190,7 +190,7 @@ export declare function panicOnPurpose(): Promise<void>
  * later. An addon that needs libraries of these names then gets these, wherever they lie: no search path has to
  * name their folder.
  *
- * Throws with code `Io`, naming the file and the reason of the system's loader.
+ * Throws with code `Io`, naming the file and the reason of the system's loader, or the other library of that name.
  */
 export declare function preload(paths: Array<string>): void
 

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import type { DrcorlError } from '../../src/base/errors.js'
 import { findEnvironment } from '../../src/data/environments.js'
+import { serialIf } from '../test-if.js'
 
 const FORGED = fileURLToPath(new URL('forged.mjs', import.meta.url))
 type Reply = [kind: number, body: string] | string
@@ -80,31 +81,27 @@ for (const [what, replies, message] of CASES) {
 
 /** True where this user may mount a file system of his own: Linux with user namespaces, or root. */
 const mounts = spawnSync('unshare', ['-rm', 'true']).status === 0
-if (!mounts)
-  console.warn('SKIPPED: no namespaces for mounts (unshare -rm); a full place for temporary files is not tested')
+const mounting = serialIf(mounts, 'no namespaces for mounts: unshare -rm')
 
-;(mounts ? test.serial : test.serial.skip)(
-  'a full place for temporary files is an error of code Io, not the end of Node',
-  (t) => {
-    const folder = mkdtempSync(join(tmpdir(), 'drcorl-full-'))
-    const script = join(folder, 'full.sh')
-    const code = [
-      "const { findEnvironment } = await import('./src/data/environments.ts')",
-      "await findEnvironment('forged:Walk-v0', { python: process.env.STANDIN, workers: 1 }).make(1)",
-      "  .then(() => console.log('opened'), ({ code, message, hint }) => console.log(JSON.stringify({ code, message, hint })))",
-    ].join('\n')
-    writeFileSync(
-      script,
-      `mount -t tmpfs -o size=64k tmpfs "$TMPDIR" && { head -c 1000000 /dev/zero > "$TMPDIR/fill"; exec "$@"; }\n`,
-    )
-    chmodSync(script, 0o755)
-    const node = [`--import=${import.meta.resolve('@oxc-node/core/register')}`, '--input-type=module', '--eval', code]
-    const env = { ...process.env, TMPDIR: folder, STANDIN: FORGED, FORGED: JSON.stringify([HELLO, opened()]) }
-    const args = ['-rm', 'sh', script, process.execPath, ...node]
-    const { stdout, stderr } = spawnSync('unshare', args, { encoding: 'utf8', env })
-    t.notThrows(() => JSON.parse(stdout), stdout + stderr)
-    t.like(JSON.parse(stdout), { code: 'Io' })
-    t.regex(stdout, /cannot make a temporary file .*no space left on the device/)
-    t.regex(stdout, /TMPDIR/)
-  },
-)
+mounting('a full place for temporary files is an error of code Io, not the end of Node', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'drcorl-full-'))
+  const script = join(folder, 'full.sh')
+  const code = [
+    "const { findEnvironment } = await import('./src/data/environments.ts')",
+    "await findEnvironment('forged:Walk-v0', { python: process.env.STANDIN, workers: 1 }).make(1)",
+    "  .then(() => console.log('opened'), ({ code, message, hint }) => console.log(JSON.stringify({ code, message, hint })))",
+  ].join('\n')
+  writeFileSync(
+    script,
+    `mount -t tmpfs -o size=64k tmpfs "$TMPDIR" && { head -c 1000000 /dev/zero > "$TMPDIR/fill"; exec "$@"; }\n`,
+  )
+  chmodSync(script, 0o755)
+  const node = [`--import=${import.meta.resolve('@oxc-node/core/register')}`, '--input-type=module', '--eval', code]
+  const env = { ...process.env, TMPDIR: folder, STANDIN: FORGED, FORGED: JSON.stringify([HELLO, opened()]) }
+  const args = ['-rm', 'sh', script, process.execPath, ...node]
+  const { stdout, stderr } = spawnSync('unshare', args, { encoding: 'utf8', env })
+  t.notThrows(() => JSON.parse(stdout), stdout + stderr)
+  t.like(JSON.parse(stdout), { code: 'Io' })
+  t.regex(stdout, /cannot make a temporary file .*no space left on the device/)
+  t.regex(stdout, /TMPDIR/)
+})

@@ -4,14 +4,14 @@
 import { spawnSync } from 'node:child_process'
 import { readdirSync, readlinkSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import test from 'ava'
 import { DrcorlError } from '../../src/base/errors.js'
 import { type OpenOptions, findEnvironment } from '../../src/data/environments.js'
+import { serialIf } from '../test-if.js'
 import { MODULES, installedPython } from './real.js'
 
 process.env['PYTHONPATH'] = MODULES
 const python = await installedPython()
-const real = python === undefined ? test.serial.skip : test.serial
+const real = serialIf(python !== undefined, 'the environments are not installed: drcorl envs install')
 const STEPS = 20
 
 /** Plays one episode to its end and gives the sums of rewards and costs, or the error. */

@@ -11,6 +11,7 @@ import { loadRuntime } from '../../src/native/addons.js'
 import { type Cuda, cudaOf, deviceFor } from '../../src/native/device.js'
 import { type Libtorch, chooseLibtorch, libtorchPlaces, preloadLibtorch } from '../../src/native/libtorch.js'
 import { libraryNames } from '../../src/native/platform.js'
+import { serialIf } from '../test-if.js'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const VENDORED = resolve(process.env['LIBTORCH'] || join(ROOT, 'vendor/libtorch'))
@@ -229,7 +230,7 @@ async function standIn(name: string): Promise<Libtorch> {
   return { ...place, folder: path, problem: null, absent: false }
 }
 
-const linux = process.platform === 'linux' ? test.serial : test.serial.skip
+const linux = serialIf(process.platform === 'linux', 'only Linux lists the files of a process')
 linux('a second libtorch in one process is refused, whoever opened the first', async (t) => {
   const { preload } = loadRuntime()
   const [first, second] = await Promise.all(['first', 'second'].map(standIn))

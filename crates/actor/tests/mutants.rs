@@ -261,7 +261,9 @@ fn weigh(bytes: &[u8], name: &str) -> (bool, usize) {
     (result.unwrap_or_else(|_| panic!("{name} panics")), held)
 }
 
-const KINDS: [(&str, fn(&mut Draws) -> PolicyFile); 3] = [("mlp", mlp), ("latent", latent), ("sequence", sequence)];
+type Make = fn(&mut Draws) -> PolicyFile;
+
+const KINDS: [(&str, Make); 3] = [("mlp", mlp), ("latent", latent), ("sequence", sequence)];
 
 #[test]
 fn every_number_of_the_metadata_may_be_any_other() {

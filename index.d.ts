@@ -136,7 +136,7 @@ export declare class NativeOperation {
 /** A policy read from `policy.safetensors`, and what it remembers of the episodes it plays. */
 export declare class NativePolicy {
   /**
-   * Reads a policy of any kind.
+   * Reads a policy of any kind, from a regular file of at most 2^28 bytes.
    *
    * Throws with code `Io`, `Data` or `Shape`, naming file and field.
    */
@@ -196,7 +196,7 @@ export declare function panicOnPurpose(): Promise<void>
  * later. An addon that needs libraries of these names then gets these, wherever they lie: no search path has to
  * name their folder.
  *
- * Throws with code `Io`, naming the file and the reason of the system's loader.
+ * Throws with code `Io`, naming the file and the reason of the system's loader, or the other library of that name.
  */
 export declare function preload(paths: Array<string>): void
 

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, readdir, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -13,9 +13,9 @@ import { TestServer, serve, sha256 } from '../server.js'
 const FOLDER = await mkdtemp(join(tmpdir(), 'drcorl-fetch-'))
 
 /** A DSRL file with the dimensions of BallCircle (and of point-circle, whose data it holds). */
-async function ballCircle(): Promise<Buffer> {
+async function ballCircle(episodes = 20): Promise<Buffer> {
   const path = join(FOLDER, 'source.hdf5')
-  await convertDataset('env:point-circle?episodes=20', path, { overwrite: true })
+  await convertDataset(`env:point-circle?episodes=${episodes}`, path, { overwrite: true })
   return readFile(path)
 }
 
@@ -55,6 +55,44 @@ test('a fetched dataset has its official name and a record; the second call chec
   t.regex(error.hint ?? '', /--overwrite/)
   t.like(await fetch({ overwrite: true }), { status: 'fetched' })
   t.deepEqual(await readFile(path), BYTES)
+})
+
+test('the first fetch is on trust and recorded; another file at the same address is told', async (t) => {
+  let bytes = BYTES
+  const other = await ballCircle(21)
+  const started = await TestServer.start((request, response) => serve(request, response, bytes))
+  t.teardown(() => started.stop())
+  const dir = join(FOLDER, 'trust')
+  const fetch = (options: FetchOptions = {}): Promise<FetchResult> =>
+    fetchDataset('BallCircle', { dir, from: started.url, waitMs: 1, attempts: 2, ...options })
+  const { path } = await fetch()
+  bytes = other
+  const error = await refused(t, 'BallCircle', { dir, from: started.url, overwrite: true })
+  t.like(error, { code: 'Data', exitStatus: 2 })
+  t.regex(error.message, /the file has sha256 [0-9a-f]{64}, and had [0-9a-f]{64} when it was fetched 20/)
+  t.true(error.hint?.includes(`--sha256 ${sha256(other)}`))
+  t.deepEqual(await readFile(path), BYTES)
+
+  // A file of unknown origin, and a record that cannot be read: trusted once, and held to it.
+  for (const record of [undefined, '{"sha', 'null', '{"sha256": 7}']) {
+    await rm(`${path}.json`, { force: true })
+    if (record !== undefined) await writeFile(`${path}.json`, record)
+    t.like(await fetch(), { status: 'present', checked: 'nothing' })
+    t.like(await fetch(), { status: 'present', checked: 'its record' })
+  }
+})
+
+test('no larger file is taken than the task can have, and no password shown', async (t) => {
+  const { url } = await server(t)
+  const from = url.replace('//', '//me:sesam@')
+  const dir = join(FOLDER, 'limits')
+  const small = await refused(t, 'BallCircle', { dir, from, mostBytes: 1000 })
+  t.regex(small.message, /at most 1000 are taken/)
+  t.regex((await refused(t, 'BallCircle', { dir, from, mostBytes: 0.5 })).message, /--max-bytes 0.5 must be/)
+  const bad = await refused(t, 'BallCircle', { dir, from: 'ftp://me:sesam@host/x' })
+  for (const { message } of [small, bad]) t.notRegex(message, /sesam/)
+  const result = await fetchDataset('BallCircle', { dir, from })
+  t.notRegex(JSON.stringify(result) + (await readFile(`${result.path}.json`, 'utf8')), /sesam/)
 })
 
 test('data of another collection keep their own name', async (t) => {

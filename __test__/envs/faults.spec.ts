@@ -1,4 +1,7 @@
 /** Environments that crash, hang, raise or answer nonsense: one clear error, and nothing left behind. */
+import { mkdtemp, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ExecutionContext } from 'ava'
 import { DrcorlError } from '../../src/base/errors.js'
@@ -40,6 +43,13 @@ async function nothingIsLeft(t: ExecutionContext, env: VecEnv, error: DrcorlErro
   t.deepEqual(zombies(), [])
 }
 
+/** A Python that has nothing but its standard library. */
+async function interpreterWithoutPackages(): Promise<string> {
+  const path = join(await mkdtemp(join(tmpdir(), 'drcorl-bare-')), 'python')
+  await writeFile(path, `#!/bin/sh\nexec "${python}" -S -E "$@"\n`, { mode: 0o755 })
+  return path
+}
+
 /** Fault, and what the error says of it. The faulty episode is that of row 2, seed 8, in step 3. */
 const FAULTS: [fault: string, message: RegExp, hint?: RegExp][] = [
   ['raise', /raised ValueError: the door is locked$/, /misbehaving\.py", line \d+, in step\n.*raise ValueError/],
@@ -53,7 +63,7 @@ const FAULTS: [fault: string, message: RegExp, hint?: RegExp][] = [
   ['nan_reward', /gave reward nan, which/],
   ['infinite_cost', /gave cost inf, which/],
   ['no_number', /gave the reward 'high', which is no number$/],
-  ['no_cost', /gave no cost: info has no key "cost"; it holds speed$/],
+  ['no_cost', /gave no cost: info has no key "cost"; it holds speed; name the key with --cost-key, /],
 ]
 
 for (const [fault, message, hint] of FAULTS) {
@@ -73,15 +83,15 @@ for (const [fault, message, hint] of FAULTS) {
 for (const [fault, where, stack] of [
   [
     'hang',
-    /episode with seed 8, in step 3: it gave no sign of life for 1 s$/,
+    /episode with seed 8, in step 3: it gave no sign of life for 3 s$/,
     /misbehaving\.py", line \d+ in hang_here/,
   ],
-  ['hang_in_native_code', /episode with seed 8, in step 3: it gave no sign of life for 1 s$/, /line \d+ in step/],
-  ['hang_in_reset', /episode with seed 8, at its reset: it gave no sign of life for 1 s$/, /line \d+ in reset/],
+  ['hang_in_native_code', /episode with seed 8, in step 3: it gave no sign of life for 3 s$/, /line \d+ in step/],
+  ['hang_in_reset', /episode with seed 8, at its reset: it gave no sign of life for 3 s$/, /line \d+ in reset/],
 ] as const) {
   real(`${fault}: given up after the time-out, with the place where it hung`, async (t) => {
     markProcesses(fault)
-    const env = await open(fault, { timeout: 1 })
+    const env = await open(fault, { timeout: 3 })
     const started = performance.now()
     const error = await play(env)
     t.true(performance.now() - started < 10_000)
@@ -92,11 +102,11 @@ for (const [fault, where, stack] of [
 }
 
 real('the time-out counts silence, not the length of a call: many slow rows are no hang', async (t) => {
-  const env = await findEnvironment('misbehaving:slow-v0', { workers: 1, timeout: 0.8 }).make(12)
-  await env.reset(Array.from({ length: 12 }, (_, row) => row))
+  const env = await findEnvironment('misbehaving:slow-v0', { workers: 1, timeout: 3 }).make(36)
+  await env.reset(Array.from({ length: 36 }, (_, row) => row))
   const started = performance.now()
-  await env.step(new Float32Array(12))
-  t.true(performance.now() - started > 1100)
+  await env.step(new Float32Array(36))
+  t.true(performance.now() - started > 3500)
   await env.close?.()
 })
 
@@ -133,12 +143,16 @@ real('what cannot be opened is refused with the reason', async (t) => {
   }
   markProcesses('open')
   await refuse('misbehaving:raise_when_made-v0', /cannot be opened: .*RuntimeError: no display/)
-  await refuse('misbehaving:Endless-v0', /states no length of an episode: register it with max_episode_steps/)
+  await refuse('misbehaving:Endless-v0', /gave no length of an episode: register it with max_episode_steps/)
   await refuse('misbehaving:Discrete-v0', /the action space Discrete\(3\); only one-dimensional Box spaces/)
   await refuse('misbehaving:Missing-v0', /doesn't exist|NameNotFound/)
   await refuse('no_such_module:Walk-v0', /ModuleNotFoundError: No module named 'no_such_module'/)
   await refuse('misbehaving:Walk-v0', /cannot start Python "\/no\/python": no such file/, { python: '/no/python' })
   await refuse('misbehaving:Walk-v0', /ended with status 0/, { python: '/bin/true' })
+  const bare = await interpreterWithoutPackages()
+  await refuse('misbehaving:Walk-v0', /lacks a package .*gymnasium and numpy: No module named 'numpy'/, {
+    python: bare,
+  })
   const walk = (options: object) => async () => findEnvironment('misbehaving:Walk-v0', options).make(1)
   await t.throwsAsync(walk({ workers: 0 }), { code: 'Usage', message: /workers 0/ })
   await t.throwsAsync(walk({ timeout: 0 }), { code: 'Usage', message: /timeout 0/ })

@@ -1,14 +1,17 @@
 import { execFile } from 'node:child_process'
 import { existsSync, symlinkSync } from 'node:fs'
-import { chmod, mkdir, mkdtemp, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import test, { type ExecutionContext } from 'ava'
 import { DrcorlError } from '../../src/base/errors.js'
+import { loadRuntime } from '../../src/native/addons.js'
 import { type Cuda, cudaOf, deviceFor } from '../../src/native/device.js'
-import { chooseLibtorch, libtorchPlaces } from '../../src/native/libtorch.js'
+import { type Libtorch, chooseLibtorch, libtorchPlaces, preloadLibtorch } from '../../src/native/libtorch.js'
+import { libraryNames } from '../../src/native/platform.js'
+import { serialIf } from '../test-if.js'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const VENDORED = resolve(process.env['LIBTORCH'] || join(ROOT, 'vendor/libtorch'))
@@ -215,4 +218,32 @@ test('a device is taken by its number, and never replaced', (t) => {
   t.is(deviceFor('cpu', two).device, 'cpu')
   const error = t.throws(() => deviceFor('cuda:2', two), { instanceOf: DrcorlError })
   t.regex(error.message, /device is cuda:2, and it is not there: libtorch sees cuda:0, cuda:1/)
+})
+
+/** A folder whose libraries have the names of libtorch's and are small ones of the system. */
+async function standIn(name: string): Promise<Libtorch> {
+  const small = /\S*\/libm\.so\S*|\S*\/libm-\S*\.so/.exec(await readFile('/proc/self/maps', 'utf8'))![0]
+  const path = join(folder, name)
+  await mkdir(join(path, 'lib'), { recursive: true })
+  for (const library of libraryNames().required) await copyFile(small, join(path, 'lib', library))
+  const place = { origin: 'DRCORL_LIBTORCH', label: `DRCORL_LIBTORCH=${path}`, version: '2.13.0', cuda: false } as const
+  return { ...place, folder: path, problem: null, absent: false }
+}
+
+const linux = serialIf(process.platform === 'linux', 'only Linux lists the files of a process')
+linux('a second libtorch in one process is refused, whoever opened the first', async (t) => {
+  const { preload } = loadRuntime()
+  const [first, second] = await Promise.all(['first', 'second'].map(standIn))
+  const error = (libtorch: Libtorch): DrcorlError =>
+    t.throws(() => preloadLibtorch(libtorch, preload), { instanceOf: DrcorlError })
+  // As another package does, or another copy of this one: nothing in JavaScript knows of it.
+  preload([join(first!.folder, 'lib', libraryNames().required[1]!)])
+  const foreign = error(second!)
+  preloadLibtorch(first!, preload)
+  preloadLibtorch(first!, preload)
+  for (const refusal of [foreign, error(second!)]) {
+    t.like(refusal, { code: 'Addon', exitStatus: 1 })
+    t.true(refusal.message.includes(first!.folder) && refusal.message.includes(second!.folder), refusal.message)
+    t.regex(refusal.hint ?? '', /one libtorch/)
+  }
 })

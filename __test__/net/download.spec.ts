@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs'
-import { mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises'
+import { link as hardlink, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import test, { type ExecutionContext } from 'ava'
 import { DrcorlError } from '../../src/base/errors.js'
 import { type DownloadOptions, type Downloaded, download } from '../../src/net/download.js'
@@ -91,13 +92,103 @@ test('an interrupted download goes on in the next run, and asks for no byte twic
   t.deepEqual(await files(), ['data.hdf5'])
 })
 
-test('a complete part only has to be checked', async (t) => {
+test('of a complete part the last byte is asked for, so that the server says whether it is still its file', async (t) => {
   const { server, target, fetch } = await world(t, (request, response) => serve(request, response, BYTES))
   await writeFile(`${target}.part`, BYTES)
   const state = { url: server.url, validator: '"v1"', bytes: BYTES.length, sha256: sha256(BYTES) }
   await writeFile(`${target}.part.json`, JSON.stringify(state))
   t.is((await fetch()).checked, 'sha256 of the server')
-  t.is(server.requests.length, 0)
+  t.deepEqual(
+    server.requests.map(({ range }) => range),
+    [`bytes=${BYTES.length - 1}-`],
+  )
+})
+
+test('a part that is not of this user, or not of this address and version, is not gone on with', async (t) => {
+  const { server, target, fetch } = await world(t, (request, response) => serve(request, response, BYTES))
+  const plant = async (state: object): Promise<void> => {
+    await writeFile(`${target}.part`, OTHER)
+    await writeFile(
+      `${target}.part.json`,
+      JSON.stringify({ url: server.url, validator: '"v1"', bytes: OTHER.length, sha256: null, ...state }),
+    )
+  }
+  for (const state of [{ url: 'http://elsewhere/data.hdf5' }, { validator: '"v0"' }, { bytes: 1000 }]) {
+    await plant(state)
+    await fetch()
+    t.deepEqual(await readFile(target), BYTES, JSON.stringify(state))
+    await rm(target)
+  }
+  const precious = join(target, '..', 'precious')
+  await writeFile(precious, 'precious')
+  await plant({})
+  for (const link of [symlink, hardlink]) {
+    await rm(`${target}.part`, { force: true })
+    await link(precious, `${target}.part`)
+    await fetch()
+    t.is(await readFile(precious, 'utf8'), 'precious')
+    t.deepEqual(await readFile(target), BYTES)
+    await rm(target)
+    await plant({})
+  }
+})
+
+test('a file larger than what was allowed is refused, by its length before a byte and without one when it is reached', async (t) => {
+  const stated = await world(t, (request, response) => serve(request, response, BYTES))
+  const error = await stated.refused({ mostBytes: 1000 })
+  t.like(error, { code: 'Data', exitStatus: 2 })
+  t.regex(error.message, /the file has 300000 bytes, and at most 1000 are taken/)
+  t.is(stated.server.requests.length, 1)
+  t.deepEqual(await stated.files(), [])
+
+  const endless = await world(t, (_request, response) => {
+    response.writeHead(200)
+    const chunk = Buffer.alloc(2 ** 16)
+    const more = (): void => {
+      while (!response.destroyed && response.write(chunk));
+      if (!response.destroyed) response.once('drain', more)
+    }
+    more()
+  })
+  t.regex((await endless.refused({ mostBytes: 2 ** 20 })).message, /has more bytes, and at most 1048576 are taken/)
+  t.is(endless.server.requests.length, 1)
+  t.deepEqual(await endless.files(), [])
+  t.is((await stated.fetch({ mostBytes: BYTES.length })).bytes, BYTES.length)
+})
+
+test('a body that is packed though nobody asked for it is refused', async (t) => {
+  const packed = gzipSync(Buffer.alloc(10_000_000))
+  for (const encoding of ['gzip', 'br', 'zstd']) {
+    const { refused, files, server } = await world(t, (request, response) =>
+      serve(request, response, packed, { headers: { 'content-encoding': encoding } }),
+    )
+    const error = await refused()
+    t.like(error, { code: 'Io' })
+    t.regex(error.message, new RegExp(`answers with the encoding ${encoding}, which was not asked for`))
+    t.is(server.requests.length, 1)
+    t.deepEqual(await files(), [])
+  }
+})
+
+test('a password is sent to its own host and shown nowhere', async (t) => {
+  const seen: (string | undefined)[] = []
+  const { server, target } = await world(t, (request, response) => {
+    seen.push(request.headers.authorization)
+    if (request.url?.startsWith('/data.hdf5')) {
+      const other = server.url.replace('127.0.0.1', 'localhost').replace('data.hdf5', 'store?token=geheim')
+      response.writeHead(302, { location: other }).end()
+    } else if (seen.length > 2) response.writeHead(403).end()
+    else serve(request, response, BYTES, { breakAfter: 100_000 })
+  })
+  const url = server.url.replace('//', '//me:s%C3%A9sam@').concat('?token=geheim')
+  const result = await download(url, target, { waitMs: 1, onProgress: (bytes) => server.clientHas(bytes) }).catch(
+    (error: unknown) => error as DrcorlError,
+  )
+  t.deepEqual(seen.slice(0, 2), [`Basic ${Buffer.from('me:s\u00e9sam').toString('base64')}`, undefined])
+  const shown = `${JSON.stringify(result)} ${String((result as DrcorlError).message)}`
+  t.regex(shown, /\*\*\*@127\.0\.0\.1/)
+  t.regex(await readFile(`${target}.part.json`, 'utf8'), /\*\*\*@127\.0\.0\.1/)
+  for (const text of [shown, await readFile(`${target}.part.json`, 'utf8')]) t.notRegex(text, /sesam|s%C3|geheim/)
 })
 
 test('a server that ignores Range is read from the start', async (t) => {

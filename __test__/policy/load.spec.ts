@@ -1,5 +1,6 @@
 /** `loadPolicy`: the addon and JavaScript give the same actions, and bad files are refused in one sentence. */
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { spawnSync } from 'node:child_process'
+import { mkdtemp, readFile, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -314,4 +315,53 @@ test('both refuse the same damaged files', async (t) => {
     t.deepEqual(javascript?.settings, native?.settings)
   })
   await fc.assert(flip, { numRuns: 300 })
+})
+
+test('what is no regular file, or larger than a policy can be, is refused before it is read', async (t) => {
+  const sparse = await writePolicy(drawPolicy({ widths: [3, 4, 2] }))
+  await truncate(sparse, 3 * 2 ** 30)
+  const pipe = join(folder, 'pipe')
+  const cases: [path: string, code: ErrorCode, message: RegExp][] = [
+    [sparse, 'Data', /has 3221225472 bytes, a policy at most 268435456/],
+    [folder, 'Io', /it is no regular file/],
+  ]
+  if (process.platform === 'linux') {
+    t.is(spawnSync('mkfifo', [pipe]).status, 0)
+    cases.push([pipe, 'Io', /it is no regular file/], ['/dev/zero', 'Io', /it is no regular file/])
+  }
+  const before = process.memoryUsage.rss()
+  for (const [path, code, message] of cases) {
+    for (const runtime of ['native', 'javascript'] as const) {
+      await t.throwsAsync(loadPolicy(path, {}, { runtime }), { instanceOf: DrcorlError, code, message }, path)
+    }
+  }
+  t.true(process.memoryUsage.rss() - before < 2 ** 28)
+})
+
+test('a browser reads no further than a policy can go', async (t) => {
+  const original = globalThis.fetch
+  t.teardown(() => (globalThis.fetch = original))
+  const chunk = new Uint8Array(2 ** 24)
+  let sent = 0
+  const endless = new ReadableStream({
+    pull(controller) {
+      sent += chunk.length
+      controller.enqueue(chunk)
+    },
+  })
+  globalThis.fetch = () => Promise.resolve(new Response(endless))
+  await t.throwsAsync(loadInBrowser('http://nowhere/policy.safetensors'), { message: /more than 268435456 bytes/ })
+  t.true(sent < 2 ** 29)
+})
+
+test.serial('policies that nobody holds any more are freed: the garbage collector knows their size', async (t) => {
+  const path = await writePolicy(drawPolicy({ widths: [3, 1600, 1600, 2] }))
+  const before = process.memoryUsage.rss()
+  let most = 0
+  for (let policy = 0; policy < 120; policy += 1) {
+    await loadPolicy(path, {}, { runtime: 'native' })
+    most = Math.max(most, process.memoryUsage.rss() - before)
+  }
+  // 120 of 10 MB each; what is left is what the collector has not come round to.
+  t.true(most < 600 * 2 ** 20, `${(most / 2 ** 20).toFixed(0)} MiB`)
 })

@@ -16,6 +16,8 @@ export interface OpenOptions extends Omit<PythonEnvOptions, 'num_envs' | 'signal
   python?: string | undefined
   /** Key of the cost in `info`, default `cost`. */
   costKey?: string | undefined
+  /** Cost of a step whose `info` has no such key; without it, such a step is an error. */
+  missingCost?: number | undefined
 }
 
 export interface Environment {
@@ -126,7 +128,7 @@ export function environmentOfVisits(
   })
 }
 
-async function taskSource(task: Task, { dir, python, costKey }: OpenOptions): Promise<PythonEnvSource> {
+async function taskSource(task: Task, { dir, python, costKey, missingCost }: OpenOptions): Promise<PythonEnvSource> {
   const suite = suiteOf(task)
   if (suite === undefined) {
     throw new DrcorlError('Environment', `${task.task}: ${task.suite} cannot be installed by this version of drcorl`, {
@@ -135,14 +137,14 @@ async function taskSource(task: Task, { dir, python, costKey }: OpenOptions): Pr
     })
   }
   const interpreter = python ?? (await requireSuite(suite, envsFolder(dir), task.task))
-  return { name: task.task, suite, id: task.simulator_id, python: interpreter, costKey, expected: task }
+  return { name: task.task, suite, id: task.simulator_id, python: interpreter, costKey, missingCost, expected: task }
 }
 
 /** The user's own runs in the Python named, in the installed environment, or in the one of the shell. */
-async function userSource(name: string, { dir, python, costKey }: OpenOptions): Promise<PythonEnvSource> {
+async function userSource(name: string, { dir, python, costKey, missingCost }: OpenOptions): Promise<PythonEnvSource> {
   const folder = envsFolder(dir)
   const installed = (await readInstallation(folder)) !== undefined ? venvPython(folder) : 'python3'
-  return { name, suite: 'user', id: name, python: python ?? installed, costKey }
+  return { name, suite: 'user', id: name, python: python ?? installed, costKey, missingCost }
 }
 
 function unknown(name: string): DrcorlError {

@@ -34,11 +34,13 @@ export interface PythonEnvSource {
   python: string
   /** Key of the cost in `info`, default `cost`. */
   costKey?: string | undefined
+  /** Cost of a step whose `info` has no such key; without it, such a step is an error. */
+  missingCost?: number | undefined
   /** What the environment must say of itself; a difference is an error. */
   expected?: { obs_dim: number; act_dim: number; episode_length: number } | undefined
 }
 
-/** Reply to OPEN: sizes and box of the actions. */
+/** Reply to OPEN: sizes and box of the actions; an open side is an infinity here and null in the frame. */
 interface Specification {
   obs_dim: number
   act_dim: number
@@ -46,6 +48,9 @@ interface Specification {
   action_high: number[]
   max_episode_steps: number
 }
+
+/** More of either than any environment has: an array of so many rows would not fit into memory. */
+const MOST_ENTRIES = 2 ** 24
 
 interface Group {
   worker: Worker
@@ -204,6 +209,9 @@ export async function openPythonEnv(source: PythonEnvSource, options: PythonEnvO
   const workers = Math.min(requireCount('workers', options.workers ?? availableParallelism()), num_envs)
   requireCount('num_envs', num_envs)
   if (!(timeout > 0)) throw new DrcorlError('Usage', `timeout ${timeout} must be a number of seconds above 0`)
+  if (source.missingCost !== undefined && !(source.missingCost >= 0 && source.missingCost < Number.POSITIVE_INFINITY)) {
+    throw new DrcorlError('Usage', `--missing-cost ${source.missingCost} must be a number, 0 or more`)
+  }
   if (signal?.aborted) throw cancelled(source.name)
   const shares = Array.from({ length: workers }, (_, worker) => {
     const first = Math.floor((worker * num_envs) / workers)
@@ -230,14 +238,14 @@ async function openGroup(
   timeout: number,
   signal: AbortSignal | undefined,
 ): Promise<Group & { specification: Specification }> {
-  const { python, suite, id, costKey = 'cost' } = source
+  const { python, suite, id, costKey = 'cost', missingCost = null } = source
   let worker: Worker | undefined
   const abort = (): void => worker?.stop(new WorkerFailure('crash', 'cancelled'))
   signal?.addEventListener('abort', abort, { once: true })
   try {
     worker = await Worker.start({ python, isolated: suite !== 'user', timeout })
-    const request = { protocol: PROTOCOL, suite, id, rows: count, cost_key: costKey }
-    const specification = await worker.callJson<Specification>(REQUEST.open, request)
+    const request = { protocol: PROTOCOL, suite, id, rows: count, cost_key: costKey, missing_cost: missingCost }
+    const specification = readSpecification(await worker.callJson<Specification>(REQUEST.open, request))
     return { worker, first, count, specification }
   } catch (error) {
     await worker?.kill()
@@ -245,6 +253,11 @@ async function openGroup(
     if (!(error instanceof WorkerFailure)) throw error
     if (error.kind === 'start') {
       throw new DrcorlError('Environment', `cannot start Python "${python}": ${error.message}`, { exitStatus: 2 })
+    }
+    if (error.kind === 'package') {
+      const what = `Python "${python}" lacks a package that environments need, gymnasium and numpy: ${error.message}`
+      const hint = `install them: ${python} -m pip install gymnasium numpy; or leave --python out: npx drcorl envs install`
+      throw new DrcorlError('Environment', what, { exitStatus: 2, cause: error, hint })
     }
     throw environmentError(error, `${source.name} (${id}) cannot be opened`)
   } finally {
@@ -255,8 +268,13 @@ async function openGroup(
 /** The one error, with the end of the Python stack, or of what the process printed, as hint. */
 function environmentError(failure: WorkerFailure, where: string): DrcorlError {
   const { kind, message } = failure
-  const what = { exception: 'the environment raised ', shape: 'the environment gave ', value: 'the environment gave ' }
-  const lead = kind in what ? what[kind as keyof typeof what] : ''
+  const what: Partial<Record<WorkerFailure['kind'], string>> = {
+    exception: 'the environment raised ',
+    shape: 'the environment gave ',
+    value: 'the environment gave ',
+    protocol: 'its process broke the protocol: ',
+  }
+  const lead = what[kind] ?? ''
   const trace = failure.details.trace?.slice(-TRACE_LINES) ?? []
   return new DrcorlError('Environment', `${where}: ${lead}${message}`, {
     cause: failure,
@@ -264,9 +282,33 @@ function environmentError(failure: WorkerFailure, where: string): DrcorlError {
   })
 }
 
+function readSpecification(found: { [K in keyof Specification]: unknown }): Specification {
+  const size = (name: 'obs_dim' | 'act_dim' | 'max_episode_steps', most: number): number => {
+    const value = found[name]
+    if (Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) <= most) return value as number
+    throw new WorkerFailure('protocol', `a specification with ${name} ${JSON.stringify(value)}`)
+  }
+  const act_dim = size('act_dim', MOST_ENTRIES)
+  const side = (name: 'action_low' | 'action_high', open: number): number[] => {
+    const values = found[name]
+    const isSide = Array.isArray(values) && values.length === act_dim
+    if (isSide && values.every((value) => value === null || typeof value === 'number')) {
+      return values.map((value: number | null) => value ?? open)
+    }
+    throw new WorkerFailure('protocol', `a specification with ${name} ${JSON.stringify(values)}`)
+  }
+  return {
+    obs_dim: size('obs_dim', MOST_ENTRIES),
+    act_dim,
+    action_low: side('action_low', Number.NEGATIVE_INFINITY),
+    action_high: side('action_high', Number.POSITIVE_INFINITY),
+    max_episode_steps: size('max_episode_steps', Number.MAX_SAFE_INTEGER),
+  }
+}
+
 function requireLength(body: Buffer, bytes: number): void {
   if (body.length === bytes) return
-  throw new WorkerFailure('protocol', `its process sent ${body.length} bytes where ${bytes} were due`)
+  throw new WorkerFailure('protocol', `a reply of ${body.length} bytes where ${bytes} were due`)
 }
 
 function requireExpected({ name, id, expected }: PythonEnvSource, found: Specification): void {

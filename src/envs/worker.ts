@@ -6,7 +6,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { closeSync, ftruncateSync, openSync, readSync, unlinkSync } from 'node:fs'
+import { closeSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { endianness, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -15,19 +15,25 @@ import { fileURLToPath } from 'node:url'
 import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
 
 /** Version of the frames; must be that of bridge/drcorl_bridge/__init__.py. */
-export const PROTOCOL = 1
+export const PROTOCOL = 2
 
 export const REQUEST = { open: 1, reset: 2, step: 3, close: 4 } as const
 
+const OK = 0
 const FAILED = 1
+/** How the server calls what went wrong on its side: see bridge/drcorl_bridge/frames.py. */
+const REPORTED_KINDS = ['exception', 'shape', 'value', 'package'] as const
 const HEADER_BYTES = 8
 /** More than any reply of ours: what is longer was not written by the server. */
 const LONGEST_FRAME = 2 ** 30
 const STATUS_BYTES = 16
 const STARTING = 0
 const STDERR_LINES = 20
-/** For the stack of a hang to be written, for the environment to tidy up, for the last lines of stderr to arrive. */
-const GRACE_MS = { abort: 500, close: 2000, output: 300 }
+/**
+ * For the stack of a hang to be written, for the environment to tidy up, for the supervisor to end all it started, for
+ * the last lines of stderr to arrive.
+ */
+const GRACE_MS = { abort: 500, close: 2000, end: 2000, output: 300 }
 const SERVER = fileURLToPath(new URL('bridge/serve.py', import.meta.url))
 
 /**
@@ -37,7 +43,7 @@ export class WorkerFailure extends Error {
   override readonly name = 'WorkerFailure'
 
   constructor(
-    readonly kind: 'start' | 'crash' | 'timeout' | 'protocol' | 'exception' | 'shape' | 'value',
+    readonly kind: 'start' | 'crash' | 'timeout' | 'protocol' | (typeof REPORTED_KINDS)[number],
     message: string,
     readonly details: { row?: number | undefined; step?: number | undefined; trace?: readonly string[] } = {},
   ) {
@@ -61,8 +67,7 @@ interface Pending {
 
 /** What the server says of itself in its first frame. */
 interface Hello {
-  protocol: number
-  python: string
+  protocol: unknown
 }
 
 export class Worker {
@@ -87,8 +92,7 @@ export class Worker {
     this.status = new StatusPage()
     const flags = ['-B', ...(options.isolated ? ['-I'] : [])]
     this.child = spawn(options.python, [...flags, SERVER], {
-      // A group of its own: Ctrl-C reaches this process alone, which then ends the group,
-      // the environment's children included.
+      // A group of its own: Ctrl-C reaches this process alone, which then ends the other side.
       detached: true,
       stdio: ['pipe', 'pipe', 'pipe', this.status.descriptor],
       env: { OMP_NUM_THREADS: '1', OPENBLAS_NUM_THREADS: '1', ...process.env },
@@ -117,13 +121,17 @@ export class Worker {
    */
   static async start(options: WorkerOptions): Promise<Worker> {
     const worker = new Worker(options)
-    const hello = worker.readJson<Hello>(await worker.reply())
-    if (hello.protocol === PROTOCOL) return worker
-    await worker.kill()
-    throw new WorkerFailure(
-      'protocol',
-      `the server speaks protocol ${hello.protocol}, this drcorl ${PROTOCOL}: the package is a mixture of two versions`,
-    )
+    try {
+      const { protocol } = readObject<Hello>(await worker.reply())
+      if (protocol === PROTOCOL) return worker
+      throw new WorkerFailure(
+        'protocol',
+        `the server speaks protocol ${String(protocol)}, this drcorl ${PROTOCOL}: the package is a mixture of two versions`,
+      )
+    } catch (error) {
+      await worker.kill()
+      throw error
+    }
   }
 
   /** Last lines of what the process wrote to stdout and stderr. */
@@ -146,8 +154,9 @@ export class Worker {
     return reply
   }
 
-  async callJson<T>(kind: number, value: unknown): Promise<T> {
-    return this.readJson<T>(await this.call(kind, Buffer.from(JSON.stringify(value))))
+  /** As `call`; the reply must be a JSON object, whose members are still to be looked at. */
+  async callJson<T extends object>(kind: number, value: unknown): Promise<{ [K in keyof T]: unknown }> {
+    return readObject<T>(await this.call(kind, Buffer.from(JSON.stringify(value))))
   }
 
   /** Lets the environments tidy up, then ends the process whatever they do. */
@@ -158,16 +167,22 @@ export class Worker {
     await this.kill()
   }
 
-  /** Ends the process group at once and waits until the process is gone. */
+  /** Ends the process and all that it started (bridge/drcorl_bridge/supervisor.py), and waits until they are gone. */
   async kill(): Promise<void> {
     this.child.ref()
-    this.signal('SIGKILL')
+    this.signal('SIGTERM')
+    const late = new AbortController()
+    const given = sleep(GRACE_MS.end, undefined, { signal: late.signal }).catch(() => undefined)
+    await Promise.race([this.exited, given])
+    late.abort()
+    // Whatever is left of the group: there may be no supervisor, or it may have been stopped.
+    this.signal('SIGKILL', true)
     await this.exited
   }
 
   /** Fails the call that is pending, and every later one, and ends the process. */
   stop(failure: WorkerFailure): void {
-    this.signal('SIGKILL')
+    void this.kill()
     this.fail(failure)
   }
 
@@ -187,7 +202,7 @@ export class Worker {
     const frame = this.received.length === 1 ? chunk : Buffer.concat(this.received)
     const length = frame.readUInt32LE(0)
     if (length > LONGEST_FRAME) {
-      return this.stop(new WorkerFailure('protocol', 'the process wrote something else than frames'))
+      return this.stop(new WorkerFailure('protocol', 'something else than a frame'))
     }
     if (frame.length < HEADER_BYTES + length) {
       this.received = [frame]
@@ -195,29 +210,16 @@ export class Worker {
     }
     // One reply a request: whatever follows it was not written by the server, or the server miscounted.
     if (frame.length > HEADER_BYTES + length || this.pending === undefined) {
-      return this.stop(new WorkerFailure('protocol', `the process wrote ${frame.length} bytes, a reply has ${length}`))
+      const bytes = `${frame.length} bytes for a reply of ${HEADER_BYTES + length}`
+      return this.stop(new WorkerFailure('protocol', bytes))
     }
     this.received = []
     this.receivedBytes = 0
     const body = frame.subarray(HEADER_BYTES, HEADER_BYTES + length)
-    if (frame.readUInt32LE(4) === FAILED) this.fail(this.reported(body))
-    else this.settle()?.resolve(body)
-  }
-
-  private reported(body: Buffer): WorkerFailure {
-    const { kind, message, row, step, trace } = this.readJson<{
-      kind: 'exception' | 'shape' | 'value'
-      message: string
-      row: number | null
-      step: number | null
-      trace: string[]
-    }>(body)
-    const lines = trace.flatMap((part) => part.trimEnd().split('\n'))
-    return new WorkerFailure(kind, message, { row: row ?? undefined, step: step ?? undefined, trace: lines })
-  }
-
-  private readJson<T>(body: Buffer): T {
-    return JSON.parse(body.toString()) as T
+    const kind = frame.readUInt32LE(4)
+    if (kind === OK) return this.settle()?.resolve(body)
+    if (kind === FAILED) return this.fail(reported(body))
+    return this.stop(new WorkerFailure('protocol', `a reply of the unknown kind ${kind}`))
   }
 
   private settle(): Pending | undefined {
@@ -254,9 +256,9 @@ export class Worker {
     const what = this.status.activity === STARTING ? 'did not start within' : 'gave no sign of life for'
     this.verdict = new WorkerFailure('timeout', `it ${what} ${this.options.timeout} s`)
     // The handler of this signal writes the stack to stderr: where the environment hangs.
-    this.signal('SIGABRT', false)
+    this.signal('SIGABRT')
     await Promise.race([this.exited, sleep(GRACE_MS.abort)])
-    this.signal('SIGKILL')
+    await this.kill()
   }
 
   /** The process is gone: what it wrote last is waited for, then whoever waits for a reply is told. */
@@ -266,7 +268,7 @@ export class Worker {
     this.fail(this.verdict ?? new WorkerFailure('crash', `its process ended with ${how}`))
   }
 
-  private signal(signal: NodeJS.Signals, group = true): void {
+  private signal(signal: NodeJS.Signals, group = false): void {
     const { pid } = this.child
     if (pid === undefined) return
     try {
@@ -287,6 +289,41 @@ export class Worker {
   }
 }
 
+/** A body that must be a JSON object. An environment can write into the pipe too: nothing in it is believed. */
+function readObject<T extends object>(body: Buffer): { [K in keyof T]: unknown } {
+  let value: unknown
+  try {
+    value = JSON.parse(body.toString())
+  } catch {
+    value = undefined
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as { [K in keyof T]: unknown }
+  throw new WorkerFailure('protocol', `${JSON.stringify(body.toString().slice(0, 100))} where a JSON object was due`)
+}
+
+interface Failure {
+  kind: string
+  message: string
+  row: number | null
+  step: number | null
+  trace: string[]
+}
+
+/** What the server says of a failure; of an answer that says nothing of the kind, that it does. */
+function reported(body: Buffer): WorkerFailure {
+  try {
+    const { kind, message, row, step, trace } = readObject<Failure>(body)
+    const known = REPORTED_KINDS.find((name) => name === kind)
+    if (known === undefined || typeof message !== 'string') throw new WorkerFailure('protocol', 'a failure of no kind')
+    const parts = Array.isArray(trace) ? trace.filter((part): part is string => typeof part === 'string') : []
+    const whole = (value: unknown): number | undefined => (Number.isSafeInteger(value) ? (value as number) : undefined)
+    const lines = parts.flatMap((part) => part.trimEnd().split('\n'))
+    return new WorkerFailure(known, message, { row: whole(row), step: whole(step), trace: lines })
+  } catch (error) {
+    return error as WorkerFailure
+  }
+}
+
 /** The 16 bytes of bridge/drcorl_bridge/status.py, in a file that has no name any more. */
 class StatusPage {
   readonly descriptor: number
@@ -298,13 +335,21 @@ class StatusPage {
     // Frames and status page are little-endian, and typed arrays are what the machine is.
     if (endianness() !== 'LE') throw new DrcorlError('Config', 'environments in Python need a little-endian machine')
     const path = join(tmpdir(), `drcorl-${process.pid}-${randomBytes(6).toString('hex')}`)
+    let descriptor: number | undefined
     try {
-      this.descriptor = openSync(path, 'wx+', 0o600)
+      descriptor = openSync(path, 'wx+', 0o600)
       unlinkSync(path)
-      ftruncateSync(this.descriptor, STATUS_BYTES)
+      // Bytes rather than a length: a page that the disk has no room for would end the process that first touches it.
+      const written = writeSync(descriptor, new Uint8Array(STATUS_BYTES))
+      if (written < STATUS_BYTES) throw Object.assign(new Error(`${written} bytes written`), { code: 'ENOSPC' })
     } catch (error) {
-      throw new DrcorlError('Io', `cannot make a temporary file ${path}: ${describeFsError(error)}`, { cause: error })
+      if (descriptor !== undefined) closeSync(descriptor)
+      throw new DrcorlError('Io', `cannot make a temporary file ${path}: ${describeFsError(error)}`, {
+        cause: error,
+        hint: 'name a folder with room: TMPDIR=FOLDER',
+      })
     }
+    this.descriptor = descriptor
   }
 
   get activity(): number {

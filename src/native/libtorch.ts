@@ -117,17 +117,22 @@ export function remedyFor({ origin }: LibtorchPlace): string {
   return remedies[origin]
 }
 
-/** Opens the libraries of libtorch, so that the core finds them by their names. Opened once, they stay. */
+/**
+ * Opens the libraries of libtorch, so that the core finds them by their names. Opened once, they stay.
+ *
+ * @throws DrcorlError `Addon` where they do not load, or this process has another libtorch, which two would end.
+ */
 export function preloadLibtorch(libtorch: Libtorch, preload: RuntimeAddon['preload']): void {
-  if (inUse !== undefined) return
   const { required, cuda } = libraryNames()
   const path = (name: string): string => join(libtorch.folder, 'lib', name)
   try {
     preload(required.map(path))
   } catch (error) {
-    const message = `${libtorch.label} does not load: ${firstLine(error)}`
-    throw new DrcorlError('Addon', message, { cause: error, hint: remedyFor(libtorch) })
+    const reason = firstLine(error)
+    const hint = reason.includes(SECOND) ? 'use one libtorch in a process, or another process' : remedyFor(libtorch)
+    throw new DrcorlError('Addon', `${libtorch.label} does not load: ${reason}`, { cause: error, hint })
   }
+  if (inUse !== undefined) return
   let cudaProblem: string | null = null
   try {
     if (libtorch.cuda) preload(cuda.map(path))
@@ -137,6 +142,9 @@ export function preloadLibtorch(libtorch: Libtorch, preload: RuntimeAddon['prelo
   }
   inUse = { ...libtorch, cudaProblem }
 }
+
+/** Of the message of the addon: crates/runtime/src/preload.rs. */
+const SECOND = 'another one is in use in this process already'
 
 const firstLine = (error: unknown): string => (messageOf(error).split('\n')[0] ?? '').replace(/^Io: /, '')
 

@@ -6,6 +6,7 @@ import { exists, makeFolder, readJson, sha256File, writeAtomic, writeJson } from
 import { lock } from './lock.js'
 import { VERSION } from '../base/version.js'
 import { download } from '../net/download.js'
+import { redact } from '../net/http.js'
 import { inspectLibtorch, libtorchCache } from './libtorch.js'
 import { unpackFile, unpackWheelFile } from './operation.js'
 import { refusal, thisHost } from './platform.js'
@@ -85,7 +86,7 @@ function sourceOf({ cuda, from, sha256 }: TorchInstallOptions): Source {
   }
   if (!/^https?:\/\//.test(from)) return { kind: 'file', from: resolve(from), sha256: sha256?.toLowerCase() }
   if (sha256 === undefined) {
-    throw new DrcorlError('Usage', `--from ${from} needs --sha256: native code is not taken on trust`, {
+    throw new DrcorlError('Usage', `--from ${redact(from)} needs --sha256: native code is not taken on trust`, {
       hint: 'download the archive yourself and name the file, or give the checksum its publisher states',
     })
   }
@@ -139,6 +140,9 @@ async function install(source: Source, folder: string, options: TorchInstallOpti
   }
 }
 
+/** Of an archive: those with CUDA have up to 3 GB. */
+const MOST_BYTES = 2 ** 33
+
 type Origin = Pick<InstallRecord, 'from' | 'sha256'>
 
 async function unpackWheels(
@@ -177,9 +181,9 @@ async function unpackArchive(
   await makeFolder(fetched)
   const archive = join(fetched, 'archive')
   const progress = (bytes: number, total: number | undefined): void => onProgress?.('download', bytes, total)
-  const found = await download(from, archive, { sha256, signal, onRetry, onProgress: progress })
+  const found = await download(from, archive, { sha256, signal, onRetry, onProgress: progress, mostBytes: MOST_BYTES })
   await unpack(archive)
-  return { from, sha256: found.sha256 }
+  return { from: found.url, sha256: found.sha256 }
 }
 
 /** Returns the checksum of an archive of the user's. */

@@ -1,13 +1,18 @@
 /** A download that survives broken connections, interruptions and servers that lie. */
-import { type FileHandle, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, lstat, open, readFile, rename, rm, truncate } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
 import { sha256File, writeJson } from '../base/files.js'
-import { type Answer, Passing, Restart, reasonOf, request } from './http.js'
+import { type Answer, Passing, Restart, reasonOf, redact, request } from './http.js'
+
+/** Bytes of the largest file that is taken where nobody says how large it may be, 4 GiB. */
+export const MOST_BYTES = 2 ** 32
 
 export interface DownloadOptions {
   /** Checksum the file must have; the server's own is checked besides. */
   sha256?: string | undefined
+  /** Bytes the file may have, default `MOST_BYTES`; what is stated or sent beyond is refused. */
+  mostBytes?: number | undefined
   signal?: AbortSignal | undefined
   onProgress?: ((bytes: number, total: number | undefined) => void) | undefined
   /** Told before each further attempt, in a sentence. */
@@ -23,6 +28,7 @@ export interface DownloadOptions {
 }
 
 export interface Downloaded {
+  /** Without the name, the password and the parameters in it. */
   url: string
   bytes: number
   sha256: string
@@ -34,6 +40,7 @@ export interface Downloaded {
 
 /** What is known of a partial file; beside it as `.part.json`. Without a validator it cannot be gone on with. */
 interface PartState {
+  /** As `Downloaded.url`. */
   url: string
   validator: string
   bytes: number | null
@@ -45,13 +52,15 @@ interface PartState {
  * server still has the same file, and get their name when size, checksum and `verify` agree.
  *
  * @throws DrcorlError `Cancelled` when interrupted (the part stays), `Io` when the server or the disk refuses (the part
- *   stays), `Data` when the complete file is not what it should be (the part goes).
+ *   stays), `Data` when the file is too large or, complete, not what it should be (the part goes).
  */
 export async function download(url: string, target: string, options: DownloadOptions = {}): Promise<Downloaded> {
   return new Download(url, target, options).run()
 }
 
 class Download {
+  /** To be shown and kept. */
+  private readonly address: string
   private readonly part: string
   private readonly stateFile: string
   private state: PartState | undefined
@@ -63,6 +72,7 @@ class Download {
     private readonly target: string,
     private readonly options: DownloadOptions,
   ) {
+    this.address = redact(url)
     this.part = `${target}.part`
     this.stateFile = `${this.part}.json`
   }
@@ -74,7 +84,7 @@ class Download {
     let failures = 0
     // Counted for themselves: a file that changes all the time brings bytes with every second attempt.
     let restarts = 0
-    while (!this.complete()) {
+    for (;;) {
       const before = this.have
       try {
         await this.attempt()
@@ -98,19 +108,22 @@ class Download {
     return this.conclude()
   }
 
-  /** What an earlier run left, if this one can go on with it. */
+  /**
+   * What an earlier run left, if this one can go on with it: files of this user, of this address. At least one byte is
+   * asked for, so that the server has a say on every file.
+   */
   private async recall(): Promise<void> {
-    const state = await readFile(this.stateFile, 'utf8').then(parseState, () => undefined)
-    const size = await stat(this.part).then(
-      (found) => found.size,
-      () => 0,
+    const found = await Promise.all([this.stateFile, this.part].map((path) => lstat(path).catch(() => undefined)))
+    const ours = found.every(
+      (file) => file?.isFile() && file.nlink === 1 && file.uid === (process.getuid?.() ?? file.uid),
     )
-    const fits = state !== undefined && state.url === this.url && (state.bytes === null || size <= state.bytes)
-    if (fits) [this.state, this.have] = [state, size]
-  }
-
-  private complete(): boolean {
-    return this.state?.bytes !== undefined && this.state.bytes !== null && this.have === this.state.bytes
+    const state = ours ? await readFile(this.stateFile, 'utf8').then(parseState, () => undefined) : undefined
+    const size = found[1]?.size ?? 0
+    const fits = state !== undefined && state.url === this.address && (state.bytes === null || size <= state.bytes)
+    if (!fits) return
+    this.state = state
+    this.have = state.bytes === null ? size : Math.max(0, Math.min(size, state.bytes - 1))
+    if (this.have < size) await truncate(this.part, this.have)
   }
 
   private async forget(): Promise<void> {
@@ -149,6 +162,11 @@ class Download {
 
   /** Compares what the server says with what is at hand, and notes it before the first byte is written. */
   private async accept({ response, file, start }: Answer): Promise<void> {
+    if (file.bytes !== undefined && file.bytes > this.mostBytes) {
+      await response.body?.cancel()
+      await this.forget()
+      throw this.tooLarge(`${file.bytes} bytes`)
+    }
     if (start > 0) {
       const { bytes, sha256, validator } = file
       const other = (now: unknown, then: unknown): boolean => now !== undefined && then !== null && now !== then
@@ -160,7 +178,7 @@ class Download {
     }
     await this.forget()
     this.state = {
-      url: this.url,
+      url: this.address,
       validator: file.validator ?? '',
       bytes: file.bytes ?? null,
       sha256: file.sha256 ?? null,
@@ -169,7 +187,8 @@ class Download {
   }
 
   private async receive({ response }: Answer, alive: () => void): Promise<void> {
-    const file = await open(this.part, this.have > 0 ? 'a' : 'w')
+    // A new part is made by this process: the name may be a link by now.
+    const file = await open(this.part, this.have > 0 ? 'a' : 'wx')
     const total = this.state?.bytes ?? undefined
     try {
       await this.copy(response, file, total, alive)
@@ -203,6 +222,11 @@ class Download {
         await reader.cancel()
         throw new Restart(`the server sends more than the ${total} bytes it stated`)
       }
+      if (this.have + value.length > this.mostBytes) {
+        await reader.cancel()
+        await this.forget()
+        throw this.tooLarge('more bytes')
+      }
       await file.writeFile(value)
       this.have += value.length
       this.options.onProgress?.(this.have, total)
@@ -216,7 +240,7 @@ class Download {
 
   /** Size, checksum and content agree: the file gets its name. */
   private async conclude(): Promise<Downloaded> {
-    const { url, have: bytes, state } = this
+    const { address: url, have: bytes, state } = this
     const sha256 = await sha256File(this.part)
     const { verify } = this.options
     const given = this.options.sha256?.toLowerCase()
@@ -255,6 +279,16 @@ class Download {
     return { url, bytes, sha256, checked, resumed_from: this.resumedFrom }
   }
 
+  private get mostBytes(): number {
+    return this.options.mostBytes ?? MOST_BYTES
+  }
+
+  private tooLarge(size: string): DrcorlError {
+    const message = `${this.address}: the file has ${size}, and at most ${this.mostBytes} are taken; it was removed`
+    const hint = 'the address leads to another file, or more must be allowed (data fetch --max-bytes N)'
+    return new DrcorlError('Data', message, { hint })
+  }
+
   private interrupted(cause: unknown): DrcorlError {
     const total = this.state?.bytes
     const resumable = this.state !== undefined && this.state.validator !== ''
@@ -266,7 +300,7 @@ class Download {
   private gaveUp(cause: Passing, attempts: number): DrcorlError {
     return new DrcorlError(
       'Io',
-      `cannot fetch ${this.url}: ${cause.message} (${attempts} attempts brought nothing new)`,
+      `cannot fetch ${this.address}: ${cause.message} (${attempts} attempts brought nothing new)`,
       {
         cause,
         hint: 'try again later: the bytes at hand are kept; or name another address with --from URL',

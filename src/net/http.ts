@@ -29,6 +29,18 @@ export class Passing extends Error {
   }
 }
 
+/**
+ * An address as it may be shown and kept: without the name, the password and the parameters in it,
+ * which may be secrets.
+ */
+export function redact(address: string | URL): string {
+  if (!URL.canParse(String(address))) return 'an address that cannot be read'
+  const url = new URL(address)
+  const [user, query] = [url.username !== '' || url.password !== '', url.search !== '']
+  Object.assign(url, { username: '', password: '', search: '', hash: '' })
+  return `${url.protocol}//${user ? '***@' : ''}${url.host}${url.pathname}${query ? '?***' : ''}`
+}
+
 const MOST_REDIRECTS = 10
 /** Request Timeout, Too Early, Too Many Requests; all of 5xx besides. */
 const PASSING = new Set([408, 425, 429])
@@ -38,7 +50,8 @@ const LONGEST_WAIT_MS = 60_000
 /**
  * Asks for a file, or for its bytes from `start` on if they are still those of `validator`.
  *
- * Redirects are followed here because the hub states size and checksum in the redirect, not in the last answer.
+ * Redirects are followed here because the hub states size and checksum in the redirect, not in the last answer. Name
+ * and password of the address are sent to its own host only.
  *
  * @throws Passing for what is worth another attempt, DrcorlError `Io` for the rest.
  */
@@ -47,9 +60,12 @@ export async function request(url: string, start: number, validator: string, sig
   const headers: Record<string, string> = { 'accept-encoding': 'identity' }
   if (start > 0) Object.assign(headers, { range: `bytes=${start}-`, 'if-range': validator })
   const passed: Headers[] = []
-  let address = url
+  const { href, origin, authorization } = takeCredentials(url)
+  let address = href
   for (let hop = 0; hop <= MOST_REDIRECTS; hop += 1) {
-    const response = await fetch(address, { headers, redirect: 'manual', signal }).catch((error: unknown) => {
+    const trusted = authorization !== undefined && new URL(address).origin === origin
+    const sent = trusted ? { ...headers, authorization } : headers
+    const response = await fetch(address, { headers: sent, redirect: 'manual', signal }).catch((error: unknown) => {
       throw new Passing(`${hostOf(address)}: ${reasonOf(error)}`)
     })
     passed.push(response.headers)
@@ -59,21 +75,50 @@ export async function request(url: string, start: number, validator: string, sig
     await response.body?.cancel()
     address = redirected(address, location)
   }
-  throw new DrcorlError('Io', `${url}: more than ${MOST_REDIRECTS} redirects`)
+  throw new DrcorlError('Io', `${redact(url)}: more than ${MOST_REDIRECTS} redirects`)
+}
+
+/** `fetch` refuses an address with a name and a password in it: they belong into a header. */
+function takeCredentials(address: string): { href: string; origin: string; authorization: string | undefined } {
+  const url = new URL(address)
+  const pair = `${decode(url.username)}:${decode(url.password)}`
+  const authorization = pair === ':' ? undefined : `Basic ${Buffer.from(pair).toString('base64')}`
+  Object.assign(url, { username: '', password: '' })
+  return { href: url.href, origin: url.origin, authorization }
+}
+
+/** Of percent signs; text with signs of no meaning stays as it is. */
+export function decode(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
 }
 
 function redirected(from: string, location: string): string {
+  if (!URL.canParse(location, from)) throw new DrcorlError('Io', `${redact(from)}: redirects to no address`)
   const to = new URL(location, from)
+  Object.assign(to, { username: '', password: '' })
   const safe = to.protocol === 'https:' || (to.protocol === 'http:' && new URL(from).protocol === 'http:')
   if (safe) return to.href
   throw new DrcorlError(
     'Io',
-    `${from}: redirects to ${to.href}, which is refused: it is not as safe as the address asked for`,
+    `${redact(from)}: redirects to ${redact(to)}, which is refused: it is not as safe as the address asked for`,
   )
 }
 
 async function answer(url: string, response: Response, passed: readonly Headers[], asked: number): Promise<Answer> {
   const { status, headers } = response
+  const encoding = headers.get('content-encoding') ?? 'identity'
+  if ((status === 200 || status === 206) && encoding !== 'identity') {
+    await response.body?.cancel()
+    throw new DrcorlError(
+      'Io',
+      `${redact(url)} answers with the encoding ${encoding}, which was not asked for: how much it unpacks to is unknown`,
+      { hint: 'name another address with --from URL' },
+    )
+  }
   if (status === 200) return { response, file: remoteFile(passed, lengthOf(headers)), start: 0 }
   if (status === 206) {
     const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers.get('content-range') ?? '')
@@ -83,7 +128,7 @@ async function answer(url: string, response: Response, passed: readonly Headers[
     }
   }
   await response.body?.cancel()
-  const text = `${url} answers ${status}${response.statusText === '' ? '' : ` ${response.statusText}`}`
+  const text = `${redact(url)} answers ${status}${response.statusText === '' ? '' : ` ${response.statusText}`}`
   // 416: the part at hand does not fit the file any more; a 206 of other bytes is no use either.
   if (status === 206 || status === 416) throw new Restart(text)
   if (PASSING.has(status) || status >= 500) throw new Passing(text, retryAfter(headers))
@@ -126,9 +171,7 @@ function sha256Of(headers: Headers): string | undefined {
 }
 
 function lengthOf(headers: Headers): number | undefined {
-  // With an encoding all the same, the length is that of the encoded bytes.
-  const encoding = headers.get('content-encoding')
-  return encoding === null || encoding === 'identity' ? wholeNumber(headers.get('content-length')) : undefined
+  return wholeNumber(headers.get('content-length'))
 }
 
 function wholeNumber(text: string | null): number | undefined {

@@ -1,7 +1,9 @@
 /**
  * `drcorl/policy` in Node: policy files through the native addon where there is one, in JavaScript where there is none.
  */
+import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { DrcorlError, toDrcorlError } from '../base/errors.js'
 import { readBytes } from '../base/files.js'
@@ -9,6 +11,7 @@ import { type NativePolicy, loadNativePolicy } from '../native/policy.js'
 import { readMlp } from './mlp.js'
 import { MlpPlayer, requireApart } from './player.js'
 import type { Feedback, LoadedPolicy, LoadPolicyOptions } from './policy.js'
+import { MOST_BYTES } from './safetensors.js'
 
 export { DrcorlError, type ErrorCode } from '../base/errors.js'
 export type { Feedback, LoadedPolicy, LoadPolicyOptions, Policy, PolicyRuntime } from './policy.js'
@@ -59,7 +62,8 @@ class NativePlayer implements LoadedPolicy {
 /**
  * Loads a policy for inference; nothing of libtorch is needed.
  *
- * @param source path or `file:` address of a `policy.safetensors`; or its bytes, which JavaScript plays.
+ * @param source path or `file:` address of a `policy.safetensors`, a regular file of at most 2^28 bytes; or its bytes,
+ *   which JavaScript plays.
  * @param settings values for what the policy is conditioned on, a target or a limit; default those of the file.
  * @throws DrcorlError `Io`, `Data` or `Shape` (exit status 2) for a file that is missing, foreign or damaged, and for a
  *   setting the policy does not have; `Addon` where the policy or the caller needs the native addon and there is none.
@@ -75,6 +79,8 @@ export async function loadPolicy(
   }
   const path = source instanceof URL ? fileURLToPath(source) : source
   const name = basename(path)
+  // What the garbage collector has found useless is freed between two turns of the event loop only.
+  await setImmediate()
   if (runtime !== 'javascript') {
     try {
       return new NativePlayer(name, await loadNativePolicy(path, settings))
@@ -82,5 +88,19 @@ export async function loadPolicy(
       if (runtime === 'native' || toDrcorlError(error).code !== 'Addon') throw error
     }
   }
-  return new MlpPlayer(name, readMlp(await readBytes(path), path, settings))
+  return new MlpPlayer(name, readMlp(await readPolicy(path), path, settings))
+}
+
+/** The bytes of a file whose kind and size were looked at: a pipe or a device may never end. */
+async function readPolicy(path: string): Promise<Uint8Array> {
+  // A path that leads nowhere is refused by what reads it.
+  const found = await stat(path).catch(() => undefined)
+  if (found !== undefined && !found.isFile()) {
+    throw new DrcorlError('Io', `${path}: cannot be read: it is no regular file; check the path`, { exitStatus: 2 })
+  }
+  if (found !== undefined && found.size > MOST_BYTES) {
+    const limit = `${path}: has ${found.size} bytes, a policy at most ${MOST_BYTES}`
+    throw new DrcorlError('Data', `${limit}; use a policy file written by drcorl`)
+  }
+  return readBytes(path)
 }

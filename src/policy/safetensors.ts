@@ -15,6 +15,9 @@ export interface Safetensors {
   tensors: Map<string, Tensor>
 }
 
+/** Largest policy file read, as in the native addon (crates/actor): 67 million weights. */
+export const MOST_BYTES = 2 ** 28
+
 /** Bytes of the header's length. */
 const PREFIX = 8
 const DATA_ALIGNMENT = 8

@@ -38,4 +38,4 @@ pub use actor::{Actor, Player, Turn};
 pub use draws::Draws;
 pub use drcorl_kernels::cpu_features;
 pub use error::{Error, ErrorKind, Result};
-pub use file::{Array, PolicyFile, FORMAT};
+pub use file::{Array, PolicyFile, FORMAT, MOST_BYTES};

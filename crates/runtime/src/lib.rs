@@ -10,7 +10,7 @@ mod policy;
 mod preload;
 mod unpack;
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use drcorl_binding::{guard, Job, Result};
 use napi::bindgen_prelude::AsyncTask;
@@ -26,10 +26,10 @@ pub fn cpu_features() -> Vec<&'static str> {
 /// later. An addon that needs libraries of these names then gets these, wherever they lie: no search path has to
 /// name their folder.
 ///
-/// Throws with code `Io`, naming the file and the reason of the system's loader.
+/// Throws with code `Io`, naming the file and the reason of the system's loader, or the other library of that name.
 #[napi]
 pub fn preload(paths: Vec<String>) -> Result<()> {
-    Ok(guard(|| paths.iter().try_for_each(|path| preload::open(Path::new(path))))?)
+    Ok(guard(|| preload::open(&paths.into_iter().map(PathBuf::from).collect::<Vec<_>>()))?)
 }
 
 /// Panics on a worker thread, on purpose: the test that a bug in native code cannot end the process.

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use drcorl_actor::{Actor, Player, Turn};
 use drcorl_binding::{guard, Failure, Result};
-use napi::bindgen_prelude::Float32ArraySlice;
+use napi::bindgen_prelude::{Float32ArraySlice, ObjectFinalize};
 use napi::Env;
 use napi_derive::napi;
 
 /// A policy read from `policy.safetensors`, and what it remembers of the episodes it plays.
-#[napi]
+#[napi(custom_finalize)]
 pub struct NativePolicy {
     actor: Actor,
     player: Player,
@@ -17,15 +17,23 @@ pub struct NativePolicy {
     actions: Vec<f32>,
 }
 
+impl ObjectFinalize for NativePolicy {
+    fn finalize(self, env: Env) -> napi::Result<()> {
+        env.adjust_external_memory(-(self.actor.bytes() as i64)).map(|_| ())
+    }
+}
+
 #[napi]
 impl NativePolicy {
-    /// Reads a policy of any kind.
+    /// Reads a policy of any kind, from a regular file of at most 2^28 bytes.
     ///
     /// Throws with code `Io`, `Data` or `Shape`, naming file and field.
     #[napi]
-    pub fn load(path: String) -> Result<NativePolicy> {
+    pub fn load(env: Env, path: String) -> Result<NativePolicy> {
         let actor = guard(|| Ok(Actor::load(Path::new(&path))?))?;
         let player = actor.play();
+        // The garbage collector sees a small object; a hint, so a refusal does no harm.
+        let _ = env.adjust_external_memory(actor.bytes() as i64);
         Ok(NativePolicy { actor, player, actions: Vec::new() })
     }
 

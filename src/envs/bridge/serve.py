@@ -24,6 +24,14 @@ if __name__ == "__main__":
     pipes = take_pipes()
     # Isolated mode (-I) leaves the folder of the script out.
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    from drcorl_bridge.server import serve
+    from drcorl_bridge.frames import FAILED, Pipes
+    from drcorl_bridge.supervisor import supervise
 
+    supervise()
+    try:
+        from drcorl_bridge.server import serve
+    except ImportError as error:
+        # numpy is all that it imports besides the standard library.
+        Pipes(*pipes).write_json({"kind": "package", "message": str(error)}, FAILED)
+        sys.exit(1)
     serve(*pipes, status=3)

@@ -117,6 +117,7 @@ pub struct Actor {
     settings: BTreeMap<String, f64>,
     metadata: BTreeMap<String, String>,
     set: InstructionSet,
+    bytes: usize,
 }
 
 impl Actor {
@@ -158,7 +159,8 @@ impl Actor {
         let kind = read(&fields, &frame, set)?;
         fields.finish()?;
         let settings = fields.settings()?;
-        Ok(Actor { frame: Arc::new(frame), kind, settings, metadata: file.metadata.clone(), set })
+        let bytes = file.tensors.values().map(|array| size_of_val(array.values.as_slice())).sum();
+        Ok(Actor { frame: Arc::new(frame), kind, settings, metadata: file.metadata.clone(), set, bytes })
     }
 
     /// Entries `S` of an observation.
@@ -169,6 +171,11 @@ impl Actor {
     /// Entries `A` of an action.
     pub fn act_dim(&self) -> usize {
         self.frame.act_dim()
+    }
+
+    /// Bytes of the numbers it holds, without the padding of its layers.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// All metadata of the file.

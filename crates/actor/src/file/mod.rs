@@ -2,14 +2,23 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// Value of the metadata key `format`.
 pub const FORMAT: &str = "drcorl-policy/1";
+
+/// Largest file read, 2^28 bytes: 67 million weights, thousands of times those of a policy of the field. Reading takes
+/// about three times as much memory, for the bytes, the numbers and the kernels' order.
+pub const MOST_BYTES: u64 = 1 << 28;
+
+/// Largest header read, 2^22 bytes; that of a transformer of 24 blocks has 2^15.
+const MOST_HEADER_BYTES: u64 = 1 << 22;
 
 /// Metadata keys of this prefix name the numbers a user may change before a policy plays.
 const SETTING: &str = "setting.";
@@ -59,25 +68,15 @@ impl PolicyFile {
         self.set(&format!("{SETTING}{name}"), value);
     }
 
-    /// Reads a file; the error names it.
+    /// Reads a regular file of at most [`MOST_BYTES`]; the error names it. Tensors are read only where the header
+    /// states the size the file has.
     pub fn load(path: &Path) -> Result<PolicyFile> {
-        let name = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|e| {
-            let text = format!("cannot be read: {e}; check the path");
-            Error::new(ErrorKind::Io, None, &text).in_file(&name)
-        })?;
-        Self::from_bytes(&bytes).map_err(|e| e.in_file(&name))
+        read_file(path).and_then(|bytes| Self::from_bytes(&bytes)).map_err(|e| e.in_file(&path.display().to_string()))
     }
 
     /// Reads the bytes of a file.
     pub fn from_bytes(bytes: &[u8]) -> Result<PolicyFile> {
-        let not_a_file = |e: safetensors::SafeTensorError| {
-            let text = format!(
-                "is not a safetensors file, or is truncated ({} bytes: {e}); write the policy again",
-                bytes.len()
-            );
-            Error::new(ErrorKind::Data, None, &text)
-        };
+        let not_a_file = |e: safetensors::SafeTensorError| not_a_file(bytes.len() as u64, &e.to_string());
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_a_file)?;
         let stored = SafeTensors::deserialize(bytes).map_err(not_a_file)?;
         let metadata = header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -113,6 +112,41 @@ impl PolicyFile {
         bytes.extend(data);
         bytes
     }
+}
+
+fn not_a_file(bytes: u64, why: &str) -> Error {
+    let text = format!("is not a safetensors file, or is truncated ({bytes} bytes: {why}); write the policy again");
+    Error::new(ErrorKind::Data, None, &text)
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let cannot = |e: std::io::Error| Error::new(ErrorKind::Io, None, &format!("cannot be read: {e}; check the path"));
+    // Asked before it is opened: opening a pipe waits until someone writes into it.
+    let found = std::fs::metadata(path).map_err(cannot)?;
+    if !found.is_file() {
+        return Err(Error::new(ErrorKind::Io, None, "cannot be read: it is no regular file; check the path"));
+    }
+    let length = found.len();
+    if length > MOST_BYTES {
+        let text = format!("has {length} bytes, a policy at most {MOST_BYTES}; use a policy file written by drcorl");
+        return Err(Error::new(ErrorKind::Data, None, &text));
+    }
+    let mut file = File::open(path).map_err(cannot)?.take(length);
+    let mut bytes = Vec::new();
+    (&mut file).take(8).read_to_end(&mut bytes).map_err(cannot)?;
+    let header = bytes.as_slice().try_into().map(u64::from_le_bytes).map_err(|_| not_a_file(length, "no header"))?;
+    if header > MOST_HEADER_BYTES {
+        return Err(not_a_file(length, &format!("a header of {header} bytes")));
+    }
+    (&mut file).take(header).read_to_end(&mut bytes).map_err(cannot)?;
+    let stated: Metadata = serde_json::from_slice(&bytes[8..]).map_err(|e| not_a_file(length, &e.to_string()))?;
+    let ends = stated.tensors().values().map(|tensor| tensor.data_offsets.1 as u64).max().unwrap_or(0);
+    if length - bytes.len() as u64 != ends {
+        return Err(not_a_file(length, &format!("its header speaks of {ends} bytes of tensors")));
+    }
+    bytes.reserve_exact((length as usize).saturating_sub(bytes.len()));
+    file.read_to_end(&mut bytes).map_err(cannot)?;
+    Ok(bytes)
 }
 
 /// Reads a file's fields by name and remembers which were asked for.

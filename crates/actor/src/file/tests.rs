@@ -173,3 +173,25 @@ fn load_names_the_file() {
     std::fs::write(&path, file(&tensors(), &metadata())).unwrap();
     Actor::load(&path).unwrap();
 }
+
+/// What is no policy is known by its kind, its size and its header, before it is read.
+#[test]
+fn load_reads_regular_files_of_the_size_their_header_states() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("policy.safetensors");
+    let refused = |path: &Path| Actor::load(path).unwrap_err().message;
+    std::fs::write(&path, file(&tensors(), &metadata())).unwrap();
+    let open = File::options().write(true).open(&path).unwrap();
+    // Sparse: what is behind the end was never written.
+    open.set_len(200 << 20).unwrap();
+    assert!(refused(&path).contains("its header speaks of"), "{}", refused(&path));
+    open.set_len(3 << 30).unwrap();
+    assert!(refused(&path).contains("has 3221225472 bytes, a policy at most 268435456"), "{}", refused(&path));
+    assert!(refused(dir.path()).contains("it is no regular file"));
+    if cfg!(target_os = "linux") {
+        assert!(refused(Path::new("/dev/zero")).contains("/dev/zero: cannot be read: it is no regular file"));
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(refused(&pipe).contains("it is no regular file"));
+    }
+}

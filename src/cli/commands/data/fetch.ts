@@ -1,5 +1,5 @@
 import { fetchDataset } from '../../../data/fetch.js'
-import { optionalString } from '../../command.js'
+import { optionalNumber, optionalString } from '../../command.js'
 import { Meter, formatBytes } from '../../meter.js'
 import { facts } from '../../table.js'
 import type { DataAction } from '../data.js'
@@ -12,6 +12,7 @@ export const fetchAction: DataAction = {
     dir: { requiresArg: true, describe: 'fetch: folder (default $DRCORL_DATA, $DSRL_DATASET_DIR or the cache)' },
     from: { requiresArg: true, describe: "fetch: address of the file (default the catalogue's)" },
     sha256: { requiresArg: true, describe: 'fetch: checksum the file must have' },
+    'max-bytes': { requiresArg: true, describe: 'fetch: bytes the file may have (default by the task, or 4 GiB)' },
     overwrite: { boolean: true, describe: 'Replace a file that is there' },
   },
 
@@ -22,6 +23,7 @@ export const fetchAction: DataAction = {
         dir: optionalString(args, 'dir'),
         from: optionalString(args, 'from'),
         sha256: optionalString(args, 'sha256'),
+        mostBytes: optionalNumber(args, 'max-bytes'),
         overwrite: args['overwrite'] === true,
         signal: context.signal,
         onProgress: (bytes, total) => meter.update(bytes, total),

@@ -2,12 +2,16 @@
 
 Requests, by kind, and the body of their reply:
 
-OPEN   JSON {protocol, suite, id, rows, cost_key}  ->  JSON, the specification (see rows.py)
+OPEN   JSON {protocol, suite, id, rows, cost_key, missing_cost}
+                                                   ->  JSON, the specification (see rows.py)
 RESET  f64 seeds[N]                                ->  f32 observations[N, S]
 STEP   f32 actions[N, A]                           ->  f32 observations[N, S], rewards[N], costs[N]; u8 flags[N]
 CLOSE  empty                                       ->  empty, then the process ends
 
 Before the first request the server sends one reply of its own accord, JSON {protocol, python}.
+
+The body of a failure is JSON {kind, message, row, step, trace}: `exception`, raised by the environment; `shape` or
+`value`, an answer that is none; `package`, one that this Python lacks. Row and step are null where none was at work.
 """
 
 import json
@@ -47,7 +51,8 @@ class Pipes:
         self.write_frame(HEADER.pack(len(content), kind) + content)
 
     def write_json(self, value, kind=OK):
-        self.write(json.dumps(value).encode(), kind)
+        # Infinity and NaN are no JSON: better an error here than on the other side.
+        self.write(json.dumps(value, allow_nan=False).encode(), kind)
 
     def write_frame(self, frame):
         """Writes a frame whose header is already in it."""

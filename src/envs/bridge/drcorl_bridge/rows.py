@@ -5,9 +5,13 @@ import numpy as np
 
 from . import status as doing
 from .frames import HEADER, OK
+from .gymnasium_api import no_pair
 from .streams import Stream, Streams
 
 TERMINATED, TRUNCATED, STEPPED = 1, 2, 4
+
+#: What numpy takes as one number without a question; it would also take texts.
+PLAIN_NUMBERS = frozenset((float, bool, np.float64, np.float32, np.int64, np.int32, np.bool_))
 
 
 class BadAnswer(Exception):
@@ -27,13 +31,15 @@ class Rows:
     :param count: N.
     :param made_anew: true where a row needs a new environment for its second and later episodes.
     :param cost_key: key of the cost in `info`.
+    :param missing_cost: the cost of a step whose `info` has no such key; None makes that an error.
     :param status: told which row is at work.
     """
 
-    def __init__(self, make, count, made_anew, cost_key, status):
+    def __init__(self, make, count, made_anew, cost_key, missing_cost, status):
         self._make = make
         self._made_anew = made_anew
         self._cost_key = cost_key
+        self._missing_cost = missing_cost
         self._status = status
         self._streams = Streams()
         self._row_streams = [Stream() for _ in range(count)]
@@ -53,18 +59,19 @@ class Rows:
         self._allocate(count, self._observation_shape[0])
 
     def specification(self):
-        """What the other side has to know: sizes, the box of the actions, and the stated length of an episode."""
+        """What the other side has to know: sizes, the box of the actions with null for an open side, and the stated
+        length of an episode."""
         spec = self._envs[0].spec
         steps = None if spec is None else spec.max_episode_steps
         if steps is None:
             raise BadAnswer(
-                "value", "it states no length of an episode: register it with max_episode_steps, or wrap it in TimeLimit"
+                "value", "no length of an episode: register it with max_episode_steps, or wrap it in TimeLimit"
             )
         return {
             "obs_dim": self._observation_shape[0],
             "act_dim": self._actions.shape[0],
-            "action_low": self._actions.low.tolist(),
-            "action_high": self._actions.high.tolist(),
+            "action_low": limits(self._actions.low),
+            "action_high": limits(self._actions.high),
             "max_episode_steps": int(steps),
         }
 
@@ -83,10 +90,14 @@ class Rows:
                 self._row_streams[row].seed(0)
                 self._envs[row] = self._new_env(row)
             self._row_streams[row].seed(int(seed))
-            observation, _ = self._envs[row].reset(seed=int(seed))
+            env = self._envs[row]
+            answer = env.reset(seed=int(seed))
+            # Not by assignment: an observation of two entries is no pair.
+            if not isinstance(answer, tuple) or len(answer) != 2:
+                raise BadAnswer("value", no_pair(type(env.unwrapped).__name__))
             self._played[row] = self._running[row] = True
-            self._require_shape(observation)
-            self._observations[row] = observation
+            self._require_shape(answer[0])
+            self._take_observation(row, answer[0])
         self._leave()
         self._require_finite()
         return self._observations
@@ -105,7 +116,7 @@ class Rows:
         low, high = self._actions.low, self._actions.high
         clipped = np.minimum(np.maximum(actions, low), high).astype(self._actions.dtype, copy=False)
         shape, cost_key, running, steps = self._observation_shape, self._cost_key, self._running, self.steps
-        beat, streams, row_streams = self._status.beat, self._streams, self._row_streams
+        beat, streams, row_streams, plain = self._status.beat, self._streams, self._row_streams, PLAIN_NUMBERS
         self._status.enter(doing.STEPPING)
         # What follows is all that a step costs over plain Python: hence locals, and as few calls as can be.
         for row, env in enumerate(self._envs):
@@ -118,12 +129,15 @@ class Rows:
             observation, reward, terminated, truncated, info = env.step(clipped[row])
             if getattr(observation, "shape", None) != shape:
                 self._require_shape(observation)
-            observations[row] = observation
+                self._take_observation(row, observation)
+            else:
+                observations[row] = observation
+            rewards[row] = reward if reward.__class__ in plain else number("reward", reward)
             try:
-                rewards[row] = reward
-                costs[row] = info[cost_key]
-            except (KeyError, TypeError, ValueError):
-                self._explain(reward, info)
+                cost = info[cost_key]
+            except (KeyError, TypeError, IndexError):
+                cost = self._absent_cost(info)
+            costs[row] = cost if cost.__class__ in plain else number("cost", cost)
             flags[row] = STEPPED | (TERMINATED if terminated else 0) | (TRUNCATED if truncated else 0)
             if terminated or truncated:
                 running[row] = False
@@ -167,20 +181,32 @@ class Rows:
             expected = list(self._observation_shape)
             raise BadAnswer("shape", f"an observation of shape {list(shape)}, where its observation_space says {expected}")
 
-    def _explain(self, reward, info):
-        """Which of the two could not be taken, and why."""
-        if self._cost_key not in info:
-            keys = ", ".join(sorted(map(str, info))) or "nothing"
-            raise BadAnswer("value", f'no cost: info has no key "{self._cost_key}"; it holds {keys}') from None
-        for name, value in (("reward", reward), ("cost", info[self._cost_key])):
-            try:
-                float(value)
-            except (TypeError, ValueError):
-                raise BadAnswer("value", f"the {name} {value!r}, which is no number") from None
+    def _take_observation(self, row, observation):
+        try:
+            self._observations[row] = observation
+        except (TypeError, ValueError):
+            raise BadAnswer("value", f"an observation that is not made of numbers: {shown(observation)}") from None
+
+    def _absent_cost(self, info):
+        """What stands for a cost that is not in `info`."""
+        if not isinstance(info, dict):
+            raise BadAnswer("value", f"the info {shown(info)}, which is no dict: the cost is looked for in it") from None
+        if self._missing_cost is not None:
+            return self._missing_cost
+        keys = ", ".join(sorted(map(str, info))) or "nothing"
+        raise BadAnswer(
+            "value",
+            f'no cost: info has no key "{self._cost_key}"; it holds {keys}; name the key with --cost-key, '
+            "or say --missing-cost 0 where a step without it costs nothing",
+        ) from None
 
     def _require_finite(self):
         """One test of the whole reply; only where it fails is the row looked for."""
         if np.isfinite(self._values).all():
+            if self._costs.min() < 0:
+                self.row = int(self._costs.argmin())
+                cost = self._costs[self.row]
+                raise BadAnswer("value", f"cost {cost}, which is below 0: a cost counts what is to be kept below a limit")
             return
         for name, values in (("observation", self._observations), ("reward", self._rewards), ("cost", self._costs)):
             bad = np.argwhere(~np.isfinite(values))
@@ -190,9 +216,47 @@ class Rows:
                 raise BadAnswer("value", f"{name} {values[tuple(bad[0])]}{component}, which is no finite number")
 
 
+def number(name, value):
+    """One real number of whatever an environment gave: also of arrays and tensors with one entry, of any shape."""
+    try:
+        if isinstance(value, int):
+            return float(value)
+        array = np.asarray(value)
+        if array.dtype.kind in "biuf":
+            if array.size != 1:
+                text = f"the {name} {shown(value)}, an array of {array.size} entries, where one number is due"
+                raise BadAnswer("value", text)
+            return array.item()
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise BadAnswer("value", f"the {name} {shown(value)}, which is no number") from None
+
+
+def shown(value):
+    """As in Python, but never pages of it."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def limits(values):
+    """Sides of a box, None where it is open: JSON has no infinity."""
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+REMEDIES = {
+    "observation": "flatten it with gymnasium.wrappers.FlattenObservation",
+    "action": "actions are real numbers here: wrap it in a gymnasium.ActionWrapper that makes its actions from such",
+}
+
+
 def box(space, name):
     """Refuses spaces other than vectors of real numbers."""
     shape = getattr(space, "shape", None)
-    if type(space).__name__ == "Box" and shape is not None and len(shape) == 1:
-        return space
-    raise BadAnswer("shape", f"the {name} space {space}; only one-dimensional Box spaces are supported: flatten it with a wrapper")
+    if type(space).__name__ != "Box" or shape is None or len(shape) != 1:
+        text = f"the {name} space {space}; only one-dimensional Box spaces are supported; {REMEDIES[name]}"
+        raise BadAnswer("shape", text)
+    if np.isnan(space.low).any() or np.isnan(space.high).any():
+        raise BadAnswer("value", f"the {name} space {space}, with a bound that is NaN")
+    return space

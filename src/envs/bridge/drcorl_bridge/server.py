@@ -1,12 +1,8 @@
 """The loop: one request, one reply, until the input ends. The first failure is the last reply."""
 
-import ctypes
 import faulthandler
 import json
-import os
 import platform
-import resource
-import signal
 import sys
 import traceback
 
@@ -14,11 +10,10 @@ import numpy as np
 
 from . import PROTOCOL
 from .frames import CLOSE, FAILED, OPEN, RESET, STEP, Pipes
+from .gymnasium_api import explain
 from .rows import BadAnswer, Rows
 from .status import Status
 from .suites import open_suite
-
-PR_SET_PDEATHSIG = 1
 
 
 def serve(requests, replies, status):
@@ -27,11 +22,8 @@ def serve(requests, replies, status):
     :param replies: descriptor the replies are written to.
     :param status: descriptor of the status page, 16 bytes.
     """
-    die_with_parent()
     # A hang is ended by SIGABRT: the handler then writes where it hung to stderr.
-    # No core file: nobody would look at it.
     faulthandler.enable()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.stdout.reconfigure(line_buffering=True)
     pipes = Pipes(requests, replies)
     try:
@@ -39,18 +31,6 @@ def serve(requests, replies, status):
         Server(pipes, Status(status)).run()
     except BrokenPipeError:
         pass
-
-
-def die_with_parent():
-    """The kernel kills this process when its parent dies,
-    also where an environment hangs and never reads the end of input."""
-    parent = os.getppid()
-    try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    except (AttributeError, OSError):
-        return
-    if os.getppid() != parent:
-        sys.exit(0)
 
 
 class Server:
@@ -90,19 +70,22 @@ class Server:
             raise ValueError(f"unknown request {kind}")
         return True
 
-    def _open(self, protocol, suite, id, rows, cost_key):  # noqa: A002, names of the request
+    def _open(self, protocol, suite, id, rows, cost_key, missing_cost):  # noqa: A002, names of the request
         if protocol != PROTOCOL:
             raise ValueError(f"protocol {protocol} asked for, this is {PROTOCOL}")
         make, made_anew = open_suite(suite, id)
-        self._rows = Rows(make, rows, made_anew, cost_key, self._status)
+        self._rows = Rows(make, rows, made_anew, cost_key, missing_cost, self._status)
         return self._rows.specification()
 
     def _describe(self, error):
+        """Body of the failure: see frames.py."""
         row = None if self._rows is None else self._rows.row
-        return {
-            "kind": error.kind if isinstance(error, BadAnswer) else "exception",
-            "message": str(error) if isinstance(error, BadAnswer) else f"{type(error).__name__}: {error}",
-            "row": row,
-            "step": None if row is None else self._rows.steps[row],
-            "trace": [] if isinstance(error, BadAnswer) else traceback.format_exception(type(error), error, error.__traceback__),
-        }
+        failure = {"row": row, "step": None if row is None else self._rows.steps[row], "trace": []}
+        if isinstance(error, BadAnswer):
+            return {**failure, "kind": error.kind, "message": str(error)}
+        if isinstance(error, ImportError) and error.name == "gymnasium":
+            return {**failure, "kind": "package", "message": str(error)}
+        if (meant := explain(error)) is not None:
+            return {**failure, "kind": "value", "message": meant}
+        trace = traceback.format_exception(type(error), error, error.__traceback__)
+        return {**failure, "kind": "exception", "message": f"{type(error).__name__}: {error}", "trace": trace}

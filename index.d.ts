@@ -45,9 +45,9 @@ export type RuntimeAddon = Pick<typeof import('./index.d.ts'), 'NativeDataset' |
 /** A checked dataset in native memory. */
 export declare class NativeDataset {
   /**
-   * Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused (none is by default),
-   * and a file that would take more than `maxMemory` bytes (default: a hundred times its size, at least 64 MiB, at
-   * most 80 % of the memory that is free).
+   * Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused (none is by
+   * default), and a file that would take more than `maxMemory` bytes (default: a hundred times its size, at least 64
+   * MiB, at most 80 % of the memory that is free).
    *
    * Rejects with code `Io` or `Data`, naming file, key and value.
    */
@@ -113,8 +113,8 @@ export declare class NativeOperation {
    */
   convert(input: string, output: string, options: string): Promise<string>
   /**
-   * The shared libraries of libtorch from a zip, tar or gzipped tar to a folder, which is made. Left unfinished, the folder
-   * stays: its name is the caller's, and so is its end.
+   * The shared libraries of libtorch from a zip, tar or gzipped tar to a folder, which is made. Left unfinished, the
+   * folder stays: its name is the caller's, and so is its end.
    *
    * Rejects with code `Io`, `Data` or `Cancelled`.
    */
@@ -171,7 +171,10 @@ export declare class NativePolicy {
   actInto(observations: Float32Array, actions: Float32Array, rewards?: Float32Array | undefined | null, costs?: Float32Array | undefined | null): void
 }
 
-/** Instruction sets that decide which kernels run, as far as this processor has them; empty on other processors than x86-64. */
+/**
+ * Instruction sets that decide which kernels run, as far as this processor has them;
+ * empty on other processors than x86-64.
+ */
 export declare function cpuFeatures(): Array<string>
 
 /** Episodes of a dataset in their order; rows after the last end flag are one more. */

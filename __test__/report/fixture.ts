@@ -26,7 +26,7 @@ export interface FixtureOptions {
 const PHASES: Record<string, [name: string, steps: number, metrics: string[]][]> = {
   drcorl: [
     ['model', 6001, ['model_loss']],
-    ['behaviour', 8000, ['behavior_loss']],
+    ['behavior', 8000, ['behavior_loss']],
     ['warm-up', 3000, ['policy_loss', 'action_mse']],
     ['critics', 9500, ['reward_critic_loss', 'cost_critic_loss']],
     ['adaptation', 2500, ['policy_loss', 'cost_critic_loss', 'cost_estimate', 'beta']],

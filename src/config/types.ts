@@ -125,15 +125,15 @@ export interface DrcorlConfig {
    */
   gamma?: number
   /**
-   * Episodes the behaviour model learns from.
+   * Episodes the behavior model learns from.
    */
   behavior_data?: 'all' | 'safe'
   /**
-   * Width of the behaviour model.
+   * Width of the behavior model.
    */
   behavior_hidden?: number
   /**
-   * Residual blocks of the behaviour model.
+   * Residual blocks of the behavior model.
    */
   behavior_blocks?: number
   /**
@@ -145,23 +145,23 @@ export interface DrcorlConfig {
    */
   behavior_dropout?: number
   /**
-   * Decoupled weight decay of the behaviour model.
+   * Decoupled weight decay of the behavior model.
    */
   behavior_weight_decay?: number
   /**
-   * Learning rate of the behaviour model.
+   * Learning rate of the behavior model.
    */
   behavior_lr?: number
   /**
-   * Learning rate at the end of the behaviour phase (cosine).
+   * Learning rate at the end of the behavior phase (cosine).
    */
   behavior_lr_final?: number
   /**
-   * Rows in a batch of the behaviour model.
+   * Rows in a batch of the behavior model.
    */
   behavior_batch?: number
   /**
-   * Gradient steps of the behaviour model.
+   * Gradient steps of the behavior model.
    */
   behavior_steps?: number
   /**
@@ -370,7 +370,7 @@ export interface DrcorlConfig {
   candidate_interval?: number
 }
 /**
- * Parameters of behaviour cloning.
+ * Parameters of behavior cloning.
  */
 export interface BcConfig {
   /**
@@ -399,7 +399,7 @@ export interface BcConfig {
   update_steps?: number
 }
 /**
- * Parameters of behaviour cloning.
+ * Parameters of behavior cloning.
  */
 export interface BcSafeConfig {
   /**
@@ -909,11 +909,13 @@ export interface CdtConfig {
    */
   augment_min_return?: number
   /**
-   * Largest relabelled return; null takes the best logged one, or the polynomial's lower bound where that is above it.
+   * Largest relabelled return; null takes the best logged one,
+   * or the polynomial's lower bound where that is above it.
    */
   augment_max_return?: number | null
   /**
-   * How much less than its neighbour's an episode's return may be that takes its neighbour's place; null takes an eighth of the range of logged returns.
+   * How much less than its neighbour's an episode's return may be that takes its neighbour's place;
+   * null takes an eighth of the range of logged returns.
    */
   augment_max_decrease?: number | null
   /**
@@ -929,8 +931,8 @@ export interface CdtConfig {
    */
   augment_distance?: 'raw' | 'scaled'
   /**
-   * Return the policy is asked for; null takes the best logged return within the cost limit. The cost it is asked for is the limit. An
-   * evaluation can ask for others.
+   * Return the policy is asked for; null takes the best logged return within the cost limit. The cost it is asked
+   * for is the limit. An evaluation can ask for others.
    */
   target_return?: number | null
 }

@@ -1,4 +1,6 @@
-/** Data checks: what a dataset holds that cannot be what its owner means. They are made in Rust (crates/data/src/check). */
+/**
+ * Data checks: what a dataset holds that cannot be what its owner means. They are made in Rust (crates/data/src/check).
+ */
 import { DrcorlError } from '../base/errors.js'
 import type { Dataset } from './dataset.js'
 

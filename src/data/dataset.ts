@@ -63,7 +63,9 @@ export interface Dataset {
 export interface LoadDatasetOptions {
   /** Steps; an episode longer than this is refused. */
   episode_length?: number | undefined
-  /** Bytes a file may take in memory. Default: a hundred times its size, at least 64 MiB, at most 80 % of what is free. */
+  /**
+   * Bytes a file may take in memory. Default: a hundred times its size, at least 64 MiB, at most 80 % of what is free.
+   */
   maxMemory?: number | undefined
 }
 

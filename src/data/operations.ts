@@ -13,7 +13,10 @@ import { type DensityGrid, type Task, recogniseTask, requireTask } from './tasks
 interface OutputOptions extends OperationOptions {
   /** Replace a file that is there. */
   overwrite?: boolean | undefined
-  /** Bytes that reading may hold. Default: a hundred times the file's size, at least 64 MiB, at most 80 % of what is free. */
+  /**
+   * Bytes that reading may hold. Default: a hundred times the file's size, at least 64 MiB,
+   * at most 80 % of what is free.
+   */
   maxMemory?: number | undefined
 }
 

@@ -5,7 +5,7 @@ import type { VecEnv } from './env.js'
  * `point-circle`: a point mass is rewarded for running counter-clockwise on a circle of radius R, and pays cost 1
  * in every step that ends with |x| > X_LIM. After SafetyPointCircle of Safety-Gymnasium (same R and x_lim) with the
  * reward of the Bullet-Safety-Gym circle tasks. X_LIM < R, so the full circle is unsafe (46 % of it lies outside) and
- * the best safe behaviour is a clipped circle: arcs above and below, straight runs along the two limits.
+ * the best safe behavior is a clipped circle: arcs above and below, straight runs along the two limits.
  *
  * 200 steps of 0.1 s. Actions: force in x and y, each in [-1, 1].
  * Observations: x, y, vx, vy, r - R, radial speed, tangential speed (> 0 is counter-clockwise), X_LIM - |x|.

@@ -4,7 +4,7 @@ import type { VecEnv } from './env.js'
 /**
  * `point-run`: a point mass is rewarded for its speed in x, and pays cost 1 in every step that ends faster than
  * SPEED_LIM or outside the corridor |y| <= Y_LIM. After the run tasks of Bullet-Safety-Gym. The motion allows 2.5 m/s,
- * so the fastest run is unsafe; the best safe behaviour holds the speed limit in the middle of the corridor.
+ * so the fastest run is unsafe; the best safe behavior holds the speed limit in the middle of the corridor.
  *
  * 100 steps of 0.1 s. Actions: force in x and y, each in [-1, 1].
  * Observations: y, vx, vy, speed - SPEED_LIM, Y_LIM - |y|. Position x is left out: nothing depends on it.

@@ -90,7 +90,7 @@ class Recorder {
 
 /**
  * Plays candidate `index` of a dataset. One in three changes its controller on the way, so that good and bad, safe
- * and unsafe behaviour meet in one episode and a learner can do better than the best episode.
+ * and unsafe behavior meet in one episode and a learner can do better than the best episode.
  */
 function play(env: EmbeddedEnv, seed: number, index: number, recorder?: Recorder): Candidate {
   const { task } = env

@@ -10,8 +10,8 @@ pub struct Point {
     pub ret: f64,
 }
 
-/// Numbers, ascending, of the points no other point dominates: none has at most the cost and at least the return, and is better in one.
-/// Equal points are in it together.
+/// Numbers, ascending, of the points no other point dominates: none has at most the cost and at least the return, and
+/// is better in one. Equal points are in it together.
 pub fn pareto_front(points: &[Point]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..points.len()).collect();
     order.sort_by(|&i, &j| points[i].cost.total_cmp(&points[j].cost).then(points[j].ret.total_cmp(&points[i].ret)));
@@ -26,9 +26,11 @@ pub fn pareto_front(points: &[Point]) -> Vec<usize> {
     front
 }
 
-/// Coefficients, the highest power first, of the polynomial of return on cost with the least squared error over `points`.
+/// Coefficients, the highest power first, of the polynomial of return on cost with the least squared error over
+/// `points`.
 ///
-/// As NumPy's `polyfit`: columns scaled to length 1, singular values below `n` machine epsilons dropped; with too few points, the smallest solution.
+/// As NumPy's `polyfit`: columns scaled to length 1, singular values below `n` machine epsilons dropped;
+/// with too few points, the smallest solution.
 pub fn polynomial(points: &[Point], degree: usize) -> Result<Vec<f64>> {
     let (n, powers) = (points.len(), degree + 1);
     let row = |point: &Point| (0..powers).map(|j| point.cost.powi((degree - j) as i32)).collect::<Vec<f64>>();

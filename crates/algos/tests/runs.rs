@@ -288,7 +288,8 @@ fn unknown_and_impossible_parameters_are_refused_by_name() {
     refuse(json!({ "algorithm": "bc_safe", "run": { "cost_limit": 0.5 } }), "cheapest");
 }
 
-/// Sizes within their bounds that together no machine holds; refused before anything is allocated, so that the process goes on.
+/// Sizes within their bounds that together no machine holds;
+/// refused before anything is allocated, so that the process goes on.
 #[test]
 fn impossible_sizes_are_refused_by_name() {
     for (algorithm, run, config, named) in [

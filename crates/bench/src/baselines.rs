@@ -133,7 +133,7 @@ fn sum_of(step: f64, others: [f64; 3]) -> f64 {
     step + others.iter().sum::<f64>()
 }
 
-/// Behaviour cloning.
+/// Behavior cloning.
 pub fn bc(device: Device) -> Step {
     let mut rng = Rng::new(2, 0);
     let mut policy = Policy::new(STATES, ACTIONS, &[256, 256], false, device, &mut rng);

@@ -1,4 +1,4 @@
-//! The behaviour step: one AdamW step of the denoiser (5), with its draws.
+//! The behavior step: one AdamW step of the denoiser (5), with its draws.
 
 use crate::plain::linear;
 use crate::{Step, ACTIONS, STATES};

@@ -1,4 +1,5 @@
-//! The critic step: twin Q and V of the reward by (16)(17), the cost ensemble by temporal differences on the policy's actions (18).
+//! The critic step: twin Q and V of the reward by (16)(17),
+//! the cost ensemble by temporal differences on the policy's actions (18).
 
 use crate::plain::Group;
 use crate::{column, flop, Step, ACTIONS, STATES};

@@ -1,7 +1,8 @@
-//! `bench [--json] [--device cpu|cuda:N] [--data FILE.hdf5] [--seconds S]`: milliseconds of the training steps, beside a plain
-//! autograd version of the same step in the same run.
+//! `bench [--json] [--device cpu|cuda:N] [--data FILE.hdf5] [--seconds S]`: milliseconds of the training steps, beside
+//! a plain autograd version of the same step in the same run.
 //!
-//! Both versions start from the same numbers, and their first losses must agree: a ratio between different steps means nothing.
+//! Both versions start from the same numbers, and their first losses must agree:
+//! a ratio between different steps means nothing.
 
 mod baselines;
 mod behavior;
@@ -25,7 +26,7 @@ use tch::{Device, Tensor};
 /// Sizes of the tasks the published numbers are for.
 const STATES: i64 = 17;
 const ACTIONS: i64 = 6;
-/// What the critic and the behaviour step must gain over the plain version.
+/// What the critic and the behavior step must gain over the plain version.
 const TARGET: f64 = 1.6;
 
 /// One step in two versions; each call makes one update and gives its loss.
@@ -36,7 +37,8 @@ struct Step {
     plain: Box<dyn FnMut() -> f64>,
 }
 
-/// Floating point operations of one pass of a network of these widths, forward only and with both gradients (none for the input).
+/// Floating point operations of one pass of a network of these widths,
+/// forward only and with both gradients (none for the input).
 fn flop(rows: i64, widths: &[i64]) -> (f64, f64) {
     let layers: Vec<f64> = widths.windows(2).map(|pair| (2 * rows * pair[0] * pair[1]) as f64).collect();
     let forward: f64 = layers.iter().sum();
@@ -57,12 +59,12 @@ const QUICK: ScoreNetShape =
 
 const STEPS: [Entry; 15] = [
     ("critic step", true, |device| critic::step(&[256, 256], 6, 256, device)),
-    ("behaviour step", true, |device| behavior::step(PAPER, 0.1, 2048, device)),
+    ("behavior step", true, |device| behavior::step(PAPER, 0.1, 2048, device)),
     ("policy reward step", false, |device| policy::step(Branch::Reward, PAPER, &[256, 256], 256, device)),
     ("policy cost step", false, |device| policy::step(Branch::Cost, PAPER, &[256, 256], 256, device)),
     ("policy band step", false, |device| policy::step(Branch::Band, PAPER, &[256, 256], 256, device)),
     ("critic step, quick", false, |device| critic::step(&[128, 128], 4, 256, device)),
-    ("behaviour step, quick", false, |device| behavior::step(QUICK, 0.0, 256, device)),
+    ("behavior step, quick", false, |device| behavior::step(QUICK, 0.0, 256, device)),
     ("policy band step, quick", false, |device| policy::step(Branch::Band, QUICK, &[128, 128], 256, device)),
     ("bc step", false, baselines::bc),
     ("bcq_lag step", false, baselines::bcq_lag),
@@ -121,7 +123,7 @@ fn measure(entry: Entry, best: f64, options: &Options) -> Result<Value, String> 
     let Step { flop, mut ours, mut plain } = make(options.device);
     let (first, reference) = (ours(), plain());
     // Dropout draws differ between the versions; without it only rounding does.
-    let tolerance = if name == "behaviour step" || name.starts_with("cdt") { 0.1 } else { 1e-3 };
+    let tolerance = if name == "behavior step" || name.starts_with("cdt") { 0.1 } else { 1e-3 };
     if (first - reference).abs() > tolerance * reference.abs().max(1e-3) {
         return Err(format!(
             "{name}: first losses {first} and {reference} differ; the two versions are not the same step"

@@ -25,8 +25,8 @@ fn on_core() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-/// Time of one call. On the CPU it is the time on a core: a step runs in one thread and never sleeps, so that on an idle machine
-/// this is the time that passed, and on a shared one the neighbours' turns are left out.
+/// Time of one call. On the CPU it is the time on a core: a step runs in one thread and never sleeps, so that on an
+/// idle machine this is the time that passed, and on a shared one the neighbours' turns are left out.
 fn milliseconds(device: Device, run: &mut dyn FnMut()) -> f64 {
     let (start, before) = (Instant::now(), on_core());
     run();
@@ -71,7 +71,8 @@ pub fn in_turn(device: Device, budget: Duration, ours: &mut dyn FnMut(), plain: 
     Pair { ours: median(first), plain: median(second) }
 }
 
-/// Rows, columns and inner size of the products the rate is taken over: what the steps multiply, and squares that suit a library.
+/// Rows, columns and inner size of the products the rate is taken over: what the steps multiply,
+/// and squares that suit a library.
 const SHAPES: [(i64, i64, i64); 6] =
     [(256, 256, 256), (256, 1536, 23), (2048, 1024, 256), (2048, 256, 1024), (1024, 1024, 1024), (2048, 2048, 2048)];
 

@@ -1,4 +1,5 @@
-//! The same networks and updates as one would write them with tch: one module a network, autograd, tch's Adam, a loop for averages.
+//! The same networks and updates as one would write them with tch: one module a network, autograd, tch's Adam,
+//! a loop for averages.
 
 use drcorl_nn::Arena;
 use tch::nn::{self, Module, OptimizerConfig};

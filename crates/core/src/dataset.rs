@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
-/// Spread of a column, as a share of its largest magnitude, below which float32 knows no difference: half a step is 6e-8. Such a
-/// column is constant; any other is divided by its own deviation, whatever its unit.
+/// Spread of a column, as a share of its largest magnitude, below which float32 knows no difference: half a step is
+/// 6e-8. Such a column is constant; any other is divided by its own deviation, whatever its unit.
 const RESOLUTION: f64 = 1e-6;
 
 /// Observation statistics and action box, learnt from the data and stored in every checkpoint and policy file.

@@ -1,11 +1,12 @@
 //! How much memory a file may ask for.
 //!
-//! Compression makes gigabytes of kilobytes, and headers state what they like, so every reader estimates what it would hold
-//! and asks here before it allocates.
+//! Compression makes gigabytes of kilobytes, and headers state what they like, so every reader estimates what it would
+//! hold and asks here before it allocates.
 
 use crate::error::{Error, Result};
 
-/// Decoded bytes allowed per byte of the file where the caller states no limit. Recorded float32 columns compress 1 to 5 times.
+/// Decoded bytes allowed per byte of the file where the caller states no limit.
+/// Recorded float32 columns compress 1 to 5 times.
 const EXPANSION: u64 = 100;
 /// Files too small for that rule: nobody's memory is short of this.
 const FREE: u64 = 64 << 20;
@@ -28,7 +29,8 @@ enum Why {
 }
 
 impl Budget {
-    /// `stated` is the caller's own limit and wins; else the smaller of what the file's size makes plausible and what is free.
+    /// `stated` is the caller's own limit and wins;
+    /// else the smaller of what the file's size makes plausible and what is free.
     pub fn new(stated: Option<u64>, file_bytes: u64) -> Self {
         let plausible = file_bytes.saturating_mul(EXPANSION).max(FREE);
         let available = available().map_or(u64::MAX, |bytes| bytes / 100 * SHARE_OF_AVAILABLE);
@@ -91,7 +93,8 @@ pub(crate) fn human(bytes: u64) -> String {
     format!("{value:.1} TB")
 }
 
-/// Memory that is free or can be freed, in bytes, where the system says so: the machine's or the container's, whichever is less.
+/// Memory that is free or can be freed, in bytes, where the system says so: the machine's or the container's,
+/// whichever is less.
 fn available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

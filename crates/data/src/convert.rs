@@ -3,7 +3,7 @@
 //! | format | recognised by | memory |
 //! |---|---|---|
 //! | CSV, TSV | `.csv`, `.tsv`; a header line; comma, semicolon or tab | a block of rows |
-//! | Parquet | `.parquet`, `.pq`; vectors as one list column or several columns; or an episode per row | a block of rows and a page per column; an episode |
+//! | Parquet | `.parquet`, `.pq`; a list column or several columns; or an episode per row | rows, a page a column |
 //! | NumPy | `.npz`; an array per field | the columns once |
 //! | Minari | `.hdf5`, `.h5` with groups `episode_0`, `episode_1`, .. | an episode |
 //! | HDF5 | `.hdf5`, `.h5`; a dataset per field, e.g. D4RL's | the columns once |
@@ -42,14 +42,15 @@ const BLOCK_ROWS: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConvertOptions {
-    /// Field of a DSRL file to the name it has in the input. A vector may be several, joined in this order (`x,y,z`), and in CSV and
-    /// Parquet have a `*` for a number (`obs_*`). For rewards, costs and flags it may be a number, which then stands in every row.
+    /// Field of a DSRL file to the name it has in the input. A vector may be several, joined in this order (`x,y,z`),
+    /// and in CSV and Parquet have a `*` for a number (`obs_*`).
+    /// For rewards, costs and flags it may be a number, which then stands in every row.
     pub map: BTreeMap<String, String>,
-    /// Take the successor of a step from the next row of its episode. The last row of an episode that a time limit ended
-    /// has none and is dropped; that of a terminal repeats its own observation, which nothing reads.
+    /// Take the successor of a step from the next row of its episode. The last row of an episode that a time limit
+    /// ended has none and is dropped; that of a terminal repeats its own observation, which nothing reads.
     pub shift: bool,
-    /// Column whose values tell the episodes (or the environments that were stepped side by side) apart, in whatever order their rows are.
-    /// Each ends at its last row, if no flag does before; the flags may then be absent.
+    /// Column whose values tell the episodes (or the environments that were stepped side by side) apart, in whatever
+    /// order their rows are. Each ends at its last row, if no flag does before; the flags may then be absent.
     pub episode: Option<String>,
     /// Column of times: numbers in seconds, Unix times, or ISO 8601. They may not run backwards within an episode.
     pub time: Option<String>,

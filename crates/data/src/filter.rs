@@ -1,17 +1,17 @@
 //! DSRL's pre-processing of a dataset: density, outliers, inpaint, epsilon, noise, in that order.
 //!
-//! DSRL (arXiv 2306.09303) makes harder and easier variants of a dataset this way. [`Rules::Dsrl`] follows the published
-//! code; [`Rules::Fixed`], the default, differs where that code is wrong or fails:
+//! DSRL (arXiv 2306.09303) makes harder and easier variants of a dataset this way. [`Rules::Dsrl`] follows the
+//! published code; [`Rules::Fixed`], the default, differs where that code is wrong or fails:
 //!
 //! 1. Density: the last bin of each axis is closed, so there are exactly `cost_bins * return_bins` of them. The
 //!    published one puts points on the upper edge into a bin of their own. An axis of zero range is one bin; the
 //!    published one divides by zero. The plane is the range of the data; the published one also cuts it to the task's
 //!    constants, which drops the best episodes by rounding or if the data are not the official ones.
-//! 2. Outliers: where there are fewer candidates than wanted all are taken, and no more steps get a cost than an episode
-//!    has. The published one fails.
+//! 2. Outliers: where there are fewer candidates than wanted all are taken, and no more steps get a cost than an
+//!    episode has. The published one fails.
 //! 3. Inpaint: an empty window removes nothing. The published one fails, also for several windows of unequal size.
-//! 4. Epsilon looks at the episodes that are left, outliers excluded: these were put in as a temptation and would be the
-//!    best safe ones. The published one looks at all, with indices of another list.
+//! 4. Epsilon looks at the episodes that are left, outliers excluded: these were put in as a temptation and would be
+//!    the best safe ones. The published one looks at all, with indices of another list.
 //! 5. Noise: one standard deviation per entry of an observation, and the state between two steps gets the same noise as
 //!    successor and as observation. The published one pools all entries and draws both anew, so that the successor of a
 //!    step is no longer the observation of the next.
@@ -128,8 +128,8 @@ impl Selection {
 /// Applies the steps that `options` asks for, in place.
 ///
 /// # Errors
-/// `Data` if an option is out of range, if there is no complete episode, or if nothing would be left; `Cancelled` by the
-/// watch.
+/// `Data` if an option is out of range, if there is no complete episode, or if nothing would be left; `Cancelled` by
+/// the watch.
 pub fn filter(columns: Columns, options: &FilterOptions, watch: &Watch) -> Result<(Columns, FilterReport)> {
     let draws = |stream: u64| Box::new(Pcg::new(options.seed, stream)) as Box<dyn Draws>;
     filter_with(columns, options, watch, &draws)

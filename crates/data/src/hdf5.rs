@@ -28,8 +28,8 @@ pub(crate) const DAMAGED: &str = "fetch or write the file again";
 pub struct ReadOptions {
     /// Longest episode the task allows; a longer one is an error. None checks nothing.
     pub episode_length: Option<usize>,
-    /// Most bytes that reading may hold. None allows a hundred times the file's size (at least 64 MiB), and no more than
-    /// 80 % of the memory that is free.
+    /// Most bytes that reading may hold. None allows a hundred times the file's size (at least 64 MiB), and no more
+    /// than 80 % of the memory that is free.
     pub max_memory: Option<u64>,
 }
 
@@ -54,8 +54,8 @@ pub fn read_dsrl(path: &Path) -> Result<Columns> {
 ///
 /// # Errors
 /// `Io` if the file cannot be opened or read; `Data` if it is no HDF5 file, is truncated or damaged, lacks a key, if
-/// rows of a column were never written or lie in another file, if it would take more memory than allowed, or if a shape, a
-/// type, a value or an episode's length is wrong.
+/// rows of a column were never written or lie in another file, if it would take more memory than allowed, or if a
+/// shape, a type, a value or an episode's length is wrong.
 pub fn read_dsrl_with(path: &Path, options: &ReadOptions) -> Result<Columns> {
     let name = path.display().to_string();
     let bytes = check_file(path, &name)?;

@@ -1,8 +1,9 @@
 //! Writer of DSRL's HDF5 files, a block of rows at a time.
 //!
-//! Written here because no crate in reach streams: `hdf5-writer` and `hdf5-pure` take every column as one slice and build
-//! the whole file in memory, without a way to cancel, and
-//! `hdf5-metno` needs CMake and the C library on every target. What is written is checked against libhdf5 and our reader.
+//! Written here because no crate in reach streams: `hdf5-writer` and `hdf5-pure` take every column as one slice and
+//! build the whole file in memory, without a way to cancel, and
+//! `hdf5-metno` needs CMake and the C library on every target.
+//! What is written is checked against libhdf5 and our reader.
 
 mod format;
 

@@ -1,4 +1,5 @@
-"""Writes tests/fixtures/*.hdf5 with h5py, the writer that DSRL used: `python make_fixtures.py` (needs h5py, hdf5plugin and numpy).
+"""Writes tests/fixtures/*.hdf5 with h5py, the writer that DSRL used: `python make_fixtures.py` (needs h5py,
+hdf5plugin and numpy).
 
 The files hold 24 transitions of 4 episodes; tests/fixtures.rs states the formulas of their values again.
 """

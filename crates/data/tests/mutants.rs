@@ -1,4 +1,5 @@
-//! Seeded damage to a file of every format: whatever the bytes are, they are read or refused by name, soon, and within bounded memory.
+//! Seeded damage to a file of every format: whatever the bytes are, they are read or refused by name, soon,
+//! and within bounded memory.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -45,9 +45,9 @@ impl ObjectFinalize for NativeDataset {
 
 #[napi]
 impl NativeDataset {
-    /// Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused (none is by default),
-    /// and a file that would take more than `maxMemory` bytes (default: a hundred times its size, at least 64 MiB, at
-    /// most 80 % of the memory that is free).
+    /// Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused (none is by
+    /// default), and a file that would take more than `maxMemory` bytes (default: a hundred times its size, at least 64
+    /// MiB, at most 80 % of the memory that is free).
     ///
     /// Rejects with code `Io` or `Data`, naming file, key and value.
     #[napi(

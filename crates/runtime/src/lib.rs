@@ -1,5 +1,5 @@
-//! The addon without libtorch: policies that act, datasets that are read, filtered and converted, and the opening of the
-//! shared libraries that the addon of `crates/node` is linked against.
+//! The addon without libtorch: policies that act, datasets that are read, filtered and converted, and the opening of
+//! the shared libraries that the addon of `crates/node` is linked against.
 //!
 //! Results are JSON or typed arrays. Whatever takes time runs on a worker thread and returns a promise.
 
@@ -16,7 +16,8 @@ use drcorl_binding::{guard, Job, Result};
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 
-/// Instruction sets that decide which kernels run, as far as this processor has them; empty on other processors than x86-64.
+/// Instruction sets that decide which kernels run, as far as this processor has them;
+/// empty on other processors than x86-64.
 #[napi]
 pub fn cpu_features() -> Vec<&'static str> {
     drcorl_actor::cpu_features()

@@ -79,8 +79,8 @@ impl NativeOperation {
         })
     }
 
-    /// The shared libraries of libtorch from a zip, tar or gzipped tar to a folder, which is made. Left unfinished, the folder
-    /// stays: its name is the caller's, and so is its end.
+    /// The shared libraries of libtorch from a zip, tar or gzipped tar to a folder, which is made. Left unfinished, the
+    /// folder stays: its name is the caller's, and so is its end.
     ///
     /// Rejects with code `Io`, `Data` or `Cancelled`.
     #[napi(ts_return_type = "Promise<void>")]

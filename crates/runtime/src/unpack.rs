@@ -1,5 +1,5 @@
-//! Unpacks a libtorch from an official archive or from wheels of Python: shared libraries, version and licences, without
-//! headers and static libraries.
+//! Unpacks a libtorch from an official archive or from wheels of Python: shared libraries, version and licences,
+//! without headers and static libraries.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -25,8 +25,8 @@ pub fn unpack(archive: &Path, target: &Path, watch: &Watch) -> Outcome<()> {
     Job { archive, target, watch, wheel: None, left: Cell::new(0) }.run()
 }
 
-/// Unpacks a wheel into the folder `target`, as if it were part of an official archive: its libraries (those of `libraries`, or
-/// all) to `lib`, its licences to `licenses/NAME`. Units of progress are bytes of the wheel.
+/// Unpacks a wheel into the folder `target`, as if it were part of an official archive: its libraries (those of
+/// `libraries`, or all) to `lib`, its licences to `licenses/NAME`. Units of progress are bytes of the wheel.
 pub fn unpack_wheel(archive: &Path, target: &Path, libraries: Option<Vec<String>>, watch: &Watch) -> Outcome<()> {
     let name = archive.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('-').next());
     let wheel = Wheel { name: name.unwrap_or("wheel").to_owned(), libraries };

@@ -1,4 +1,4 @@
-//! Behaviour cloning: `min_pi E[(pi(s) - a)^2]` on all logged episodes or on a selection of them, as in OSRL.
+//! Behavior cloning: `min_pi E[(pi(s) - a)^2]` on all logged episodes or on a selection of them, as in OSRL.
 //!
 //! What differs from the published implementation is numbered in docs/algorithms/bc.md.
 
@@ -37,7 +37,7 @@ pub enum CloningMode {
     MultiTask,
 }
 
-/// Parameters of behaviour cloning.
+/// Parameters of behavior cloning.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BcConfig {
@@ -105,7 +105,7 @@ impl Conditioned {
     }
 }
 
-/// Behaviour cloning on a set of rows fixed at the start; with `SAFE`, of those within the limit and no others.
+/// Behavior cloning on a set of rows fixed at the start; with `SAFE`, of those within the limit and no others.
 pub struct Cloning<const SAFE: bool> {
     config: BcConfig,
     policy: Policy,
@@ -132,9 +132,9 @@ impl<const SAFE: bool> Define for Cloning<SAFE> {
     const NAME: &'static str = if SAFE { "bc_safe" } else { "bc" };
     const LABEL: &'static str = if SAFE { "BC-Safe" } else { "BC" };
     const SUMMARY: &'static str = if SAFE {
-        "Behaviour cloning of the logged episodes within the cost limit."
+        "Behavior cloning of the logged episodes within the cost limit."
     } else {
-        "Behaviour cloning of all logged episodes, or of a selection of them."
+        "Behavior cloning of all logged episodes, or of a selection of them."
     };
 
     const METRICS: &'static [Metric] = &[Metric::loss(

@@ -1,4 +1,4 @@
-//! Which rows a mode of behaviour cloning learns from.
+//! Which rows a mode of behavior cloning learns from.
 
 use super::CloningMode;
 use crate::frontier::{evaluate, pareto_front, polynomial, Point};

@@ -1,4 +1,4 @@
-//! Relabelled episodes: logged behaviour under targets of cost and return that lie above the Pareto front.
+//! Relabelled episodes: logged behavior under targets of cost and return that lie above the Pareto front.
 //!
 //! 1. Episodes are thinned by a grid in the plane of cost and return.
 //! 2. A polynomial of return on cost is laid through the Pareto front.
@@ -11,7 +11,8 @@ use crate::frontier::{evaluate, pareto_front, polynomial, Point};
 use drcorl_core::error::Result;
 use drcorl_nn::rng::Rng;
 
-/// Bins over costs and returns; a bin with more than `most` episodes keeps so many of them, one with at most `fewest` none.
+/// Bins over costs and returns; a bin with more than `most` episodes keeps so many of them,
+/// one with at most `fewest` none.
 #[derive(Clone, Copy, Debug)]
 pub struct Grid {
     pub cost_bins: usize,
@@ -36,7 +37,8 @@ fn range(points: &[Point], of: fn(&Point) -> f64) -> (f64, f64) {
     (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max))
 }
 
-/// Numbers of the points that stay, bin by bin in the order in which bins are met. `sample` picks `most` of a full bin's numbers.
+/// Numbers of the points that stay, bin by bin in the order in which bins are met.
+/// `sample` picks `most` of a full bin's numbers.
 ///
 /// A point on the upper edge has a bin of its own; where all costs or all returns are equal there is one bin.
 pub fn grid_filter(points: &[Point], grid: Grid, mut sample: impl FnMut(&[usize], usize) -> Vec<usize>) -> Vec<usize> {
@@ -62,8 +64,8 @@ pub fn grid_filter(points: &[Point], grid: Grid, mut sample: impl FnMut(&[usize]
     kept.collect()
 }
 
-/// `count` targets: costs evenly from the lowest to the highest of `points`, the return of each at `draws[i]` in [0,1) of the way from
-/// `lowest(cost)` to `highest(cost)`.
+/// `count` targets: costs evenly from the lowest to the highest of `points`, the return of each at `draws[i]` in [0,1)
+/// of the way from `lowest(cost)` to `highest(cost)`.
 pub fn targets(
     points: &[Point],
     draws: &[f64],
@@ -131,8 +133,8 @@ pub struct Replacement {
     pub beta: f64,
 }
 
-/// The episodes to relabel, one for each of `chosen`: the first to choose an episode gets it, any other a neighbour that costs no
-/// more, drawn in inverse proportion to the distance by `draw` in [0,1).
+/// The episodes to relabel, one for each of `chosen`: the first to choose an episode gets it, any other a neighbour
+/// that costs no more, drawn in inverse proportion to the distance by `draw` in [0,1).
 pub fn emit(points: &[Point], chosen: &[usize], rule: Replacement, mut draw: impl FnMut() -> f64) -> Vec<usize> {
     let mut replace = |index: usize| {
         let own = points[index];
@@ -219,7 +221,8 @@ mod tests {
             asked.borrow_mut().push(members.to_vec());
             members[members.len() - most..].to_vec()
         });
-        // (0,0) and (0.5,0.9) share a cell, the upper corner has one of its own, (2.5,0.5) is alone, the last four are too many.
+        // (0,0) and (0.5,0.9) share a cell, the upper corner has one of its own, (2.5,0.5) is alone,
+        // the last four are too many.
         assert_eq!(kept, [0, 4, 1, 2, 6, 7, 8]);
         assert_eq!(*asked.borrow(), [vec![5, 6, 7, 8]]);
         let equal = points(&[(2.0, 1.0), (2.0, 5.0), (2.0, 9.0)]);
@@ -250,7 +253,8 @@ mod tests {
         Replacement { pairing, plane: Plane { cost: 1.0, ret: 1.0 }, max_decrease: 5.0, beta: 1.0 }
     }
 
-    /// Published, the second target of an episode moves all targets after it by one place, and each of those gets its neighbour's.
+    /// Published, the second target of an episode moves all targets after it by one place,
+    /// and each of those gets its neighbour's.
     #[test]
     fn an_episode_keeps_the_target_it_was_found_for() {
         let logged = points(&[(1.0, 10.0), (2.0, 90.0), (8.0, 60.0)]);
@@ -262,7 +266,8 @@ mod tests {
         assert_eq!(emit(&logged, &chosen, rule(AugmentPairing::Regrouped), || 0.0), [0, 0, 1, 2]);
     }
 
-    /// Candidates and their weights by hand: the episode itself 1, one at distance 3 a quarter; one too poor and one too costly are out.
+    /// Candidates and their weights by hand: the episode itself 1, one at distance 3 a quarter;
+    /// one too poor and one too costly are out.
     #[test]
     fn replacements_are_drawn_in_inverse_proportion_to_the_distance() {
         let logged = points(&[(5.0, 50.0), (5.0, 47.0), (5.0, 40.0), (6.0, 50.0)]);

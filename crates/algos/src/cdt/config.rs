@@ -44,7 +44,8 @@ pub enum CostTransform {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EntropyScale {
-    /// Means over action entries, against a target of -A that is meant for sums: the temperature decays whatever the policy does.
+    /// Means over action entries, against a target of -A that is meant for sums:
+    /// the temperature decays whatever the policy does.
     Mean,
     /// Sums over action entries, as the target is.
     Sum,
@@ -106,8 +107,9 @@ pub enum SampleCostOffset {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AugmentPairing {
-    /// Episodes grouped by their first occurrence against targets in the order of their costs: after the first repeat that is not adjacent an
-    /// episode gets another's target. Its cost is not below the true one (targets ascend), but its return can be any.
+    /// Episodes grouped by their first occurrence against targets in the order of their costs: after the first repeat
+    /// that is not adjacent an episode gets another's target.
+    /// Its cost is not below the true one (targets ascend), but its return can be any.
     Regrouped,
     /// The target it was found for.
     Positional,
@@ -210,10 +212,12 @@ pub struct CdtConfig {
     /// Smallest distance of a relabelled return above the polynomial.
     #[schemars(range(min = -most::FACTOR, max = most::FACTOR))]
     pub augment_min_return: f64,
-    /// Largest relabelled return; null takes the best logged one, or the polynomial's lower bound where that is above it.
+    /// Largest relabelled return; null takes the best logged one,
+    /// or the polynomial's lower bound where that is above it.
     #[schemars(range(min = -most::FACTOR, max = most::FACTOR))]
     pub augment_max_return: Option<f64>,
-    /// How much less than its neighbour's an episode's return may be that takes its neighbour's place; null takes an eighth of the range of logged returns.
+    /// How much less than its neighbour's an episode's return may be that takes its neighbour's place;
+    /// null takes an eighth of the range of logged returns.
     #[schemars(range(min = -most::FACTOR, max = most::FACTOR))]
     pub augment_max_decrease: Option<f64>,
     /// Added to distances when neighbours are drawn in inverse proportion to them.
@@ -223,8 +227,8 @@ pub struct CdtConfig {
     pub augment_pairing: AugmentPairing,
     /// The plane in which the nearest episode is looked for.
     pub augment_distance: AugmentDistance,
-    /// Return the policy is asked for; null takes the best logged return within the cost limit. The cost it is asked for is the limit. An
-    /// evaluation can ask for others.
+    /// Return the policy is asked for; null takes the best logged return within the cost limit. The cost it is asked
+    /// for is the limit. An evaluation can ask for others.
     #[schemars(range(min = -most::FACTOR, max = most::FACTOR))]
     pub target_return: Option<f64>,
 }
@@ -274,7 +278,7 @@ impl Default for CdtConfig {
 }
 
 impl CdtConfig {
-    /// The published behaviour.
+    /// The published behavior.
     pub fn osrl() -> Self {
         CdtConfig {
             entropy_scale: EntropyScale::Mean,

@@ -1,5 +1,5 @@
-//! CDT, the Constrained Decision Transformer (Liu et al. 2023, [arXiv 2302.07351](https://arxiv.org/abs/2302.07351)): behaviour cloning of
-//! sequences, told the return and the cost that were still to come.
+//! CDT, the Constrained Decision Transformer (Liu et al. 2023, [arXiv 2302.07351](https://arxiv.org/abs/2302.07351)):
+//! behavior cloning of sequences, told the return and the cost that were still to come.
 //!
 //! ```text
 //! tokens of step t:  R_t = sum_{k>=t} r_k,  50 - C_t with C_t = sum_{k>=t} c_k,  s_t,  a_t
@@ -11,21 +11,24 @@
 //!
 //! The data are the logged episodes and [relabelled](augment) ones, drawn the more often the less they cost.
 //!
-//! Deviations from the published code (OSRL), each a value of the configuration unless it says so; the preset `osrl` takes the published one:
-//! 1. `augment_pairing`: an augmented episode gets the target it was found for. Published, episodes and targets are paired in different orders, and
-//!    an episode can be relabelled with a return that has nothing to do with it.
+//! Deviations from the published code (OSRL), each a value of the configuration unless it says so;
+//! the preset `osrl` takes the published one:
+//! 1. `augment_pairing`: an augmented episode gets the target it was found for. Published, episodes and targets are
+//!    paired in different orders, and an episode can be relabelled with a return that has nothing to do with it.
 //! 2. An evaluation is judged by the limit the policy was asked to keep (no option); published, always by 10.
 //! 3. `sample_cost_offset`: episodes up to max(70, limit + 30) can be drawn, not only those below a cost of 70.
 //! 4. `entropy_scale`: likelihood and entropy are sums over action entries, like the target entropy -A.
 //! 5. `cost_class`: a step's class is whether it costs anything; fractions are no longer cut to 0.
 //! 6. `loss_mean`: masked means divide by what is not masked, and no state of padding is a target.
 //! 7. `log_std_clamp`: the logarithm of sigma stays in [-5, 2].
-//! 8. `augment_distance`, `augment_max_return`, `augment_max_decrease`, `augment_beta`: distances in units of the data's range, and targets up to the
-//!    best logged return, so that no number of one task is a default for all.
-//! 9. `scaling`, a parameter of the run: observations are standardised and actions taken in the box of the data; published, both are raw.
+//! 8. `augment_distance`, `augment_max_return`, `augment_max_decrease`, `augment_beta`: distances in units of the
+//!    data's range, and targets up to the best logged return, so that no number of one task is a default for all.
+//! 9. `scaling`, a parameter of the run: observations are standardised and actions taken in the box of the data;
+//!    published, both are raw.
 //! 10. The temperature is part of the checkpoint (no option). Published, it is lost on reload.
 //! 11. Acting keeps keys and values between steps (no option); the actions are those of the full window.
-//! 12. The published code's options that were off (`pf_sample`, `start_sampling`, `random_aug`, `pf_only`, `cost_reverse`) are left out.
+//! 12. The published code's options that were off (`pf_sample`, `start_sampling`, `random_aug`, `pf_only`,
+//!     `cost_reverse`) are left out.
 
 pub mod augment;
 pub mod config;
@@ -58,8 +61,8 @@ pub struct Cdt {
     targets: Targets,
 }
 
-/// What the policy is asked for by default: the cost limit, and the best logged return among the episodes that cost no more (among the
-/// cheapest ones, where none does).
+/// What the policy is asked for by default: the cost limit, and the best logged return among the episodes that cost no
+/// more (among the cheapest ones, where none does).
 fn targets(config: &CdtConfig, run: &RunConfig, episodes: &[Episode]) -> Targets {
     let cost = run.cost_limit;
     let cheapest = episodes.iter().map(|episode| episode.cost).fold(f64::INFINITY, f64::min);
@@ -72,7 +75,7 @@ impl Define for Cdt {
     type Config = CdtConfig;
     const NAME: &'static str = "cdt";
     const LABEL: &'static str = "CDT";
-    const SUMMARY: &'static str = "A transformer that clones behaviour given the return and the cost still to come.";
+    const SUMMARY: &'static str = "A transformer that clones behavior given the return and the cost still to come.";
     const METRICS: &'static [Metric] = &[
         Metric::loss(
             "action_loss",

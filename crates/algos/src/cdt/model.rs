@@ -189,8 +189,8 @@ impl Model {
         (tokens.view([-1, e]), cost)
     }
 
-    /// Outputs of all heads. Without a generator nothing is dropped. `all` computes the features of every token, for a reader of
-    /// [`Cache::features`]; the outputs are the same.
+    /// Outputs of all heads. Without a generator nothing is dropped. `all` computes the features of every token, for a
+    /// reader of [`Cache::features`]; the outputs are the same.
     pub fn forward(
         &self,
         arena: &Arena,

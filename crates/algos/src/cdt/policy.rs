@@ -1,6 +1,8 @@
-//! The trained network as a policy: a file of kind `sequence`, which `drcorl-actor` plays for everyone, the offline judges included.
+//! The trained network as a policy: a file of kind `sequence`, which `drcorl-actor` plays for everyone,
+//! the offline judges included.
 //!
-//! There is one implementation of acting, with keys and values kept between steps; a test holds it to the network's own forward pass.
+//! There is one implementation of acting, with keys and values kept between steps;
+//! a test holds it to the network's own forward pass.
 
 use super::config::{CdtConfig, CostFeature, CostTransform};
 use drcorl_actor::{Actor, PolicyFile};

@@ -34,7 +34,8 @@ fn learner(config: &CdtConfig, length: usize) -> Learner {
     learner
 }
 
-/// The policy file's actions over a whole scripted episode are those of the network on the window of the last steps, without a cache.
+/// The policy file's actions over a whole scripted episode are those of the network on the window of the last steps,
+/// without a cache.
 fn plays_like_the_network(config: &CdtConfig) {
     let _no_grad = tch::no_grad_guard();
     let (steps, context) = (27, config.context_length);
@@ -114,8 +115,8 @@ fn batch(lengths: &[usize], context: i64, rng: &mut Rng) -> Sequences {
     }
 }
 
-/// Central differences of the loss along a random direction in each parameter, with dropout, padding and several parts, against the
-/// written gradients.
+/// Central differences of the loss along a random direction in each parameter, with dropout, padding and several parts,
+/// against the written gradients.
 fn gradients_are_right(config: &CdtConfig) {
     let _no_grad = tch::no_grad_guard();
     let mut learner = learner(config, 20);

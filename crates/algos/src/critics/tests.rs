@@ -131,7 +131,7 @@ fn the_cost_critic_solves_a_small_chain() {
     }
 }
 
-/// The IQL value lies between the behaviour's and the optimal one, and grows with the expectile.
+/// The IQL value lies between the behavior's and the optimal one, and grows with the expectile.
 #[test]
 fn iql_values_lie_between_behavior_and_optimum() {
     let gamma = 0.8;
@@ -147,7 +147,7 @@ fn iql_values_lie_between_behavior_and_optimum() {
         }
         critic.v.evaluate(&cpu(&[0.0]).view([1, 1])).double_value(&[0, 0])
     };
-    // Uniform behaviour: V(1) - V(0) = 1, V(0) = gamma (V(0) + .5), so V(0) = 2.
+    // Uniform behavior: V(1) - V(0) = 1, V(0) = gamma (V(0) + .5), so V(0) = 2.
     // Optimal: flip once, then stay: gamma / (1 - gamma) = 4.
     let (mean, middle, high) = (value(0.5), value(0.7), value(0.9));
     assert!((mean - 2.0).abs() < 0.1, "{mean}");

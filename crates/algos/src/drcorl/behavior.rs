@@ -9,7 +9,7 @@ use drcorl_nn::score_net::ScoreNetShape;
 use drcorl_nn::{probe, Arena, ArenaBuilder, ScoreNet};
 use tch::{Device, Kind, Tensor};
 
-/// The diffusion model of the behaviour policy: a denoiser trained on the logged actions.
+/// The diffusion model of the behavior policy: a denoiser trained on the logged actions.
 pub struct BehaviorModel {
     net: ScoreNet,
     arena: Arena,

@@ -20,12 +20,12 @@ pub struct DrcorlConfig {
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub gamma: f64,
 
-    /// Episodes the behaviour model learns from.
+    /// Episodes the behavior model learns from.
     pub behavior_data: BehaviorData,
-    /// Width of the behaviour model.
+    /// Width of the behavior model.
     #[schemars(range(min = 1, max = most::WIDTH))]
     pub behavior_hidden: i64,
-    /// Residual blocks of the behaviour model.
+    /// Residual blocks of the behavior model.
     #[schemars(range(min = 1, max = 32))]
     pub behavior_blocks: usize,
     /// Inner width of a block as a multiple of behavior_hidden.
@@ -34,19 +34,19 @@ pub struct DrcorlConfig {
     /// Dropout before the layer norm of each block.
     #[schemars(range(min = 0.0, max = 0.9))]
     pub behavior_dropout: f64,
-    /// Decoupled weight decay of the behaviour model.
+    /// Decoupled weight decay of the behavior model.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub behavior_weight_decay: f64,
-    /// Learning rate of the behaviour model.
+    /// Learning rate of the behavior model.
     #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub behavior_lr: f64,
-    /// Learning rate at the end of the behaviour phase (cosine).
+    /// Learning rate at the end of the behavior phase (cosine).
     #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub behavior_lr_final: f64,
-    /// Rows in a batch of the behaviour model.
+    /// Rows in a batch of the behavior model.
     #[schemars(range(min = 1, max = most::ROWS))]
     pub behavior_batch: usize,
-    /// Gradient steps of the behaviour model.
+    /// Gradient steps of the behavior model.
     #[schemars(range(min = 1, max = most::STEPS))]
     pub behavior_steps: u64,
 

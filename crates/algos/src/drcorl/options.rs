@@ -27,7 +27,7 @@ pub enum GateStates {
     Safe,
 }
 
-/// Episodes the behaviour model learns from.
+/// Episodes the behavior model learns from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BehaviorData {

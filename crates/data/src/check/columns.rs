@@ -10,7 +10,8 @@ const TINY: f64 = 1e-4;
 const STEP: f64 = 1.2e-7;
 /// Steps of float32 within one deviation below which most of a column's digits are lost.
 const STEPS: f64 = 1000.0;
-/// An outlier lies this many times the range of all other values outside of it. Heavy tails of contact forces reach about 5.
+/// An outlier lies this many times the range of all other values outside of it.
+/// Heavy tails of contact forces reach about 5.
 const RANGES: f64 = 10.0;
 /// Share of values at each end that may be outliers, and the least number.
 const TAIL: (f64, usize) = (1e-4, 3);

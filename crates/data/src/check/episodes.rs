@@ -79,7 +79,8 @@ fn of_one_row(episodes: &[Episode]) -> Option<Finding> {
     )
 }
 
-/// Steps of time within episodes that are far longer than the usual one, or negative. `ends` tells the last rows of episodes.
+/// Steps of time within episodes that are far longer than the usual one, or negative.
+/// `ends` tells the last rows of episodes.
 pub(crate) fn times(column: &str, times: &[f64], ends: &[bool]) -> Vec<Finding> {
     let step = |row: usize| times[row + 1] - times[row];
     let within: Vec<usize> = (0..times.len().saturating_sub(1)).filter(|&row| !ends[row]).collect();

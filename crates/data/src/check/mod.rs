@@ -1,8 +1,8 @@
 //! Data checks: what a dataset holds that cannot be what its owner means.
 //!
-//! Everything here is legal data: shapes agree, values are finite. Each [`Finding`] is counted, says where it begins, what it means
-//! for learning and what to do. Errors are those after which learning is meaningless; the rest are warnings.
-//! All thresholds are beside their checks, with the reason.
+//! Everything here is legal data: shapes agree, values are finite. Each [`Finding`] is counted, says where it begins,
+//! what it means for learning and what to do. Errors are those after which learning is meaningless; the rest are
+//! warnings. All thresholds are beside their checks, with the reason.
 
 mod actions;
 mod columns;

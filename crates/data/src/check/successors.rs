@@ -8,8 +8,8 @@ use crate::columns::Columns;
 const APART: f64 = 0.01;
 /// Share of rows from which on that is no accident.
 const SHARE: f64 = 0.05;
-/// Two random rows differ by 2 variances in the mean square, whatever the number of entries. A state this near to that is as far from its
-/// successor as from nearly any row.
+/// Two random rows differ by 2 variances in the mean square, whatever the number of entries. A state this near to that
+/// is as far from its successor as from nearly any row.
 const UNRELATED: f64 = 1.2;
 /// Below this many pairs a mean says nothing.
 const PAIRS: usize = 100;

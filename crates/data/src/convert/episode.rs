@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 /// Entries per row, and all values.
 pub(super) type Array = (usize, Vec<f32>);
 
-/// T steps: T or T + 1 observations, T or T + 1 costs (the first is that of the reset), T of the rest. True if it had no end
-/// flag: a recording that was cut off ends here all the same.
+/// T steps: T or T + 1 observations, T or T + 1 costs (the first is that of the reset), T of the rest. True if it had
+/// no end flag: a recording that was cut off ends here all the same.
 ///
 /// `get` reads a field; `rows` is T once it is known. `path` names a field in errors.
 pub(super) fn assemble(

@@ -80,7 +80,8 @@ pub(crate) enum Origin {
     NextRow,
 }
 
-/// A column that is no field: what it says about the rows' order. `asked` if the caller named it; else it was found by its name.
+/// A column that is no field: what it says about the rows' order. `asked` if the caller named it;
+/// else it was found by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Extra {
     pub name: String,
@@ -142,7 +143,8 @@ impl<'a> Mapping<'a> {
         Some(value)
     }
 
-    /// What stands for a field that is not in the input: the stated cost, and no flag where episodes are known otherwise.
+    /// What stands for a field that is not in the input: the stated cost,
+    /// and no flag where episodes are known otherwise.
     pub fn absent(&self, field: Field, exists: impl Fn(&str) -> bool, episodes_known: bool) -> Option<f32> {
         let there = self.given.contains_key(&field) || field.names().iter().any(|name| exists(name));
         let value = match field {
@@ -157,8 +159,8 @@ impl<'a> Mapping<'a> {
         Some(value)
     }
 
-    /// The names of a field in an input that has one array per field: several, joined in this order, if the map lists several.
-    /// `exists` says whether a name is there.
+    /// The names of a field in an input that has one array per field: several, joined in this order, if the map lists
+    /// several. `exists` says whether a name is there.
     pub fn arrays(&self, field: Field, exists: impl Fn(&str) -> bool, found: &[String]) -> Result<Vec<String>> {
         let names: Vec<&str> = match self.given.get(&field) {
             Some(name) if exists(name) => vec![name],
@@ -221,7 +223,8 @@ impl<'a> Mapping<'a> {
         Ok(Origin::Columns(found))
     }
 
-    /// Positions of the columns that `pattern` means. A `*` stands for a number; such columns come in its order, which has no gaps.
+    /// Positions of the columns that `pattern` means. A `*` stands for a number;
+    /// such columns come in its order, which has no gaps.
     fn matching(&self, field: Field, pattern: &str, table: &[String]) -> Result<Vec<usize>> {
         if let Some(exact) = table.iter().position(|name| name == pattern) {
             return Ok(vec![exact]);

@@ -61,7 +61,8 @@ impl Held {
         (!self.columns.is_empty()).then_some((self.columns.obs_dim, self.columns.act_dim))
     }
 
-    /// Puts rows of an episode together, in the order they have in the file, and ends episodes where `max_gap` seconds are exceeded.
+    /// Puts rows of an episode together, in the order they have in the file,
+    /// and ends episodes where `max_gap` seconds are exceeded.
     ///
     /// `end`: the last row of each ends it, if no flag does.
     pub fn arrange(mut self, max_gap: Option<f64>, end: bool) -> Result<(Columns, Arranged)> {

@@ -1,4 +1,5 @@
-//! Parquet: scalars as plain columns, vectors as a list column or as several plain ones; or an episode per row, as lists of lists.
+//! Parquet: scalars as plain columns, vectors as a list column or as several plain ones;
+//! or an episode per row, as lists of lists.
 
 use std::fs::File;
 use std::path::Path;

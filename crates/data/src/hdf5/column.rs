@@ -158,8 +158,9 @@ impl<'a> Column<'a> {
         })
     }
 
-    /// False for a float of two bytes that is not IEEE's (bfloat16). The decoder keeps its size only; the fields are in the stored message
-    /// from its ninth byte on: offset, precision (both u16), and place and size of exponent and mantissa.
+    /// False for a float of two bytes that is not IEEE's (bfloat16). The decoder keeps its size only; the fields are in
+    /// the stored message from its ninth byte on: offset, precision (both u16),
+    /// and place and size of exponent and mantissa.
     fn is_ieee(&self, number: Number) -> bool {
         let fields = || self.dataset.raw_datatype().ok()?.get(8..16).map(<[u8]>::to_vec);
         !number.is_float() || fields().is_some_and(|fields| fields == [0, 0, 16, 0, 10, 5, 0, 10])

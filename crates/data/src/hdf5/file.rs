@@ -131,8 +131,8 @@ impl H5 {
 pub(super) const NEVER_WRITTEN: &str =
     "write those rows, or leave the column out and state its value (drcorl data convert --map KEY=0)";
 
-/// Writes down what external links ask for and follows none: a dataset that lies elsewhere is not what the file's hash names,
-/// and a link may point anywhere.
+/// Writes down what external links ask for and follows none: a dataset that lies elsewhere is not what the file's hash
+/// names, and a link may point anywhere.
 #[derive(Default)]
 struct Links(Mutex<Vec<String>>);
 

@@ -5,7 +5,8 @@ use std::io::Read;
 use hdf5_reader::error::Error as H5Error;
 use hdf5_reader::filters::FilterRegistry;
 
-/// h5py's own, and those of hdf5plugin: <https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md>.
+/// h5py's own, and those of hdf5plugin:
+/// <https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md>.
 const LZF: u16 = 32000;
 const ZSTD: u16 = 32015;
 const NAMES: [(u16, &str); 9] = [
@@ -55,8 +56,8 @@ fn zstd(data: &[u8], limit: usize) -> Result<Vec<u8>, H5Error> {
     Ok(bytes)
 }
 
-/// LibLZF's format: a byte below 32 begins a run of that many literals and one; any other holds a length (three bits, 7 is
-/// continued in the next byte) and the high bits of a distance back.
+/// LibLZF's format: a byte below 32 begins a run of that many literals and one; any other holds a length (three bits, 7
+/// is continued in the next byte) and the high bits of a distance back.
 fn lzf(data: &[u8], limit: usize) -> Result<Vec<u8>, H5Error> {
     let short = || damaged("lzf: the chunk ends too early");
     let mut bytes: Vec<u8> = Vec::with_capacity(data.len().saturating_mul(2).min(limit));

@@ -57,7 +57,7 @@ test('help, lists, reports, dataset files and refused input need no libtorch', a
     [['data', 'info', join(folder, 'bad.hdf5')], /is not an HDF5 file/],
     [['train', '--dataset', join(folder, 'bad.hdf5'), '--cost-limit', '10'], /is not an HDF5 file/],
     [['train', '--dataset', file, '--cost-limit', '-1'], /cost_limit/],
-    [['train', '--dataset', file, '--device', 'gpu'], /device = "gpu"/],
+    [['train', '--dataset', file, '--device', 'gpu'], /device is "gpu"/],
     [['evaluate', folder], /not a run folder/],
     [['report', folder], /not a run folder/],
   ]

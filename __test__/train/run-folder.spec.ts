@@ -8,7 +8,8 @@ import { environmentSteps } from '../../src/envs/ledger.js'
 import { evaluate } from '../../src/evaluate/evaluate.js'
 import type { TrainEvent, TrainOptions } from '../../src/train/events.js'
 import { train } from '../../src/train/experiment.js'
-import { RUN_FILES, createRunFolder, lockRun, readRecord } from '../../src/train/run-folder.js'
+import { RUN_FILES, readRecord } from '../../src/train/run-folder.js'
+import { createRunFolder, lockRun } from '../../src/train/run-lock.js'
 import { smallConfig } from '../small.js'
 
 /** Cloning and no audit. */

@@ -14,13 +14,13 @@ import { resumeSession } from './resume.js'
 import { Run } from './run.js'
 import {
   RUN_FILES,
-  createRunFolder,
   defaultRunFolder,
   makeRecord,
   statedEpisodeLength,
   writeDatasetEpisodes,
   writeRecord,
 } from './run-folder.js'
+import { createRunFolder } from './run-lock.js'
 
 /**
  * Trains and reports as it goes; everything is in the run folder when the generator ends.

@@ -11,7 +11,8 @@ import { type Compared, requireAgreement } from './agreement.js'
 import { readCheckpointConfig } from './checkpoint.js'
 import type { Session, TrainOptions } from './events.js'
 import { MetricsLog } from './metrics.js'
-import { RUN_FILES, type RunRecord, lockRun, readRecord, removeTemporaries, statedEpisodeLength } from './run-folder.js'
+import { RUN_FILES, type RunRecord, readRecord, removeTemporaries, statedEpisodeLength } from './run-folder.js'
+import { lockRun } from './run-lock.js'
 
 /**
  * Opens the run in `options.out` where its checkpoint left it, or at its first step where there is none yet.

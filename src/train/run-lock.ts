@@ -1,0 +1,84 @@
+/** A run folder in the hands of one process. Apart from `run-folder.ts`, so that a report needs no addon. */
+import { readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { DrcorlError, codeOf, messageOf } from '../base/errors.js'
+import { makeFolder, makeNewFolder, readJson } from '../base/files.js'
+import { type Unlock, lock } from '../native/lock.js'
+import { RUN_FILES, RUN_FORMAT, type RunRecord, isOfRun } from './run-folder.js'
+
+/** There as long as a process writes into the folder. */
+const LOCK_FILE = '.lock'
+
+/**
+ * Keeps other processes from writing into a run folder.
+ *
+ * @param what this process is doing, for the message to another, e.g. `training`.
+ * @param remedy what to do where nothing can be written.
+ * @throws DrcorlError `Busy` naming who does, `Io` (exit status 2) where nothing can be written.
+ */
+export async function lockRun(folder: string, what: string, remedy: string): Promise<Unlock> {
+  try {
+    return await lock(join(folder, LOCK_FILE), `${what} in ${folder}`)
+  } catch (error) {
+    if (codeOf(error) !== 'Io') throw error
+    throw new DrcorlError('Io', `the run folder ${folder} cannot be written: ${messageOf(error)}`, {
+      cause: error,
+      exitStatus: 2,
+      hint: remedy,
+    })
+  }
+}
+
+/**
+ * Makes and locks the folder of a new run. One that is there must be empty, unless `overwrite`: then the files of the
+ * earlier run, and no others, are removed.
+ *
+ * @param out undefined for one that nobody has, named after `fallback`.
+ * @throws DrcorlError `Usage` for a folder in use, `Busy` while a process writes into it, `Io` (exit status 2) where no
+ *   folder can be made.
+ */
+export async function createRunFolder(
+  out: string | undefined,
+  fallback: string,
+  overwrite: boolean,
+): Promise<{ folder: string; unlock: Unlock }> {
+  const folder = out ?? (await makeNewFolder(fallback, 'run folder'))
+  if (out !== undefined) await makeFolder(out, 'run folder')
+  const unlock = await lockRun(folder, 'training', 'name another place with --out')
+  try {
+    await clear(folder, overwrite)
+    return { folder, unlock }
+  } catch (error) {
+    unlock()
+    throw error
+  }
+}
+
+async function clear(folder: string, overwrite: boolean): Promise<void> {
+  const present = (await readdir(folder)).filter((name) => name !== LOCK_FILE)
+  if (present.length === 0) return
+  if (!overwrite) {
+    throw new DrcorlError('Usage', `the run folder ${folder} is not empty`, {
+      hint: 'go on with that run: --resume; start anew in it: --overwrite; or name another folder with --out',
+    })
+  }
+  const old = present.filter(isOfRun)
+  if (old.length === 0) return
+  await requireOwnRun(folder, old)
+  // The record goes last: what is left of a removal that was cut short is still known to be of a run.
+  await Promise.all(old.filter((name) => name !== RUN_FILES.config).map((name) => rm(join(folder, name))))
+  await rm(join(folder, RUN_FILES.config), { force: true })
+}
+
+/** A run writes its record first, so files without one are somebody else's, whatever their names. */
+async function requireOwnRun(folder: string, old: readonly string[]): Promise<void> {
+  if (await isRun(folder)) return
+  throw new DrcorlError('Usage', `${folder} holds no run of drcorl, so its ${old.join(', ')} cannot be overwritten`, {
+    hint: 'move them away, or name another folder with --out',
+  })
+}
+
+async function isRun(folder: string): Promise<boolean> {
+  const record = await readJson(join(folder, RUN_FILES.config)).catch(() => null)
+  return (record as RunRecord | null)?.format === RUN_FORMAT
+}

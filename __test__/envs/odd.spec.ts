@@ -48,7 +48,9 @@ const PLAYED: [kind: string, cost: number, length?: number][] = [
 ]
 
 for (const [kind, cost, length = STEPS] of PLAYED) {
-  real(`${kind} is played`, async (t) => t.deepEqual(await play(kind), { return: length, cost }))
+  real(`${kind} is played`, async (t) => {
+    t.deepEqual(await play(kind), { return: length, cost })
+  })
 }
 
 const REFUSED: [kind: string, message: RegExp, hint?: RegExp][] = [

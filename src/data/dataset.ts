@@ -97,7 +97,6 @@ async function fromFile(path: string, { episode_length, maxMemory }: LoadDataset
       exitStatus: 2,
     })
   })
-  if (found.isDirectory()) throw new DrcorlError('Data', `dataset ${path} is a folder, not an HDF5 file`)
   const ending = OTHER_FORMATS.exec(path)?.[1]
   if (ending !== undefined) {
     const output = `${basename(path).slice(0, -ending.length)}hdf5`

@@ -77,8 +77,7 @@ pub fn read_dsrl_with(path: &Path, options: &ReadOptions) -> Result<Columns> {
 pub(crate) fn check_file(path: &Path, name: &str) -> Result<u64> {
     let metadata: Metadata = std::fs::metadata(path).map_err(|e| io_error(name, None, &e))?;
     if metadata.is_dir() {
-        let remedy = "give the path of one .hdf5 file inside it";
-        return Err(Error::io(name, "is a directory, not a file", remedy));
+        return Err(folder(path, name));
     }
     if !metadata.is_file() {
         let remedy = "give the path of an .hdf5 file";
@@ -88,6 +87,26 @@ pub(crate) fn check_file(path: &Path, name: &str) -> Result<u64> {
         return Err(Error::data(name, None, "is empty (0 bytes)", DAMAGED));
     }
     Ok(metadata.len())
+}
+
+/// The error of a folder, which knows Minari's: a `data` folder with `main_data.hdf5`, or with `metadata.json` and a folder an
+/// episode in another format.
+fn folder(path: &Path, name: &str) -> Error {
+    for data in [path.to_path_buf(), path.join("data")] {
+        let file = data.join("main_data.hdf5");
+        if file.is_file() {
+            let remedy = format!("give the file inside it: drcorl data convert {} OUT.hdf5", file.display());
+            return Error::io(name, "is a folder of Minari, not a file", &remedy);
+        }
+        let metadata = std::fs::read(data.join("metadata.json")).unwrap_or_default();
+        let metadata = serde_json::from_slice::<serde_json::Value>(&metadata).unwrap_or_default();
+        if let Some(format) = metadata.get("data_format").and_then(serde_json::Value::as_str) {
+            let problem = format!("is a folder of Minari in the format {format:?}, which is not read");
+            let remedy = "copy the dataset with data_format=\"hdf5\" (docs/data.md has the lines), then convert its main_data.hdf5";
+            return Error::io(name, &problem, remedy);
+        }
+    }
+    Error::io(name, "is a directory, not a file", "give the path of one file inside it")
 }
 
 pub(crate) fn io_error(name: &str, key: Option<&str>, error: &std::io::Error) -> Error {

@@ -221,6 +221,17 @@ fn files_that_are_none() {
     assert_eq!(error.code(), "Io");
     assert!(error.message.contains("is a directory"), "{error}");
 
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("metadata.json"), r#"{"data_format": "arrow", "total_episodes": 3}"#).unwrap();
+    for path in [dir.path(), &data] {
+        let error = read_dsrl(path).unwrap_err();
+        assert!(error.message.contains("Minari in the format \"arrow\", which is not read; copy"), "{error}");
+    }
+    std::fs::write(data.join("main_data.hdf5"), b"").unwrap();
+    let error = read_dsrl(dir.path()).unwrap_err();
+    assert!(error.message.contains("data convert ") && error.message.contains("data/main_data.hdf5 OUT"), "{error}");
+
     let absent = dir.path().join("absent.hdf5");
     let error = read_dsrl(&absent).unwrap_err();
     assert_eq!(error.code(), "Io");

@@ -88,7 +88,7 @@ fn delimiter(path: &Path, name: &str) -> Result<u8> {
     let file = std::io::Read::take(File::open(path).map_err(failed)?, HEADER_BYTES);
     BufReader::new(file).read_until(b'\n', &mut line).map_err(failed)?;
     let count = |delimiter: u8| line.iter().filter(|&&byte| byte == delimiter).count();
-    // The first of equals is kept: a comma, where there is a single column.
+    // The last of equals wins: a comma, where there is a single column.
     Ok([b';', b'\t', b','].into_iter().max_by_key(|&delimiter| count(delimiter)).unwrap_or(b','))
 }
 

@@ -49,7 +49,8 @@ export const convertAction: DataAction = {
         maxMemory: optionalBytes(args, 'max-memory'),
         overwrite: args['overwrite'] === true,
         signal: context.signal,
-        onProgress: (done, total) => total > 0 && meter.update(done, total),
+        // Nothing done is nothing to show: input that is refused at once gets its error alone.
+        onProgress: (done, total) => done > 0 && meter.update(done, total),
       })
       return { json: { output, ...report }, text: describe(output, report) }
     } finally {

@@ -42,7 +42,8 @@ export const filterAction: DataAction = {
     try {
       const report = await filterDataset(source, output, {
         ...options,
-        onProgress: (done, total) => total > 0 && meter.update(done, total),
+        // Nothing done is nothing to show: input that is refused at once gets its error alone.
+        onProgress: (done, total) => done > 0 && meter.update(done, total),
       })
       return { json: { output, ...report }, text: describe(output, report) }
     } finally {

@@ -91,7 +91,7 @@ export async function loadDataset(
 }
 
 async function fromFile(path: string, { episode_length, maxMemory }: LoadDatasetOptions): Promise<Dataset> {
-  const found = await stat(path).catch((error: unknown) => {
+  await stat(path).catch((error: unknown) => {
     throw new DrcorlError('Io', `cannot read dataset ${path}: ${describeFsError(error)}`, {
       cause: error,
       exitStatus: 2,

@@ -272,7 +272,7 @@ fn interleaved(header: &str, flags: bool) -> String {
         for env in 0..2 {
             let x = step as f64 / 10.0 + f64::from(env);
             text += &format!("{step},{env},{x},{},{step},0", x / 7.0);
-            text += if flags { &[",0,0\n", ",0,1\n"][usize::from(step == 11)] } else { "\n" };
+            text += if flags { [",0,0\n", ",0,1\n"][usize::from(step == 11)] } else { "\n" };
         }
     }
     text

@@ -13,6 +13,7 @@ mod unpack;
 use std::path::PathBuf;
 
 use drcorl_binding::{guard, Job, Result};
+use lock::NativeLock;
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 
@@ -31,6 +32,15 @@ pub fn cpu_features() -> Vec<&'static str> {
 #[napi]
 pub fn preload(paths: Vec<String>) -> Result<()> {
     Ok(guard(|| preload::open(&paths.into_iter().map(PathBuf::from).collect::<Vec<_>>()))?)
+}
+
+/// Takes the lock of a file, which is made where there is none, and leaves `note` in it for those who come later.
+/// Returns null where somebody holds it, in this process or another.
+///
+/// Throws with code `Io` where the file cannot be opened for writing, or its file system knows no locks.
+#[napi]
+pub fn try_lock(path: String, note: String) -> Result<Option<NativeLock>> {
+    Ok(guard(|| NativeLock::try_take(PathBuf::from(path), &note))?)
 }
 
 /// Panics on a worker thread, on purpose: the test that a bug in native code cannot end the process.

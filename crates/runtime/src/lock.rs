@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
-use drcorl_binding::{guard, Failure, Outcome, Result};
+use drcorl_binding::{Failure, Outcome};
 use napi_derive::napi;
 
 /// A lock that is held: flock(2), on Windows LockFileEx. The system gives it back when the process ends, however it
@@ -30,21 +30,16 @@ impl NativeLock {
     }
 }
 
-/// Takes the lock of a file, which is made where there is none, and leaves `note` in it for those who come later.
-/// Returns null where somebody holds it, in this process or another.
-///
-/// Throws with code `Io` where the file cannot be opened for writing, or its file system knows no locks.
-#[napi]
-pub fn try_lock(path: String, note: String) -> Result<Option<NativeLock>> {
-    Ok(guard(|| {
-        let path = PathBuf::from(path);
+impl NativeLock {
+    /// The lock of the file at `path` with `note` in it; None where somebody holds it.
+    pub fn try_take(path: PathBuf, note: &str) -> Outcome<Option<NativeLock>> {
         let Some(mut file) = take(&path)? else { return Ok(None) };
         let failed = |error| failure("write", &path, &error);
         file.set_len(0).map_err(failed)?;
         file.rewind().map_err(failed)?;
         file.write_all(note.as_bytes()).map_err(failed)?;
         Ok(Some(NativeLock { path, file: Some(file) }))
-    })?)
+    }
 }
 
 fn take(path: &Path) -> Outcome<Option<File>> {

@@ -158,10 +158,7 @@ impl Source<'_> {
                 return Ok(column);
             }
         }
-        let field = FIELDS
-            .into_iter()
-            .find(|field| field.names().iter().any(|name| *name == key))
-            .map_or("observations", Field::key);
+        let field = FIELDS.into_iter().find(|field| field.names().contains(&key)).map_or("observations", Field::key);
         let entries = self
             .group
             .group(key)

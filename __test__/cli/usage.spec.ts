@@ -73,7 +73,7 @@ const MISTAKES: [args: string[], message: RegExp, hint?: RegExp][] = [
   [['train', '--dataset', 'a', '--algorithm', 'drcor'], /unknown algorithm "drcor".*"drcorl"/],
   [['train', '--dataset', 'a', '--preset', 'fast'], /unknown preset "fast".*Known: quick/],
   [['train', '--dataset', '/nowhere/a.hdf5'], /cannot read dataset \/nowhere\/a\.hdf5: no such file/],
-  [['train', '--dataset', '/'], /dataset \/ is a folder/],
+  [['train', '--dataset', '/'], /\/: is a directory, not a file; give the path of one file/],
   [['train', '--env', 'point-cicle'], /point-cicle.*point-circle/],
   [['train', '--dataset', 'a', '--toString', '1'], /unknown option --toString/],
   [['train', '--dataset', 'a', '--constructor', '1'], /unknown option --constructor/],

@@ -186,7 +186,9 @@ impl<A: ActorCritic> Algorithm for Learner<A> {
         let transition = config.values().transition(&batch);
         let draws = self.0.draw(&batch, context);
         let step = self.0.learn(&transition, &draws)?;
-        Ok(A::METRICS.iter().map(|metric| metric.name).zip(self.0.metrics(&step)).collect())
+        let values = self.0.metrics(&step);
+        assert!(values.len() <= A::METRICS.len(), "{} tells more metrics than it declares", A::NAME);
+        Ok(A::METRICS.iter().map(|metric| metric.name).zip(values).collect())
     }
 
     fn policies(&self) -> Vec<NamedPolicy> {

@@ -64,6 +64,7 @@ export { train } from './train/experiment.js'
 export { type RunRecord, readRecord } from './train/run-folder.js'
 export { VERSION } from './base/version.js'
 // What the signatures above are made of.
+export type { Origin } from './config/admit.js'
 export type { ResolveOptions } from './config/load.js'
 export type { AlgorithmSchema, JsonSchema, Preset } from './config/schema.js'
 export type * from './config/results.js'

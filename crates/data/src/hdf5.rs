@@ -89,8 +89,8 @@ pub(crate) fn check_file(path: &Path, name: &str) -> Result<u64> {
     Ok(metadata.len())
 }
 
-/// The error of a folder, which knows Minari's: a `data` folder with `main_data.hdf5`, or with `metadata.json` and a folder an
-/// episode in another format.
+/// The error of a folder, which knows Minari's: a `data` folder with `main_data.hdf5`, or with `metadata.json` and a
+/// folder an episode in another format.
 fn folder(path: &Path, name: &str) -> Error {
     for data in [path.to_path_buf(), path.join("data")] {
         let file = data.join("main_data.hdf5");

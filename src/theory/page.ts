@@ -5,7 +5,7 @@ import { CASES } from './adaptation.js'
 import type { Run } from './runs.js'
 import type { TheoryResult } from './theory.js'
 
-const FRAME: Frame = { width: 480, height: 300, left: 58, right: 16, top: 26, bottom: 46 }
+const FRAME: Frame = { width: 480, height: 300, left: 58, right: 28, top: 26, bottom: 46 }
 
 /** One line of a figure. */
 interface Line {

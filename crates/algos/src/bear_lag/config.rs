@@ -73,7 +73,7 @@ fn words(schema: &mut Schema) {
         schema,
         &[
             ("pid", "Gains KP, KI, KD of the multiplier of costs."),
-            ("multiplier_cap", "Upper bound of that multiplier and of its integral; null for none."),
+            ("multiplier_cap", "Upper bound of that multiplier and of its integral part; null for none."),
             ("critics", "Critics in each of the two groups of a signal."),
         ],
     );

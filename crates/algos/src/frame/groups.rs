@@ -140,7 +140,7 @@ pub struct PidGroup {
     /// Gains KP, KI, KD of the multiplier.
     #[schemars(inner(range(min = 0.0, max = most::FACTOR)))]
     pub pid: [f64; 3],
-    /// Upper bound of the multiplier and of its integral; null for none.
+    /// Upper bound of the multiplier and of its integral part; null for none.
     #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub multiplier_cap: Option<f64>,
 }

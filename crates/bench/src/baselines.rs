@@ -9,7 +9,7 @@ use drcorl_algos::coptidice::divergence::Divergence;
 use drcorl_algos::coptidice::{Coptidice, CoptidiceConfig, CoptidiceDraws, Initial, Scales};
 use drcorl_algos::cpq::{Cpq, CpqConfig, CpqDraws};
 use drcorl_algos::critics::{join, mean};
-use drcorl_algos::frame::{repeat, ActorCritic, Parameters, Task, Transition};
+use drcorl_algos::frame::{repeat, ActorCritic, Task, Transition};
 use drcorl_core::policy::Policy;
 use drcorl_nn::gaussian::kl;
 use drcorl_nn::rng::Rng;

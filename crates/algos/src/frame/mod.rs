@@ -11,7 +11,8 @@ pub mod presets;
 mod values;
 
 pub use choices::{CandidateDraws, CostDone, CostThreshold, Done};
-pub use groups::{help, widths, ActorGroup, CriticGroup, PidGroup, Schedule, VaeGroup};
+pub use drcorl_nn::widths;
+pub use groups::{help, ActorGroup, CriticGroup, PidGroup, Schedule, VaeGroup};
 pub use values::{Transition, Values};
 
 use crate::critics::{join, mean, upper_confidence, Critics};

@@ -5,9 +5,10 @@
 import { join, resolve } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { toDrcorlError } from '../base/errors.js'
-import { exists, readJson } from '../base/files.js'
+import { exists } from '../base/files.js'
 import { resolveConfig } from '../config/load.js'
-import { type Evaluation, evaluate } from '../evaluate/evaluate.js'
+import { readWhole } from '../config/stored.js'
+import { evaluate } from '../evaluate/evaluate.js'
 import { type Compared, requireAgreement } from '../train/agreement.js'
 import { train } from '../train/experiment.js'
 import { RUN_FILES, type RunRecord, holdsRun, readRecord } from '../train/run-folder.js'
@@ -77,7 +78,7 @@ function requireSame({ algorithm, preset, config, folder, target }: Cell, record
 async function evaluateCell(cell: Cell, env: string, { episodes, seed }: Judging): Promise<boolean> {
   const path = join(cell.folder, RUN_FILES.evaluation)
   if (await exists(path)) {
-    const { episodes: played, seed: first, env: where } = (await readJson(path)) as Evaluation
+    const { episodes: played, seed: first, env: where } = await readWhole('Evaluation', path)
     if (isDeepStrictEqual([played, first, where], [episodes, seed, env])) return false
   }
   answer({ type: 'progress', phase: 'evaluation', share: 1, eta_seconds: null })

@@ -66,8 +66,8 @@ impl Pid {
         let [kp, ki, kd] = self.gains;
         let error = mean_cost - self.set_point;
         let derivative = (error - self.error_old).max(0.0);
-        // Against windup the integral's own part stops at the cap: at the multiplier's cap itself the integral would add no
-        // more than KI times it, and a lasting violation would never be enforced.
+        // Against windup the integral's own part stops at the cap: at the multiplier's cap itself the integral would
+        // add no more than KI times it, and a lasting violation would never be enforced.
         let most = if ki > 0.0 { self.cap / ki } else { f64::INFINITY };
         self.integral = (self.integral + error).clamp(0.0, most);
         self.error_old = error;
@@ -182,8 +182,8 @@ mod tests {
         assert_eq!((proportional.integral, proportional.multiplier), (2.0, 0.2));
     }
 
-    /// A policy whose cost falls by 0.2 for each unit of the multiplier keeps its limit in the end: only the integral can hold
-    /// the multiplier of 5 that this takes where no error is left.
+    /// A policy whose cost falls by 0.2 for each unit of the multiplier keeps its limit in the end: only the integral
+    /// can hold the multiplier of 5 that this takes where no error is left.
     #[test]
     fn a_lasting_violation_is_enforced() {
         let mut pid = Pid::new(GAINS, 1.0, Some(100.0));

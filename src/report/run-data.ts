@@ -6,6 +6,7 @@ import type { Certificate, Metric, RunResult } from '../config/results.js'
 import { metricsOf } from '../config/schema.js'
 import { type Stored, readStored } from '../config/stored.js'
 import type { Evaluation } from '../evaluate/evaluate.js'
+import { type Provenance, checkMeasured, checkRunPolicies } from '../policy/provenance.js'
 import { RUN_FILES, type RunRecord, readRecord } from '../train/run-folder.js'
 import { EVALUATION, RECORD, requireShape } from './shape.js'
 
@@ -27,6 +28,8 @@ export interface RunData {
   /** What the algorithm's metrics mean, in their order; none for an algorithm this version does not know. */
   declared: readonly Metric[]
   certificate: Stored<Certificate> | null
+  /** Whether the policies beside them are those that certificate and result speak of; null before the run has ended. */
+  provenance: Provenance | null
   evaluation: Evaluation | null
   /** Episodes of the evaluated policies. */
   episodes: Csv | null
@@ -37,7 +40,8 @@ export interface RunData {
 /**
  * Reads a run folder. No addon is needed.
  *
- * @throws DrcorlError `Io` or `Data` (exit status 2) for a folder that is none of a run, or a damaged file in it.
+ * @throws DrcorlError `Io` or `Data` (exit status 2) for a folder that is none of a run, a damaged file in it, or a
+ *   policy of another run.
  */
 export async function readRun(folder: string): Promise<RunData> {
   const record = await readRecord(folder)
@@ -54,6 +58,7 @@ export async function readRun(folder: string): Promise<RunData> {
     metrics: await readCsv(join(folder, RUN_FILES.metrics), ['step', 'phase', 'phase_step', 'seconds']),
     declared: metricsOf(record.algorithm),
     certificate: await stored('Certificate', RUN_FILES.certificate),
+    provenance: await checkRunPolicies(folder),
     evaluation: await readEvaluation(join(folder, RUN_FILES.evaluation)),
     episodes: await readCsv(join(folder, RUN_FILES.episodes), ['policy', 'return', 'cost']),
     dataset: await readCsv(join(folder, RUN_FILES.datasetEpisodes), ['return', 'cost']),
@@ -64,7 +69,9 @@ async function readEvaluation(path: string): Promise<Evaluation | null> {
   if (!(await exists(path))) return null
   const content = await readJson(path)
   requireShape(content, EVALUATION, path)
-  return content as Evaluation
+  const evaluation = content as Evaluation
+  for (const one of [evaluation, evaluation.selected]) if (one) await checkMeasured(path, one.policy, one.sha256)
+  return evaluation
 }
 
 async function readCsv(path: string, columns: readonly string[]): Promise<Csv | null> {

@@ -67,6 +67,16 @@ export declare class NativeDataset {
   findings(): string
   /** Return, cost and length of every episode. */
   episodes(): NativeEpisodes
+  /** How large it is, without a pass over its columns. */
+  shape(): NativeShape
+  /**
+   * Copies values of the column of that name, from the flat index `from` on; a flag is 0 or 1. Returns how many.
+   *
+   * Throws with code `Data` for a name that is none.
+   */
+  copyValues(column: string, from: number, into: Float32Array): number
+  /** Gives the columns up now instead of at garbage collection: what is asked afterwards is an error. */
+  release(): void
   /**
    * A copy of all columns.
    *
@@ -187,6 +197,18 @@ export interface NativeEpisodes {
   lengths: Uint32Array
 }
 
+/** How large a dataset is, and where it came from. */
+export interface NativeShape {
+  /** Transitions. */
+  rows: number
+  /** Entries of an observation. */
+  obs_dim: number
+  /** Entries of an action. */
+  act_dim: number
+  /** Messages name it. */
+  source: string
+}
+
 /**
  * Panics on a worker thread, on purpose: the test that a bug in native code cannot end the process.
  *
@@ -251,11 +273,12 @@ export declare class NativeTrainer {
    */
   save(path: string): Promise<void>
   /**
-   * Writes the policies into a folder. Resolves with their file names, the one to use first.
+   * Writes the policies into a folder, with the dataset's sha256 and the day of the run in each file. Resolves with
+   * JSON, `PolicyRecord[]` of `src/native`, the one to use first.
    *
    * Rejects with code `Io`.
    */
-  writePolicies(dir: string): Promise<Array<string>>
+  writePolicies(dir: string, datasetSha256: string, date: string): Promise<string>
   /**
    * Writes the policy that meets the environment at the visit that is due.
    *
@@ -275,7 +298,7 @@ export declare class NativeTrainer {
   dispose(): void
 }
 
-/** What trainers learn from. They share it without a copy. */
+/** What trainers learn from. They share it without a copy, and give it up once they have their own table of it. */
 export declare class NativeTrainingData {
   /**
    * Checks columns and copies them.
@@ -283,6 +306,26 @@ export declare class NativeTrainingData {
    * Throws with code `Data`, naming the column and the value.
    */
   static fromColumns(columns: NativeColumns): NativeTrainingData
+  /**
+   * Room for `rows` transitions, to be filled by `push`.
+   *
+   * Throws with code `Data` where the memory is not there.
+   */
+  static sized(obs_dim: number, act_dim: number, rows: number, source: string): NativeTrainingData
+  /**
+   * Adds values to the end of the column of that name; flags are 0 or 1.
+   *
+   * Throws with code `Data` for a name that is none and for more values than there is room for.
+   */
+  push(column: string, values: Float32Array): void
+  /**
+   * Checks what was pushed.
+   *
+   * Throws with code `Data`, naming the column and the value.
+   */
+  finish(): void
+  /** Gives the columns up now instead of at garbage collection; trainers under way keep theirs. */
+  release(): void
 }
 
 /** Algorithms, their parameters as JSON schemas and their presets, as JSON: the content of `src/config/schema.json`. */

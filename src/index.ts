@@ -46,7 +46,7 @@ export { type OpenPolicyOptions, type Runtime, openPolicy } from './export/open.
 export type { ExportedRuntime } from './export/play.js'
 export { type EpisodeResult, rollout } from './envs/rollout.js'
 export { normalizeCost, normalizeReward } from './evaluate/score.js'
-export type { NativeColumns, NativeDataset, NativeEpisodes } from './native/dataset.js'
+export type { NativeColumns, NativeDataset, NativeEpisodes, NativeShape } from './native/dataset.js'
 export { loadPolicy } from './policy/node.js'
 export type { LoadedPolicy, LoadPolicyOptions, PolicyRuntime } from './policy/policy.js'
 export type {
@@ -79,3 +79,4 @@ export type { EvaluationProgress, PolicyEvaluation } from './evaluate/evaluate.j
 export type { Statistics } from './evaluate/statistics.js'
 export type { ChosenDevice } from './native/device.js'
 export type { OperationProgress } from './native/operation.js'
+export type { Provenance } from './policy/provenance.js'

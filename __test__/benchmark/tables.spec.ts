@@ -92,6 +92,35 @@ test('text that a spreadsheet would take for a formula is quoted, numbers are no
   t.notRegex(line, /(^|,)"?[=+@]/)
 })
 
+/** What a run's folder says, in an environment's absence. */
+function offline(mean: number, upper: number, verdict: string, limit = 10): Measurement {
+  const model_rollout = { cost: { mean, std: 1, upper }, return: { mean: 5, std: 0 } }
+  const certificate = { verdict, estimates: { model_rollout }, policies: { selected: { model_rollout } } }
+  const run = { record: { task: null }, certificate, evaluation: null, result: null }
+  const cell = { target: { name: 'A', env: null }, algorithm: 'x', cost_limit: limit, seed: 0 }
+  return measure({ cell, run } as unknown as FinishedCell)[0]!
+}
+
+test('without an environment the upper cost is judged, and only certificates make a policy safe', (t) => {
+  const cases: [measured: Measurement, cost: number, safe: string][] = [
+    // The mean is within the limit, what the certificate goes by is not.
+    [offline(9, 31, 'not certified'), 3.1, 'not certified'],
+    [offline(3, 9, 'not certified'), 0.9, 'not certified'],
+    [offline(3, 7, 'certified'), 0.7, 'certified'],
+  ]
+  for (const [measured, cost, safe] of cases) {
+    t.like(measured, { judge: 'model', normalized_cost: cost, cost: 10 * cost })
+    const [one] = score([measured])
+    t.like(one, { cost, safe: safe === 'certified', best: safe === 'certified' })
+    const [, row = ''] = terminalTables([one!]).split('\n').slice(2)
+    t.regex(row, new RegExp(` ${safe} `))
+    t.notRegex(row, / yes /)
+  }
+  const mixed = score([offline(3, 7, 'certified'), offline(3, 7, 'not certified')])
+  t.like(mixed[0], { cost: 0.7, certified: 1, safe: false })
+  t.regex(terminalTables(mixed), /the cost is the upper value .* every run is certified/)
+})
+
 test('a table judged by models says so', (t) => {
   const judged = score([one({ judge: 'model', normalized_reward: null })])
   t.regex(terminalTables(judged), /no environment was used/)

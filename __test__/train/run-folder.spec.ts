@@ -6,6 +6,7 @@ import { DrcorlError, type ErrorCode } from '../../src/base/errors.js'
 import { writeJson } from '../../src/base/files.js'
 import { environmentSteps } from '../../src/envs/ledger.js'
 import { evaluate } from '../../src/evaluate/evaluate.js'
+import { exportPolicy } from '../../src/export/export.js'
 import type { TrainEvent, TrainOptions } from '../../src/train/events.js'
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES, readRecord } from '../../src/train/run-folder.js'
@@ -97,6 +98,24 @@ test('resume refuses the checkpoint of another run, and of another algorithm', a
     await refused(t, resume(out), 'Data', 2, message)
   }
   await writeFile(join(out, RUN_FILES.checkpoint), own)
+  t.like((await resume(out)).at(-1), { type: 'end', status: 'done' })
+})
+
+test('resume refuses a checkpoint of which any bit is another, and one without a digest, and goes on with the right one', async (t) => {
+  const out = await interrupted()
+  const path = join(out, RUN_FILES.checkpoint)
+  const own = await readFile(path)
+  const places = Array.from({ length: 12 }, (_, i) => Math.floor(((i + 0.5) * own.length) / 12))
+  for (const at of [0, 8, ...places, own.length - 1]) {
+    const other = Buffer.from(own)
+    other[at] = other[at]! ^ (1 << (at % 8))
+    await writeFile(path, other)
+    await refused(t, resume(out), 'Data', 2, /checkpoint\.safetensors/)
+  }
+  const before = Buffer.from(own.toString('latin1').replace('drcorl-checkpoint/2', 'drcorl-checkpoint/1'), 'latin1')
+  await writeFile(path, before)
+  await refused(t, resume(out), 'Data', 2, /has no sha256 of its content\); .*start again with --overwrite/)
+  await writeFile(path, own)
   t.like((await resume(out)).at(-1), { type: 'end', status: 'done' })
 })
 
@@ -203,4 +222,26 @@ test('a record opens no code: it names embedded environments and tasks, and anyt
   }
   await edit(hybrid, (record) => Object.assign(record, { environment: evil }))
   await refused(t, resume(hybrid), 'Usage', 2, /names the environment "evil:X-v0"/)
+})
+
+test('--overwrite removes the exports of the earlier policies, and nothing else where they lie', async (t) => {
+  const policy = join(await trained(), RUN_FILES.policy)
+  for (const kept of [[], ['notes.txt', join('tfjs', 'mine.bin')]]) {
+    const out = await trained()
+    const place = join(out, 'export')
+    for (const [format, name] of [
+      ['onnx', 'policy.onnx'],
+      ['onnx', 'policy.selected.onnx'],
+      ['safetensors', 'policy.safetensors'],
+      ['tfjs', 'tfjs'],
+    ] as const) {
+      await exportPolicy({ policy, format, out: join(place, name) })
+    }
+    for (const name of kept) await writeFile(join(place, name), 'mine')
+    const { unlock } = await createRunFolder(out, '', true)
+    unlock()
+    t.deepEqual(await readdir(out), kept.length === 0 ? [] : ['export'])
+    if (kept.length > 0)
+      t.deepEqual((await readdir(place, { recursive: true })).toSorted(), [...kept, 'tfjs'].toSorted())
+  }
 })

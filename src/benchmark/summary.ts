@@ -7,7 +7,10 @@ import { labelOf } from '../report/compare.js'
 import { type RunData, readRun } from '../report/run-data.js'
 import type { Cell } from './plan.js'
 
-/** Who measured: episodes in the environment, or a model rollout of the certificate's ensemble. */
+/**
+ * Who measured: episodes in the environment; or rollouts of the certificate's models, of which the upper cost counts,
+ * because their mean has been a third of the truth.
+ */
 export type Judge = 'environment' | 'model'
 
 /** One policy of one run. */
@@ -55,7 +58,7 @@ export interface Score {
   cost: number
   cost_std: number | null
   return: number
-  /** Normalised cost at most 1. */
+  /** Normalised cost at most 1; where models judge, every run is certified besides. */
   safe: boolean
   /** Highest reward among the safe ones of its target. */
   best: boolean
@@ -117,7 +120,7 @@ function byEnvironment({ evaluation }: RunData, policy: Measurement['policy']): 
   return { judge: 'environment', return: ret.mean, cost: cost.mean, within_limit: within?.episodes ?? null, episodes }
 }
 
-function byModel({ model_return: ret, model_cost: cost }: Offline): Judged | null {
+function byModel({ model_return: ret, model_cost_upper: cost }: Offline): Judged | null {
   if (ret === null || cost === null) return null
   return { judge: 'model', return: ret, cost, within_limit: null, episodes: null }
 }
@@ -186,7 +189,7 @@ function scoreOf(group: Measurement[]): Score {
     cost: cost.mean,
     cost_std: cost.std,
     return: summarize(group.map((one) => one.return)).mean,
-    safe: cost.mean <= 1,
+    safe: cost.mean <= 1 && (first.judge === 'environment' || certified.length === group.length),
     best: false,
     certified: certified.length,
     certified_safe: certified.filter((one) => one.cost <= one.cost_limit).length,

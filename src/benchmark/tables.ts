@@ -28,7 +28,9 @@ export function gridOf(scores: readonly Score[], policy: Score['policy'] = 'used
       const mean = (values: number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
       const rewards = row.map((one) => one.reward).filter((value) => value !== null)
       const cost = mean(row.map((one) => one.cost))
-      return { reward: rewards.length === row.length ? mean(rewards) : null, cost, safe: cost <= 1 }
+      // A mean over targets says nothing of the ones that only models judged.
+      const safe = cost <= 1 && row.every((one) => one.judge === 'environment' || one.safe)
+      return { reward: rewards.length === row.length ? mean(rewards) : null, cost, safe }
     },
   }
 }
@@ -87,11 +89,17 @@ export function detailRow(one: Score): string[] {
     spread(one.reward, one.reward_std),
     spread(one.cost, one.cost_std),
     formatFixed(one.return, 1),
-    one.safe ? 'yes' : 'no',
+    safeText(one),
     certifiedText(one),
     one.update_steps === null ? '–' : Math.round(one.update_steps).toLocaleString('en-US'),
     one.training_seconds === null ? '–' : `${Math.round(one.training_seconds)} s`,
   ]
+}
+
+/** Without an environment nobody has seen that a policy is safe: there is only whether its runs are certified. */
+function safeText({ judge, safe, policy }: Score): string {
+  if (judge === 'environment') return safe ? 'yes' : 'no'
+  return policy === 'selected' ? '–' : safe ? 'certified' : 'not certified'
 }
 
 /** `9/10, 9 safe`: certificates given, and how many of them the environment bore out. */
@@ -107,8 +115,10 @@ export const judgeWords = (scores: readonly Score[]): string =>
   scores.every((one) => one.judge === 'environment')
     ? 'measured in the environment'
     : scores.every((one) => one.judge === 'model')
-      ? 'estimated by rollouts of the certificate’s dynamics models (no environment was used)'
-      : 'measured in the environment where there is one, estimated by model rollouts elsewhere'
+      ? `estimated by rollouts of the certificate’s dynamics models (no environment was used): ${UPPER}`
+      : `measured in the environment where there is one, estimated by model rollouts elsewhere: there ${UPPER}`
+
+const UPPER = 'the cost is the upper value that the certificate goes by, and safe says whether every run is certified'
 
 export const LEGEND =
   'norm. reward (R - Rmin) / (Rmax - Rmin); norm. cost C / limit, each run by its own limit, then averaged; ± over runs; safe: norm. cost at most 1; * best reward among the safe'

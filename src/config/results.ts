@@ -168,6 +168,10 @@ export interface Certificate {
     [k: string]: Estimates
   }
   /**
+   * Their files and the hashes of these, in the same order; none before they are written.
+   */
+  policy_files: PolicyRecord[]
+  /**
    * Environment steps of training; 0 in mode offline.
    */
   environment_steps: number
@@ -326,6 +330,23 @@ export interface Validity {
   cost_bias: number | null
 }
 /**
+ * A policy file of a run, by the bytes it had when the run ended: what binds certificate and policy.
+ */
+export interface PolicyRecord {
+  /**
+   * As in the certificate's `policies`.
+   */
+  policy: string
+  /**
+   * Name in the run folder.
+   */
+  file: string
+  /**
+   * Of the file's bytes, in hexadecimal digits.
+   */
+  sha256: string
+}
+/**
  * What one visit found.
  */
 export interface Visit {
@@ -439,6 +460,10 @@ export interface RunResult {
    * Policy files, the one to use first.
    */
   policies: string[]
+  /**
+   * The same with their hashes.
+   */
+  policy_files: PolicyRecord[]
   /**
    * When, in ISO 8601.
    */

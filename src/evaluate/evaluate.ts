@@ -7,6 +7,7 @@ import type { EnvFactory, Policy, VecEnv } from '../envs/env.js'
 import { EMBEDDED_ENVS, type ScoreRange } from '../envs/registry.js'
 import { type Runtime, openPolicy, policyFile } from '../export/open.js'
 import { exists, sha256File, writeAtomic, writeJson } from '../base/files.js'
+import { type Provenance, checkRunPolicies } from '../policy/provenance.js'
 import { RUN_FILES, type RunRecord, readRecord } from '../train/run-folder.js'
 import { lockRun } from '../train/run-lock.js'
 import { EventFile, eventFiles } from '../train/tensorboard.js'
@@ -57,6 +58,8 @@ export interface EvaluationResult {
   evaluation: Evaluation
   /** Episodes of each policy evaluated. */
   episodes: { policy: string; episodes: EpisodeResult[] }[]
+  /** Whether the run names the hashes of its policies; null without a run, and for one that has not ended. */
+  provenance: Provenance | null
 }
 
 const DEFAULT_EPISODES = 20
@@ -87,6 +90,7 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationResu
 async function play(options: EvaluateOptions): Promise<EvaluationResult> {
   const started = performance.now()
   const plan = await makePlan(options)
+  const provenance = options.run === undefined ? null : await checkRunPolicies(options.run)
   const { env, measured } = await playAll(plan, options)
   const [main, selected] = measured
   if (main === undefined) throw new DrcorlError('Usage', 'there is no policy to evaluate')
@@ -109,7 +113,7 @@ async function play(options: EvaluateOptions): Promise<EvaluationResult> {
     await writeJson(join(options.run, RUN_FILES.episodesJson), episodes)
     await addScalars(options.run, evaluation)
   }
-  return { evaluation, episodes }
+  return { evaluation, episodes, provenance }
 }
 
 /** Where the run was trained with event files, the evaluation is a point at its last step. */

@@ -1,4 +1,5 @@
 /** `exportPolicy`: a policy file in another format, checked by playing what was written. */
+import { createHash } from 'node:crypto'
 import { mkdtemp, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
 import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
@@ -6,16 +7,15 @@ import { makeFolder, readBytes, writeAtomic } from '../base/files.js'
 import { type Mlp, readMlp } from '../policy/mlp.js'
 import { MlpPlayer } from '../policy/player.js'
 import { loadPolicy } from '../policy/node.js'
+import { checkPolicyFile } from '../policy/provenance.js'
 import type { Policy } from '../policy/policy.js'
 import { readSafetensors, writeSafetensors } from '../policy/safetensors.js'
+import { EXPORT_FORMATS, type ExportFormat, TFJS_FILES } from './names.js'
 import { writeOnnx } from './onnx.js'
 import { openPolicy } from './open.js'
-import { TFJS_FILES, writeTfjs } from './tfjs.js'
+import { writeTfjs } from './tfjs.js'
 
-/** Formats, and what one is called where no name is given: a file, or for tfjs a folder of two. */
-export const EXPORT_FORMATS = { safetensors: 'policy.safetensors', onnx: 'policy.onnx', tfjs: 'tfjs' } as const
-
-export type ExportFormat = keyof typeof EXPORT_FORMATS
+export { EXPORT_FORMATS, type ExportFormat } from './names.js'
 
 export interface ExportOptions {
   /** A `policy.safetensors`. */
@@ -57,11 +57,12 @@ const CHECKED_OBSERVATIONS = 1000
 const MOST_DIFFERENCE = 1e-3
 
 /**
- * Writes a policy in another format. The result takes raw observations and gives actions in the box. It is played on
- * random observations before it appears at `out`, where its runtime is installed.
+ * Writes a policy in another format, with the sha256 of the policy in its metadata. The result takes raw observations
+ * and gives actions in the box. It is played on random observations before it appears at `out`, where its runtime is
+ * installed.
  *
- * @throws DrcorlError `Io`, `Data` or `Shape` (exit status 2) for a policy that cannot be read, `Usage` where `out` is
- *   there already, `Data` for a kind of policy that the format cannot hold.
+ * @throws DrcorlError `Io`, `Data` or `Shape` (exit status 2) for a policy that cannot be read or is not that of its
+ *   run, `Usage` where `out` is there already, `Data` for a kind of policy that the format cannot hold.
  */
 export async function exportPolicy(options: ExportOptions): Promise<ExportResult> {
   const { policy, format, out, settings = {}, overwrite = false } = options
@@ -123,24 +124,42 @@ interface Source {
   reference: Policy
   /** Null for the other kinds. */
   mlp: Mlp | null
+  /** What the metadata of an export say of this source. */
+  origin: Record<string, string>
 }
 
 async function readSource({ policy: path, format, settings = {} }: ExportOptions): Promise<Source> {
   const bytes = await readBytes(path)
-  const kind = readSafetensors(bytes, path).metadata.get('kind') ?? 'mlp'
+  await checkPolicyFile(path)
+  const { metadata } = readSafetensors(bytes, path)
+  const kind = metadata.get('kind') ?? 'mlp'
+  const origin = originOf(bytes, metadata, settings)
   if (kind === 'mlp') {
-    const mlp = readMlp(bytes, path, settings)
-    return { bytes, path, settings: mlp.settings, reference: new MlpPlayer(basename(path), mlp), mlp }
+    const read = readMlp(bytes, path, settings)
+    const mlp = { ...read, metadata: { ...read.metadata, ...origin } }
+    return { bytes, path, settings: mlp.settings, reference: new MlpPlayer(basename(path), mlp), mlp, origin }
   }
   const reference = await loadPolicy(path, settings)
-  if (format === 'safetensors') return { bytes, path, settings: { ...reference.settings }, reference, mlp: null }
+  if (format === 'safetensors')
+    return { bytes, path, settings: { ...reference.settings }, reference, mlp: null, origin }
   throw new DrcorlError('Data', `${path} is of kind "${kind}": --format ${format} holds kind "mlp" only`, {
     hint: `a policy that draws or remembers is exported with --format safetensors`,
   })
 }
 
+/** The hash of the policy; one that is asked for something else is not the one that was judged. */
+function originOf(
+  bytes: Uint8Array,
+  metadata: ReadonlyMap<string, string>,
+  settings: Record<string, number>,
+): Record<string, string> {
+  const policy_sha256 = createHash('sha256').update(bytes).digest('hex')
+  const asBefore = Object.entries(settings).every(([name, value]) => Number(metadata.get(`setting.${name}`)) === value)
+  return asBefore ? { policy_sha256 } : { policy_sha256, verdict: 'none' }
+}
+
 /** Files of the export, by name. */
-function contents({ bytes, path, settings, mlp }: Source, format: ExportFormat): Record<string, Uint8Array> {
+function contents({ bytes, path, settings, mlp, origin }: Source, format: ExportFormat): Record<string, Uint8Array> {
   if (mlp !== null && format === 'onnx') return { [EXPORT_FORMATS.onnx]: writeOnnx(mlp) }
   if (mlp !== null && format === 'tfjs') return writeTfjs(mlp)
   const file = readSafetensors(bytes, path)
@@ -149,7 +168,7 @@ function contents({ bytes, path, settings, mlp }: Source, format: ExportFormat):
   if (own.every(([key, value]) => Number(file.metadata.get(key)) === Number(value))) {
     return { [EXPORT_FORMATS.safetensors]: bytes }
   }
-  for (const [key, value] of own) file.metadata.set(key, value)
+  for (const [key, value] of [...own, ...Object.entries(origin)]) file.metadata.set(key, value)
   return { [EXPORT_FORMATS.safetensors]: writeSafetensors(file) }
 }
 

@@ -4,8 +4,8 @@ import { extname, join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { loadPolicy } from '../policy/node.js'
 import type { Policy, PolicyRuntime } from '../policy/policy.js'
+import { TFJS_FILES } from './names.js'
 import { type ExportedRuntime, openOnnx, openTfjs } from './play.js'
-import { TFJS_FILES } from './tfjs.js'
 
 export type Runtime = PolicyRuntime | ExportedRuntime
 

@@ -5,9 +5,8 @@
 import { concat } from '../base/protobuf.js'
 import { VERSION } from '../base/version.js'
 import { type Layer, type Mlp, transposed, unconditionedLayers } from '../policy/mlp.js'
+import { TFJS_FILES } from './names.js'
 import { settingsMetadata } from './onnx.js'
-
-export const TFJS_FILES = { model: 'model.json', weights: 'weights.bin' } as const
 
 interface Dense extends Layer {
   name: string

@@ -1,9 +1,9 @@
 /** Datasets in native memory; none of it needs libtorch. */
-import type { NativeColumns, NativeDataset, NativeEpisodes } from '../../index.d.ts'
+import type { NativeColumns, NativeDataset, NativeEpisodes, NativeShape } from '../../index.d.ts'
 import { loadRuntime } from './addons.js'
 import { guard } from './guard.js'
 
-export type { NativeColumns, NativeDataset, NativeEpisodes }
+export type { NativeColumns, NativeDataset, NativeEpisodes, NativeShape }
 
 /**
  * Reads and checks a DSRL HDF5 file in Rust.

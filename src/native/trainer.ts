@@ -1,6 +1,7 @@
 /** Training runs in the core: the only calls that need libtorch. */
-import type { NativeDataset, NativeTrainer, NativeTrainingData } from '../../index.d.ts'
-import type { Certificate, PlayedEpisode, TrainerStatus } from '../config/results.js'
+import { setImmediate } from 'node:timers/promises'
+import type { NativeColumns, NativeDataset, NativeTrainer, NativeTrainingData } from '../../index.d.ts'
+import type { Certificate, PlayedEpisode, PolicyRecord, TrainerStatus } from '../config/results.js'
 import { loadCore } from './addons.js'
 import { type ChosenDevice, chooseDevice } from './device.js'
 import { guard } from './guard.js'
@@ -20,22 +21,36 @@ export class Trainer {
     readonly device: ChosenDevice,
   ) {}
 
-  static async create(dataset: NativeDataset, { algorithm, run, config }: TrainerConfig): Promise<Trainer> {
+  /**
+   * @param last nobody needs the dataset afterwards: its memory is freed before the core makes its own of it.
+   */
+  static async create(
+    dataset: NativeDataset,
+    { algorithm, run, config }: TrainerConfig,
+    last = false,
+  ): Promise<Trainer> {
     const { NativeTrainer: Native } = await loadCore()
     const device = await chooseDevice(String(run['device'] ?? 'auto'))
     const json = JSON.stringify({ algorithm, run, config })
-    const data = await trainingData(dataset)
-    return new Trainer(await guard(() => Native.create(data, json)), device)
+    const data = await trainingData(dataset, last)
+    return new Trainer(await handOver(data, () => Native.create(data, json)), device)
   }
 
   /**
    * Goes on from a checkpoint: parameters, optimiser moments, random streams and step are those of the saved trainer.
+   *
+   * @param last as of `create`.
    */
-  static async resume(dataset: NativeDataset, checkpoint: string, { run }: TrainerConfig): Promise<Trainer> {
+  static async resume(
+    dataset: NativeDataset,
+    checkpoint: string,
+    { run }: TrainerConfig,
+    last = false,
+  ): Promise<Trainer> {
     const { NativeTrainer: Native } = await loadCore()
     const device = await chooseDevice(String(run['device'] ?? 'auto'))
-    const data = await trainingData(dataset)
-    return new Trainer(await guard(() => Native.resume(data, checkpoint), { exitStatus: 2 }), device)
+    const data = await trainingData(dataset, last)
+    return new Trainer(await handOver(data, () => Native.resume(data, checkpoint), { exitStatus: 2 }), device)
   }
 
   /** Runs up to `steps` steps, never past the end of a phase; resolves early with `cancelled` after `cancel()`. */
@@ -56,9 +71,17 @@ export class Trainer {
     return guard(() => this.native.save(path))
   }
 
-  /** @returns names of the policy files written, the one to use first. */
-  writePolicies(folder: string): Promise<string[]> {
-    return guard(() => this.native.writePolicies(folder))
+  /**
+   * Writes the policy files, each with what it comes from, and enters their hashes into the certificate.
+   *
+   * @param origin sha256 of the dataset, and the day the run began.
+   * @returns what was written, the one to use first.
+   */
+  writePolicies(folder: string, origin: { dataset_sha256: string; date: string }): Promise<PolicyRecord[]> {
+    const { dataset_sha256, date } = origin
+    return guard(
+      async () => JSON.parse(await this.native.writePolicies(folder, dataset_sha256, date)) as PolicyRecord[],
+    )
   }
 
   /** Writes the policy that meets the environment at the visit that is due. */
@@ -68,8 +91,10 @@ export class Trainer {
 
   /** Hands in the visit that is due. */
   async visited(episodes: readonly PlayedEpisode[], collected?: NativeDataset): Promise<void> {
-    const data = collected === undefined ? undefined : await trainingData(collected)
-    return guard(() => this.native.visited(JSON.stringify(episodes), data))
+    const json = JSON.stringify(episodes)
+    if (collected === undefined) return guard(() => this.native.visited(json))
+    const data = await trainingData(collected, true)
+    return handOver(data, () => this.native.visited(json, data))
   }
 
   certificate(): Promise<Certificate | null> {
@@ -84,15 +109,48 @@ export class Trainer {
   }
 }
 
-/** Copies in the core, kept as long as their dataset: several trainers share one. */
-const copies = new WeakMap<NativeDataset, NativeTrainingData>()
+const COLUMNS = [
+  'observations',
+  'next_observations',
+  'actions',
+  'rewards',
+  'costs',
+  'terminals',
+  'timeouts',
+] as const satisfies (keyof NativeColumns)[]
 
-/** A dataset of the runtime addon as the core has it; the two addons share no memory. */
-async function trainingData(dataset: NativeDataset): Promise<NativeTrainingData> {
+/** Values that cross at a time, 4 MB. */
+const BLOCK = 1 << 20
+
+/**
+ * A dataset of the runtime addon as the core has it. The two addons share no memory, and JavaScript holds a block only:
+ * what it held would be there until the garbage collector comes.
+ */
+async function trainingData(dataset: NativeDataset, last: boolean): Promise<NativeTrainingData> {
   const { NativeTrainingData: Native } = await loadCore()
-  const known = copies.get(dataset)
-  if (known !== undefined) return known
-  const copy = await guard(() => Native.fromColumns(dataset.columns()), { exitStatus: 2 })
-  copies.set(dataset, copy)
-  return copy
+  return guard(
+    async () => {
+      const { rows, obs_dim, act_dim, source } = dataset.shape()
+      const data = Native.sized(obs_dim, act_dim, rows, source)
+      const block = new Float32Array(BLOCK)
+      for (const column of COLUMNS) {
+        let count = 0
+        for (let from = 0; (count = dataset.copyValues(column, from, block)) > 0; from += count) {
+          data.push(column, block.subarray(0, count))
+        }
+        await setImmediate()
+      }
+      if (last) dataset.release()
+      data.finish()
+      return data
+    },
+    { exitStatus: 2 },
+  )
+}
+
+/** Calls into the core with data that only what it makes needs from then on. */
+async function handOver<T>(data: NativeTrainingData, call: () => Promise<T>, options = {}): Promise<T> {
+  const called = guard(call, options)
+  data.release()
+  return called
 }

@@ -2,15 +2,16 @@
  * `drcorl/policy` in Node: policy files through the native addon where there is one, in JavaScript where there is none.
  */
 import { stat } from 'node:fs/promises'
-import { basename } from 'node:path'
+import { basename, join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { DrcorlError, toDrcorlError } from '../base/errors.js'
-import { readBytes } from '../base/files.js'
+import { exists, readBytes } from '../base/files.js'
 import { type NativePolicy, loadNativePolicy } from '../native/policy.js'
 import { readMlp } from './mlp.js'
 import { MlpPlayer, requireApart } from './player.js'
-import type { Feedback, LoadedPolicy, LoadPolicyOptions } from './policy.js'
+import type { Feedback, LoadedPolicy, LoadPolicyOptions, PolicyRuntime } from './policy.js'
+import { POLICY_FILE, checkPolicyFile } from './provenance.js'
 import { MOST_BYTES } from './safetensors.js'
 
 export { DrcorlError, type ErrorCode } from '../base/errors.js'
@@ -60,13 +61,15 @@ class NativePlayer implements LoadedPolicy {
 }
 
 /**
- * Loads a policy for inference; nothing of libtorch is needed.
+ * Loads a policy for inference; nothing of libtorch is needed. One that lies in the folder of a run must be the one
+ * that the run's certificate and result name.
  *
- * @param source path or `file:` address of a `policy.safetensors`, a regular file of at most 2^28 bytes; or its bytes,
- *   which JavaScript plays.
+ * @param source path or `file:` address of a `policy.safetensors`, a regular file of at most 2^28 bytes, or of the run
+ *   folder that holds it; or its bytes, which JavaScript plays.
  * @param settings values for what the policy is conditioned on, a target or a limit; default those of the file.
- * @throws DrcorlError `Io`, `Data` or `Shape` (exit status 2) for a file that is missing, foreign or damaged, and for a
- *   setting the policy does not have; `Addon` where the policy or the caller needs the native addon and there is none.
+ * @throws DrcorlError `Io`, `Data` or `Shape` (exit status 2) for a file that is missing, foreign, damaged or of
+ *   another run, and for a setting the policy does not have; `Addon` where the policy or the caller needs the native
+ *   addon and there is none.
  */
 export async function loadPolicy(
   source: string | URL | Uint8Array | ArrayBuffer,
@@ -77,10 +80,23 @@ export async function loadPolicy(
     if (runtime !== 'native') return new MlpPlayer('policy', readMlp(new Uint8Array(source), 'policy', settings))
     throw new DrcorlError('Usage', 'the native addon reads policies from files: give a path, or runtime "javascript"')
   }
-  const path = source instanceof URL ? fileURLToPath(source) : source
+  const given = source instanceof URL ? fileURLToPath(source) : source
+  const inside = join(given, POLICY_FILE)
+  const path = (await exists(inside)) ? inside : given
   const name = basename(path)
   // What the garbage collector has found useless is freed between two turns of the event loop only.
   await setImmediate()
+  const policy = await open(path, name, settings, runtime)
+  await checkPolicyFile(path)
+  return policy
+}
+
+async function open(
+  path: string,
+  name: string,
+  settings: Record<string, number>,
+  runtime: 'auto' | PolicyRuntime,
+): Promise<LoadedPolicy> {
   if (runtime !== 'javascript') {
     try {
       return new NativePlayer(name, await loadNativePolicy(path, settings))

@@ -1,5 +1,6 @@
 import type { BranchCounts, Certificate } from '../config/results.js'
 import type { Stored } from '../config/stored.js'
+import { type Provenance, provenanceNote } from '../policy/provenance.js'
 import { estimateChart, estimateTable, estimatesOf, policyEstimates } from './estimates.js'
 import { formatFixed, formatNumber, formatValue, words } from './format.js'
 import { factTable, section } from './page.js'
@@ -18,6 +19,7 @@ const KNOWN = new Set<string>([
   'branches',
   'policy_distance',
   'policies',
+  'policy_files',
   'environment_steps',
   'visits',
 ] satisfies (keyof Certificate)[])
@@ -39,7 +41,7 @@ export function certificateSection(run: RunData, limit: number | null): string {
     (measured === null ? '.' : '; the square is what evaluation measured afterwards, with its 95 % interval.')
   return section(
     'Certificate',
-    verdictBox(certificate),
+    verdictBox(certificate, run.provenance),
     estimates.length > 0 ? `<figure class="card">${estimateChart(estimates, limit, measured)}</figure>` : '',
     estimates.length > 0 ? `<p class="note">${explain}</p>` : '',
     estimates.length > 0 ? estimateTable(estimates, limit) : '',
@@ -49,16 +51,23 @@ export function certificateSection(run: RunData, limit: number | null): string {
       ({ policy, estimates: own }) =>
         `<details><summary>Estimates of the ${escape(words(policy))} policy</summary>${estimateTable(own, limit)}</details>`,
     ),
+    files(certificate),
     rest(certificate),
   )
 }
 
 /** The verdict in words, with its reasons and whatever else the core noted. */
-export function verdictBox({ verdict, reasons = [], notes = [] }: Stored<Certificate>): string {
+export function verdictBox(
+  { verdict, reasons = [], notes = [] }: Stored<Certificate>,
+  provenance: Provenance | null,
+): string {
   const good = verdict === 'certified'
   const items = reasons.map((reason) => `<li>${escape(reason)}</li>`)
   const list = items.length > 0 ? `<ul>${items.join('')}</ul>` : ''
-  const more = notes.map((note) => `<p class="note">${escape(note)}</p>`)
+  const unsure = provenanceNote(provenance)
+  const more = [...(unsure === null ? [] : [capital(unsure)]), ...notes].map(
+    (note) => `<p class="note">${escape(note)}</p>`,
+  )
   const sign = good ? '✓' : '✕'
   return `<div class="verdict ${good ? 'ok' : 'bad'}"><strong>${sign} ${escape(capital(verdict ?? 'no verdict'))}</strong>${list}${more.join('')}</div>`
 }
@@ -120,6 +129,12 @@ function branches({ branches: found }: Stored<Certificate>): string {
       ? ''
       : `<p class="note">In the band a weight of the combination met its cap in ${formatNumber(capped)} steps, and the gradients cancelled in ${formatNumber(stalled)}.</p>`
   return `<h3>Branches of Safe Adaptation</h3><div class="bar">${bars.join('')}</div><ul class="legend">${legend.join('')}</ul>${band}`
+}
+
+/** The files that were judged, by their hashes. */
+function files({ policy_files: found = [] }: Stored<Certificate>): string {
+  const rows = found.map(({ file, sha256 }): [string, string] => [file ?? '–', `sha256 ${sha256 ?? '–'}`])
+  return rows.length === 0 ? '' : `<h3>Policy files</h3>${factTable(rows)}`
 }
 
 function rest(certificate: Stored<Certificate>): string {

@@ -99,5 +99,5 @@ function table(runs: readonly RunData[], out: string): string {
 
 function certificate(run: RunData): string {
   if (run.certificate === null) return ''
-  return `<h3>${escape(labelOf(run.record.algorithm))}</h3>${verdictBox(run.certificate)}`
+  return `<h3>${escape(labelOf(run.record.algorithm))}</h3>${verdictBox(run.certificate, run.provenance)}`
 }

@@ -5,6 +5,7 @@ import { exists } from '../base/files.js'
 import type { Certificate, Evaluation, Metric, RunResult } from '../config/results.js'
 import { metricsOf } from '../config/schema.js'
 import { type Stored, readStored, readWhole } from '../config/stored.js'
+import { type Provenance, checkMeasured, checkRunPolicies } from '../policy/provenance.js'
 import { RUN_FILES, type RunRecord, readRecord } from '../train/run-folder.js'
 
 /** A CSV file by columns; empty cells are NaN. */
@@ -25,6 +26,8 @@ export interface RunData {
   /** What the algorithm's metrics mean, in their order; none for an algorithm this version does not know. */
   declared: readonly Metric[]
   certificate: Stored<Certificate> | null
+  /** Whether the policies beside them are those that certificate and result speak of; null before the run has ended. */
+  provenance: Provenance | null
   evaluation: Evaluation | null
   /** Episodes of the evaluated policies. */
   episodes: Csv | null
@@ -35,7 +38,8 @@ export interface RunData {
 /**
  * Reads a run folder. No addon is needed.
  *
- * @throws DrcorlError `Io` or `Data` (exit status 2) for a folder that is none of a run, or a damaged file in it.
+ * @throws DrcorlError `Io` or `Data` (exit status 2) for a folder that is none of a run, a damaged file in it, or a
+ *   policy of another run.
  */
 export async function readRun(folder: string): Promise<RunData> {
   const record = await readRecord(folder)
@@ -51,6 +55,7 @@ export async function readRun(folder: string): Promise<RunData> {
     metrics: await readCsv(join(folder, RUN_FILES.metrics), ['step', 'phase', 'phase_step', 'seconds']),
     declared: metricsOf(record.algorithm),
     certificate: await stored('Certificate', RUN_FILES.certificate),
+    provenance: await checkRunPolicies(folder),
     evaluation: await readEvaluation(join(folder, RUN_FILES.evaluation)),
     episodes: await readCsv(join(folder, RUN_FILES.episodes), ['policy', 'return', 'cost']),
     dataset: await readCsv(join(folder, RUN_FILES.datasetEpisodes), ['return', 'cost']),
@@ -59,7 +64,9 @@ export async function readRun(folder: string): Promise<RunData> {
 
 async function readEvaluation(path: string): Promise<Evaluation | null> {
   if (!(await exists(path))) return null
-  return readWhole('Evaluation', path)
+  const evaluation = await readWhole('Evaluation', path)
+  for (const one of [evaluation, evaluation.selected]) if (one) await checkMeasured(path, one.policy, one.sha256)
+  return evaluation
 }
 
 async function readCsv(path: string, columns: readonly string[]): Promise<Csv | null> {

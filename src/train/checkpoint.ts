@@ -1,5 +1,5 @@
 /** What a checkpoint says of itself, read without the core: the core reads the rest. */
-import { open } from 'node:fs/promises'
+import { open, stat } from 'node:fs/promises'
 
 /** A safetensors file begins with the length of its header in 8 bytes; the format allows no longer header. */
 const PREFIX = 8
@@ -34,6 +34,8 @@ export async function readCheckpointConfig(path: string): Promise<CheckpointConf
 }
 
 async function readHeader(path: string): Promise<string> {
+  // Opening a pipe waits until someone writes into it.
+  if (!(await stat(path)).isFile()) throw new Error('no regular file')
   const file = await open(path)
   try {
     const { buffer } = await file.read(Buffer.alloc(PREFIX), 0, PREFIX, 0)

@@ -4,22 +4,17 @@ import { readConfigFile, resolveConfig } from '../config/load.js'
 import { metricsOf } from '../config/schema.js'
 import { checkDataset } from '../data/checks.js'
 import { loadDataset } from '../data/dataset.js'
+import { datasetEpisodes, datasetEpisodesCsv } from '../data/episodes.js'
 import { environmentOfVisits } from '../data/environments.js'
 import { DrcorlError } from '../base/errors.js'
+import { writeAtomic } from '../base/files.js'
 import type { Unlock } from '../native/lock.js'
 import { Trainer } from '../native/trainer.js'
 import type { Session, TrainEvent, TrainOptions } from './events.js'
 import { MetricsLog } from './metrics.js'
 import { resumeSession } from './resume.js'
 import { Run } from './run.js'
-import {
-  RUN_FILES,
-  defaultRunFolder,
-  makeRecord,
-  statedEpisodeLength,
-  writeDatasetEpisodes,
-  writeRecord,
-} from './run-folder.js'
+import { RUN_FILES, defaultRunFolder, makeRecord, statedEpisodeLength, writeRecord } from './run-folder.js'
 import { createRunFolder } from './run-lock.js'
 
 /**
@@ -60,7 +55,10 @@ async function startSession(options: TrainOptions): Promise<Session> {
   const dataset = await loadDataset(options.dataset, { episode_length: statedEpisodeLength(resolved.run), maxMemory })
   const findings = checkDataset(dataset, { strict })
   const visits = environmentOfVisits(options.environment, resolved.run, dataset.task)
-  const trainer = await Trainer.create(dataset.native, resolved).catch((error: unknown) => {
+  const episodes = datasetEpisodesCsv(datasetEpisodes(dataset.native))
+  // A dataset that was loaded here is nobody else's.
+  const last = typeof options.dataset === 'string'
+  const trainer = await Trainer.create(dataset.native, resolved, last).catch((error: unknown) => {
     throw withOrigin(error, resolved.origins)
   })
   let unlock: Unlock | undefined
@@ -70,7 +68,7 @@ async function startSession(options: TrainOptions): Promise<Session> {
     const { folder } = made
     const record = makeRecord(resolved, dataset, visits?.name ?? null)
     await writeRecord(folder, record)
-    await writeDatasetEpisodes(folder, dataset)
+    await writeAtomic(join(folder, RUN_FILES.datasetEpisodes), episodes)
     const order = metricsOf(record.algorithm).map(({ name }) => name)
     const log = new MetricsLog(join(folder, RUN_FILES.metrics), order)
     return { folder, record, trainer, log, resumed: false, visits: visits?.make ?? null, findings, unlock }

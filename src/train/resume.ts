@@ -40,6 +40,8 @@ async function open(options: TrainOptions, folder: string): Promise<Omit<Session
   const record = await readRecord(folder)
   await refuseChanges(options, record, folder)
   const dataset = await sameDataset(options, record, folder)
+  // A dataset that was loaded here is nobody else's.
+  const last = typeof (options.dataset ?? '') === 'string'
   await removeTemporaries(folder)
   const environment = options.environment ?? recordedEnvironment(record.environment)
   const known = environmentOfVisits(environment, record.run, record.task)
@@ -49,12 +51,12 @@ async function open(options: TrainOptions, folder: string): Promise<Omit<Session
   const metrics = join(folder, RUN_FILES.metrics)
   const order = metricsOf(record.algorithm).map(({ name }) => name)
   if (!(await exists(checkpoint))) {
-    const trainer = await Trainer.create(dataset.native, record)
+    const trainer = await Trainer.create(dataset.native, record, last)
     const log = new MetricsLog(metrics, order)
     return { folder, record, trainer, log, resumed: true, visits, findings: [] }
   }
   await requireOwnCheckpoint(record, checkpoint, folder)
-  const trainer = await Trainer.resume(dataset.native, checkpoint, record)
+  const trainer = await Trainer.resume(dataset.native, checkpoint, record, last)
   try {
     const { step } = await trainer.status()
     const log = (await exists(metrics)) ? await MetricsLog.resume(metrics, step, order) : new MetricsLog(metrics, order)

@@ -5,9 +5,9 @@ import type { RunRecord } from '../config/results.js'
 import { requireWhole } from '../config/stored.js'
 import type { Dataset } from '../data/dataset.js'
 import { DrcorlError } from '../base/errors.js'
-import { datasetEpisodes, datasetEpisodesCsv } from '../data/episodes.js'
-import { exists, readJson, writeAtomic, writeJson } from '../base/files.js'
+import { exists, readJson, writeJson } from '../base/files.js'
 import { VERSION } from '../base/version.js'
+import { CERTIFICATE_FILE, POLICY_FILE, RESULT_FILE } from '../policy/provenance.js'
 import { isEventFile } from './tensorboard.js'
 
 /**
@@ -16,13 +16,14 @@ import { isEventFile } from './tensorboard.js'
  */
 export const RUN_FILES = {
   config: 'config.json',
+  /** Return and cost of each logged episode, which the report draws beside the policy's. */
   datasetEpisodes: 'dataset_episodes.csv',
   metrics: 'metrics.csv',
   checkpoint: 'checkpoint.safetensors',
-  policy: 'policy.safetensors',
+  policy: POLICY_FILE,
   selected: 'policy.selected.safetensors',
-  certificate: 'certificate.json',
-  result: 'result.json',
+  certificate: CERTIFICATE_FILE,
+  result: RESULT_FILE,
   evaluation: 'evaluation.json',
   episodes: 'episodes.csv',
   episodesJson: 'episodes.json',
@@ -98,11 +99,6 @@ export async function readRecord(folder: string): Promise<RunRecord> {
 
 export async function writeRecord(folder: string, record: RunRecord): Promise<void> {
   await writeJson(join(folder, RUN_FILES.config), record)
-}
-
-/** Return and cost of each logged episode, which the report draws beside the policy's. */
-export async function writeDatasetEpisodes(folder: string, { native }: Dataset): Promise<void> {
-  await writeAtomic(join(folder, RUN_FILES.datasetEpisodes), datasetEpisodesCsv(datasetEpisodes(native)))
 }
 
 /** Removes the half-written files that a killed process left. */

@@ -1,8 +1,9 @@
 /** A run folder in the hands of one process. Apart from `run-folder.ts`, so that a report needs no addon. */
-import { readdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readdir, rm, rmdir } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { DrcorlError, codeOf, messageOf } from '../base/errors.js'
 import { makeFolder, makeNewFolder, readJson } from '../base/files.js'
+import { EXPORT_FOLDER, EXPORT_FORMATS, TFJS_FILES, exportName } from '../export/names.js'
 import { type Unlock, lock } from '../native/lock.js'
 import { RUN_FILES, RUN_FORMAT, type RunRecord, isOfRun } from './run-folder.js'
 
@@ -31,7 +32,7 @@ export async function lockRun(folder: string, what: string, remedy: string): Pro
 
 /**
  * Makes and locks the folder of a new run. One that is there must be empty, unless `overwrite`: then the files of the
- * earlier run, and no others, are removed.
+ * earlier run and the exports of its policies, and no others, are removed.
  *
  * @param out undefined for one that nobody has, named after `fallback`.
  * @throws DrcorlError `Usage` for a folder in use, `Busy` while a process writes into it, `Io` (exit status 2) where no
@@ -65,9 +66,19 @@ async function clear(folder: string, overwrite: boolean): Promise<void> {
   const old = present.filter(isOfRun)
   if (old.length === 0) return
   await requireOwnRun(folder, old)
+  await clearExports(join(folder, EXPORT_FOLDER))
   // The record goes last: what is left of a removal that was cut short is still known to be of a run.
   await Promise.all(old.filter((name) => name !== RUN_FILES.config).map((name) => rm(join(folder, name))))
   await rm(join(folder, RUN_FILES.config), { force: true })
+}
+
+/** Removes the exports of an earlier run's policies, and their folders where nothing else is in them. */
+async function clearExports(folder: string): Promise<void> {
+  const stems = [RUN_FILES.policy, RUN_FILES.selected].map((name) => basename(name, '.safetensors'))
+  const files = (['safetensors', 'onnx'] as const).flatMap((format) => stems.map((stem) => exportName(stem, format)))
+  const tfjs = Object.values(TFJS_FILES).map((name) => join(EXPORT_FORMATS.tfjs, name))
+  await Promise.all([...files, ...tfjs].map((name) => rm(join(folder, name), { force: true })))
+  for (const emptied of [join(folder, EXPORT_FORMATS.tfjs), folder]) await rmdir(emptied).catch(() => undefined)
 }
 
 /** A run writes its record first, so files without one are somebody else's, whatever their names. */

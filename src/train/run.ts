@@ -206,7 +206,13 @@ export class Run {
   private async *finish(status: TrainerStatus): AsyncGenerator<TrainEvent, void, void> {
     const { folder, trainer, record, log } = this.session
     await log.flush()
-    const policies = await trainer.writePolicies(folder)
+    const { created, dataset } = record
+    // Before the certificate, which names their hashes; they hold its verdict.
+    const policy_files = await trainer.writePolicies(folder, {
+      dataset_sha256: dataset.sha256,
+      // The day alone: equal runs write equal bytes.
+      date: created.slice(0, 'YYYY-MM-DD'.length),
+    })
     const certificate = await trainer.certificate()
     if (certificate !== null) {
       await writeJson(join(folder, RUN_FILES.certificate), certificate)
@@ -220,7 +226,8 @@ export class Run {
       wall_seconds: this.seconds(),
       environment_steps: { training: this.environmentSteps() },
       verdict: certificate?.verdict ?? null,
-      policies,
+      policies: policy_files.map(({ file }) => file),
+      policy_files,
       finished: new Date().toISOString(),
     }
     await writeJson(join(folder, RUN_FILES.result), result)

@@ -5,6 +5,7 @@ use drcorl_algos::{describe, REGISTRY};
 use drcorl_core::algorithm::{find, read, Metrics};
 use drcorl_core::hybrid::Played;
 use drcorl_core::run::RunConfig;
+use drcorl_core::trainer::Origin;
 use drcorl_core::{memory, Trainer};
 use drcorl_data::Columns;
 use drcorl_nn::rng::Rng;
@@ -129,13 +130,13 @@ fn the_stored_policy_is_the_judged_one() {
     for entry in REGISTRY {
         let mut trainer = Trainer::new(REGISTRY, columns(), &brief(entry.name, 0)).unwrap();
         finish(&mut trainer);
-        trainer.write_policies(&folder).unwrap();
+        trainer.write_policies(&folder, &Origin::default()).unwrap();
         let first = std::fs::read(folder.join("policy.safetensors")).unwrap();
         let path = folder.join("c.safetensors");
         trainer.save(&path).unwrap();
-        let resumed = Trainer::resume(REGISTRY, columns(), &path).unwrap();
+        let mut resumed = Trainer::resume(REGISTRY, columns(), &path).unwrap();
         assert_eq!(resumed.certificate(), trainer.certificate());
-        resumed.write_policies(&folder).unwrap();
+        resumed.write_policies(&folder, &Origin::default()).unwrap();
         assert_eq!(first, std::fs::read(folder.join("policy.safetensors")).unwrap(), "{}", entry.name);
         stored_equals_judged(&first, &resumed, entry.name);
     }
@@ -178,7 +179,7 @@ fn every_choice_trains_and_ships() {
                 }
             };
             finish(&mut trainer);
-            trainer.write_policies(&folder).unwrap();
+            trainer.write_policies(&folder, &Origin::default()).unwrap();
             let file = std::fs::read(folder.join("policy.safetensors")).unwrap();
             stored_equals_judged(&file, &trainer, &format!("{} with {name} {value}", entry.name));
         }

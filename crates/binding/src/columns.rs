@@ -37,17 +37,18 @@ pub struct NativeColumns {
 impl NativeColumns {
     /// A checked copy in native memory.
     pub fn to_columns(&self) -> Outcome<Columns> {
-        let flags = |bytes: &Uint8Array| bytes.iter().map(|&byte| byte != 0).collect();
+        let floats = |values: &[f32]| copied(values, |value| value, &self.source);
+        let flags = |values: &[u8]| copied(values, |byte| byte != 0, &self.source);
         let columns = Columns {
             obs_dim: self.obs_dim as usize,
             act_dim: self.act_dim as usize,
-            observations: self.observations.to_vec(),
-            next_observations: self.next_observations.to_vec(),
-            actions: self.actions.to_vec(),
-            rewards: self.rewards.to_vec(),
-            costs: self.costs.to_vec(),
-            terminals: flags(&self.terminals),
-            timeouts: flags(&self.timeouts),
+            observations: floats(&self.observations)?,
+            next_observations: floats(&self.next_observations)?,
+            actions: floats(&self.actions)?,
+            rewards: floats(&self.rewards)?,
+            costs: floats(&self.costs)?,
+            terminals: flags(&self.terminals)?,
+            timeouts: flags(&self.timeouts)?,
             source: self.source.clone(),
         };
         Ok(columns.validate()?)
@@ -59,18 +60,30 @@ impl NativeColumns {
             u32::try_from(value)
                 .map_err(|_| Failure::new("Shape", format!("{}: {value} entries in a row", columns.source)))
         };
-        let bytes = |flags: &[bool]| Uint8Array::new(flags.iter().map(|&flag| u8::from(flag)).collect());
+        let floats = |values: &[f32]| copied(values, |value| value, &columns.source).map(Float32Array::new);
+        let flags = |values: &[bool]| copied(values, u8::from, &columns.source).map(Uint8Array::new);
         Ok(NativeColumns {
             obs_dim: dim(columns.obs_dim)?,
             act_dim: dim(columns.act_dim)?,
-            observations: Float32Array::new(columns.observations.clone()),
-            next_observations: Float32Array::new(columns.next_observations.clone()),
-            actions: Float32Array::new(columns.actions.clone()),
-            rewards: Float32Array::new(columns.rewards.clone()),
-            costs: Float32Array::new(columns.costs.clone()),
-            terminals: bytes(&columns.terminals),
-            timeouts: bytes(&columns.timeouts),
+            observations: floats(&columns.observations)?,
+            next_observations: floats(&columns.next_observations)?,
+            actions: floats(&columns.actions)?,
+            rewards: floats(&columns.rewards)?,
+            costs: floats(&columns.costs)?,
+            terminals: flags(&columns.terminals)?,
+            timeouts: flags(&columns.timeouts)?,
             source: columns.source.clone(),
         })
     }
+}
+
+/// The values as others; where the memory is not there, an error and not the end of the process.
+fn copied<T: Copy, U>(values: &[T], as_other: impl Fn(T) -> U, source: &str) -> Outcome<Vec<U>> {
+    let mut copy = Vec::new();
+    if copy.try_reserve_exact(values.len()).is_err() {
+        let text = format!("{source}: no memory for a copy of {} values; free some, or give fewer", values.len());
+        return Err(Failure::new("Data", text));
+    }
+    copy.extend(values.iter().map(|&value| as_other(value)));
+    Ok(copy)
 }

@@ -8,7 +8,7 @@ use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Spread of a column, as a share of its largest magnitude, below which float32 knows no difference: half a step is
 /// 6e-8. Such a column is constant; any other is divided by its own deviation, whatever its unit.
@@ -80,12 +80,11 @@ impl Normalizer {
     }
 
     /// `(x - mean) / std`, row-major.
-    pub fn observations(&self, raw: &[f32]) -> Vec<f32> {
+    pub fn observations<'a>(&'a self, raw: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
         let width = self.observation_mean.len();
         raw.iter()
             .enumerate()
-            .map(|(i, x)| (x - self.observation_mean[i % width]) / self.observation_std[i % width])
-            .collect()
+            .map(move |(i, x)| (x - self.observation_mean[i % width]) / self.observation_std[i % width])
     }
 
     /// Adds the normaliser and the action box to a policy file.
@@ -101,20 +100,17 @@ impl Normalizer {
     }
 
     /// The action box mapped to [-1,1], row-major; a degenerate dimension maps to 0.
-    pub fn actions(&self, raw: &[f32]) -> Vec<f32> {
+    pub fn actions<'a>(&'a self, raw: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
         let width = self.action_low.len();
-        raw.iter()
-            .enumerate()
-            .map(|(i, x)| {
-                let (low, high) = (self.action_low[i % width], self.action_high[i % width]);
-                let half = (high - low) / 2.0;
-                if half <= RESOLUTION as f32 * low.abs().max(high.abs()) {
-                    0.0
-                } else {
-                    ((x - low) / half - 1.0).clamp(-1.0, 1.0)
-                }
-            })
-            .collect()
+        raw.iter().enumerate().map(move |(i, x)| {
+            let (low, high) = (self.action_low[i % width], self.action_high[i % width]);
+            let half = (high - low) / 2.0;
+            if half <= RESOLUTION as f32 * low.abs().max(high.abs()) {
+                0.0
+            } else {
+                ((x - low) / half - 1.0).clamp(-1.0, 1.0)
+            }
+        })
     }
 }
 
@@ -130,7 +126,8 @@ fn magnitudes(values: &[f32], width: usize) -> Vec<f64> {
 /// Transitions on the device. One row of the table is [action | observation | next_observation | reward | cost |
 /// terminal | end | start], so that a batch is one gather and a critic's input [action | observation] is a view.
 pub struct Dataset {
-    pub columns: Arc<Columns>,
+    /// Of one number a row; observations and actions stand in the table only, and are left out here.
+    pub columns: Columns,
     pub episodes: Vec<Episode>,
     pub normalizer: Normalizer,
     /// Steps of a full episode L: the longest episode seen, unless the run names one.
@@ -251,9 +248,9 @@ impl Dataset {
             Scaling::Standardized => Normalizer::fit(&columns),
             Scaling::Raw => Normalizer::raw(&columns)?,
         };
-        let table = table(&columns, &episodes, &normalizer, device);
+        let table = table(&columns, &episodes, &normalizer, device)?;
         let episode_length = episode_length.unwrap_or(longest);
-        Ok(Dataset { columns, episodes, normalizer, episode_length, table, collected: None, device })
+        Ok(Dataset { columns: narrow(columns), episodes, normalizer, episode_length, table, collected: None, device })
     }
 
     /// Number of transitions N.
@@ -311,7 +308,7 @@ impl Dataset {
                 columns.source, columns.obs_dim, columns.act_dim, self.columns.obs_dim, self.columns.act_dim
             )));
         }
-        let new = table(columns, &columns.episodes(), &self.normalizer, self.device);
+        let new = table(columns, &columns.episodes(), &self.normalizer, self.device)?;
         self.collected = Some(match self.collected.take() {
             Some(earlier) => Tensor::cat(&[earlier, new], 0),
             None => new,
@@ -363,7 +360,7 @@ impl Dataset {
         let mut rows = self.len();
         state.value("normalizer", &mut normalizer)?;
         state.value("rows", &mut rows)?;
-        state.optional_tensor("collected", &mut self.collected, self.device)?;
+        state.optional_rows("collected", &mut self.collected, self.table.size()[1], self.device)?;
         if normalizer != self.normalizer || rows != self.len() {
             return Err(drcorl_nn::Error::Data(format!(
                 "{}: not the dataset this checkpoint was trained on ({rows} transitions there, {} here, or other values); resume with the original file",
@@ -375,24 +372,50 @@ impl Dataset {
     }
 }
 
-fn table(columns: &Columns, episodes: &[Episode], normalizer: &Normalizer, device: Device) -> Tensor {
+/// The columns without what the table has: given up where nobody else holds them.
+fn narrow(columns: Arc<Columns>) -> Columns {
+    match Arc::try_unwrap(columns) {
+        Ok(columns) => Columns { observations: vec![], next_observations: vec![], actions: vec![], ..columns },
+        Err(shared) => Columns {
+            obs_dim: shared.obs_dim,
+            act_dim: shared.act_dim,
+            rewards: shared.rewards.clone(),
+            costs: shared.costs.clone(),
+            terminals: shared.terminals.clone(),
+            timeouts: shared.timeouts.clone(),
+            source: shared.source.clone(),
+            ..Columns::default()
+        },
+    }
+}
+
+/// Rows that are put together on the host before they go to the device.
+const TABLE_ROWS: usize = 4096;
+
+/// The table, the only copy of the data that is made: it is filled in blocks.
+fn table(columns: &Columns, episodes: &[Episode], normalizer: &Normalizer, device: Device) -> Result<Tensor> {
     let (states, actions) = (columns.obs_dim, columns.act_dim);
-    let observations = normalizer.observations(&columns.observations);
-    let next_observations = normalizer.observations(&columns.next_observations);
-    let scaled = normalizer.actions(&columns.actions);
     let width = actions + 2 * states + 5;
     let mut first = vec![false; columns.len()];
     episodes.iter().for_each(|episode| first[episode.start] = true);
     let flag = |flag: bool| f32::from(u8::from(flag));
-    let mut rows = Vec::with_capacity(columns.len() * width);
-    for i in 0..columns.len() {
-        rows.extend_from_slice(&scaled[i * actions..(i + 1) * actions]);
-        rows.extend_from_slice(&observations[i * states..(i + 1) * states]);
-        rows.extend_from_slice(&next_observations[i * states..(i + 1) * states]);
-        rows.extend([columns.rewards[i], columns.costs[i]]);
-        rows.extend([columns.terminals[i], columns.terminals[i] || columns.timeouts[i], first[i]].map(flag));
+    let table = Tensor::f_empty([columns.len() as i64, width as i64], (Kind::Float, device))?;
+    let mut block = Vec::with_capacity(TABLE_ROWS.min(columns.len()) * width);
+    for start in (0..columns.len()).step_by(TABLE_ROWS) {
+        let end = columns.len().min(start + TABLE_ROWS);
+        block.clear();
+        for i in start..end {
+            block.extend(normalizer.actions(&columns.actions[i * actions..(i + 1) * actions]));
+            for observations in [&columns.observations, &columns.next_observations] {
+                block.extend(normalizer.observations(&observations[i * states..(i + 1) * states]));
+            }
+            block.extend([columns.rewards[i], columns.costs[i]]);
+            block.extend([columns.terminals[i], columns.terminals[i] || columns.timeouts[i], first[i]].map(flag));
+        }
+        let rows = Tensor::from_slice(&block).view([-1, width as i64]);
+        table.narrow(0, start as i64, (end - start) as i64).copy_(&rows);
     }
-    Tensor::from_slice(&rows).view([columns.len() as i64, width as i64]).to_device(device)
+    Ok(table)
 }
 
 /// Discounted sums to the end of each episode of `(1 - gamma) * signal`, one a row.
@@ -482,6 +505,16 @@ mod tests {
         assert_eq!(batch.action().double_value(&[0, 0]), f64::from(logged.actions[5]));
     }
 
+    /// Columns that someone else still holds stay as they are.
+    #[test]
+    fn shared_columns_are_left_to_their_owner() {
+        let shared = Arc::new(columns(12, |i| (i == 3, i == 7)));
+        let data = Dataset::new(Arc::clone(&shared), None, Device::Cpu).unwrap();
+        assert_eq!(shared.observations.len(), 24);
+        assert_eq!((&data.columns.rewards, &data.columns.timeouts), (&shared.rewards, &shared.timeouts));
+        assert!(data.columns.observations.is_empty() && data.columns.actions.is_empty());
+    }
+
     /// A floor of 0.01 hid sensors of small unit, one of 1e-6 turned actions of tiny unit into zeros.
     #[test]
     fn scaling_knows_no_unit() {
@@ -491,7 +524,9 @@ mod tests {
             scaled.observations.iter_mut().for_each(|x| *x = *x * unit + offset);
             scaled.actions.iter_mut().for_each(|a| *a *= unit);
             let normalizer = Normalizer::fit(&scaled);
-            (normalizer.observations(&scaled.observations), normalizer.actions(&scaled.actions), normalizer)
+            let observations: Vec<f32> = normalizer.observations(&scaled.observations).collect();
+            let actions: Vec<f32> = normalizer.actions(&scaled.actions).collect();
+            (observations, actions, normalizer)
         };
         let (observations, actions, _) = fit(1.0, 0.0);
         for unit in [1e-9, 1e-4, 1e6] {

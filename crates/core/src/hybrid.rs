@@ -105,7 +105,13 @@ impl Visits {
 
     /// Saves or restores all visits.
     pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
-        state.value("made", &mut self.made)
+        state.value("made", &mut self.made)?;
+        let ordered = self.made.is_sorted_by(|earlier, later| earlier.step < later.step);
+        let steps = self.made.iter().try_fold(0u64, |sum, visit| sum.checked_add(visit.environment_steps));
+        if ordered && steps.is_some() {
+            return Ok(());
+        }
+        Err(state.refuse("made", "has visits that are out of order, or too long"))
     }
 }
 

@@ -9,7 +9,18 @@ use crate::stage::Stretch;
 use crate::trainer::TrainerStatus;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// A policy file of a run, by the bytes it had when the run ended: what binds certificate and policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PolicyRecord {
+    /// As in the certificate's `policies`.
+    pub policy: String,
+    /// Name in the run folder.
+    pub file: String,
+    /// Of the file's bytes, in hexadecimal digits.
+    pub sha256: String,
+}
 
 /// `result.json`, written last by whoever drives the trainer: where it stands, the run is complete.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -29,6 +40,8 @@ pub struct RunResult {
     pub verdict: Option<crate::offline::Verdict>,
     /// Policy files, the one to use first.
     pub policies: Vec<String>,
+    /// The same with their hashes.
+    pub policy_files: Vec<PolicyRecord>,
     /// When, in ISO 8601.
     pub finished: String,
 }

@@ -11,13 +11,15 @@ use crate::error::{Error, Result};
 use crate::hybrid::{Mode, Played, Visit, Visits};
 use crate::memory;
 use crate::metrics::{Means, Metric};
-use crate::offline::{certify, Certificate, Evidence, Fqe, Judge};
+use crate::offline::{certify, Certificate, Evidence, Fqe, Judge, Verdict};
 use crate::policy::FrozenPolicy;
-use crate::results::object;
+use crate::results::{object, PolicyRecord};
 use crate::run::{require, RunConfig};
 use crate::stage::{plan, Stage, Stretch};
+use drcorl_actor::PolicyFile;
 use drcorl_data::Columns;
 use drcorl_nn::checkpoint::{write_atomically, State};
+use drcorl_nn::digest::sha256;
 use drcorl_nn::matmul;
 use drcorl_nn::rng::Rng;
 use schemars::JsonSchema;
@@ -45,6 +47,15 @@ pub struct TrainerConfig {
     /// The algorithm's own configuration.
     #[serde(default)]
     pub config: Value,
+}
+
+/// What the policy files of a run tell of it and the trainer does not know.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// Of the dataset, as in the run's record.
+    pub dataset_sha256: String,
+    /// The day the run began, in ISO 8601. No time: two equal runs of one day write the same bytes.
+    pub date: String,
 }
 
 /// Where a run stands, and what the steps just made say.
@@ -224,18 +235,40 @@ impl Trainer {
 
     /// Continues the run stored at `path`; the next step is the one the stored run would have made.
     pub fn resume(registry: Registry, columns: Arc<Columns>, path: &Path) -> Result<Trainer> {
-        let (mut state, config) = State::read(path)?;
+        let (state, config) = State::read(path)?;
         let config: TrainerConfig = serde_json::from_value(config)
             .map_err(|error| Error::Data(format!("{}: stored configuration: {error}", path.display())))?;
         guarded(|| {
             let mut trainer = Trainer::build(registry, columns, &config)?;
             let _no_grad = tch::no_grad_guard();
+            let mut state = state.over(trainer.data.len(), trainer.data.episodes.len());
             trainer.persist(&mut state)?;
-            if trainer.phase > trainer.phases.len() {
-                return Err(Error::Data(format!("{}: phase {} does not exist", path.display(), trainer.phase)));
-            }
+            state.finish()?;
+            trainer.require_position(&state)?;
             Ok(trainer)
         })
+    }
+
+    /// Errs where the counters that were read are none that training can reach.
+    fn require_position(&self, state: &State) -> Result<()> {
+        let Trainer { phase, phase_step, step, .. } = *self;
+        let (phases, done) = (self.phases.len(), phase == self.phases.len());
+        let refuse = |name, what: String| Err(state.refuse(name, what).into());
+        if phase > phases {
+            return refuse("phase", format!("is {phase}, this run has {phases}"));
+        }
+        let steps = self.phases.get(phase).map_or(1, |stretch| stretch.steps);
+        if phase_step >= steps {
+            return refuse("phase_step", format!("is {phase_step}, phase {phase} ends at {steps}"));
+        }
+        let before = self.phases[..phase].iter().map(|stretch| stretch.steps).sum::<u64>() + phase_step;
+        if step != before {
+            return refuse("step", format!("is {step}, but phase {phase} and phase_step {phase_step} make {before}"));
+        }
+        if done != self.certificate.is_some() {
+            return refuse("certificate", "does not fit the phase".into());
+        }
+        Ok(())
     }
 
     /// The fully resolved configuration, as stored in the checkpoint.
@@ -294,7 +327,7 @@ impl Trainer {
     pub fn write_visitor(&self, path: &Path) -> Result<()> {
         guarded(|| {
             let policy = self.visitor().ok_or_else(no_visit)?;
-            self.write_policy(path, "live", policy.as_ref())
+            self.write_policy(path, "live", policy.as_ref(), &|_| {}).map(drop)
         })
     }
 
@@ -429,33 +462,51 @@ impl Trainer {
         })
     }
 
-    /// Writes `policy.safetensors` (the policy to use) and `policy.<name>.safetensors` for every other;
-    /// returns the file names.
-    pub fn write_policies(&self, folder: &Path) -> Result<Vec<String>> {
+    /// Writes `policy.safetensors` (the policy to use) and `policy.<name>.safetensors` for every other, and enters
+    /// their hashes into the certificate. Once it is written a file does not change: it holds the verdict itself.
+    pub fn write_policies(&mut self, folder: &Path, origin: &Origin) -> Result<Vec<PolicyRecord>> {
         guarded(|| {
-            let mut names = Vec::new();
+            let mut written = Vec::new();
             for (index, named) in self.algorithm.policies().iter().enumerate() {
-                let name = if index == 0 {
-                    "policy.safetensors".to_string()
-                } else {
-                    format!("policy.{}.safetensors", named.name)
-                };
-                self.write_policy(&folder.join(&name), named.name, named.policy.as_ref())?;
-                names.push(name);
+                let shipped = index == 0;
+                let file =
+                    if shipped { "policy.safetensors".into() } else { format!("policy.{}.safetensors", named.name) };
+                // The verdict is on the policy that ships.
+                let verdict = self.certificate.as_ref().filter(|_| shipped).map(|certificate| certificate.verdict);
+                let sha256 = self.write_policy(&folder.join(&file), named.name, named.policy.as_ref(), &|file| {
+                    file.set("cost_limit", self.run.cost_limit);
+                    file.set("verdict", verdict.map_or("none", Verdict::name));
+                    file.set("dataset_sha256", &origin.dataset_sha256);
+                    file.set("date", &origin.date);
+                })?;
+                written.push(PolicyRecord { policy: named.name.into(), file, sha256 });
             }
-            Ok(names)
+            if let Some(certificate) = &mut self.certificate {
+                certificate.policy_files.clone_from(&written);
+            }
+            Ok(written)
         })
     }
 
-    fn write_policy(&self, path: &Path, name: &str, policy: &dyn FrozenPolicy) -> Result<()> {
+    /// Writes one policy file, with what `describe` adds; returns the sha256 of its bytes.
+    fn write_policy(
+        &self,
+        path: &Path,
+        name: &str,
+        policy: &dyn FrozenPolicy,
+        describe: &dyn Fn(&mut PolicyFile),
+    ) -> Result<String> {
         let mut file = policy.file()?;
         self.data.normalizer.describe(&mut file);
         file.set("algorithm", self.resolved["algorithm"].as_str().unwrap_or_default());
         file.set("name", name);
         file.set("created_by", format!("drcorl {}", env!("CARGO_PKG_VERSION")));
+        describe(&mut file);
         // What cannot be read back must not be written.
         drcorl_actor::Actor::new(&file).map_err(|error| Error::Data(error.to_string()))?;
-        Ok(write_atomically(path, &file.to_bytes())?)
+        let bytes = file.to_bytes();
+        write_atomically(path, &bytes)?;
+        Ok(sha256(&bytes))
     }
 
     fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {

@@ -68,9 +68,25 @@ impl Budget {
 
     /// The error of an allocation that the system refused all the same.
     pub fn refused(&self, file: &str, key: Option<&str>, bytes: u64) -> Error {
-        let problem = format!("needs {} of memory, which the system refused", human(bytes));
-        Error::data(file, key, &problem, "free some memory, or split the file")
+        refused(file, key, bytes)
     }
+}
+
+/// The error of an allocation that the system refused.
+pub(crate) fn refused(file: &str, key: Option<&str>, bytes: u64) -> Error {
+    let problem = format!("needs {} of memory, which the system refused", human(bytes));
+    Error::data(file, key, &problem, "free some memory, or split the file")
+}
+
+/// Adds values to the end; where the memory is not there, the error of the file.
+pub(crate) fn extend<T>(to: &mut Vec<T>, from: impl ExactSizeIterator<Item = T>, file: &str) -> Result<()> {
+    let count = from.len();
+    if to.try_reserve(count).is_err() {
+        let bytes = to.len().saturating_add(count).saturating_mul(size_of::<T>());
+        return Err(refused(file, None, bytes as u64));
+    }
+    to.extend(from);
+    Ok(())
 }
 
 /// `n` zeroed values, or nothing if the memory is not there: `vec![0; n]` would end the process.
@@ -127,5 +143,12 @@ mod tests {
     fn what_is_not_there_is_no_abort() {
         assert!(zeroed::<f32>(usize::MAX / 8).is_none());
         assert_eq!(zeroed::<f32>(3), Some(vec![0.0; 3]));
+        let mut rows = vec![7];
+        for count in [usize::MAX / 16, 1 << 55] {
+            let error = extend(&mut rows, (0..count).map(|row| row as u64), "a.csv").unwrap_err();
+            assert!(error.message.starts_with("a.csv: needs ") && error.message.contains("refused"), "{error}");
+        }
+        extend(&mut rows, 0..2, "a.csv").unwrap();
+        assert_eq!(rows, [7, 0, 1]);
     }
 }

@@ -71,6 +71,43 @@ impl Columns {
             + self.timeouts.len()
     }
 
+    /// Makes room for `rows` more transitions, or says that the memory is not there: growing would end the process.
+    pub(crate) fn reserve(&mut self, rows: usize) -> Option<()> {
+        let (states, actions) = (rows.checked_mul(self.obs_dim)?, rows.checked_mul(self.act_dim)?);
+        self.observations.try_reserve(states).ok()?;
+        self.next_observations.try_reserve(states).ok()?;
+        self.actions.try_reserve(actions).ok()?;
+        self.rewards.try_reserve(rows).ok()?;
+        self.costs.try_reserve(rows).ok()?;
+        self.terminals.try_reserve(rows).ok()?;
+        self.timeouts.try_reserve(rows).ok()
+    }
+
+    /// Copies the values of a column from flat index `from` on; a flag is 0 or 1.
+    ///
+    /// # Errors
+    /// `Data` for a name that is none.
+    pub fn copy_values(&self, column: &str, from: usize, into: &mut [f32]) -> Result<usize> {
+        let floats = match column {
+            "observations" => &self.observations,
+            "next_observations" => &self.next_observations,
+            "actions" => &self.actions,
+            "rewards" => &self.rewards,
+            "costs" => &self.costs,
+            "terminals" | "timeouts" => {
+                let flags = if column == "terminals" { &self.terminals } else { &self.timeouts };
+                let left = flags.get(from..).unwrap_or_default();
+                let pairs = into.iter_mut().zip(left);
+                return Ok(pairs.map(|(to, &flag)| *to = f32::from(u8::from(flag))).count());
+            }
+            _ => return Err(self.error(column, "is no column of a dataset", "name one of the seven")),
+        };
+        let left = floats.get(from..).unwrap_or_default();
+        let count = left.len().min(into.len());
+        into[..count].copy_from_slice(&left[..count]);
+        Ok(count)
+    }
+
     /// Number `N` of transitions.
     pub fn len(&self) -> usize {
         self.rewards.len()

@@ -15,6 +15,7 @@
 //! ```
 
 mod budget;
+mod builder;
 mod check;
 mod columns;
 mod convert;
@@ -26,6 +27,7 @@ mod summary;
 mod watch;
 mod write;
 
+pub use builder::ColumnsBuilder;
 pub use check::{check, Finding, Severity};
 pub use columns::{Columns, Episode};
 pub use convert::{convert, ConvertOptions, ConvertReport};

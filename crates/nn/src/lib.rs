@@ -9,6 +9,7 @@ pub mod attention;
 pub mod buffers;
 pub mod checkpoint;
 pub mod dense;
+pub mod digest;
 pub mod dropout;
 pub mod ensemble;
 pub mod error;

@@ -1,10 +1,11 @@
 //! Adam and AdamW on arenas, with moments that are part of the checkpoint, and learning-rate schedules.
 
-use crate::checkpoint::State;
+use crate::checkpoint::{State, MOST_STEPS};
 use crate::error::Result;
 use crate::ops::{self, AdamScalars, Span};
 use crate::Arena;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use tch::Tensor;
 
 /// Constants of Adam; `weight_decay` is decoupled (AdamW).
@@ -65,7 +66,7 @@ impl Adam {
     pub fn persist(&mut self, state: &mut State) -> Result<()> {
         state.tensor("first_moment", &mut self.first)?;
         state.tensor("second_moment", &mut self.second)?;
-        state.value("steps", &mut self.steps)
+        state.counter("steps", &mut self.steps, MOST_STEPS)
     }
 }
 
@@ -77,7 +78,17 @@ pub struct ScalarAdam {
     pub gradient: f64,
     first: f64,
     second: f64,
+    #[serde(deserialize_with = "counted")]
     steps: i32,
+}
+
+/// A number of steps that another can follow.
+fn counted<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<i32, D::Error> {
+    let steps = i32::deserialize(deserializer)?;
+    if (0..i32::MAX).contains(&steps) {
+        return Ok(steps);
+    }
+    Err(D::Error::custom(format!("{steps} steps")))
 }
 
 impl ScalarAdam {

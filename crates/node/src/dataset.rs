@@ -2,27 +2,49 @@
 
 use std::sync::Arc;
 
-use drcorl_binding::{guard, NativeColumns, Result};
-use drcorl_data::Columns;
-use napi::bindgen_prelude::ObjectFinalize;
+use drcorl_binding::{guard, Failure, NativeColumns, Result};
+use drcorl_core::Error;
+use drcorl_data::{Columns, ColumnsBuilder};
+use napi::bindgen_prelude::{Float32Array, ObjectFinalize};
 use napi::Env;
 use napi_derive::napi;
 
-/// What trainers learn from. They share it without a copy.
+/// What trainers learn from. They share it without a copy, and give it up once they have their own table of it.
 #[napi(custom_finalize)]
 pub struct NativeTrainingData {
-    columns: Arc<Columns>,
+    content: Content,
+    /// Bytes the garbage collector was told of.
+    announced: i64,
+}
+
+enum Content {
+    Growing(Box<ColumnsBuilder>),
+    Whole(Arc<Columns>),
+    Released,
 }
 
 impl NativeTrainingData {
-    pub fn columns_arc(&self) -> Arc<Columns> {
-        Arc::clone(&self.columns)
+    /// What trainers learn from. Errs before it is whole and after it was released.
+    pub fn columns_arc(&self) -> drcorl_core::Result<Arc<Columns>> {
+        match &self.content {
+            Content::Whole(columns) => Ok(Arc::clone(columns)),
+            Content::Growing(_) => Err(Error::Config("the training data are not whole; call finish()".into())),
+            Content::Released => Err(Error::Config("the training data were released; make them again".into())),
+        }
+    }
+
+    /// Tells the garbage collector what it would free; a hint, so a refusal does no harm.
+    fn announce(&mut self, env: &Env, bytes: usize) {
+        let change = bytes as i64 - self.announced;
+        self.announced = bytes as i64;
+        let _ = env.adjust_external_memory(change);
     }
 }
 
 impl ObjectFinalize for NativeTrainingData {
-    fn finalize(self, env: Env) -> napi::Result<()> {
-        env.adjust_external_memory(-(self.columns.bytes() as i64)).map(|_| ())
+    fn finalize(mut self, env: Env) -> napi::Result<()> {
+        self.announce(&env, 0);
+        Ok(())
     }
 }
 
@@ -34,8 +56,53 @@ impl NativeTrainingData {
     #[napi]
     pub fn from_columns(env: Env, columns: NativeColumns) -> Result<NativeTrainingData> {
         let columns = guard(|| Ok(Arc::new(columns.to_columns()?)))?;
-        // The garbage collector is told what it would free; a hint, so a refusal does no harm.
-        let _ = env.adjust_external_memory(columns.bytes() as i64);
-        Ok(NativeTrainingData { columns })
+        let bytes = columns.bytes();
+        let mut data = NativeTrainingData { content: Content::Whole(columns), announced: 0 };
+        data.announce(&env, bytes);
+        Ok(data)
+    }
+
+    /// Room for `rows` transitions, to be filled by `push`.
+    ///
+    /// Throws with code `Data` where the memory is not there.
+    #[napi(ts_args_type = "obs_dim: number, act_dim: number, rows: number, source: string")]
+    pub fn sized(env: Env, obs_dim: u32, act_dim: u32, rows: f64, source: String) -> Result<NativeTrainingData> {
+        let (states, actions) = (obs_dim as usize, act_dim as usize);
+        let builder = guard(|| Ok(ColumnsBuilder::new(states, actions, rows as usize, &source)?))?;
+        let bytes = builder.bytes();
+        let mut data = NativeTrainingData { content: Content::Growing(Box::new(builder)), announced: 0 };
+        data.announce(&env, bytes);
+        Ok(data)
+    }
+
+    /// Adds values to the end of the column of that name; flags are 0 or 1.
+    ///
+    /// Throws with code `Data` for a name that is none and for more values than there is room for.
+    #[napi]
+    pub fn push(&mut self, column: String, values: Float32Array) -> Result<()> {
+        Ok(guard(|| match &mut self.content {
+            Content::Growing(builder) => Ok(builder.push(&column, &values)?),
+            _ => Err(Failure::new("Config", "the training data are whole")),
+        })?)
+    }
+
+    /// Checks what was pushed.
+    ///
+    /// Throws with code `Data`, naming the column and the value.
+    #[napi]
+    pub fn finish(&mut self) -> Result<()> {
+        let content = std::mem::replace(&mut self.content, Content::Released);
+        self.content = guard(|| match content {
+            Content::Growing(builder) => Ok(Content::Whole(Arc::new(builder.finish()?))),
+            other => Ok(other),
+        })?;
+        Ok(())
+    }
+
+    /// Gives the columns up now instead of at garbage collection; trainers under way keep theirs.
+    #[napi]
+    pub fn release(&mut self, env: Env) {
+        self.content = Content::Released;
+        self.announce(&env, 0);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use drcorl_algos::REGISTRY;
 use drcorl_binding::{guard, Failure, Job, Outcome, Result};
 use drcorl_core::hybrid::Played;
+use drcorl_core::trainer::Origin;
 use drcorl_core::{Error, Trainer};
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
@@ -108,7 +109,10 @@ impl NativeTrainer {
     #[napi(ts_return_type = "Promise<NativeTrainer>")]
     pub fn create(dataset: &NativeTrainingData, json: String) -> AsyncTask<Job<NativeTrainer>> {
         let columns = dataset.columns_arc();
-        Job::spawn(move || Trainer::new(REGISTRY, columns, &json).map(NativeTrainer::new).map_err(failure))
+        Job::spawn(move || {
+            let trainer = columns.and_then(|columns| Trainer::new(REGISTRY, columns, &json));
+            trainer.map(NativeTrainer::new).map_err(failure)
+        })
     }
 
     /// Goes on from a checkpoint, to the bits the uninterrupted run would have had.
@@ -118,7 +122,8 @@ impl NativeTrainer {
     pub fn resume(dataset: &NativeTrainingData, path: String) -> AsyncTask<Job<NativeTrainer>> {
         let columns = dataset.columns_arc();
         Job::spawn(move || {
-            Trainer::resume(REGISTRY, columns, Path::new(&path)).map(NativeTrainer::new).map_err(failure)
+            let trainer = columns.and_then(|columns| Trainer::resume(REGISTRY, columns, Path::new(&path)));
+            trainer.map(NativeTrainer::new).map_err(failure)
         })
     }
 
@@ -158,12 +163,14 @@ impl NativeTrainer {
         self.later(move |trainer, _| trainer.save(Path::new(&path)))
     }
 
-    /// Writes the policies into a folder. Resolves with their file names, the one to use first.
+    /// Writes the policies into a folder, with the dataset's sha256 and the day of the run in each file. Resolves with
+    /// JSON, `PolicyRecord[]` of `src/native`, the one to use first.
     ///
     /// Rejects with code `Io`.
-    #[napi(ts_return_type = "Promise<Array<string>>")]
-    pub fn write_policies(&self, dir: String) -> AsyncTask<Job<Vec<String>>> {
-        self.later(move |trainer, _| trainer.write_policies(Path::new(&dir)))
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn write_policies(&self, dir: String, dataset_sha256: String, date: String) -> AsyncTask<Job<String>> {
+        let origin = Origin { dataset_sha256, date };
+        self.later(move |trainer, _| json(&trainer.write_policies(Path::new(&dir), &origin)?))
     }
 
     /// Writes the policy that meets the environment at the visit that is due.
@@ -180,11 +187,11 @@ impl NativeTrainer {
     /// Rejects with code `Data`, or `Config` if none is due.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn visited(&self, episodes: String, collected: Option<&NativeTrainingData>) -> AsyncTask<Job<()>> {
-        let columns = collected.map(NativeTrainingData::columns_arc);
+        let columns = collected.map(NativeTrainingData::columns_arc).transpose();
         self.later(move |trainer, _| {
             let played: Vec<Played> =
                 serde_json::from_str(&episodes).map_err(|error| Error::Data(format!("visit: {error}")))?;
-            trainer.visited(&played, columns.as_deref())
+            trainer.visited(&played, columns?.as_deref())
         })
     }
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use drcorl_binding::{guard, Failure, Job, NativeColumns, Result};
+use drcorl_binding::{guard, Failure, Job, NativeColumns, Outcome, Result};
 use drcorl_data::{check, read_dsrl_with, Columns, ReadOptions};
-use napi::bindgen_prelude::{AsyncTask, Float64Array, ObjectFinalize, Uint32Array};
+use napi::bindgen_prelude::{AsyncTask, Float32Array, Float64Array, ObjectFinalize, Uint32Array};
 use napi::Env;
 use napi_derive::napi;
 
@@ -20,26 +20,52 @@ pub struct NativeEpisodes {
     pub lengths: Uint32Array,
 }
 
+/// How large a dataset is, and where it came from.
+#[napi(object)]
+pub struct NativeShape {
+    /// Transitions.
+    pub rows: f64,
+    /// Entries of an observation.
+    #[napi(js_name = "obs_dim")]
+    pub obs_dim: u32,
+    /// Entries of an action.
+    #[napi(js_name = "act_dim")]
+    pub act_dim: u32,
+    /// Messages name it.
+    pub source: String,
+}
+
 /// A checked dataset in native memory.
 #[napi(custom_finalize)]
 pub struct NativeDataset {
-    columns: Arc<Columns>,
+    /// None once it was released.
+    columns: Option<Arc<Columns>>,
 }
 
 impl NativeDataset {
-    pub fn columns_arc(&self) -> Arc<Columns> {
-        Arc::clone(&self.columns)
+    fn of(columns: Columns) -> Self {
+        NativeDataset { columns: Some(Arc::new(columns)) }
+    }
+
+    fn held(&self) -> Outcome<&Arc<Columns>> {
+        self.columns.as_ref().ok_or_else(|| Failure::new("Config", "the dataset was released; load it again"))
+    }
+
+    /// Errs once it was released.
+    pub fn columns_arc(&self) -> Outcome<Arc<Columns>> {
+        self.held().map(Arc::clone)
     }
 
     /// Lets the garbage collector know what it would free; a hint, so a refusal does no harm.
     fn announce(&self, env: &Env) {
-        let _ = env.adjust_external_memory(self.columns.bytes() as i64);
+        let _ = env.adjust_external_memory(self.columns.as_ref().map_or(0, |columns| columns.bytes()) as i64);
     }
 }
 
 impl ObjectFinalize for NativeDataset {
     fn finalize(self, env: Env) -> napi::Result<()> {
-        env.adjust_external_memory(-(self.columns.bytes() as i64)).map(|_| ())
+        let bytes = self.columns.map_or(0, |columns| columns.bytes());
+        env.adjust_external_memory(-(bytes as i64)).map(|_| ())
     }
 }
 
@@ -59,7 +85,7 @@ impl NativeDataset {
             episode_length: episode_length.map(|steps| steps as usize),
             max_memory: max_memory.map(|bytes| bytes as u64),
         };
-        let read = move || Ok(NativeDataset { columns: Arc::new(read_dsrl_with(Path::new(&path), &options)?) });
+        let read = move || Ok(NativeDataset::of(read_dsrl_with(Path::new(&path), &options)?));
         Job::spawn_then(read, NativeDataset::announce)
     }
 
@@ -68,7 +94,7 @@ impl NativeDataset {
     /// Throws with code `Data`, naming the column and the value.
     #[napi]
     pub fn from_columns(env: Env, columns: NativeColumns) -> Result<NativeDataset> {
-        let dataset = guard(|| Ok(NativeDataset { columns: Arc::new(columns.to_columns()?) }))?;
+        let dataset = guard(|| Ok(NativeDataset::of(columns.to_columns()?)))?;
         dataset.announce(&env);
         Ok(dataset)
     }
@@ -77,8 +103,9 @@ impl NativeDataset {
     #[napi]
     pub fn summary(&self) -> Result<String> {
         let text = guard(|| {
-            let summary = serde_json::to_string(&self.columns.summary());
-            summary.map_err(|error| Failure::new("Data", format!("{}: {error}", self.columns.source)))
+            let columns = self.held()?;
+            let summary = serde_json::to_string(&columns.summary());
+            summary.map_err(|error| Failure::new("Data", format!("{}: {error}", columns.source)))
         })?;
         Ok(text)
     }
@@ -88,8 +115,9 @@ impl NativeDataset {
     #[napi]
     pub fn findings(&self) -> Result<String> {
         let text = guard(|| {
-            let findings = serde_json::to_string(&check(&self.columns));
-            findings.map_err(|error| Failure::new("Data", format!("{}: {error}", self.columns.source)))
+            let columns = self.held()?;
+            let findings = serde_json::to_string(&check(columns));
+            findings.map_err(|error| Failure::new("Data", format!("{}: {error}", columns.source)))
         })?;
         Ok(text)
     }
@@ -98,7 +126,7 @@ impl NativeDataset {
     #[napi]
     pub fn episodes(&self) -> Result<NativeEpisodes> {
         Ok(guard(|| {
-            let episodes = self.columns.episodes();
+            let episodes = self.held()?.episodes();
             Ok(NativeEpisodes {
                 returns: Float64Array::new(episodes.iter().map(|e| e.ret).collect()),
                 costs: Float64Array::new(episodes.iter().map(|e| e.cost).collect()),
@@ -107,11 +135,39 @@ impl NativeDataset {
         })?)
     }
 
+    /// How large it is, without a pass over its columns.
+    #[napi]
+    pub fn shape(&self) -> Result<NativeShape> {
+        Ok(guard(|| {
+            let columns = self.held()?;
+            let (obs_dim, act_dim) = (columns.obs_dim as u32, columns.act_dim as u32);
+            Ok(NativeShape { rows: columns.len() as f64, obs_dim, act_dim, source: columns.source.clone() })
+        })?)
+    }
+
+    /// Copies values of the column of that name, from the flat index `from` on; a flag is 0 or 1. Returns how many.
+    ///
+    /// Throws with code `Data` for a name that is none.
+    #[napi]
+    pub fn copy_values(&self, column: String, from: f64, mut into: Float32Array) -> Result<u32> {
+        // SAFETY: the array is JavaScript's, which waits for this call.
+        let into = unsafe { into.as_mut() };
+        Ok(guard(|| Ok(self.held()?.copy_values(&column, from as usize, into)? as u32))?)
+    }
+
+    /// Gives the columns up now instead of at garbage collection: what is asked afterwards is an error.
+    #[napi]
+    pub fn release(&mut self, env: Env) {
+        if let Some(columns) = self.columns.take() {
+            let _ = env.adjust_external_memory(-(columns.bytes() as i64));
+        }
+    }
+
     /// A copy of all columns.
     ///
     /// Throws with code `Shape` if an observation or action has more than 2^32 - 1 entries.
     #[napi]
     pub fn columns(&self) -> Result<NativeColumns> {
-        Ok(guard(|| NativeColumns::from_columns(&self.columns))?)
+        Ok(guard(|| NativeColumns::from_columns(self.held()?))?)
     }
 }

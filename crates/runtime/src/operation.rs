@@ -112,7 +112,7 @@ impl NativeOperation {
         let columns = dataset.columns_arc();
         Job::spawn(move || {
             let attributes: Vec<(&str, String)> = attributes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
-            Ok(write_dsrl(Path::new(&output), &columns, &attributes, &watch)?)
+            Ok(write_dsrl(Path::new(&output), &*columns?, &attributes, &watch)?)
         })
     }
 }

@@ -12,6 +12,7 @@ import {
 } from '../../evaluate/evaluate.js'
 import type { CostConvention } from '../../evaluate/score.js'
 import type { Statistics } from '../../evaluate/statistics.js'
+import { provenanceNote } from '../../policy/provenance.js'
 import { LiveLine } from '../../base/live-line.js'
 import { writeReport } from '../../report/report.js'
 import { formatSeconds } from '../../train/progress.js'
@@ -91,11 +92,12 @@ export const evaluateCommand: Command = {
         return { json: { path, ...evaluation }, text: describe(evaluation, [], convention) }
       }
       if (args['policy'] !== 'selected') {
-        const { evaluation } = await evaluate({ run: path, ...options })
+        const { evaluation, provenance } = await evaluate({ run: path, ...options })
         const both = evaluation.selected !== null && args['policy'] === undefined
         const report = await writeReport(path)
-        const text = `${describe(evaluation, both ? [evaluation.selected!] : [], convention)}\n\nreport  ${report}`
-        return { json: { run_dir: path, ...evaluation, report }, text }
+        const shown = describe(evaluation, both ? [evaluation.selected!] : [], convention)
+        const text = [shown, provenanceNote(provenance) ?? [], `report  ${report}`].flat().join('\n\n')
+        return { json: { run_dir: path, ...evaluation, provenance, report }, text }
       }
       const policy = join(path, RUN_FILES.selected)
       if (!(await exists(policy))) throw new DrcorlError('Usage', `${path} holds no ${RUN_FILES.selected}`)

@@ -1,7 +1,8 @@
 import { basename, join } from 'node:path'
 import { DrcorlError } from '../../base/errors.js'
 import { exists } from '../../base/files.js'
-import { EXPORT_FORMATS, type ExportFormat, exportPolicy } from '../../export/export.js'
+import { exportPolicy } from '../../export/export.js'
+import { EXPORT_FOLDER, EXPORT_FORMATS, type ExportFormat, exportName } from '../../export/names.js'
 import { RUN_FILES, holdsRun } from '../../train/run-folder.js'
 import { type Command, numbersByKey, optionalString } from '../command.js'
 
@@ -64,7 +65,6 @@ async function policyOf(run: string, name: keyof typeof POLICIES): Promise<strin
 
 /** Below the run; beside nothing but in the current folder for a policy by itself. */
 function defaultOut(run: string | null, policy: string, format: ExportFormat): string {
-  const stem = basename(policy, '.safetensors')
-  const name = EXPORT_FORMATS[format].replace('policy', stem)
-  return run === null ? name : join(run, 'export', name)
+  const name = exportName(basename(policy, '.safetensors'), format)
+  return run === null ? name : join(run, EXPORT_FOLDER, name)
 }

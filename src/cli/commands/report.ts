@@ -5,6 +5,7 @@ import { comparisonRow } from '../../report/compare.js'
 import { compareReport, writeReport } from '../../report/report.js'
 import { readRun } from '../../report/run-data.js'
 import { comparisonTable } from '../../report/terminal.js'
+import { provenanceNote } from '../../policy/provenance.js'
 import { RUN_FILES } from '../../train/run-folder.js'
 import { type Command, optionalString } from '../command.js'
 
@@ -34,8 +35,15 @@ export const reportCommand: Command = {
         : await compareReport(folders, asked ?? (await newComparison()))
     const runs = await Promise.all(folders.map(readRun))
     const rows = runs.map((run) => Object.assign(comparisonRow(run), { safe: run.evaluation?.safe ?? null }))
-    const json = { report, runs: runs.map(({ folder }, index) => Object.assign({ run_dir: folder }, rows[index])) }
-    return { json, text: `${comparisonTable(rows)}\n\nreport  ${report}` }
+    const json = {
+      report,
+      runs: runs.map(({ folder, provenance }, index) => ({ run_dir: folder, ...rows[index], provenance })),
+    }
+    const notes = runs.flatMap(({ folder, provenance }) => {
+      const note = provenanceNote(provenance)
+      return note === null ? [] : [`${folder}  ${note}`]
+    })
+    return { json, text: [comparisonTable(rows), ...notes, `report  ${report}`].join('\n\n') }
   },
 }
 

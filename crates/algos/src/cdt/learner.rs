@@ -7,7 +7,7 @@ use super::sequences::Sequences;
 use crate::losses::masked;
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::buffers::Buffers;
-use drcorl_nn::checkpoint::State;
+use drcorl_nn::checkpoint::{State, MOST_STEPS};
 use drcorl_nn::optim::{Adam, AdamConfig, ScalarAdam};
 use drcorl_nn::rng::Rng;
 use drcorl_nn::Arena;
@@ -150,6 +150,6 @@ impl Learner {
         state.group("network", |state| self.arena.persist(state))?;
         state.group("adam", |state| self.adam.persist(state))?;
         state.value("log_temperature", &mut self.log_temperature)?;
-        state.value("steps", &mut self.steps)
+        state.counter("steps", &mut self.steps, MOST_STEPS)
     }
 }

@@ -5,7 +5,7 @@ use super::facts::reward_factor;
 use super::options::RewardScaling;
 use super::*;
 use drcorl_core::dataset::Dataset;
-use drcorl_core::trainer::Trainer;
+use drcorl_core::trainer::{Origin, Trainer};
 use drcorl_data::Columns;
 use serde_json::json;
 use std::sync::atomic::AtomicBool;
@@ -70,7 +70,7 @@ fn outcome(trainer: &mut Trainer) -> (f64, f64, Value) {
     let folder =
         std::env::temp_dir().join(format!("drcorl-toy-{}-{:?}", std::process::id(), std::thread::current().id()));
     std::fs::create_dir_all(&folder).unwrap();
-    trainer.write_policies(&folder).unwrap();
+    trainer.write_policies(&folder, &Origin::default()).unwrap();
     let actor = drcorl_actor::Actor::load(&folder.join("policy.safetensors")).unwrap();
     std::fs::remove_dir_all(folder).unwrap();
     let mut rng = Rng::new(99, 0);
@@ -155,7 +155,7 @@ fn the_shipped_policy_is_the_running_average() {
     let shipped = read(&mut run, average);
     assert!(shipped.iter().zip(&expected).all(|(s, e)| (f64::from(*s) - e).abs() < 1e-5));
     while !run.run(1000, &never).unwrap().done {}
-    run.write_policies(&folder).unwrap();
+    run.write_policies(&folder, &Origin::default()).unwrap();
     let file = drcorl_actor::PolicyFile::load(&folder.join("policy.safetensors")).unwrap();
     assert_eq!(file.metadata.get("name").map(String::as_str), Some("averaged"));
     assert_eq!(file.tensors["actor.0.weight"].values[..8], shipped[..8]);

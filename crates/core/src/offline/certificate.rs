@@ -3,7 +3,7 @@
 use super::{FqeEstimate, Judge, RolloutEstimate, Validity};
 use crate::dataset::Dataset;
 use crate::hybrid::Visit;
-use crate::results::{nullable, object};
+use crate::results::{nullable, object, PolicyRecord};
 use crate::run::RunConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ pub struct Certificate {
     #[serde(with = "object")]
     #[schemars(with = "BTreeMap<String, Estimates>")]
     pub policies: Vec<(String, Estimates)>,
+    /// Their files and the hashes of these, in the same order; none before they are written.
+    pub policy_files: Vec<PolicyRecord>,
     /// What the algorithm adds.
     #[serde(flatten)]
     pub diagnostics: Map<String, Value>,
@@ -51,6 +53,16 @@ pub enum Verdict {
     /// It is not, or nothing can tell.
     #[serde(rename = "not certified")]
     NotCertified,
+}
+
+impl Verdict {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Certified => "certified",
+            Verdict::NotCertified => "not certified",
+        }
+    }
 }
 
 /// Offline estimates of one policy's episodic cost and return.
@@ -207,6 +219,7 @@ pub fn certify(
         estimates: shipped.estimates(k),
         validity: auditor.validity().cloned(),
         policies: policies.iter().map(|(name, found)| (name.to_string(), found.estimates(k))).collect(),
+        policy_files: Vec::new(),
         diagnostics,
         environment_steps: visits.iter().map(|visit| visit.environment_steps).sum(),
         visits: visits.to_vec(),

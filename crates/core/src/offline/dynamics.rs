@@ -296,7 +296,7 @@ impl Dynamics {
 
     /// Saves or restores the parameters; the split follows from the seed.
     pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
-        state.value("holdout", &mut self.holdout)?;
+        state.episodes("holdout", &mut self.holdout)?;
         state.tensor("train_rows", &mut self.train_rows)?;
         state.group("motion", |state| self.motion.persist(state))?;
         state.group("outcome", |state| self.outcome.persist(state))

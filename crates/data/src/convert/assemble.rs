@@ -6,7 +6,7 @@ use std::path::Path;
 use super::mapping::{Extra, Field, FIELDS};
 use super::order::{Extras, Held, Witness};
 use super::{ConvertOptions, ConvertReport, BLOCK_ROWS};
-use crate::budget::Budget;
+use crate::budget::{extend, Budget};
 use crate::check::{self, Finding};
 use crate::columns::{place, Columns};
 use crate::error::{Error, Result};
@@ -122,7 +122,7 @@ impl<'a> Assembler<'a> {
         if self.options.episode.is_some() || self.options.time.is_some() {
             return self.held.take(columns, extras, &self.budget);
         }
-        self.witness.see(&columns, extras);
+        self.witness.see(&columns, extras)?;
         self.pass(columns)
     }
 
@@ -192,7 +192,7 @@ impl<'a> Assembler<'a> {
         if all.is_empty() {
             all = block;
         } else {
-            append(&mut all, &block, 0..block.len());
+            append(&mut all, &block, 0..block.len())?;
         }
         let Some(last) = all.len().checked_sub(1) else {
             return Ok(all);
@@ -200,30 +200,31 @@ impl<'a> Assembler<'a> {
         let (obs_dim, act_dim) = (all.obs_dim, all.act_dim);
         let mut out = Columns { obs_dim, act_dim, source: all.source.clone(), ..Columns::default() };
         for row in 0..last {
-            self.shift_row(&all, row, true, &mut out);
+            self.shift_row(&all, row, true, &mut out)?;
         }
         self.waiting = Columns { obs_dim, act_dim, source: all.source.clone(), ..Columns::default() };
-        append(&mut self.waiting, &all, last..last + 1);
+        append(&mut self.waiting, &all, last..last + 1)?;
         Ok(out)
     }
 
     /// Writes `row` to `out` unless it has no successor. `followed`: the next row is there too.
-    fn shift_row(&mut self, all: &Columns, row: usize, followed: bool, out: &mut Columns) {
+    fn shift_row(&mut self, all: &Columns, row: usize, followed: bool, out: &mut Columns) -> Result<()> {
         let ends_by_time = |row: usize| all.timeouts[row] && !all.terminals[row];
         if ends_by_time(row) || (!followed && !all.terminals[row]) {
             self.report.dropped += 1;
-            return;
+            return Ok(());
         }
-        append(out, all, row..row + 1);
+        append(out, all, row..row + 1)?;
         // A terminal's successor is never read: its own observation stands in.
         let successor = if all.terminals[row] { row } else { row + 1 };
         let dim = all.obs_dim;
-        out.next_observations.extend_from_slice(&all.observations[successor * dim..][..dim]);
+        extend(&mut out.next_observations, all.observations[successor * dim..][..dim].iter().copied(), &all.source)?;
         if followed && !all.terminals[row] && ends_by_time(row + 1) {
             if let Some(flag) = out.timeouts.last_mut() {
                 *flag = true;
             }
         }
+        Ok(())
     }
 
     fn write(&mut self, columns: &Columns) -> Result<()> {
@@ -269,7 +270,7 @@ impl<'a> Assembler<'a> {
         for rows in arranged.order.chunks(BLOCK_ROWS) {
             let (obs_dim, act_dim) = (columns.obs_dim, columns.act_dim);
             let mut block = Columns { obs_dim, act_dim, source: columns.source.clone(), ..Columns::default() };
-            rows.iter().for_each(|&row| append(&mut block, &columns, row..row + 1));
+            rows.iter().try_for_each(|&row| append(&mut block, &columns, row..row + 1))?;
             self.pass(block)?;
         }
         Ok(())
@@ -290,7 +291,7 @@ impl<'a> Assembler<'a> {
             let waiting = std::mem::take(&mut self.waiting);
             let (obs_dim, act_dim) = (waiting.obs_dim, waiting.act_dim);
             let mut out = Columns { obs_dim, act_dim, ..Columns::default() };
-            self.shift_row(&waiting, 0, false, &mut out);
+            self.shift_row(&waiting, 0, false, &mut out)?;
             self.write(&out)?;
         }
         let Some(writer) = self.writer.take() else {
@@ -326,15 +327,17 @@ impl<'a> Assembler<'a> {
 }
 
 /// Appends rows of `from`; its successors only if it has any.
-pub(super) fn append(to: &mut Columns, from: &Columns, rows: std::ops::Range<usize>) {
-    let (obs, act) = (from.obs_dim, from.act_dim);
-    to.observations.extend_from_slice(&from.observations[rows.start * obs..rows.end * obs]);
-    to.actions.extend_from_slice(&from.actions[rows.start * act..rows.end * act]);
-    to.rewards.extend_from_slice(&from.rewards[rows.clone()]);
-    to.costs.extend_from_slice(&from.costs[rows.clone()]);
-    to.terminals.extend_from_slice(&from.terminals[rows.clone()]);
-    to.timeouts.extend_from_slice(&from.timeouts[rows.clone()]);
-    if !from.next_observations.is_empty() {
-        to.next_observations.extend_from_slice(&from.next_observations[rows.start * obs..rows.end * obs]);
+pub(super) fn append(to: &mut Columns, from: &Columns, rows: std::ops::Range<usize>) -> Result<()> {
+    let (obs, act, source) = (from.obs_dim, from.act_dim, &from.source);
+    let wide = |dim: usize| rows.start * dim..rows.end * dim;
+    extend(&mut to.observations, from.observations[wide(obs)].iter().copied(), source)?;
+    extend(&mut to.actions, from.actions[wide(act)].iter().copied(), source)?;
+    extend(&mut to.rewards, from.rewards[wide(1)].iter().copied(), source)?;
+    extend(&mut to.costs, from.costs[wide(1)].iter().copied(), source)?;
+    extend(&mut to.terminals, from.terminals[wide(1)].iter().copied(), source)?;
+    extend(&mut to.timeouts, from.timeouts[wide(1)].iter().copied(), source)?;
+    if from.next_observations.is_empty() {
+        return Ok(());
     }
+    extend(&mut to.next_observations, from.next_observations[wide(obs)].iter().copied(), source)
 }

@@ -10,7 +10,7 @@ use csv::{ReaderBuilder, StringRecord, Trim};
 use super::assemble::{Assembler, Block};
 use super::mapping::{Extra, Field, Mapping, Origin, FIELDS};
 use super::BLOCK_ROWS;
-use crate::budget::Budget;
+use crate::budget::{refused, Budget};
 use crate::error::{Error, Result};
 
 pub(super) fn read(
@@ -41,7 +41,7 @@ pub(super) fn read(
     let mut time = mapping.time(&table)?.map(|extra| (position(&extra), extra));
     let mut record = StringRecord::new();
     loop {
-        let mut block = empty(&origins);
+        let mut block = empty(&origins, name)?;
         let (mut numbers, mut times) = (Vec::new(), Vec::new());
         let mut rows = 0;
         while rows < BLOCK_ROWS && reader.read_record(&mut record).map_err(bad)? {
@@ -92,15 +92,20 @@ fn delimiter(path: &Path, name: &str) -> Result<u8> {
     Ok([b';', b'\t', b','].into_iter().max_by_key(|&delimiter| count(delimiter)).unwrap_or(b','))
 }
 
-fn empty(columns: &[Origin]) -> Block {
+/// A block with room for all its rows, so that none of their numbers is one too many.
+fn empty(columns: &[Origin], name: &str) -> Result<Block> {
     let mut block = Block::default();
-    for (dim, origin) in block.dims.iter_mut().zip(columns) {
-        *dim = match origin {
-            Origin::Columns(positions) => positions.len(),
-            _ => 1,
+    for ((dim, values), origin) in block.dims.iter_mut().zip(&mut block.values).zip(columns) {
+        let (entries, stored) = match origin {
+            Origin::Columns(positions) => (positions.len(), positions.len()),
+            Origin::Constant(_) => (1, 1),
+            Origin::NextRow => (1, 0),
         };
+        *dim = entries;
+        let bytes = (BLOCK_ROWS * stored * size_of::<f32>()) as u64;
+        values.try_reserve(BLOCK_ROWS * stored).map_err(|_| refused(name, None, bytes))?;
     }
-    block
+    Ok(block)
 }
 
 struct Cells<'a> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::mapping::Extra;
-use crate::budget::Budget;
+use crate::budget::{extend, Budget};
 use crate::check::{self, Finding};
 use crate::columns::Columns;
 use crate::error::{Error, Result};
@@ -42,16 +42,16 @@ impl Held {
         let estimate = self.columns.bytes() + block.bytes() + 16 * (self.columns.len() + block.len());
         budget.check(&block.source, None, estimate as u64)?;
         if let Some((_, numbers)) = extras.episodes {
-            self.episodes.extend(numbers);
+            extend(&mut self.episodes, numbers.into_iter(), &block.source)?;
         }
         if let Some((extra, times)) = extras.times {
-            self.times.extend(times);
+            extend(&mut self.times, times.into_iter(), &block.source)?;
             self.time = Some(extra);
         }
         if self.columns.is_empty() {
             self.columns = block;
         } else {
-            super::assemble::append(&mut self.columns, &block, 0..block.len());
+            super::assemble::append(&mut self.columns, &block, 0..block.len())?;
         }
         Ok(())
     }
@@ -67,8 +67,10 @@ impl Held {
     /// `end`: the last row of each ends it, if no flag does.
     pub fn arrange(mut self, max_gap: Option<f64>, end: bool) -> Result<(Columns, Arranged)> {
         let rows = self.columns.len();
-        let mut done = Arranged { order: (0..rows).collect(), ..Arranged::default() };
-        let mut group = vec![0_usize; rows];
+        let mut done = Arranged::default();
+        let mut group: Vec<usize> = Vec::new();
+        extend(&mut done.order, 0..rows, &self.columns.source)?;
+        extend(&mut group, (0..rows).map(|_| 0), &self.columns.source)?;
         if self.episodes.len() == rows {
             let mut numbers = HashMap::new();
             for (row, id) in self.episodes.iter().enumerate() {
@@ -108,10 +110,12 @@ impl Held {
         }
         if let (Some(extra), true) = (&self.time, timed) {
             let at = |&row: &usize| self.times[row];
-            let times: Vec<f64> = done.order.iter().map(at).collect();
+            let (mut times, mut ended) = (Vec::new(), Vec::new());
+            extend(&mut times, done.order.iter().map(at), &self.columns.source)?;
             let last = |at: usize| done.order.get(at + 1).is_none_or(|&next| group[next] != group[done.order[at]]);
-            let ends: Vec<bool> = (0..rows).map(|at| ends(&self.columns, done.order[at]) || last(at)).collect();
-            done.findings = check::times(&extra.name, &times, &ends);
+            let ends = (0..rows).map(|at| ends(&self.columns, done.order[at]) || last(at));
+            extend(&mut ended, ends, &self.columns.source)?;
+            done.findings = check::times(&extra.name, &times, &ended);
         }
         Ok((self.columns, done))
     }
@@ -131,7 +135,7 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    pub fn see(&mut self, columns: &Columns, extras: Extras) {
+    pub fn see(&mut self, columns: &Columns, extras: Extras) -> Result<()> {
         let ends = |row: usize| columns.terminals[row] || columns.timeouts[row];
         if let Some((extra, numbers)) = extras.episodes {
             for (row, &number) in numbers.iter().enumerate().take(columns.len()) {
@@ -143,11 +147,12 @@ impl Witness {
             self.episode = Some(extra);
         }
         if let Some((extra, times)) = extras.times {
-            self.times.extend(times);
-            self.ends.extend((0..columns.len()).map(ends));
+            extend(&mut self.times, times.into_iter(), &columns.source)?;
+            extend(&mut self.ends, (0..columns.len()).map(ends), &columns.source)?;
             self.time = Some(extra);
         }
         self.rows += columns.len();
+        Ok(())
     }
 
     /// Refuses rows of several episodes that would be one; else what is odd about the times.

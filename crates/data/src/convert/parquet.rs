@@ -492,6 +492,9 @@ impl<O> Levels<O> {
             self.records += records;
             self.count += levels;
         }
+        if self.values.try_reserve(values.len()).is_err() {
+            return Err(ParquetError::General(format!("no memory for {} values", values.len())));
+        }
         self.values.extend(values.into_iter().map(narrow));
         Ok(())
     }

@@ -131,18 +131,18 @@ impl<'a> Column<'a> {
 
     /// All values as flags; anything but 0 and 1 is an error.
     pub fn flags(&self) -> Result<Vec<bool>> {
-        let flag = |(row, value): (usize, f64)| match value {
-            0.0 => Ok(false),
-            1.0 => Ok(true),
-            _ => {
-                let problem = format!("row {row} is {value}, expected 0 or 1");
-                Err(self.error(&problem, "store flags as 0 and 1, or as bool"))
-            }
-        };
         let number = self.number()?;
         let bytes = self.raw(number)?;
-        let wide = bytes.chunks_exact(number.size()).map(|b| number.widen(b));
-        wide.enumerate().map(flag).collect()
+        let mut flags = self.zeroed(self.elements())?;
+        for (row, (flag, bytes)) in flags.iter_mut().zip(bytes.chunks_exact(number.size())).enumerate() {
+            let value = number.widen(bytes);
+            if value != 0.0 && value != 1.0 {
+                let problem = format!("row {row} is {value}, expected 0 or 1");
+                return Err(self.error(&problem, "store flags as 0 and 1, or as bool"));
+            }
+            *flag = value == 1.0;
+        }
+        Ok(flags)
     }
 
     /// Bounded by the budget, as are the bytes of that many numbers.

@@ -18,6 +18,9 @@ pub enum Error {
     /// A dataset file or its columns were refused.
     #[error("{0}")]
     Input(#[from] drcorl_data::Error),
+    /// A policy file was refused.
+    #[error(transparent)]
+    Policy(#[from] drcorl_actor::Error),
     /// libtorch refused an operation, for example because a device is missing or memory ran out.
     #[error("{0}")]
     Torch(String),
@@ -41,6 +44,7 @@ impl Error {
             Error::Data(_) => "Data",
             Error::Network(error) => error.code(),
             Error::Input(error) => error.code(),
+            Error::Policy(error) => error.code(),
             Error::Torch(_) => "Torch",
             Error::Cancelled => "Cancelled",
             Error::Internal(_) => "Internal",

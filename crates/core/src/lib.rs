@@ -5,6 +5,7 @@
 //! judged without an environment).
 
 pub mod algorithm;
+pub mod certifier;
 pub mod dataset;
 pub mod error;
 pub mod hybrid;
@@ -19,6 +20,7 @@ pub mod stage;
 pub mod trainer;
 
 pub use algorithm::Registry;
+pub use certifier::Certifier;
 pub use error::{Error, Result};
 pub use trainer::Trainer;
 

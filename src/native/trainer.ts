@@ -88,7 +88,7 @@ export class Trainer {
 const copies = new WeakMap<NativeDataset, NativeTrainingData>()
 
 /** A dataset of the runtime addon as the core has it; the two addons share no memory. */
-async function trainingData(dataset: NativeDataset): Promise<NativeTrainingData> {
+export async function trainingData(dataset: NativeDataset): Promise<NativeTrainingData> {
   const { NativeTrainingData: Native } = await loadCore()
   const known = copies.get(dataset)
   if (known !== undefined) return known

@@ -9,6 +9,8 @@ import { nearest } from '../config/admit.js'
 import { loadSchema } from '../config/schema.js'
 import type { Arguments, Command, Output, Stream } from './command.js'
 import { benchmarkCommand } from './commands/benchmark.js'
+import { calibrateCommand } from './commands/calibrate.js'
+import { certifyCommand } from './commands/certify.js'
 import { dataCommand } from './commands/data.js'
 import { demoCommand } from './commands/demo.js'
 import { doctorCommand } from './commands/doctor.js'
@@ -25,6 +27,7 @@ import { normaliseFlags } from './parameters.js'
 const COMMANDS: readonly Command[] = [
   trainCommand,
   evaluateCommand,
+  certifyCommand,
   exportCommand,
   envsCommand,
   dataCommand,
@@ -35,6 +38,7 @@ const COMMANDS: readonly Command[] = [
   reportCommand,
   demoCommand,
   benchmarkCommand,
+  calibrateCommand,
 ]
 
 interface Selection {
@@ -106,7 +110,7 @@ function parse(argv: string[], width: number): Selection | { help: string } {
 
 function register(parser: Argv, command: Command, argv: readonly string[], select: (args: Arguments) => unknown): void {
   let lists: readonly string[] = []
-  const variadic = [...command.command.matchAll(/<(\w+)\.\.>/g)].map(([, name = '']) => name)
+  const variadic = [...command.command.matchAll(/[<[](\w+)\.\.[>\]]/g)].map(([, name = '']) => name)
   parser.command({
     command: command.command,
     describe: command.describe,

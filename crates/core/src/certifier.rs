@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::offline::{Certificate, Verdict};
 use crate::policy::{FrozenPolicy, LoadedPolicy, Player};
 use crate::run::RunConfig;
-use crate::trainer::{Trainer, TrainerStatus};
+use crate::trainer::{guarded, Trainer, TrainerStatus};
 use drcorl_actor::PolicyFile;
 use drcorl_data::Columns;
 use drcorl_nn::checkpoint::State;
@@ -74,6 +74,10 @@ impl Certifier {
         if config.policies.is_empty() {
             return Err(Error::Config("policies is []; give at least one policy file".into()));
         }
+        guarded(|| Certifier::build(columns, &config))
+    }
+
+    fn build(columns: Arc<Columns>, config: &CertifierConfig) -> Result<Certifier> {
         let run = read("a run", RunConfig::default(), &config.run)?;
         // No model steers here.
         let run = RunConfig { mode: crate::hybrid::Mode::Offline, model_members: 0, ..run };
@@ -99,8 +103,10 @@ impl Certifier {
             let policy = &self.policies[self.certificates.len()];
             self.certificates.push(with_actions(certificate, policy.outside()));
         }
-        self.turn();
-        Ok(status)
+        guarded(|| {
+            self.turn();
+            Ok(status)
+        })
     }
 
     /// As [`Trainer::status`].

@@ -2,7 +2,7 @@
 //! No algorithm is named here.
 //!
 //! Reading order: [`algorithm`] (what an algorithm is), [`trainer`] (how a run goes), [`offline`] (how a policy is
-//! judged without an environment).
+//! judged without an environment), [`certifier`] (the same without training).
 
 pub mod algorithm;
 pub mod certifier;

@@ -113,7 +113,7 @@ fn resolve_run(given: &Value) -> Result<RunConfig> {
 }
 
 /// Turns a panic of the numerics (libtorch errors surface as such) into an error.
-fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()

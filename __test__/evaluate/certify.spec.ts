@@ -34,6 +34,15 @@ const runs = new Map(Object.keys(loadSchema().algorithms).map((algorithm) => [al
 /** Estimates, verdict and reasons: all that must not depend on how a policy was named. */
 const judgement = ({ policies }: Certification): unknown[] => policies.map(({ certificate }) => certificate)
 
+/** A policy that tells nothing of where it comes from. */
+async function foundling(run: string): Promise<string> {
+  const { metadata, tensors } = readSafetensors(await readFile(policyOf(run)), run)
+  for (const key of ['cost_limit', 'dataset_sha256']) metadata.delete(key)
+  const path = join(folder, `${(made += 1)}.safetensors`)
+  await writeFile(path, writeSafetensors({ metadata, tensors }))
+  return path
+}
+
 const policyOf = (run: string): string => join(run, RUN_FILES.policy)
 
 for (const [algorithm, training] of runs) {
@@ -53,7 +62,9 @@ for (const [algorithm, training] of runs) {
 
     const alone = await certify({ policies: policyOf(run), dataset: DATASET, config: own.run })
     t.deepEqual(judgement(alone), judgement(own))
-    t.is(alone.policies[0]!.learnt_from, null)
+    const bare = await certify({ policies: await foundling(run), dataset: DATASET, config: own.run })
+    t.deepEqual(judgement(bare), judgement(own))
+    t.is(bare.policies[0]!.learnt_from, null)
 
     const others = await certify({ policies: run, dataset: OTHERS, cost_limit: 30 })
     t.like(others, { cost_limit: 30, policies: [{ learnt_from: 'others' }], dataset: { episodes: 14 } })
@@ -164,11 +175,12 @@ test('the command: table, JSON, a file, and one line for what is refused', async
   const text = await inProcess('certify', run, other, '--cost-limit', '30')
   t.regex(text.stdout, /policy +algorithm +verdict +cost +upper/)
   t.regex(text.stdout, /one ensemble and the same initial states for all/)
+  const bare = await foundling(run)
   for (const [words, message] of [
     [[], /Not enough non-option arguments/],
     [[join(folder, 'nowhere')], /is neither a run folder nor a policy|no such file/],
     [[run, other], /is for cost limit 40, .* for 20/],
-    [[policyOf(run)], /does not say which cost limit it is for/],
+    [[bare], /does not say which cost limit it is for/],
     [[policyOf(run), '--cost-limit', '10'], /is a policy by itself, without data/],
     [[policyOf(run), '--policy', 'averaged'], /is no run folder/],
     [[run, '--policy', 'best'], /has no policy "best"/],

@@ -28,6 +28,8 @@ export interface Candidate {
   record: RunRecord | null
   /** Limit it was learnt under, or is asked to keep. */
   limit: number | undefined
+  /** Of the data it was learnt from, where that is known. */
+  learnt: string | undefined
   /** What its training did, which no judge sees. */
   training: Partial<Pick<Certificate, 'environment_steps' | 'visits'>>
 }
@@ -82,8 +84,10 @@ async function inRun(path: string, name: string | undefined, settings: Record<st
   }
   const found = isMain ? shipped : await read(other, settings)
   const limit = record.run['cost_limit']
-  const learnt = typeof limit === 'number' ? limit : undefined
-  return { path, exported: null, record, training: await trainingOf(path), ...found, limit: found.limit ?? learnt }
+  const recorded = typeof limit === 'number' ? limit : undefined
+  const training = await trainingOf(path)
+  const known = { limit: found.limit ?? recorded, learnt: record.dataset.sha256 }
+  return { path, exported: null, record, training, ...found, ...known }
 }
 
 /** What the run's own certificate says of the environment. */
@@ -94,13 +98,16 @@ async function trainingOf(run: string): Promise<Candidate['training']> {
   return environment_steps === undefined ? {} : { environment_steps, visits: (visits ?? []) as Certificate['visits'] }
 }
 
-type Found = Pick<Candidate, 'policy' | 'sha256' | 'algorithm' | 'settings' | 'limit'> & { name: string | undefined }
+type Found = Pick<Candidate, 'policy' | 'sha256' | 'algorithm' | 'settings' | 'limit' | 'learnt'> & {
+  name: string | undefined
+}
 
 async function read(policy: string, settings: Record<string, number>): Promise<Found> {
   const { metadata } = readSafetensors(await readBytes(policy), policy)
   const own = Object.entries(settings).filter(([name]) => metadata.has(`setting.${name}`))
-  const stored = metadata.get('setting.cost_limit')
+  const stored = metadata.get('setting.cost_limit') ?? metadata.get('cost_limit')
   const limit = Object.fromEntries(own)['cost_limit'] ?? (stored === undefined ? undefined : Number(stored))
   const [algorithm = null, name] = [metadata.get('algorithm'), metadata.get('name')]
-  return { policy, sha256: await sha256File(policy), algorithm, settings: Object.fromEntries(own), limit, name }
+  const learnt = metadata.get('dataset_sha256')
+  return { policy, sha256: await sha256File(policy), algorithm, settings: Object.fromEntries(own), limit, learnt, name }
 }

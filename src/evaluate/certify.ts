@@ -135,13 +135,13 @@ export async function certify(options: CertifyOptions): Promise<Certification> {
 }
 
 function learntFrom(
-  { record }: Candidate,
+  { record, learnt }: Candidate,
   sha256: string,
   judged: Record<string, unknown>,
 ): PolicyCertification['learnt_from'] {
-  if (record === null) return null
-  if (record.dataset.sha256 !== sha256) return 'others'
-  const { holdout, seed } = record.run
+  if (learnt === undefined) return null
+  if (learnt !== sha256) return 'others'
+  const { holdout, seed } = record?.run ?? {}
   return Number(holdout ?? 0) > 0 && holdout === judged['holdout'] && seed === judged['seed'] ? 'rest' : 'these'
 }
 

@@ -1,5 +1,6 @@
 //! Episodes that training must not see, and policies that are judged again by other episodes, for every algorithm.
 
+use drcorl_actor::{Array, PolicyFile};
 use drcorl_algos::{describe, REGISTRY};
 use drcorl_core::offline::Verdict;
 use drcorl_core::policy::{FrozenPolicy, LoadedPolicy};
@@ -83,9 +84,10 @@ fn finished(mut trainer: Trainer) -> Trainer {
     trainer
 }
 
-fn policy(trainer: &Trainer, folder: &Path) -> Vec<u8> {
+/// Every number of the policy that ships, by name.
+fn policy(trainer: &Trainer, folder: &Path) -> BTreeMap<String, Array> {
     trainer.write_policies(folder).unwrap();
-    std::fs::read(folder.join("policy.safetensors")).unwrap()
+    PolicyFile::load(&folder.join("policy.safetensors")).unwrap().tensors
 }
 
 fn folder(name: &str) -> PathBuf {

@@ -99,13 +99,16 @@ export declare class NativeLock {
  * appears only when it is complete.
  */
 export declare class NativeOperation {
-  /** An operation that has yet to begin, with one call of `filter`, `convert`, `unpack`, `unpackWheel` or `write`. */
+  /**
+   * An operation that has yet to begin, with one call of `filter`, `split`, `convert`, `unpack`,
+   * `unpackWheel` or `write`.
+   */
   constructor()
   /** Ends the operation soon: its promise rejects with code `Cancelled`, and no file is left. */
   cancel(): void
   /**
    * `[2]`: units done and units in all (0 while unknown). Units are bytes of the input for `convert`, `unpack` and
-   * `unpackWheel`, rows of the output for `filter` and `write`.
+   * `unpackWheel`, rows of the output for `filter`, `split` and `write`.
    */
   progress(): Array<number>
   /**
@@ -115,6 +118,13 @@ export declare class NativeOperation {
    * Rejects with code `Io`, `Data`, `Config` or `Cancelled`.
    */
   filter(input: string, output: string, options: string, maxMemory?: number | undefined | null): Promise<string>
+  /**
+   * A file in two by whole episodes; `attributes` become string attributes of both. Options and report are JSON:
+   * `share` and `seed`, and `SplitReport` of `src/data`. `maxMemory` as for `NativeDataset.open`.
+   *
+   * Rejects with code `Io`, `Data`, `Config` or `Cancelled`; then neither file is left.
+   */
+  split(input: string, train: string, heldOut: string, options: string, attributes: Record<string, string>, maxMemory?: number | undefined | null): Promise<string>
   /**
    * A file of another format to a DSRL file. Options and report are JSON: `ConvertOptions` and `ConvertReport` of
    * `src/data`.
@@ -236,7 +246,38 @@ export declare function tryLock(path: string, note: string): NativeLock | null
 // crates/node
 
 /** The addon on libtorch: trainers. */
-export type CoreAddon = Pick<typeof import('./index.d.ts'), 'NativeTrainer' | 'NativeTrainingData' | 'describe' | 'environment'>
+export type CoreAddon = Pick<typeof import('./index.d.ts'), 'NativeCertifier' | 'NativeTrainer' | 'NativeTrainingData' | 'describe' | 'environment'>
+
+/**
+ * Policies under judgement. One call at a time, another one fails with code `Busy`; `cancel` alone may come at any
+ * moment.
+ */
+export declare class NativeCertifier {
+  /**
+   * Begins. `json` is `{"run", "policies": [{"path", "settings"}]}`, `CertifierConfig` of `src/native`.
+   *
+   * Rejects with code `Config`, naming a wrong parameter, or `Io`, `Data` or `Shape`, naming a policy file.
+   */
+  static create(dataset: NativeTrainingData, json: string): Promise<NativeCertifier>
+  /**
+   * Takes up to `steps` steps, never past the end of a phase. Resolves with position and mean metrics as JSON,
+   * `TrainerStatus` of `src/native`.
+   *
+   * Rejects with code `Config` if `steps` is no whole number, `Diverged` naming phase, step and value, or `Torch`.
+   */
+  run(steps: number): Promise<string>
+  /**
+   * Asks the run under way, or else the next one, to stop after the step it is at. That run resolves with
+   * `"cancelled": true`.
+   */
+  cancel(): void
+  /** Position without metrics, as JSON: `TrainerStatus` of `src/native`. */
+  status(): string
+  /** The verdicts so far, one a policy in the order given, as JSON: a list of `Certificate` of `src/native`. */
+  certificates(): string
+  /** Frees the native memory now instead of at garbage collection. */
+  dispose(): void
+}
 
 /** A training run. One call at a time, another one fails with code `Busy`; `cancel` alone may come at any moment. */
 export declare class NativeTrainer {

@@ -23,8 +23,11 @@ export {
   type ConvertReport,
   type FilterOptions,
   type FilterReport,
+  type SplitOptions,
+  type SplitReport,
   convertDataset,
   filterDataset,
+  splitDataset,
 } from './data/operations.js'
 export { type DensityGrid, type Task, TASKS, recogniseTask } from './data/tasks.js'
 export type { EnvFactory, Feedback, Policy, StepResult, VecEnv } from './envs/env.js'
@@ -33,6 +36,7 @@ export { type PythonEnv, type PythonEnvOptions } from './envs/python.js'
 export { EMBEDDED_ENVS } from './envs/registry.js'
 export { type DatasetOptions, makeDataset } from './envs/scripted.js'
 export { DrcorlError, type ErrorCode } from './base/errors.js'
+export { type Certification, type CertifyOptions, type PolicyCertification, certify } from './evaluate/certify.js'
 export { type EvaluateOptions, type Evaluation, type EvaluationResult, evaluate } from './evaluate/evaluate.js'
 export {
   EXPORT_FORMATS,

@@ -1,6 +1,9 @@
 import { readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { File, ready } from 'h5wasm/node'
 import test from 'ava'
+import { sha256File } from '../../src/base/files.js'
+import { loadDataset } from '../../src/data/dataset.js'
 import { withData } from '../data-files.js'
 import { smallFlags } from '../small.js'
 import { inProcess, start, temporaryFolder } from './spawn.js'
@@ -10,6 +13,17 @@ async function json(...words: string[]): Promise<Record<string, unknown>> {
   const { status, stdout, stderr } = await inProcess(...words, '--json')
   if (status !== 0) throw new Error(`${words.join(' ')}: ${status} ${stderr}${stdout}`)
   return JSON.parse(stdout) as Record<string, unknown>
+}
+
+/** A string attribute of the root group, as another reader sees it. */
+async function attributeOf(path: string, name: string): Promise<string> {
+  await ready
+  const file = new File(path, 'r')
+  try {
+    return String(file.attrs[name]?.value)
+  } finally {
+    file.close()
+  }
 }
 
 test('scripted data as a file have the statistics of the environment’s columns, and info draws them', async (t) => {
@@ -49,6 +63,39 @@ test('filter writes what it says, the same for the same seed', async (t) => {
   await run('c.hdf5', '2')
   t.deepEqual(await readFile(join(folder, 'b.hdf5')), await readFile(join(folder, 'a.hdf5')))
   t.notDeepEqual(await readFile(join(folder, 'c.hdf5')), await readFile(join(folder, 'a.hdf5')))
+})
+
+test('split sets whole episodes aside: disjoint, complete, the same for the same seed, and says where from', async (t) => {
+  const folder = await temporaryFolder()
+  const source = join(folder, 'source.hdf5')
+  await json('data', 'convert', 'env:point-circle?episodes=30', source)
+  const split = async (name: string, ...words: string[]): Promise<Record<string, unknown>> => {
+    const [a, b] = ['a', 'b'].map((part) => join(folder, `${name}-${part}.hdf5`))
+    return json('data', 'split', source, '--by', 'episode', '--out-train', a!, '--out-heldout', b!, ...words)
+  }
+  const report = await split('one')
+  t.like(report, {
+    sha256: await sha256File(source),
+    train: { episodes: 24, transitions: 4800 },
+    held_out: { episodes: 6, transitions: 1200 },
+    tail: 0,
+  })
+  const episodes = async (path: string): Promise<string[]> => {
+    const { native } = await loadDataset(path)
+    const { returns, costs } = native.episodes()
+    return [...returns].map((value, i) => `${value} ${costs[i]}`)
+  }
+  const parts = [...(await episodes(join(folder, 'one-a.hdf5'))), ...(await episodes(join(folder, 'one-b.hdf5')))]
+  t.deepEqual(parts.toSorted(), (await episodes(source)).toSorted())
+  for (const part of ['a', 'b']) {
+    const attribute = await attributeOf(join(folder, `one-${part}.hdf5`), 'drcorl_split')
+    t.deepEqual(JSON.parse(attribute), { source, sha256: report['sha256'], by: 'episode', share: 0.2, seed: 0 })
+  }
+  await split('two')
+  await split('three', '--seed', '1')
+  const bytes = (name: string): Promise<Buffer> => readFile(join(folder, name))
+  t.deepEqual(await bytes('two-b.hdf5'), await bytes('one-b.hdf5'))
+  t.notDeepEqual(await bytes('three-b.hdf5'), await bytes('one-b.hdf5'))
 })
 
 withData(
@@ -195,6 +242,17 @@ const MISTAKES: [words: string[], message: RegExp][] = [
   [['filter', 'SOURCE', 'OUT', '--noise', 'loud'], /--noise "loud" is not a number/],
   [['filter', 'SOURCE', 'OUT', '--seed', '0.5'], /seed 0.5 is not a whole number/],
   [['filter', 'SOURCE', 'OUT', '--inpaint', '0,1,0,1'], /no episode of 5 is left/],
+  [['split'], /no FILE is given/],
+  [['split', 'SOURCE', '--out-train', 'OUT', '--out-heldout', 'OUT'], /both parts are to be written to/],
+  [['split', 'SOURCE', '--out-train', 'OUT.csv'], /no HDF5 file name/],
+  [['split', 'SOURCE', '--out-train', 'OUT', '--out-heldout', 'SOURCE'], /the same file/],
+  [['split', 'SOURCE', '--out-train', 'OUT', '--out-heldout', 'OLD'], /is there already/],
+  [['split', 'SOURCE', '--out-train', 'OUT', '--out-heldout', '/nowhere/o.hdf5'], /no such folder/],
+  [['split', '/nowhere.hdf5'], /\/nowhere.hdf5: no such file/],
+  [['split', 'SOURCE', '--share', '0'], /share: 0 is not allowed/],
+  [['split', 'SOURCE', '--share', '0.05'], /0.05 of 5 complete episodes is none of them/],
+  [['split', 'SOURCE', '--seed', '0.5'], /seed 0.5 is not a whole number/],
+  [['split', 'SOURCE', '--by', 'row'], /Invalid values/],
   [['convert', 'TEXT', 'OUT'], /has the extension "txt"/],
   [['convert', 'SOURCE', 'OUT', '--map', 'rewards'], /"rewards" is not FIELD=NAME/],
   [['convert', 'SOURCE', 'OUT', '--map', 'rewards=a', 'rewards=b'], /gives rewards twice/],

@@ -37,6 +37,8 @@ test('folders are searched in their order; in each the official file comes first
   t.is(await found([OTHER, OFFICIAL], [OFFICIAL], [OFFICIAL]), `0 ${OFFICIAL}`)
   t.is(await found([OTHER], [OFFICIAL], [OFFICIAL]), `0 ${OTHER}`)
   t.is(await found(['notes.txt', `${OFFICIAL}.part`], [OFFICIAL], [OTHER]), `1 ${OFFICIAL}`)
+  // A part of a dataset is not the dataset.
+  t.is(await found([OTHER.replace('.', '-train.'), OTHER], [OFFICIAL], []), `0 ${OTHER}`)
   t.is(await found([], ['SafetyCarRun-v0-40-651.hdf5'], [OTHER]), `2 ${OTHER}`)
 })
 

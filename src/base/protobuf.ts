@@ -1,4 +1,7 @@
-/** The protocol-buffers wire format, writing only: https://protobuf.dev/programming-guides/encoding. */
+/**
+ * The protocol-buffers wire format, written and as far as needed read:
+ * https://protobuf.dev/programming-guides/encoding.
+ */
 
 /** One encoded field; a message is its fields one after another. */
 export type Field = Uint8Array
@@ -51,4 +54,35 @@ export function concat(parts: readonly Uint8Array[]): Uint8Array {
     offset += part.length
   }
   return whole
+}
+
+/**
+ * Contents of every field of that number whose type is bytes, text or a message, in order.
+ *
+ * @throws RangeError where the bytes are no message.
+ */
+export function stringsOf(encoded: Uint8Array, field: number): Uint8Array[] {
+  const found: Uint8Array[] = []
+  let at = 0
+  const next = (): number => {
+    for (let value = 0, scale = 1; ; scale *= 128) {
+      const byte = encoded[at++]
+      if (byte === undefined) throw new RangeError('a message ends in a number')
+      value += (byte % 128) * scale
+      if (byte < 128) return value
+    }
+  }
+  while (at < encoded.length) {
+    const key = next()
+    const type = key % 8
+    if (type === VARINT) next()
+    else if (type === FIXED64 || type === FIXED32) at += type === FIXED64 ? 8 : 4
+    else if (type === BYTES) {
+      const length = next()
+      if (Math.floor(key / 8) === field) found.push(encoded.subarray(at, at + length))
+      at += length
+    } else throw new RangeError(`a field of type ${type}`)
+    if (at > encoded.length) throw new RangeError('a message ends in a field')
+  }
+  return found
 }

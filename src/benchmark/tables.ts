@@ -144,7 +144,7 @@ export function terminalTables(scores: readonly Score[], stream?: NodeJS.WriteSt
 
 const markdownLine = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
 
-function markdownTable(header: readonly string[], rows: readonly string[][]): string {
+export function markdownTable(header: readonly string[], rows: readonly string[][]): string {
   return [header, header.map((_, column) => (column === 0 ? '---' : '---:')), ...rows].map(markdownLine).join('\n')
 }
 
@@ -248,12 +248,19 @@ const CSV_COLUMNS = [
 
 /** One line a run and policy, so that any statistic can be computed again. */
 export function csv(measurements: readonly Measurement[]): string {
+  return csvText(
+    CSV_COLUMNS,
+    measurements.map((one) => CSV_COLUMNS.map((name) => one[name])),
+  )
+}
+
+/** CSV of any cells; null is an empty one. */
+export function csvText(header: readonly string[], rows: readonly (readonly unknown[])[]): string {
   const cell = (value: unknown): string => {
     const plain = value === null ? '' : String(value)
     // A spreadsheet takes text that begins so for a formula.
     const text = typeof value === 'string' && /^[=+\-@\t\r]/.test(plain) ? `'${plain}` : plain
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
   }
-  const rows = measurements.map((one) => CSV_COLUMNS.map((name) => cell(one[name])).join(','))
-  return `${[CSV_COLUMNS.join(','), ...rows].join('\n')}\n`
+  return `${[header, ...rows.map((row) => row.map(cell))].map((row) => row.join(',')).join('\n')}\n`
 }

@@ -9,6 +9,8 @@ import { nearest } from '../config/admit.js'
 import { loadSchema } from '../config/schema.js'
 import type { Arguments, Command, Output, Stream } from './command.js'
 import { benchmarkCommand } from './commands/benchmark.js'
+import { calibrateCommand } from './commands/calibrate.js'
+import { certifyCommand } from './commands/certify.js'
 import { dataCommand } from './commands/data.js'
 import { demoCommand } from './commands/demo.js'
 import { doctorCommand } from './commands/doctor.js'
@@ -26,6 +28,7 @@ import { normaliseFlags } from './parameters.js'
 const COMMANDS: readonly Command[] = [
   trainCommand,
   evaluateCommand,
+  certifyCommand,
   exportCommand,
   envsCommand,
   dataCommand,
@@ -37,6 +40,7 @@ const COMMANDS: readonly Command[] = [
   demoCommand,
   benchmarkCommand,
   theoryCommand,
+  calibrateCommand,
 ]
 
 interface Selection {
@@ -108,7 +112,7 @@ function parse(argv: string[], width: number): Selection | { help: string } {
 
 function register(parser: Argv, command: Command, argv: readonly string[], select: (args: Arguments) => unknown): void {
   let lists: readonly string[] = []
-  const variadic = [...command.command.matchAll(/<(\w+)\.\.>/g)].map(([, name = '']) => name)
+  const variadic = [...command.command.matchAll(/[<[](\w+)\.\.[>\]]/g)].map(([, name = '']) => name)
   parser.command({
     command: command.command,
     describe: command.describe,

@@ -81,6 +81,16 @@ export function declareParameters(
   return yargs
 }
 
+/** Declares some parameters as options, with the schema's own defaults. */
+export function declareOptions(yargs: Argv, parameters: readonly Parameter[], group: string): Argv {
+  for (const parameter of parameters) {
+    const boolean = isBoolean(parameter)
+    const help = describe(parameter, { preset: null, values: {} })
+    yargs.option(parameter.name, { describe: help, group, ...(boolean ? { boolean: true } : { requiresArg: true }) })
+  }
+  return yargs
+}
+
 /** The parameters present on the command line, converted by their type. */
 export function collectParameters(args: Arguments, schema: Schema, algorithm: string): Record<string, unknown> {
   const values: Record<string, unknown> = {}

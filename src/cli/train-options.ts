@@ -103,7 +103,7 @@ export async function readTrainOptions(args: Arguments, signal: AbortSignal): Pr
 }
 
 /** What to train on, as `loadDataset` takes it. */
-function datasetSource(args: Arguments): string | undefined {
+export function datasetSource(args: Arguments): string | undefined {
   const env = optionalString(args, 'env')
   const task = optionalString(args, 'task')
   if (env !== undefined) return `env:${env}`

@@ -25,6 +25,7 @@ export interface Results {
   status: TrainerStatus
   played: PlayedEpisode[]
   certificate: Certificate
+  given: GivenPolicy
   result: RunResult
   config: RunRecord
   evaluation: Evaluation
@@ -161,6 +162,10 @@ export interface Certificate {
    * The auditing models' test on held-out episodes; null where none were trained.
    */
   validity: Validity | null
+  /**
+   * Episodes that nothing but that test has seen; null where training kept none (`holdout`).
+   */
+  held_out: HeldOut | null
   /**
    * Estimates of every policy the run keeps, the one that ships first.
    */
@@ -345,6 +350,19 @@ export interface PolicyRecord {
    * Of the file's bytes, in hexadecimal digits.
    */
   sha256: string
+ * Episodes that were kept from all of training.
+ */
+export interface HeldOut {
+  /**
+   * Of the complete episodes, as asked for.
+   */
+  share: number
+  /**
+   * Drew them: `data split` of this share and seed sets the same ones aside.
+   */
+  seed: number
+  episodes: number
+  transitions: number
 }
 /**
  * What one visit found.
@@ -429,6 +447,15 @@ export interface Candidate {
    */
   step: number
   estimated_return: number
+}
+/**
+ * What a certificate on given episodes has in the place of an algorithm's own facts.
+ */
+export interface GivenPolicy {
+  /**
+   * Share of its actions in the models that left the range of the logged ones.
+   */
+  actions_outside: number
 }
 /**
  * `result.json`, written last by whoever drives the trainer: where it stands, the run is complete.

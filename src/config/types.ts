@@ -30,6 +30,11 @@ export interface RunConfig {
    */
   scaling?: 'standardized' | 'raw'
   /**
+   * Share of the episodes, drawn by the seed, that nothing of the training sees; the models behind the certificate
+   * are tested on them. 0 keeps none, and the models are tested on holdout_fraction of the data.
+   */
+  holdout?: number
+  /**
    * Seed of every draw in the run.
    */
   seed?: number

@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
 import { cacheFolder } from '../base/files.js'
-import { type Task, recogniseTask, requireTask } from './tasks.js'
+import { type Task, isPart, recogniseTask, requireTask } from './tasks.js'
 
 interface DataFolder {
   path: string
@@ -52,7 +52,7 @@ export async function locateDataset(name: string, env: NodeJS.ProcessEnv = proce
 
 function candidate(task: Task, names: readonly string[], folder: string): string | undefined {
   if (names.includes(task.dataset_file)) return task.dataset_file
-  const others = names.filter((name) => recogniseTask(name) === task).toSorted()
+  const others = names.filter((name) => recogniseTask(name) === task && !isPart(name)).toSorted()
   if (others.length > 1) {
     throw new DrcorlError(
       'Usage',

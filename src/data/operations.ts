@@ -4,7 +4,8 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
-import { type OperationOptions, convertFile, filterFile, writeDatasetFile } from '../native/operation.js'
+import { sha256File } from '../base/files.js'
+import { type OperationOptions, convertFile, filterFile, splitFile, writeDatasetFile } from '../native/operation.js'
 import { type Finding, checkDataset } from './checks.js'
 import { type KnownTask, loadDataset } from './dataset.js'
 import { locateDataset } from './locate.js'
@@ -61,9 +62,7 @@ export async function filterDataset(
   options: FilterOptions = {},
 ): Promise<FilterReport> {
   const { signal, onProgress, overwrite, maxMemory, task: name, density, seed = 0, rules = 'fixed', ...steps } = options
-  if (!Number.isSafeInteger(seed) || seed < 0) {
-    throw new DrcorlError('Usage', `seed ${seed} is not a whole number, 0 or more`)
-  }
+  requireSeed(seed)
   const input = source.startsWith('task:') ? await locateDataset(source.slice('task:'.length)) : source
   const task = name === undefined ? recogniseTask(input) : requireTask(name)
   await checkOutput(input, output, overwrite)
@@ -93,6 +92,54 @@ function gridOf(density: number | DensityGrid | undefined, task: Task | undefine
     `task ${task.task} has no density preset ${density}; it has ${known.length === 0 ? 'none' : known.join(' and ')}`,
     { hint: 'name the grid itself: --density 10x20:5:2 (cost bins x return bins : most : least)' },
   )
+}
+
+/** How `splitDataset` splits. */
+export interface SplitOptions extends OutputOptions {
+  /** Share of the complete episodes to set aside, above 0 and below 1; default 0.2. */
+  share?: number | undefined
+  /** Seed of the draw, default 0: `train` with this `holdout` and `seed` keeps the same episodes from training. */
+  seed?: number | undefined
+}
+
+/** What `splitDataset` wrote. */
+export interface SplitReport {
+  /** Hex SHA-256 of the source, which both files name too. */
+  sha256: string
+  train: { episodes: number; transitions: number }
+  held_out: { episodes: number; transitions: number }
+  /** Rows after the last end flag; they stay with the training part. */
+  tail: number
+}
+
+/** Root attribute of a file that is a part of another: JSON of source, sha256, share, seed and part sizes. */
+const SPLIT_ATTRIBUTE = 'drcorl_split'
+
+/**
+ * Splits a dataset file by whole episodes into one to learn from and one to judge by. Every row is in one of them.
+ *
+ * @param source path or `task:NAME`.
+ * @throws DrcorlError `Usage`, `Data`, `Io` or `Cancelled`; neither file is left then.
+ */
+export async function splitDataset(
+  source: string,
+  outputs: { train: string; held_out: string },
+  options: SplitOptions = {},
+): Promise<SplitReport> {
+  const { signal, onProgress, overwrite, maxMemory, share = 0.2, seed = 0 } = options
+  requireSeed(seed)
+  const input = source.startsWith('task:') ? await locateDataset(source.slice('task:'.length)) : source
+  const { train, held_out } = outputs
+  if (resolve(train) === resolve(held_out)) {
+    throw new DrcorlError('Usage', `both parts are to be written to ${train}`, { hint: 'name two files' })
+  }
+  await checkOutput(input, train, overwrite)
+  await checkOutput(input, held_out, overwrite)
+  const sha256 = await sha256File(input)
+  const origin = JSON.stringify({ source: resolve(input), sha256, by: 'episode', share, seed })
+  const attributes = { [SPLIT_ATTRIBUTE]: origin }
+  const report = await splitFile(input, outputs, { share, seed }, attributes, { signal, onProgress, maxMemory })
+  return { sha256, ...(report as Omit<SplitReport, 'sha256'>) }
 }
 
 export interface ConvertOptions extends OutputOptions {
@@ -172,6 +219,11 @@ export async function convertDataset(
 /** A map without entries. */
 function isEmpty(value: unknown): boolean {
   return typeof value === 'object' && value !== null && Object.keys(value).length === 0
+}
+
+function requireSeed(seed: number): void {
+  if (Number.isSafeInteger(seed) && seed >= 0) return
+  throw new DrcorlError('Usage', `seed ${seed} is not a whole number, 0 or more`)
 }
 
 async function checkOutput(input: string, output: string, overwrite = false): Promise<void> {

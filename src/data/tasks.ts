@@ -87,7 +87,7 @@ const TABLE = `
 `
 
 /** `<environment>-<largest cost>-<trajectories>.hdf5`, DSRL's file names. */
-const FILE_NAME = /^(.+-v\d+)-\d+-\d+\.(?:hdf5|h5)$/
+const FILE_NAME = /^(.+-v\d+)-\d+-\d+(-train|-heldout)?\.(?:hdf5|h5)$/
 
 export const TASKS: readonly Task[] = TABLE.trim().split('\n').map(readRow)
 
@@ -145,6 +145,9 @@ export function requireTask(name: string): Task {
     hint: 'see: drcorl list tasks',
   })
 }
+
+/** True for a file that `data split` made of a task's own, by its name. */
+export const isPart = (path: string): boolean => FILE_NAME.exec(basename(path))?.[2] !== undefined
 
 /**
  * The task a DSRL file name speaks of, or undefined. The two numbers in the name may differ from the official file's:

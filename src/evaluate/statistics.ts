@@ -33,3 +33,41 @@ export function summarize(values: readonly number[]): Statistics {
   const half = (tQuantile975(n - 1) * std) / Math.sqrt(n)
   return { mean, std, ci95: [mean - half, mean + half], ...extremes }
 }
+
+/**
+ * Clopper and Pearson's 95 % interval of a probability after `successes` of `trials`; null without trials. It holds the
+ * true one at least 95 % of the time, whatever it is.
+ */
+export function clopperPearson95(successes: number, trials: number): [low: number, high: number] | null {
+  if (trials === 0) return null
+  const [low, high] = [successes, successes + 1].map((count) => {
+    // Share at which at least `count` successes are as rare as 2.5 % (from below), or all but 2.5 % (from above).
+    const wanted = count === successes ? 0.025 : 0.975
+    return bisect((share) => atLeast(count, trials, share) - wanted)
+  })
+  return [successes === 0 ? 0 : low!, successes === trials ? 1 : high!]
+}
+
+/** Probability of at least `count` successes. */
+function atLeast(count: number, trials: number, share: number): number {
+  if (share <= 0) return count <= 0 ? 1 : 0
+  if (share >= 1) return count <= trials ? 1 : 0
+  let choices = 0
+  let sum = 0
+  for (let k = 0; k <= trials; k += 1) {
+    if (k > 0) choices += Math.log((trials - k + 1) / k)
+    if (k >= count) sum += Math.exp(choices + k * Math.log(share) + (trials - k) * Math.log1p(-share))
+  }
+  return sum
+}
+
+/** Root in [0, 1] of a function that rises. */
+function bisect(rising: (at: number) => number): number {
+  let [low, high] = [0, 1]
+  for (let step = 0; step < 60; step += 1) {
+    const middle = (low + high) / 2
+    if (rising(middle) < 0) low = middle
+    else high = middle
+  }
+  return (low + high) / 2
+}

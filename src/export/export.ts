@@ -1,7 +1,7 @@
 /** `exportPolicy`: a policy file in another format, checked by playing what was written. */
 import { createHash } from 'node:crypto'
 import { mkdtemp, rename, rm, stat } from 'node:fs/promises'
-import { basename, dirname, extname, join } from 'node:path'
+import { basename, dirname, extname, join, relative } from 'node:path'
 import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
 import { makeFolder, readBytes, writeAtomic } from '../base/files.js'
 import { type Mlp, readMlp } from '../policy/mlp.js'
@@ -74,7 +74,7 @@ export async function exportPolicy(options: ExportOptions): Promise<ExportResult
     const written = join(scratch, EXPORT_FORMATS[format])
     const folder = format === 'tfjs' ? written : scratch
     await makeFolder(folder)
-    const files = Object.entries(contents(source, format))
+    const files = Object.entries(contents(source, format, relative(format === 'tfjs' ? out : dirname(out), policy)))
     for (const [name, content] of files) await writeAtomic(join(folder, name), content)
     const main = format === 'tfjs' ? TFJS_FILES.model : EXPORT_FORMATS[format]
     const check = await checkExport(source, join(folder, main))
@@ -116,7 +116,8 @@ function unwritable(out: string, error: unknown): DrcorlError {
   return new DrcorlError('Io', `cannot write ${out}: ${describeFsError(error)}`, { cause: error, exitStatus: 2, hint })
 }
 
-interface Source {
+/** A policy to export. */
+export interface Source {
   bytes: Uint8Array
   path: string
   settings: Record<string, number>
@@ -128,7 +129,12 @@ interface Source {
   origin: Record<string, string>
 }
 
-async function readSource({ policy: path, format, settings = {} }: ExportOptions): Promise<Source> {
+/** Reads the policy that is to be exported, or has been. */
+export async function readSource({
+  policy: path,
+  format,
+  settings = {},
+}: Pick<ExportOptions, 'policy' | 'format' | 'settings'>): Promise<Source> {
   const bytes = await readBytes(path)
   await checkPolicyFile(path)
   const { metadata } = readSafetensors(bytes, path)
@@ -158,10 +164,24 @@ function originOf(
   return asBefore ? { policy_sha256 } : { policy_sha256, verdict: 'none' }
 }
 
-/** Files of the export, by name. */
-function contents({ bytes, path, settings, mlp, origin }: Source, format: ExportFormat): Record<string, Uint8Array> {
-  if (mlp !== null && format === 'onnx') return { [EXPORT_FORMATS.onnx]: writeOnnx(mlp) }
-  if (mlp !== null && format === 'tfjs') return writeTfjs(mlp)
+/** Metadata of a model that was exported: the policy file, seen from the model's folder, and its SHA-256. */
+export const EXPORTED_FROM = 'exported_from'
+export const EXPORTED_SHA256 = 'policy_sha256'
+
+/**
+ * Files of the export, by name; equal arguments give equal bytes.
+ *
+ * @param from the policy's file, seen from the folder of the export.
+ */
+export function contents(
+  { bytes, path, settings, mlp, origin }: Source,
+  format: ExportFormat,
+  from: string,
+): Record<string, Uint8Array> {
+  if (mlp !== null && format !== 'safetensors') {
+    const known = { ...mlp, metadata: { ...mlp.metadata, [EXPORTED_FROM]: from.replaceAll('\\', '/') } }
+    return format === 'tfjs' ? writeTfjs(known) : { [EXPORT_FORMATS.onnx]: writeOnnx(known) }
+  }
   const file = readSafetensors(bytes, path)
   const own = Object.entries(settings).map(([name, value]): [string, string] => [`setting.${name}`, String(value)])
   // Untouched where nothing was asked: checksums of the file stay good.

@@ -27,6 +27,20 @@ export function filterFile(
   )
 }
 
+/** A dataset file in two by episodes, in Rust; options and result as `SplitOptions` and `SplitReport` of the crate. */
+export function splitFile(
+  input: string,
+  parts: { train: string; held_out: string },
+  options: object,
+  attributes: Record<string, string>,
+  watch: OperationOptions & { maxMemory?: number | undefined },
+): Promise<unknown> {
+  const { train, held_out } = parts
+  return operate(watch, async (native) =>
+    JSON.parse(await native.split(input, train, held_out, JSON.stringify(options), attributes, watch.maxMemory)),
+  )
+}
+
 /** Conversion in Rust; `options` and result as `ConvertOptions` and `ConvertReport` of the crate. */
 export function convertFile(input: string, output: string, options: object, watch: OperationOptions): Promise<unknown> {
   return operate(watch, async (native) => JSON.parse(await native.convert(input, output, JSON.stringify(options))))

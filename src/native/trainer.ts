@@ -126,7 +126,7 @@ const BLOCK = 1 << 20
  * A dataset of the runtime addon as the core has it. The two addons share no memory, and JavaScript holds a block only:
  * what it held would be there until the garbage collector comes.
  */
-async function trainingData(dataset: NativeDataset, last: boolean): Promise<NativeTrainingData> {
+export async function trainingData(dataset: NativeDataset, last: boolean): Promise<NativeTrainingData> {
   const { NativeTrainingData: Native } = await loadCore()
   return guard(
     async () => {

@@ -281,14 +281,15 @@ function rowSteps(phaseSteps: number): number {
   return Math.min(LARGEST_ROW, Math.max(1, Math.ceil(phaseSteps / ROWS_PER_PHASE)))
 }
 
-interface Position {
+/** A place in a run. */
+export interface Position {
   phase: number
   step: number
   steps: number
 }
 
 /** Where the next call starts: a phase that has just ended is reported as complete, not as the next one's beginning. */
-function upcoming({ phase_index, phase_step, phase_steps, phases }: TrainerStatus): Position {
+export function upcoming({ phase_index, phase_step, phase_steps, phases }: TrainerStatus): Position {
   const next = phases[phase_index + 1]
   if (phase_step >= phase_steps && next !== undefined) return { phase: phase_index + 1, step: 0, steps: next.steps }
   return { phase: phase_index, step: phase_step, steps: phase_steps }

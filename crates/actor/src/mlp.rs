@@ -45,6 +45,10 @@ pub(crate) fn read(fields: &Fields, frame: &Frame, set: InstructionSet) -> Resul
 }
 
 impl Kind for Mlp {
+    fn remembers(&self) -> bool {
+        false
+    }
+
     fn play(self: Arc<Self>, settings: &BTreeMap<String, f64>) -> Box<dyn Play> {
         let condition = self.condition.as_ref().map(|(name, mean, std)| {
             let value = settings.get(name).copied().unwrap_or_default() as f32;

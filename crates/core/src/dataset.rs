@@ -132,6 +132,9 @@ pub struct Dataset {
     pub normalizer: Normalizer,
     /// Steps of a full episode L: the longest episode seen, unless the run names one.
     pub episode_length: usize,
+    /// Numbers of the episodes that no model may learn from, in order: models are tested on them. Empty where whoever
+    /// tests a model draws episodes of its own.
+    pub held_out: Vec<usize>,
     table: Tensor,
     /// Transitions met during training `[M, A+2S+3]`, as the table's rows; no statistics and no estimate read them.
     collected: Option<Tensor>,
@@ -231,11 +234,25 @@ impl Dataset {
         scaling: Scaling,
         device: Device,
     ) -> Result<Self> {
+        let normalizer = match scaling {
+            _ if columns.is_empty() => return Err(Error::Data(format!("{}: no transitions", columns.source))),
+            Scaling::Standardized => Normalizer::fit(&columns),
+            Scaling::Raw => Normalizer::raw(&columns)?,
+        };
+        Dataset::normalized(columns, episode_length, normalizer, device)
+    }
+
+    /// Copies the columns to `device` by a normaliser that may come from other data.
+    ///
+    /// Errs as [`Dataset::scaled`] does.
+    pub fn normalized(
+        columns: Arc<Columns>,
+        episode_length: Option<usize>,
+        normalizer: Normalizer,
+        device: Device,
+    ) -> Result<Self> {
         let episodes = columns.episodes();
         let longest = episodes.iter().map(Episode::len).max().unwrap_or(0);
-        if longest == 0 {
-            return Err(Error::Data(format!("{}: no transitions", columns.source)));
-        }
         if let Some(stated) = episode_length {
             if let Some((index, episode)) = episodes.iter().enumerate().find(|(_, episode)| episode.len() > stated) {
                 return Err(Error::Data(format!(
@@ -250,7 +267,8 @@ impl Dataset {
         };
         let table = table(&columns, &episodes, &normalizer, device)?;
         let episode_length = episode_length.unwrap_or(longest);
-        Ok(Dataset { columns: narrow(columns), episodes, normalizer, episode_length, table, collected: None, device })
+        let (columns, held_out) = (narrow(columns), Vec::new());
+        Ok(Dataset { columns, episodes, normalizer, episode_length, held_out, table, collected: None, device })
     }
 
     /// Number of transitions N.

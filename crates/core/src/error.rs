@@ -18,6 +18,9 @@ pub enum Error {
     /// A dataset file or its columns were refused.
     #[error("{0}")]
     Input(#[from] drcorl_data::Error),
+    /// A policy file was refused.
+    #[error(transparent)]
+    Policy(#[from] drcorl_actor::Error),
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -38,6 +41,7 @@ impl Error {
             Error::Data(_) => "Data",
             Error::Network(error) => error.code(),
             Error::Input(error) => error.code(),
+            Error::Policy(error) => error.code(),
             Error::Cancelled => "Cancelled",
             Error::Internal(_) => "Internal",
             Error::Diverged { .. } => "Diverged",

@@ -2,9 +2,10 @@
 //! No algorithm is named here.
 //!
 //! Reading order: [`algorithm`] (what an algorithm is), [`trainer`] (how a run goes), [`offline`] (how a policy is
-//! judged without an environment).
+//! judged without an environment), [`certifier`] (the same without training).
 
 pub mod algorithm;
+pub mod certifier;
 pub mod dataset;
 pub mod error;
 pub mod hybrid;
@@ -20,6 +21,7 @@ pub mod stage;
 pub mod trainer;
 
 pub use algorithm::Registry;
+pub use certifier::Certifier;
 pub use error::{Error, Result};
 pub use trainer::Trainer;
 

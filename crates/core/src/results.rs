@@ -1,6 +1,7 @@
 //! What a run tells and leaves as JSON. The types stand where they are made; here are their schema, the file that is
 //! written around the core, and how numbers and tables are spelt.
 
+use crate::certifier::GivenPolicy;
 use crate::hybrid::Played;
 use crate::metrics::Metric;
 use crate::offline::Certificate;
@@ -61,6 +62,7 @@ struct Results {
     status: TrainerStatus,
     played: Vec<Played>,
     certificate: Certificate,
+    given: GivenPolicy,
     result: RunResult,
     config: RunRecord,
     evaluation: Evaluation,

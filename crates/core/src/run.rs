@@ -29,6 +29,10 @@ pub struct RunConfig {
     pub episode_length: Option<usize>,
     /// What networks see of observations and actions.
     pub scaling: Scaling,
+    /// Share of the episodes, drawn by the seed, that nothing of the training sees; the models behind the certificate
+    /// are tested on them. 0 keeps none, and the models are tested on holdout_fraction of the data.
+    #[schemars(range(min = 0.0, max = 0.5))]
+    pub holdout: f64,
     /// Seed of every draw in the run.
     #[schemars(range(min = 0, max = most::SEED))]
     pub seed: u64,
@@ -101,6 +105,7 @@ impl Default for RunConfig {
             cost_limit: 10.0,
             episode_length: None,
             scaling: Scaling::Standardized,
+            holdout: 0.0,
             seed: 0,
             device: "auto".into(),
             threads: 1,

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::hybrid::{Mode, Played, Visit, Visits};
 use crate::memory;
 use crate::metrics::{Means, Metric};
-use crate::offline::{certify, Certificate, Evidence, Fqe, Judge, Verdict};
+use crate::offline::{certify, held_out, Certificate, Evidence, Fqe, Judge, Verdict};
 use crate::policy::FrozenPolicy;
 use crate::results::{object, PolicyRecord};
 use crate::run::{require, RunConfig};
@@ -101,12 +101,13 @@ pub struct Trainer {
     resolved: Value,
     run: RunConfig,
     data: Dataset,
+    /// All episodes, those that are kept from training marked; None where none are.
+    whole: Option<Dataset>,
     /// Behind gate and selection.
     judge: Judge,
     /// Behind the certificate; training never reads it.
     auditor: Judge,
     fqe: Fqe,
-    /// None for a policy that remembers: its action is no function of a transition.
     fqe_steps: u64,
     rng: Rng,
     phases: Vec<Stretch>,
@@ -123,7 +124,7 @@ fn resolve_run(given: &Value) -> Result<RunConfig> {
 }
 
 /// Turns a panic of the numerics (libtorch errors surface as such) into an error.
-fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
@@ -135,6 +136,16 @@ fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         let text = first.trim_start_matches("called `Result::unwrap()` on an `Err` value: ");
         Err(drcorl_nn::Error::Torch(text.to_string()).into())
     })
+}
+
+/// Steps of fitted Q evaluation: none for a policy that remembers, whose action is no function of a transition.
+fn fqe_steps(algorithm: &dyn Algorithm, run: &RunConfig) -> u64 {
+    let remembers = algorithm.policies().first().is_some_and(|named| named.policy.remembers());
+    if remembers {
+        0
+    } else {
+        run.fqe_steps
+    }
 }
 
 fn model_step(
@@ -182,43 +193,61 @@ impl Trainer {
         let run = resolve_run(&config.run)?;
         let entry = find(registry, &config.algorithm)?;
         let resolved = entry.resolve(&config.config, &run)?;
+        let maker = |context: &mut Context<'_>| entry.build(&resolved, context);
+        let trainer = Trainer::assemble(&config.algorithm, run, columns, &resolved, TRAINING_STREAM, maker)?;
+        let meets = (0..trainer.algorithm.phases().len()).any(|phase| trainer.algorithm.visitor(phase).is_some());
+        require(
+            trainer.run.mode == Mode::Offline || meets,
+            "mode",
+            to_value(&trainer.run.mode)?,
+            &format!("{} has no use for an environment; give offline", config.algorithm),
+        )?;
+        Ok(Trainer { metrics: entry.metrics, ..trainer })
+    }
+
+    /// A run of the algorithm that `maker` makes, with draws of that stream.
+    pub(crate) fn assemble(
+        name: &str,
+        run: RunConfig,
+        columns: Arc<Columns>,
+        resolved: &Value,
+        stream: u64,
+        maker: impl FnOnce(&mut Context<'_>) -> Result<Box<dyn Algorithm>>,
+    ) -> Result<Trainer> {
         let device = run.device()?;
         if device == Device::Cpu {
             let (rows, observations, actions) = (columns.rewards.len(), columns.obs_dim, columns.act_dim);
             let shape = memory::Shape { rows, observations, actions };
-            memory::refuse(&to_value(&run)?, &resolved, shape, memory::available())?;
+            memory::refuse(&to_value(&run)?, resolved, shape, memory::available())?;
         }
         tch::set_num_threads(run.threads);
         matmul::libraries()?;
         let _no_grad = tch::no_grad_guard();
-        let data = Dataset::scaled(columns, run.episode_length, run.scaling, device)?;
-        let mut rng = Rng::new(run.seed, TRAINING_STREAM);
+        let (data, whole) = held_out::parts(columns, &run, device)?;
+        let mut rng = Rng::new(run.seed, stream);
         let mut judge = Judge::new(&data, &run, run.model_members, &mut rng);
-        let auditor = Judge::new(&data, &run, run.audit_members, &mut rng);
+        let auditor = Judge::new(whole.as_ref().unwrap_or(&data), &run, run.audit_members, &mut rng);
         let fqe = Fqe::new(&data, &mut rng);
-        let algorithm = entry.build(
-            &resolved,
-            &mut Context { data: &data, run: &run, judge: &mut judge, rng: &mut rng, visit: None, cancel: &NEVER },
-        )?;
-        let meets = (0..algorithm.phases().len()).any(|phase| algorithm.visitor(phase).is_some());
-        require(
-            run.mode == Mode::Offline || meets,
-            "mode",
-            to_value(&run.mode)?,
-            &format!("{} has no use for an environment; give offline", config.algorithm),
-        )?;
+        let algorithm = maker(&mut Context {
+            data: &data,
+            run: &run,
+            judge: &mut judge,
+            rng: &mut rng,
+            visit: None,
+            cancel: &NEVER,
+        })?;
         let model_steps = if algorithm.needs_model() { judge.steps(&run) } else { 0 };
         // One step more than fitted Q evaluation: the last one writes the certificate.
-        let remembers = algorithm.policies().first().is_some_and(|named| named.policy.remembers());
-        let fqe_steps = if remembers { 0 } else { run.fqe_steps };
+        let fqe_steps = fqe_steps(algorithm.as_ref(), &run);
         let phases = plan(model_steps, algorithm.phases(), auditor.steps(&run), fqe_steps + 1);
-        let resolved = json!({ "algorithm": config.algorithm, "run": to_value(&run)?, "config": resolved });
+        let resolved = json!({ "algorithm": name, "run": to_value(&run)?, "config": resolved });
         Ok(Trainer {
             algorithm,
-            metrics: entry.metrics,
+            metrics: &[],
             resolved,
             run,
             data,
+            whole,
             judge,
             auditor,
             fqe,
@@ -357,7 +386,8 @@ impl Trainer {
         let metrics = match stage {
             Stage::Model => model_step(&mut self.judge, self.phase_step, &self.data, &self.run, &mut self.rng, cancel)?,
             Stage::Audit => {
-                model_step(&mut self.auditor, self.phase_step, &self.data, &self.run, &mut self.rng, cancel)?
+                let data = self.whole.as_ref().unwrap_or(&self.data);
+                model_step(&mut self.auditor, self.phase_step, data, &self.run, &mut self.rng, cancel)?
             }
             Stage::Certificate => self.certificate_step(cancel)?,
             Stage::Algorithm(phase) => {
@@ -388,9 +418,10 @@ impl Trainer {
             return Ok(vec![("fqe_loss", loss)]);
         }
         // Rollouts first: they may be cancelled, and the critics' estimates draw from the generator.
+        let judged = self.whole.as_ref().unwrap_or(&self.data);
         let mut rollouts = Vec::new();
         for named in &policies {
-            rollouts.push(self.auditor.estimate(&self.data, named.policy.as_ref(), cancel)?);
+            rollouts.push(self.auditor.estimate(judged, named.policy.as_ref(), cancel)?);
         }
         let mut evidence = Vec::new();
         for ((index, named), model_rollout) in policies.iter().enumerate().zip(rollouts) {
@@ -405,9 +436,40 @@ impl Trainer {
         let diagnostics = self.algorithm.diagnostics(shipped.as_ref(), &mut context);
         let remembers = shipped.remembers();
         let visits = self.visits.made();
-        let certificate = certify(&evidence, remembers, &self.auditor, &self.data, &self.run, diagnostics, visits);
+        let judged = self.whole.as_ref().unwrap_or(&self.data);
+        let certificate = certify(&evidence, remembers, &self.auditor, judged, &self.run, diagnostics, visits);
         self.certificate = Some(certificate);
         Ok(Vec::new())
+    }
+
+    /// Adds a certificate of another policy to the end of the run.
+    pub(crate) fn judge_also(&mut self, other: &dyn Algorithm) {
+        let own = plan(0, Vec::new(), 0, fqe_steps(other, &self.run) + 1);
+        self.phases.extend(own);
+    }
+
+    /// True where the next step is the first towards a certificate.
+    pub(crate) fn judges_next(&self) -> bool {
+        self.stage() == Some(Stage::Certificate) && self.phase_step == 0
+    }
+
+    /// The state of the generator.
+    pub(crate) fn draws(&self) -> Rng {
+        self.rng.clone()
+    }
+
+    /// Judges the policy of `algorithm` next, with fresh fitted Q evaluation and these draws.
+    pub(crate) fn judge(&mut self, algorithm: Box<dyn Algorithm>, draws: Rng) {
+        let _no_grad = tch::no_grad_guard();
+        self.rng = draws;
+        self.fqe = Fqe::new(&self.data, &mut self.rng);
+        self.fqe_steps = fqe_steps(algorithm.as_ref(), &self.run);
+        self.algorithm = algorithm;
+    }
+
+    /// The certificate, if one has been written since the last call.
+    pub(crate) fn take_certificate(&mut self) -> Option<Certificate> {
+        self.certificate.take()
     }
 
     fn report(&self, phase: usize, cancelled: bool, metrics: Metrics) -> TrainerStatus {
@@ -517,6 +579,9 @@ impl Trainer {
         state.group("visits", |state| self.visits.persist(state))?;
         state.value("certificate", &mut self.certificate)?;
         state.group("data", |state| self.data.persist(state))?;
+        if let Some(whole) = &mut self.whole {
+            state.group("whole", |state| whole.persist(state))?;
+        }
         state.group("judge", |state| self.judge.persist(state))?;
         state.group("auditor", |state| self.auditor.persist(state))?;
         state.group("fqe", |state| self.fqe.persist(state))?;

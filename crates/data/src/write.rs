@@ -34,15 +34,26 @@ const BLOCK_ROWS: usize = 8192;
 /// # Errors
 /// `Io` if the folder cannot be written to; `Cancelled` by the watch. No file is left in either case.
 pub fn write_dsrl(path: &Path, columns: &Columns, attributes: &[(&str, String)], watch: &Watch) -> Result<()> {
-    let mut writer = DsrlWriter::create(path, columns.obs_dim, columns.act_dim)?;
-    watch.expect(columns.len() as u64);
-    for start in (0..columns.len()).step_by(BLOCK_ROWS) {
-        watch.check(&columns.source)?;
-        let rows = start..(start + BLOCK_ROWS).min(columns.len());
-        writer.append(columns, rows.clone())?;
-        watch.set(rows.end as u64);
+    write_together(&[(path, columns, attributes)], watch)
+}
+
+/// [`write_dsrl`] of several files; none appears before all are complete. Progress is in rows of all.
+pub(crate) fn write_together(files: &[(&Path, &Columns, &[(&str, String)])], watch: &Watch) -> Result<()> {
+    watch.expect(files.iter().map(|(_, columns, _)| columns.len() as u64).sum());
+    let mut done = 0;
+    let mut written = Vec::new();
+    for (path, columns, attributes) in files {
+        let mut writer = DsrlWriter::create(path, columns.obs_dim, columns.act_dim)?;
+        for start in (0..columns.len()).step_by(BLOCK_ROWS) {
+            watch.check(&columns.source)?;
+            let rows = start..(start + BLOCK_ROWS).min(columns.len());
+            writer.append(columns, rows.clone())?;
+            watch.set(done + rows.end as u64);
+        }
+        done += columns.len() as u64;
+        written.push(writer.complete(attributes)?);
     }
-    writer.complete(attributes)?.persist()
+    written.into_iter().try_for_each(Written::persist)
 }
 
 /// A DSRL file in the making, under a temporary name in the target's folder.

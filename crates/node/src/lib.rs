@@ -4,7 +4,9 @@
 //! time runs on a worker thread and returns a promise. It names the libraries of libtorch it needs and not where they
 //! lie: `preload` of the runtime addon opens them first.
 
+mod certifier;
 mod dataset;
+mod shared;
 mod trainer;
 
 use drcorl_binding::{guard, Result};

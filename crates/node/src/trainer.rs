@@ -2,10 +2,10 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use drcorl_algos::REGISTRY;
-use drcorl_binding::{guard, Failure, Job, Outcome, Result};
+use drcorl_binding::{Job, Result};
 use drcorl_core::hybrid::Played;
 use drcorl_core::trainer::Origin;
 use drcorl_core::{Error, Trainer};
@@ -13,91 +13,30 @@ use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 
 use crate::dataset::NativeTrainingData;
+use crate::shared::{failure, json, whole_steps, CoreResult, Shared, Worker};
 
-type CoreResult<T> = drcorl_core::Result<T>;
-
-/// What JavaScript and the worker thread share.
-struct Shared {
-    /// None after `dispose()`.
-    trainer: Mutex<Option<Trainer>>,
-    /// Taken on the JavaScript thread when a call is made, not when a worker gets to it: the answer `Busy` does not
-    /// depend on how soon a thread of the pool is free.
-    busy: AtomicBool,
-    /// Raised by `cancel()`, lowered when the run that saw it returns.
-    cancel: AtomicBool,
-}
-
-/// The right to use the trainer, given back when dropped.
-struct Claim(Arc<Shared>);
-
-impl Claim {
-    fn take(shared: &Arc<Shared>) -> Outcome<Claim> {
-        if shared.busy.swap(true, Ordering::Acquire) {
-            return Err(Failure::new("Busy", "the trainer is working on another call; await it first"));
-        }
-        Ok(Claim(Arc::clone(shared)))
-    }
-
-    fn with<T>(&self, call: impl FnOnce(&mut Trainer, &AtomicBool) -> CoreResult<T>) -> Outcome<T> {
-        let broken =
-            |_| Failure::new("Panic", "the trainer failed before and cannot be used; go on from its last checkpoint");
-        let mut slot = self.0.trainer.lock().map_err(broken)?;
-        let gone = || Failure::new("Config", "the trainer was disposed of; create another one");
-        call(slot.as_mut().ok_or_else(gone)?, &self.0.cancel).map_err(failure)
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.0.busy.store(false, Ordering::Release);
-    }
-}
-
-fn failure(error: Error) -> Failure {
-    Failure::new(error.code(), error.to_string())
-}
-
-/// A result as JSON, in the order of its fields. A failure is a fault of the type.
-fn json<T: serde::Serialize>(result: &T) -> CoreResult<String> {
-    serde_json::to_string(result).map_err(|error| Error::Internal(error.to_string()))
-}
-
-/// Steps as JavaScript gives them.
-fn whole_steps(steps: f64) -> CoreResult<u64> {
-    // 2^53: above it a double skips integers.
-    if steps.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&steps) {
-        Ok(steps as u64)
-    } else {
-        Err(Error::Config(format!("steps is {steps}, expected a whole number that is not negative")))
-    }
+impl Worker for Trainer {
+    const NAME: &'static str = "trainer";
+    const REMEDY: &'static str = "go on from its last checkpoint";
 }
 
 /// A training run. One call at a time, another one fails with code `Busy`; `cancel` alone may come at any moment.
 #[napi]
 pub struct NativeTrainer {
-    shared: Arc<Shared>,
+    shared: Arc<Shared<Trainer>>,
 }
 
 impl NativeTrainer {
     fn new(trainer: Trainer) -> Self {
-        let trainer = Mutex::new(Some(trainer));
-        NativeTrainer {
-            shared: Arc::new(Shared { trainer, busy: AtomicBool::new(false), cancel: AtomicBool::new(false) }),
-        }
+        NativeTrainer { shared: Shared::of(trainer) }
     }
 
-    /// `call` on a worker thread. The trainer is claimed now, on the JavaScript thread.
+    /// `call` on a worker thread.
     fn later<T: Send + napi::bindgen_prelude::ToNapiValue + napi::bindgen_prelude::TypeName + 'static>(
         &self,
         call: impl FnOnce(&mut Trainer, &AtomicBool) -> CoreResult<T> + Send + 'static,
     ) -> AsyncTask<Job<T>> {
-        let claim = Claim::take(&self.shared);
-        Job::spawn(move || claim?.with(call))
-    }
-
-    /// `call` here and now.
-    fn now<T>(&self, call: impl FnOnce(&mut Trainer) -> CoreResult<T>) -> Outcome<T> {
-        guard(|| Claim::take(&self.shared)?.with(|trainer, _| call(trainer)))
+        self.shared.later(call)
     }
 }
 
@@ -146,13 +85,13 @@ impl NativeTrainer {
     /// `"cancelled": true`.
     #[napi]
     pub fn cancel(&self) {
-        self.shared.cancel.store(true, Ordering::Relaxed);
+        self.shared.cancel();
     }
 
     /// Position without metrics, as JSON: `TrainerStatus` of `src/native`.
     #[napi]
     pub fn status(&self) -> Result<String> {
-        Ok(self.now(|trainer| json(&trainer.status()))?)
+        Ok(self.shared.now(|trainer| json(&trainer.status()))?)
     }
 
     /// Writes a checkpoint: temporary name, fsync, rename.
@@ -198,16 +137,12 @@ impl NativeTrainer {
     /// The verdict on the policy as JSON, `Certificate` of `src/native`; null before the end of a run.
     #[napi(ts_return_type = "string | null")]
     pub fn certificate(&self) -> Result<Option<String>> {
-        Ok(self.now(|trainer| trainer.certificate().map(json).transpose())?)
+        Ok(self.shared.now(|trainer| trainer.certificate().map(json).transpose())?)
     }
 
     /// Frees the native memory now instead of at garbage collection.
     #[napi]
     pub fn dispose(&self) -> Result<()> {
-        let claim = Claim::take(&self.shared)?;
-        // A trainer that panicked is dropped too.
-        let mut slot = claim.0.trainer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *slot = None;
-        Ok(())
+        Ok(self.shared.dispose()?)
     }
 }

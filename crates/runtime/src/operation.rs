@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use drcorl_binding::{Failure, Job, Outcome};
-use drcorl_data::{convert, filter, read_dsrl_with, write_dsrl, ConvertOptions, FilterOptions, ReadOptions, Watch};
+use drcorl_data::{
+    convert, filter, read_dsrl_with, split, write_dsrl, ConvertOptions, FilterOptions, ReadOptions, SplitOptions, Watch,
+};
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 use serde::de::DeserializeOwned;
@@ -22,7 +24,8 @@ pub struct NativeOperation {
 
 #[napi]
 impl NativeOperation {
-    /// An operation that has yet to begin, with one call of `filter`, `convert`, `unpack`, `unpackWheel` or `write`.
+    /// An operation that has yet to begin, with one call of `filter`, `split`, `convert`, `unpack`,
+    /// `unpackWheel` or `write`.
     #[napi(constructor)]
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
@@ -36,7 +39,7 @@ impl NativeOperation {
     }
 
     /// `[2]`: units done and units in all (0 while unknown). Units are bytes of the input for `convert`, `unpack` and
-    /// `unpackWheel`, rows of the output for `filter` and `write`.
+    /// `unpackWheel`, rows of the output for `filter`, `split` and `write`.
     #[napi]
     pub fn progress(&self) -> Vec<f64> {
         let (done, total) = self.watch.progress();
@@ -63,6 +66,33 @@ impl NativeOperation {
             let (columns, report) = filter(columns, &parsed, &watch)?;
             write_dsrl(Path::new(&output), &columns, &[("drcorl_filter", options)], &watch)?;
             to_json(&report)
+        })
+    }
+
+    /// A file in two by whole episodes; `attributes` become string attributes of both. Options and report are JSON:
+    /// `share` and `seed`, and `SplitReport` of `src/data`. `maxMemory` as for `NativeDataset.open`.
+    ///
+    /// Rejects with code `Io`, `Data`, `Config` or `Cancelled`; then neither file is left.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn split(
+        &self,
+        input: String,
+        train: String,
+        held_out: String,
+        options: String,
+        attributes: BTreeMap<String, String>,
+        max_memory: Option<f64>,
+    ) -> AsyncTask<Job<String>> {
+        let watch = Arc::clone(&self.watch);
+        Job::spawn(move || {
+            let parsed: SplitOptions = parse(&options)?;
+            let max_memory = max_memory.map(|bytes| bytes as u64);
+            let columns = read_dsrl_with(Path::new(&input), &ReadOptions { max_memory, ..ReadOptions::default() })?;
+            watch.check(&columns.source)?;
+            let parts = split(&columns, &parsed)?;
+            let attributes: Vec<(&str, String)> = attributes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
+            parts.write((Path::new(&train), &attributes), (Path::new(&held_out), &attributes), &watch)?;
+            to_json(&parts.report())
         })
     }
 

@@ -5,6 +5,7 @@ import { convertAction } from './data/convert.js'
 import { fetchAction } from './data/fetch.js'
 import { filterAction } from './data/filter.js'
 import { infoAction } from './data/info.js'
+import { splitAction } from './data/split.js'
 
 /** One word after `data`. */
 export interface DataAction {
@@ -21,6 +22,7 @@ const ACTIONS: Readonly<Record<string, DataAction>> = {
   info: infoAction,
   fetch: fetchAction,
   filter: filterAction,
+  split: splitAction,
   convert: convertAction,
 }
 
@@ -29,7 +31,7 @@ const WORDS = ['source', 'output']
 
 export const dataCommand: Command = {
   command: `data <action> [${WORDS.join('] [')}]`,
-  describe: 'Look at, fetch, filter and convert datasets',
+  describe: 'Look at, fetch, filter, split and convert datasets',
   interruptible: true,
 
   builder(yargs, argv) {

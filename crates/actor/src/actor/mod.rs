@@ -21,6 +21,9 @@ const KINDS: &[(&str, Read)] = &[("mlp", mlp::read), ("latent", latent::read), (
 pub(crate) trait Kind: fmt::Debug + Send + Sync {
     /// Working memory and empty episodes, under these settings.
     fn play(self: Arc<Self>, settings: &BTreeMap<String, f64>) -> Box<dyn Play>;
+
+    /// True if an action depends on more than the observation and chance.
+    fn remembers(&self) -> bool;
 }
 
 /// A policy at play: working memory, and what it remembers of each row's episode.
@@ -205,6 +208,11 @@ impl Actor {
             }
         }
         Ok(())
+    }
+
+    /// True if an action depends on more than the observation and chance: on the course of the episode.
+    pub fn remembers(&self) -> bool {
+        self.kind.remembers()
     }
 
     /// Instruction set the layers run on: `"avx512"`, `"avx2"` or `"portable"`.

@@ -65,6 +65,10 @@ pub(crate) fn read(fields: &Fields, frame: &Frame, set: InstructionSet) -> Resul
 }
 
 impl Kind for Latent {
+    fn remembers(&self) -> bool {
+        false
+    }
+
     fn play(self: Arc<Self>, _settings: &BTreeMap<String, f64>) -> Box<dyn Play> {
         let critics = self.reward.iter().chain(&self.cost);
         let rows = BLOCK.max(self.candidates);

@@ -155,6 +155,10 @@ pub(crate) fn read(fields: &Fields, frame: &Frame, set: InstructionSet) -> Resul
 }
 
 impl Kind for Sequence {
+    fn remembers(&self) -> bool {
+        true
+    }
+
     fn play(self: Arc<Self>, settings: &BTreeMap<String, f64>) -> Box<dyn Play> {
         let target = |name: &str| settings.get(name).copied().unwrap_or_default();
         let targets = (target("target_return") * self.reward_scale, target("cost_limit") * self.cost_scale);

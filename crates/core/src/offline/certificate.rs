@@ -1,6 +1,6 @@
 //! The certificate: what a run can honestly say about its policy without having touched the environment.
 
-use super::{FqeEstimate, Judge, RolloutEstimate, Validity};
+use super::{FqeEstimate, HeldOut, Judge, RolloutEstimate, Validity};
 use crate::dataset::Dataset;
 use crate::hybrid::Visit;
 use crate::results::{nullable, object, PolicyRecord};
@@ -29,6 +29,8 @@ pub struct Certificate {
     pub estimates: Estimates,
     /// The auditing models' test on held-out episodes; null where none were trained.
     pub validity: Option<Validity>,
+    /// Episodes that nothing but that test has seen; null where training kept none (`holdout`).
+    pub held_out: Option<HeldOut>,
     /// Estimates of every policy the run keeps, the one that ships first.
     #[serde(with = "object")]
     #[schemars(with = "BTreeMap<String, Estimates>")]
@@ -218,6 +220,7 @@ pub fn certify(
         margin: run.certificate_margin,
         estimates: shipped.estimates(k),
         validity: auditor.validity().cloned(),
+        held_out: HeldOut::of(data, run),
         policies: policies.iter().map(|(name, found)| (name.to_string(), found.estimates(k))).collect(),
         policy_files: Vec::new(),
         diagnostics,

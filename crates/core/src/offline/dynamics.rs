@@ -111,11 +111,14 @@ impl Dynamics {
     /// Untrained models, and the split of the episodes.
     pub fn new(data: &Dataset, run: &RunConfig, members: usize, rng: &mut Rng) -> Self {
         let (states, actions) = (data.observations(), data.actions());
-        let mut order: Vec<usize> = (0..data.episodes.len()).collect();
-        rng.shuffle(&mut order);
-        let held = ((order.len() as f64 * run.holdout_fraction).round() as usize).min(order.len().saturating_sub(1));
-        let mut holdout = order[..held].to_vec();
-        holdout.sort_unstable();
+        let mut holdout = data.held_out.clone();
+        if holdout.is_empty() {
+            let mut order: Vec<usize> = (0..data.episodes.len()).collect();
+            rng.shuffle(&mut order);
+            let share = (order.len() as f64 * run.holdout_fraction).round() as usize;
+            holdout = order[..share.min(order.len().saturating_sub(1))].to_vec();
+            holdout.sort_unstable();
+        }
         let train_rows = data
             .rows_where(|episode| holdout.binary_search_by_key(&episode.start, |&i| data.episodes[i].start).is_err());
         let sample = data.gather(&train_rows);

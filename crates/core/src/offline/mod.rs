@@ -4,10 +4,12 @@
 pub mod certificate;
 pub mod dynamics;
 pub mod fqe;
+pub mod held_out;
 
 pub use certificate::{certify, Certificate, CriticEstimate, CriticEstimates, Evidence, Verdict};
 pub use dynamics::{Dynamics, RolloutEstimate, Validity};
 pub use fqe::{Fqe, FqeEstimate};
+pub use held_out::HeldOut;
 
 use crate::dataset::Dataset;
 use crate::error::Result;

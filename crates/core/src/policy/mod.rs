@@ -5,8 +5,10 @@
 //! as a file for the crate `drcorl-actor`, which needs no tensor library. Both compute the same function.
 
 mod latent;
+mod loaded;
 
 pub use latent::{FrozenLatent, Perturbation};
+pub use loaded::LoadedPolicy;
 
 use crate::error::Result;
 use drcorl_actor::PolicyFile;

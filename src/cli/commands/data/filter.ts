@@ -28,7 +28,7 @@ export const filterAction: DataAction = {
     },
     noise: { requiresArg: true, describe: 'filter: noise on observations, in their standard deviations' },
     'cost-limit': { requiresArg: true, describe: 'Episodic cost up to which an episode is safe' },
-    seed: { requiresArg: true, describe: 'filter: seed of all draws (default 0)' },
+    seed: { requiresArg: true, describe: 'filter, split: seed of all draws (default 0)' },
     rules: { choices: ['fixed', 'dsrl'], describe: 'filter: dsrl keeps the faults of the published code' },
     task: { requiresArg: true, describe: 'DSRL task of the data (default: what the file name tells)' },
     'max-memory': { requiresArg: true, describe: MAX_MEMORY_HELP },

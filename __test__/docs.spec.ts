@@ -71,7 +71,7 @@ test('every drcorl command of the documentation is one the command line knows, f
   for (const [page, text] of texts) {
     for (const line of commands(text, /^(npx )?drcorl /)) {
       const [command = '', ...rest] = line.replace(/^(npx )?drcorl /, '').split(/\s+/)
-      const words = command === 'train' ? normaliseFlags(rest, schema) : rest
+      const words = command === 'train' || command === 'certify' ? normaliseFlags(rest, schema) : rest
       const flags = flagsOf(words)
       const valueOf = (name: string): string | undefined => flags.find((flag) => flag.name === name)?.value
       if (command.startsWith('-')) {

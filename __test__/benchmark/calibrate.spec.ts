@@ -64,8 +64,8 @@ test('every verdict is held to what was measured', async (t) => {
   t.deepEqual(
     groups.map(({ group, false_certified, refused_safe }) => [group, false_certified.of, refused_safe.of]),
     [
-      ['BC', 0, 1],
       ['DRCORL', 2, 1],
+      ['BC', 0, 1],
     ],
   )
   const close: CalibrationRow = { ...found[0]!, settled: false }

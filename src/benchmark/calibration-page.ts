@@ -192,7 +192,7 @@ function marks(rows: readonly CalibrationRow[]): string[] {
     Math.min(MOST, Math.max(0, normalizeCost(cost, cost_limit, 'dsrl')))
   const x = linearScale([-0.05, MOST * 1.03], [FRAME.left, FRAME.width - FRAME.right])
   const y = linearScale([-0.05, MOST * 1.03], [FRAME.height - FRAME.bottom, FRAME.top])
-  const format = (tick: number): string => (tick === MOST ? `${MOST} or more` : String(tick))
+  const format = (tick: number): string => (tick === MOST ? `≥ ${MOST}` : String(tick))
   const floor = FRAME.height - FRAME.bottom
   const judged = rows.filter(({ upper }) => upper !== null)
   return [

@@ -261,10 +261,6 @@ impl Dataset {
                 )));
             }
         }
-        let normalizer = match scaling {
-            Scaling::Standardized => Normalizer::fit(&columns),
-            Scaling::Raw => Normalizer::raw(&columns)?,
-        };
         let table = table(&columns, &episodes, &normalizer, device)?;
         let episode_length = episode_length.unwrap_or(longest);
         let (columns, held_out) = (narrow(columns), Vec::new());

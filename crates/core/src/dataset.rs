@@ -135,6 +135,8 @@ pub struct Dataset {
     pub normalizer: Normalizer,
     /// Steps of a full episode L: the longest episode seen, unless the run names one.
     pub episode_length: usize,
+    /// The task's length where the run names it.
+    pub stated_length: Option<usize>,
     table: Tensor,
     /// Transitions met during training `[M, A+2S+3]`, as the table's rows; no statistics and no estimate read them.
     collected: Option<Tensor>,
@@ -252,8 +254,9 @@ impl Dataset {
             Scaling::Raw => Normalizer::raw(&columns)?,
         };
         let table = table(&columns, &episodes, &normalizer, device);
+        let stated_length = episode_length;
         let episode_length = episode_length.unwrap_or(longest);
-        Ok(Dataset { columns, episodes, normalizer, episode_length, table, collected: None, device })
+        Ok(Dataset { columns, episodes, normalizer, episode_length, stated_length, table, collected: None, device })
     }
 
     /// Number of transitions N.
@@ -349,6 +352,38 @@ impl Dataset {
         let kept = self.episodes.iter().zip(keep).filter_map(|(episode, keep)| keep.then_some(episode));
         let rows: Vec<i64> = kept.flat_map(|episode| episode.start as i64..episode.end as i64).collect();
         Tensor::from_slice(&rows).to_device(self.device)
+    }
+
+    /// True for an episode that shows how one ends: by the environment or by the time limit. A tail that was cut off
+    /// does not, nor one that ends before the stated length; what it would have cost is not known.
+    pub fn whole(&self, episode: &Episode) -> bool {
+        episode.terminated || (episode.complete && self.stated_length.is_none_or(|length| episode.len() >= length))
+    }
+
+    /// True for a whole episode whose cost is within `limit`.
+    pub fn safe(&self, episode: &Episode, limit: f64) -> bool {
+        self.whole(episode) && episode.cost <= limit
+    }
+
+    /// Entries of an observation that are not constant to float32's precision, ascending.
+    pub fn varying_observations(&self) -> Vec<i64> {
+        let width = self.columns.obs_dim;
+        let (mut low, mut high) = (vec![f32::INFINITY; width], vec![f32::NEG_INFINITY; width]);
+        for row in [&self.columns.observations, &self.columns.next_observations].iter().flat_map(|c| c.chunks(width)) {
+            for (i, &x) in row.iter().enumerate() {
+                (low[i], high[i]) = (low[i].min(x), high[i].max(x));
+            }
+        }
+        let varies = |&i: &usize| {
+            let largest = f64::from(low[i].abs().max(high[i].abs()));
+            f64::from(high[i]) - f64::from(low[i]) > RESOLUTION * largest
+        };
+        let varying: Vec<i64> = (0..width).filter(varies).map(|i| i as i64).collect();
+        // A state without entries is no state.
+        if varying.is_empty() {
+            return vec![0];
+        }
+        varying
     }
 
     /// Numbers of the first rows of all episodes, `[K] int64`.

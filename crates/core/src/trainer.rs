@@ -182,7 +182,7 @@ impl Trainer {
         let data = Dataset::scaled(columns, run.episode_length, run.scaling, device)?;
         let mut rng = Rng::new(run.seed, TRAINING_STREAM);
         let mut judge = Judge::new(&data, &run, run.model_members, &mut rng);
-        let auditor = Judge::new(&data, &run, run.audit_members, &mut rng);
+        let auditor = Judge::auditor(&data, &run, &mut rng);
         let fqe = Fqe::new(&data, &mut rng);
         let algorithm = entry.build(
             &resolved,

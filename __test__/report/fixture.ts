@@ -140,7 +140,15 @@ function value(name: string, progress: number, random: Random): number {
 
 function certificate(verdict: string, reasons?: string[]): Record<string, unknown> {
   const estimates = {
-    model_rollout: { cost: { mean: 3.1, std: 1.4, upper: 4.5 }, return: { mean: 236.2, std: 5.1 } },
+    model_rollout: {
+      cost: { mean: 3.1, std: 1.2, widening: 0.2, upper: 4.5 },
+      return: { mean: 236.2, std: 5.1 },
+      clipped: 0.01,
+      horizon: 50,
+      distance: 0.6,
+      within_limit: null,
+      worst: null,
+    },
     critic_ucb: {
       dataset: { mean: 9.8, ucb: 16.2 },
       initial: { mean: 5.4, ucb: 8.9 },
@@ -155,15 +163,26 @@ function certificate(verdict: string, reasons?: string[]): Record<string, unknow
       'the model reproduces held-out episodes',
     ],
     cost_limit: 10,
+    decision: { estimator: 'model_rollout', certify: 'mean', level: null, bound: 4.5, threshold: 8 },
+    data: { episodes: 500, whole_episodes: 499 },
+    thresholds: { certificate_k: 1 },
     gate: { requested: 'model_rollout', used: 'model_rollout', fallback_reason: null },
     estimates,
     validity: {
       valid: true,
       reasons: [],
       held_out_episodes: 50,
-      return_correlation: 0.951,
-      return_bias: -0.021,
-      cost_bias: 0.104,
+      horizon: 50,
+      whole: 200,
+      ladder: [
+        { horizon: 50, passed: true, reasons: [], cost_correlation: 0.961, cost_bias: 0.02 },
+        { horizon: 200, passed: false, reasons: ['costs correlate 0.35 with the logged ones, 0.90 is needed'] },
+      ],
+    },
+    self_test: {
+      behaviors: [{ episodes: 60, logged: 12.5, estimated: 11.25, shortfall: 0.11, distance: 0.7 }],
+      shortfall: 0.11,
+      reach: 0.9,
     },
     branches: { reward: 1612, band: 534, cost: 354 },
     policy_distance: { action_mse: 0.193, score_distance: 0.41 },

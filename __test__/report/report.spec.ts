@@ -53,6 +53,30 @@ test('every estimator of the certificate is a row of the chart and of the table,
   t.true(html.includes('Estimates of the selected policy'))
 })
 
+test('what decides is marked, and the evidence behind it is told', async (t) => {
+  const html = await report('deciding')
+  t.is(count(html, '<td>decides</td>'), 2, 'one row for each policy')
+  t.true(html.includes('<tr class="deciding"><th scope="row">model rollout</th>'))
+  t.true(html.includes('<title>must stay below 8</title>'))
+  t.true(html.includes('mean cost of an episode (decides)'))
+  t.true(html.includes('stretches of 50 steps, then a learnt value'))
+  t.regex(html, /<tr class="deciding"><th scope="row">50<\/th><td>0\.96<\/td>.*?passed, used/)
+  t.true(html.includes('costs correlate 0.35 with the logged ones, 0.90 is needed'))
+  t.true(html.includes('<th scope="row">60 episodes</th><td>12.50</td><td>11.25</td>'))
+})
+
+test('every reason to refuse comes with what to do', async (t) => {
+  const reason = 'no logged step has a cost'
+  const html = await report('remedy', {
+    verdict: 'not certified',
+    reasons: [reason],
+    certificate: { refusals: [{ rule: 'no_cost_seen', reason, remedy: 'check that the costs were recorded' }] },
+  })
+  t.true(
+    html.includes(`<li>${reason}<br><span class="note">What to do: check that the costs were recorded.</span></li>`),
+  )
+})
+
 test('a refusal is as plain as a certificate, and a fallback of the gate is shown', async (t) => {
   const html = await report('refused', {
     verdict: 'not certified',

@@ -11,8 +11,14 @@ import { escape } from './svg.js'
 const KNOWN = new Set<string>([
   'verdict',
   'reasons',
+  'refusals',
   'notes',
   'cost_limit',
+  'margin',
+  'decision',
+  'thresholds',
+  'data',
+  'self_test',
   'gate',
   'estimates',
   'validity',
@@ -42,10 +48,15 @@ export function certificateSection(run: RunData, limit: number | null): string {
   return section(
     'Certificate',
     verdictBox(certificate, run.provenance),
-    estimates.length > 0 ? `<figure class="card">${estimateChart(estimates, limit, measured)}</figure>` : '',
+    estimates.length > 0
+      ? `<figure class="card">${estimateChart(estimates, limit, measured, threshold(certificate))}</figure>`
+      : '',
     estimates.length > 0 ? `<p class="note">${explain}</p>` : '',
     estimates.length > 0 ? estimateTable(estimates, limit) : '',
-    `<div class="columns">${[gate(certificate), validity(certificate), distance(certificate)].join('')}</div>`,
+    decision(certificate),
+    ladder(certificate),
+    selfTest(certificate),
+    `<div class="columns">${[gate(certificate), facts('What the data can show', certificate.data), facts('Thresholds', certificate.thresholds), distance(certificate)].join('')}</div>`,
     branches(certificate),
     ...policyEstimates(certificate).map(
       ({ policy, estimates: own }) =>
@@ -58,11 +69,16 @@ export function certificateSection(run: RunData, limit: number | null): string {
 
 /** The verdict in words, with its reasons and whatever else the core noted. */
 export function verdictBox(
-  { verdict, reasons = [], notes = [] }: Stored<Certificate>,
+  { verdict, reasons = [], refusals = [], notes = [] }: Stored<Certificate>,
   provenance: Provenance | null,
 ): string {
   const good = verdict === 'certified'
-  const items = reasons.map((reason) => `<li>${escape(reason)}</li>`)
+  const remedies = new Map(refusals.map(({ reason, remedy }) => [reason, remedy]))
+  const items = reasons.map((reason) => {
+    const remedy = remedies.get(reason)
+    const advice = remedy === undefined ? '' : `<br><span class="note">What to do: ${escape(remedy)}.</span>`
+    return `<li>${escape(reason)}${advice}</li>`
+  })
   const list = items.length > 0 ? `<ul>${items.join('')}</ul>` : ''
   const unsure = provenanceNote(provenance)
   const more = [...(unsure === null ? [] : [capital(unsure)]), ...notes].map(
@@ -80,16 +96,95 @@ function gate({ gate: found }: Stored<Certificate>): string {
   return `<div><h3>Gate</h3>${factTable(rows)}</div>`
 }
 
-function validity({ validity: found }: Stored<Certificate>): string {
-  if (!found) return ''
-  const rows = entries(found, ([name, value]) => [words(name), describeValidity(name, value)])
-  return `<div><h3>Dynamics model, on held-out episodes</h3>${factTable(rows)}</div>`
+/** The upper cost that still certifies, where a cost decides. */
+function threshold({ decision: found }: Stored<Certificate>): number | null {
+  return found?.certify === 'chance' ? null : (found?.threshold ?? null)
 }
 
-function describeValidity(name: string, value: unknown): string {
-  if (name === 'valid') return value === true ? 'yes' : 'no'
-  if (Array.isArray(value)) return value.length === 0 ? 'none' : value.map(formatValue).join('; ')
-  return typeof value === 'number' && !Number.isInteger(value) ? formatFixed(value, 3) : formatValue(value)
+/** What is certified, at which level, and the numbers that decided. */
+function decision({ decision: found, estimates }: Stored<Certificate>): string {
+  if (!found) return ''
+  const { certify = 'mean', level, bound, threshold: bar } = found
+  const model = estimates?.model_rollout
+  const share = (value: number | null | undefined): string =>
+    typeof value === 'number' ? `${(100 * value).toFixed(1)} %` : 'not known'
+  const number = (value: number | null | undefined): string =>
+    typeof value === 'number' ? formatFixed(value, 2) : 'not known'
+  const of = certify === 'chance' ? share : number
+  const worst = typeof level === 'number' ? `the worst ${(100 * (1 - level)).toFixed(1)} %` : 'the worst'
+  const played =
+    typeof model?.horizon === 'number' ? `stretches of ${model.horizon} steps, then a learnt value` : 'whole episodes'
+  const goals = {
+    mean: 'mean cost of an episode',
+    chance: 'share of episodes within the limit',
+    cvar: `mean cost of ${worst} episodes (CVaR)`,
+  }
+  const deciding = (goal: keyof typeof goals): string => (goal === certify ? `${goals[goal]} (decides)` : goals[goal])
+  return `<h3>What is certified</h3>${factTable([
+    ['decides', goals[certify] ?? certify],
+    [certify === 'chance' ? 'lower bound' : 'upper bound', of(bound)],
+    [certify === 'chance' ? 'must be at least' : 'must be at most', of(bar)],
+    ['estimated over', played],
+    [deciding('mean'), number(model?.cost?.mean)],
+    [deciding('chance'), share(model?.within_limit)],
+    [deciding('cvar'), number(model?.worst)],
+  ])}`
+}
+
+/** How far the models were believed: every stretch that was tried. */
+function ladder({ validity: found }: Stored<Certificate>): string {
+  if (!found) return ''
+  const { ladder: rungs = [], horizon = 0, held_out_episodes: episodes = 0, reasons = [] } = found
+  const rows = rungs.map((rung) => {
+    const cells = [
+      rung.cost_correlation,
+      rung.cost_bias,
+      rung.cost_bias_near_limit,
+      rung.false_cost,
+      rung.return_correlation,
+      rung.return_bias,
+    ].map((value) => `<td>${formatFixed(value ?? null, 2)}</td>`)
+    const used = rung.horizon === horizon && found.valid === true
+    const tone = rung.passed === true ? 'within' : 'over'
+    const verdict = rung.passed === true ? (used ? 'passed, used' : 'passed') : (rung.reasons ?? []).join('; ')
+    return `<tr${used ? ' class="deciding"' : ''}><th scope="row">${formatNumber(rung.horizon)}</th>${cells.join('')}<td class="${tone}">${escape(verdict)}</td></tr>`
+  })
+  const head = ['steps', 'cost corr.', 'bias', 'near the limit', 'false cost', 'return corr.', 'bias', 'result']
+  const why = reasons.length === 0 ? '' : `<p class="note">${escape(reasons.join('; '))}</p>`
+  return (
+    `<h3>Dynamics models, replayed on ${formatNumber(episodes)} held-out episodes</h3>` +
+    `<p class="note">Logged actions, restarted at logged states every so many steps. The longest stretch that passes is the one estimates are made of.</p>${why}` +
+    table(head, rows)
+  )
+}
+
+/** The estimator tried where the truth is known. */
+function selfTest({ self_test: found }: Stored<Certificate>): string {
+  if (!found) return ''
+  const rows = (found.behaviors ?? []).map((behavior) => {
+    const numbers = [behavior.logged, behavior.estimated, behavior.shortfall, behavior.distance]
+    const cells = numbers.map((value) => `<td>${formatFixed(value ?? null, 2)}</td>`)
+    return `<tr><th scope="row">${formatNumber(behavior.episodes)} episodes</th>${cells.join('')}</tr>`
+  })
+  const head = ['logged behavior', 'logged', 'its clone, estimated', 'shortfall', 'distance to the next']
+  return (
+    `<h3>The estimator, tried on clones of logged behavior</h3>` +
+    `<p class="note">Estimates are widened by a shortfall of ${formatFixed(found.shortfall ?? null, 2)}; a policy further than ${formatFixed(found.reach ?? null, 2)} from the nearest behavior is refused.</p>` +
+    table(head, rows)
+  )
+}
+
+function table(head: readonly string[], rows: readonly string[]): string {
+  return (
+    `<div class="scroll"><table class="numbers"><thead><tr>${head.map((name) => `<th scope="col">${name}</th>`).join('')}` +
+    `</tr></thead><tbody>${rows.join('')}</tbody></table></div>`
+  )
+}
+
+function facts(title: string, found: object | undefined): string {
+  if (!found) return ''
+  const rows = entries(found, ([name, value]) => [words(name), formatValue(value)])
+  return `<div><h3>${title}</h3>${factTable(rows)}</div>`
 }
 
 function distance({ policy_distance: found }: Stored<Certificate>): string {

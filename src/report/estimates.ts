@@ -12,14 +12,15 @@ export interface Estimate {
   cost_upper: number | null
   return_mean: number | null
   return_std: number | null
+  /** The verdict goes by this row; the others are for information. */
+  decides: boolean
 }
 
-/** Rows of each estimator of a certificate. */
 /** The estimates of a certificate as rows, a family of estimators (critics on three sets of states) as several. */
 export function estimatesOf(estimates: Stored<Estimates> | undefined): Estimate[] {
   const { model_rollout: model, critic_ucb: critics, fqe } = estimates ?? {}
   return [
-    ...(model ? [row('model rollout', model.cost, model.return)] : []),
+    ...(model ? [{ ...row('model rollout', model.cost, model.return), decides: true }] : []),
     ...Object.entries(critics ?? {}).flatMap(([states, cost]) =>
       cost ? [row(`critics, upper bound: ${words(states)} states`, { mean: cost.mean, upper: cost.ucb })] : [],
     ),
@@ -41,6 +42,7 @@ function row(
     cost_upper: cost.upper ?? null,
     return_mean: ret.mean ?? null,
     return_std: ret.std ?? null,
+    decides: false,
   }
 }
 
@@ -53,7 +55,12 @@ export interface Measured {
 const ROW = 30
 
 /** Estimates side by side against the limit: dot = mean, bar = up to the upper bound; last row = measured, if any. */
-export function estimateChart(estimates: readonly Estimate[], limit: number | null, measured: Measured | null): string {
+export function estimateChart(
+  estimates: readonly Estimate[],
+  limit: number | null,
+  measured: Measured | null,
+  threshold: number | null = null,
+): string {
   const shown = estimates.filter((estimate) => estimate.cost_mean !== null || estimate.cost_upper !== null)
   if (shown.length === 0) return ''
   const rows = shown.length + (measured === null ? 0 : 1)
@@ -76,6 +83,7 @@ export function estimateChart(estimates: readonly Estimate[], limit: number | nu
           line(x(limit), frame.top, x(limit), floor, 'limit'),
           text(x(limit), frame.top - 8, `limit ${formatNumber(limit)}`, 'limit-name', 'middle'),
         ]),
+    ...(threshold === null ? [] : thresholdMarks(threshold, shown, x, frame)),
   ]
   return svg(frame, `Estimates of the episodic cost${limit === null ? '' : ` against the limit ${limit}`}`, body)
 }
@@ -93,6 +101,20 @@ function estimateMarks(estimate: Estimate, y: number, x: (value: number) => numb
   ]
 }
 
+/** What the upper end of the deciding row must not pass. */
+function thresholdMarks(
+  threshold: number,
+  shown: readonly Estimate[],
+  x: (value: number) => number,
+  frame: Frame,
+): string[] {
+  const index = shown.findIndex((estimate) => estimate.decides)
+  if (index < 0) return []
+  const top = frame.top + ROW * index
+  const name = `must stay below ${formatNumber(threshold)}`
+  return [`<g><title>${name}</title>${line(x(threshold), top + 2, x(threshold), top + ROW - 2, 'limit threshold')}</g>`]
+}
+
 function measuredMarks(measured: Measured, y: number, x: (value: number) => number, frame: Frame): string[] {
   const { mean, ci95 } = measured.cost
   return [
@@ -107,6 +129,7 @@ export function estimateTable(estimates: readonly Estimate[], limit: number | nu
   const cells = estimates.map((estimate) => {
     const judged = estimate.cost_upper ?? estimate.cost_mean
     const verdict = limit === null || judged === null ? '' : judged <= limit ? 'within' : 'over'
+    const part = estimate.decides ? 'decides' : 'for information'
     return [
       `<th scope="row">${escape(estimate.name)}</th>`,
       ...[estimate.cost_mean, estimate.cost_std, estimate.cost_upper].map(
@@ -114,12 +137,13 @@ export function estimateTable(estimates: readonly Estimate[], limit: number | nu
       ),
       `<td class="${verdict}">${verdict}</td>`,
       ...[estimate.return_mean, estimate.return_std].map((value) => `<td>${formatFixed(value, 1)}</td>`),
+      `<td>${part}</td>`,
     ].join('')
   })
-  const head = ['estimator', 'cost mean', 'std', 'upper bound', 'against limit', 'return mean', 'std']
+  const head = ['estimator', 'cost mean', 'std', 'upper bound', 'against limit', 'return mean', 'std', 'part']
   return (
     `<div class="scroll"><table class="numbers"><thead><tr>${head.map((name) => `<th scope="col">${name}</th>`).join('')}` +
-    `</tr></thead><tbody>${cells.map((row) => `<tr>${row}</tr>`).join('')}</tbody></table></div>`
+    `</tr></thead><tbody>${cells.map((row, index) => `<tr${estimates[index]?.decides === true ? ' class="deciding"' : ''}>${row}</tr>`).join('')}</tbody></table></div>`
   )
 }
 

@@ -44,6 +44,7 @@ code { font: 0.92em ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono",
 .ok { color: var(--ok); } .bad { color: var(--bad); }
 .verdict { border-radius: 10px; padding: 14px 18px; margin: 0 0 16px; border: 1px solid; }
 .verdict.ok { background: var(--ok-bg); border-color: var(--ok); } .verdict.bad { background: var(--bad-bg); border-color: var(--bad); }
+.numbers tr.deciding th, .numbers tr.deciding td { font-weight: 600; }
 .verdict strong { font-size: 17px; } .verdict .note { margin: 6px 0 0; } .verdict ul { margin: 6px 0 0; padding-left: 20px; color: var(--ink); }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 6px 14px 6px 0; border-bottom: 1px solid var(--hair); vertical-align: top; }

@@ -1,9 +1,9 @@
 /** Training as a generator of events. */
 import { join } from 'node:path'
-import { readConfigFile, resolveConfig } from '../config/load.js'
+import { type ResolvedConfig, readConfigFile, resolveConfig } from '../config/load.js'
 import { metricsOf } from '../config/schema.js'
 import { checkDataset } from '../data/checks.js'
-import { loadDataset } from '../data/dataset.js'
+import { type Dataset, loadDataset } from '../data/dataset.js'
 import { datasetEpisodes, datasetEpisodesCsv } from '../data/episodes.js'
 import { environmentOfVisits } from '../data/environments.js'
 import { DrcorlError } from '../base/errors.js'
@@ -54,6 +54,7 @@ async function startSession(options: TrainOptions): Promise<Session> {
   const { maxMemory, strict } = options
   const dataset = await loadDataset(options.dataset, { episode_length: statedEpisodeLength(resolved.run), maxMemory })
   const findings = checkDataset(dataset, { strict })
+  takeTaskLength(resolved, dataset)
   const visits = environmentOfVisits(options.environment, resolved.run, dataset.task)
   const episodes = datasetEpisodesCsv(datasetEpisodes(dataset.native))
   // A dataset that was loaded here is nobody else's.
@@ -77,6 +78,17 @@ async function startSession(options: TrainOptions): Promise<Session> {
     trainer.dispose()
     throw error
   }
+}
+
+/**
+ * The task's episode length, where the data name a task and nobody states a length: logs of its first steps are then
+ * not taken for whole episodes.
+ */
+function takeTaskLength({ run, origins }: ResolvedConfig, { task, summary }: Dataset): void {
+  if (task === null || statedEpisodeLength(run) !== undefined) return
+  if (summary.episode_length.max > task.episode_length) return
+  run['episode_length'] = task.episode_length
+  origins['episode_length'] = `task ${task.task}`
 }
 
 /** The core refuses values the schema cannot; it names the key, and only this side knows where the value came from. */

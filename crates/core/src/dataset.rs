@@ -132,6 +132,10 @@ pub struct Dataset {
     pub normalizer: Normalizer,
     /// Steps of a full episode L: the longest episode seen, unless the run names one.
     pub episode_length: usize,
+    /// The task's length where the run names it.
+    pub stated_length: Option<usize>,
+    /// Entries of an observation that are not constant to float32's precision, ascending.
+    pub varying: Vec<i64>,
     /// Numbers of the episodes that no model may learn from, in order: models are tested on them. Empty where whoever
     /// tests a model draws episodes of its own.
     pub held_out: Vec<usize>,
@@ -262,9 +266,19 @@ impl Dataset {
             }
         }
         let table = table(&columns, &episodes, &normalizer, device)?;
-        let episode_length = episode_length.unwrap_or(longest);
-        let (columns, held_out) = (narrow(columns), Vec::new());
-        Ok(Dataset { columns, episodes, normalizer, episode_length, held_out, table, collected: None, device })
+        let varying = varying(&columns);
+        Ok(Dataset {
+            columns: narrow(columns),
+            episodes,
+            normalizer,
+            episode_length: episode_length.unwrap_or(longest),
+            stated_length: episode_length,
+            varying,
+            held_out: Vec::new(),
+            table,
+            collected: None,
+            device,
+        })
     }
 
     /// Number of transitions N.
@@ -362,6 +376,17 @@ impl Dataset {
         Tensor::from_slice(&rows).to_device(self.device)
     }
 
+    /// True for an episode that shows how one ends: by the environment or by the time limit. A tail that was cut off
+    /// does not, nor one that ends before the stated length; what it would have cost is not known.
+    pub fn whole(&self, episode: &Episode) -> bool {
+        episode.terminated || (episode.complete && self.stated_length.is_none_or(|length| episode.len() >= length))
+    }
+
+    /// True for a whole episode whose cost is within `limit`.
+    pub fn safe(&self, episode: &Episode, limit: f64) -> bool {
+        self.whole(episode) && episode.cost <= limit
+    }
+
     /// Numbers of the first rows of all episodes, `[K] int64`.
     pub fn starts(&self) -> Tensor {
         let rows: Vec<i64> = self.episodes.iter().map(|episode| episode.start as i64).collect();
@@ -451,6 +476,27 @@ pub fn discounted_returns(signal: &[f32], episodes: &[Episode], gamma: f64) -> V
         }
     }
     returns
+}
+
+/// Entries of an observation that are not constant to float32's precision, ascending.
+fn varying(columns: &Columns) -> Vec<i64> {
+    let width = columns.obs_dim;
+    let (mut low, mut high) = (vec![f32::INFINITY; width], vec![f32::NEG_INFINITY; width]);
+    for row in [&columns.observations, &columns.next_observations].iter().flat_map(|c| c.chunks(width)) {
+        for (i, &x) in row.iter().enumerate() {
+            (low[i], high[i]) = (low[i].min(x), high[i].max(x));
+        }
+    }
+    let varies = |&i: &usize| {
+        let largest = f64::from(low[i].abs().max(high[i].abs()));
+        f64::from(high[i]) - f64::from(low[i]) > RESOLUTION * largest
+    };
+    let varying: Vec<i64> = (0..width).filter(varies).map(|i| i as i64).collect();
+    // A state without entries is no state.
+    if varying.is_empty() {
+        return vec![0];
+    }
+    varying
 }
 
 #[cfg(test)]

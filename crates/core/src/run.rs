@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::hybrid::Mode;
+use crate::offline::Goal;
 use crate::schema::most;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -79,18 +80,30 @@ pub struct RunConfig {
     /// Share of episodes kept from the dynamics models to test them on.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub holdout_fraction: f64,
-    /// Validity test: smallest correlation of predicted and logged returns when held-out actions are replayed.
+    /// Validity test: smallest correlation of predicted and logged returns of held-out episodes.
     #[schemars(range(min = -1.0, max = 1.0))]
     pub valid_return_correlation: f64,
     /// Validity test: largest relative error of the mean predicted return.
     #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub valid_return_bias: f64,
+    /// Validity test: smallest correlation of predicted and logged costs of held-out episodes.
+    #[schemars(range(min = -1.0, max = 1.0))]
+    pub valid_cost_correlation: f64,
     /// Validity test: largest share of the mean logged cost that predictions may miss from below.
     #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub valid_cost_shortfall: f64,
     /// Gradient steps of fitted Q evaluation for the certificate; 0 leaves it out.
     #[schemars(range(min = 0, max = most::STEPS))]
     pub fqe_steps: u64,
+    /// Gradient steps of the clones of logged behavior that the estimator is tried on; 0 trains none, and then nothing
+    /// can be certified.
+    #[schemars(range(min = 0, max = most::STEPS))]
+    pub self_test_steps: u64,
+    /// What is certified.
+    pub certify: Goal,
+    /// Share of the episodes that `certify` chance and cvar speak of.
+    #[schemars(range(min = 0.5, max = 0.999))]
+    pub certify_level: f64,
     /// Certified only if the upper cost estimate is at most this share of the limit.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub certificate_margin: f64,
@@ -123,8 +136,12 @@ impl Default for RunConfig {
             holdout_fraction: 0.1,
             valid_return_correlation: 0.8,
             valid_return_bias: 0.2,
+            valid_cost_correlation: 0.9,
             valid_cost_shortfall: 0.1,
             fqe_steps: 2000,
+            self_test_steps: 1500,
+            certify: Goal::Mean,
+            certify_level: 0.95,
             certificate_margin: 0.8,
             certificate_k: 1.0,
         }

@@ -226,7 +226,7 @@ impl Trainer {
         let (data, whole) = held_out::parts(columns, &run, device)?;
         let mut rng = Rng::new(run.seed, stream);
         let mut judge = Judge::new(&data, &run, run.model_members, &mut rng);
-        let auditor = Judge::new(whole.as_ref().unwrap_or(&data), &run, run.audit_members, &mut rng);
+        let auditor = Judge::auditor(whole.as_ref().unwrap_or(&data), &run, &mut rng);
         let fqe = Fqe::new(&data, &mut rng);
         let algorithm = maker(&mut Context {
             data: &data,

@@ -32,7 +32,7 @@ impl NativeCertifier {
     pub fn create(dataset: &NativeTrainingData, json: String) -> AsyncTask<Job<NativeCertifier>> {
         let columns = dataset.columns_arc();
         Job::spawn(move || {
-            let certifier = Certifier::new(columns, &json).map_err(failure)?;
+            let certifier = Certifier::new(columns.map_err(failure)?, &json).map_err(failure)?;
             Ok(NativeCertifier { shared: Shared::of(certifier) })
         })
     }

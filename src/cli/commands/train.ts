@@ -40,12 +40,14 @@ function done(end: EndEvent, report: string, requireCertified: boolean): Output 
   const { certificate, run_dir } = end
   const verdict = certificate?.verdict ?? null
   const reasons = certificate?.reasons ?? []
+  const remedies = (certificate?.refusals ?? []).map(({ remedy }): [string, string] => ['what to do', remedy])
   const json = { ...end, type: undefined, verdict, report }
   const text = facts([
     ['run folder', run_dir],
     ['report', report],
     ['steps', `${end.steps} in ${formatSeconds(end.wall_seconds)}, environment steps ${end.environment_steps}`],
     ['verdict', verdict === null ? 'none: this algorithm gives no certificate' : [verdict, ...reasons].join('; ')],
+    ...remedies,
     ['next', `drcorl evaluate ${run_dir}`],
   ])
   if (!requireCertified || verdict === 'certified') return { json, text }

@@ -13,7 +13,12 @@ const ENOUGH: f64 = 0.9;
 /// Row numbers `[M]` of the episodes of `mode`; errs if there are none.
 pub fn select(mode: CloningMode, width: f64, data: &Dataset, limit: f64) -> Result<Tensor> {
     let points: Vec<Point> = data.episodes.iter().map(|e| Point { cost: e.cost, ret: e.ret }).collect();
-    let rows = data.rows_of(&chosen(mode, width, &points, limit)?);
+    let mut keep = chosen(mode, width, &points, limit)?;
+    if mode == CloningMode::Safe {
+        // What a tail that was cut off would have cost is not known.
+        keep.iter_mut().zip(&data.episodes).for_each(|(keep, episode)| *keep &= data.whole(episode));
+    }
+    let rows = data.rows_of(&keep);
     if rows.numel() > 0 {
         return Ok(rows);
     }

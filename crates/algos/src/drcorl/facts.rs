@@ -4,6 +4,7 @@ use super::config::DrcorlConfig;
 use super::options::{BehaviorData, RewardScaling};
 use crate::lagrange::infinite_horizon_threshold;
 use drcorl_core::dataset::{discounted_returns, Dataset};
+use drcorl_core::error::{Error, Result};
 use drcorl_core::run::RunConfig;
 use tch::{Device, Kind, Tensor};
 
@@ -43,16 +44,24 @@ impl Default for Facts {
 
 impl Facts {
     /// Of `data` under the limit of `run`.
-    pub fn of(data: &Dataset, config: &DrcorlConfig, run: &RunConfig) -> Self {
+    ///
+    /// Errs with `Config` where only safe episodes are to be learnt from and there is none.
+    pub fn of(data: &Dataset, config: &DrcorlConfig, run: &RunConfig) -> Result<Self> {
         let reward_factor = reward_factor(data, config.reward_scaling) * config.unit();
-        let safe = data.rows_where(|episode| episode.cost <= run.cost_limit);
+        let safe = data.rows_where(|episode| data.safe(episode, run.cost_limit));
         let safe_rows = (safe.numel() > 0).then_some(safe);
         let behavior_rows = match (config.behavior_data, &safe_rows) {
             (BehaviorData::Safe, Some(rows)) => rows.shallow_clone(),
-            _ => data.rows_where(|_| true),
+            (BehaviorData::Safe, None) => {
+                let limit = run.cost_limit;
+                return Err(Error::Config(format!(
+                    "behavior_data is safe, but no whole logged episode is within the cost_limit {limit}; raise it, or give behavior_data all"
+                )));
+            }
+            (BehaviorData::All, _) => data.rows_where(|_| true),
         };
         let costs = &data.columns.costs;
-        Facts {
+        Ok(Facts {
             reward_factor,
             cost_range: costs
                 .iter()
@@ -62,7 +71,7 @@ impl Facts {
             behavior_rows,
             safe_rows,
             monte_carlo: monte_carlo(data, config, reward_factor),
-        }
+        })
     }
 }
 

@@ -82,12 +82,16 @@ impl Drcorl {
     /// Why the dynamics models cannot be the gate, if they cannot. Models that pass their test may still read far too
     /// much cost, which a certificate survives and a gate does not: it would stay shut.
     pub(super) fn models_unfit(&self, context: &Context<'_>) -> Option<String> {
-        let validity = context.judge.validity();
-        let Some(valid) = validity.filter(|validity| validity.valid) else {
-            let reasons = validity.map(|validity| validity.reasons.join("; ")).unwrap_or_default();
-            return Some(format!("the dynamics models failed their test on held-out episodes: {reasons}"));
+        let whole = match context.judge.steering(context.run) {
+            Ok(whole) => whole,
+            Err(reasons) => {
+                return Some(format!(
+                    "the dynamics models failed their test on held-out episodes: {}",
+                    reasons.join("; ")
+                ))
+            }
         };
-        let (found, least) = (valid.cost_correlation, self.config.model_gate_correlation);
+        let (found, least) = (whole.cost_correlation, self.config.model_gate_correlation);
         (found < least).then(|| {
             format!("replayed costs of held-out episodes correlate {found:.2} with the logged ones, {least:.2} is needed to steer")
         })
@@ -127,6 +131,7 @@ impl Drcorl {
         policy: &dyn FrozenPolicy,
         context: &mut Context<'_>,
     ) -> CriticEstimates {
+        let any_safe = self.facts.safe_rows.is_some();
         let mut on = |set: GateStates| {
             let rows = self.states(set, REPORT_ROWS, context);
             let observation = context.data.gather(&rows).observation().contiguous();
@@ -136,7 +141,7 @@ impl Drcorl {
         CriticEstimates {
             dataset: on(GateStates::Dataset),
             initial: on(GateStates::Initial),
-            safe: on(GateStates::Safe),
+            safe: any_safe.then(|| on(GateStates::Safe)),
         }
     }
 }

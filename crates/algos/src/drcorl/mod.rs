@@ -243,7 +243,7 @@ impl Define for Drcorl {
 
     fn build(config: DrcorlConfig, context: &mut Context<'_>) -> Result<Self> {
         let data = context.data;
-        let facts = Facts::of(data, &config, context.run);
+        let facts = Facts::of(data, &config, context.run)?;
         Ok(Drcorl::new(config, (data.observations(), data.actions()), facts, data.device(), context.rng))
     }
 }

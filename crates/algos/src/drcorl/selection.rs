@@ -45,7 +45,7 @@ impl Drcorl {
         }
         let averaged = self.policy.averaged();
         let run = context.run;
-        let model = if context.judge.valid() {
+        let model = if self.models_unfit(context).is_none() {
             let count = Some(self.config.gate_rollouts);
             context
                 .judge

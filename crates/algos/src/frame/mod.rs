@@ -238,7 +238,7 @@ pub fn critic_estimates(
     let data = context.data;
     let limit = context.run.cost_limit;
     let mut on = |candidates: Option<Tensor>| {
-        let rows = match candidates.filter(|rows| rows.numel() > 0) {
+        let rows = match candidates {
             None => context.rng.rows(REPORT_ROWS, data.len(), data.device()),
             Some(rows) => {
                 let picks = context.rng.rows(REPORT_ROWS.min(rows.numel()), rows.size()[0], data.device());
@@ -253,6 +253,8 @@ pub fn critic_estimates(
     CriticEstimates {
         dataset: on(None),
         initial: on(Some(data.starts())),
-        safe: on(Some(data.rows_where(|episode| episode.cost <= limit))),
+        safe: Some(data.rows_where(|episode| data.safe(episode, limit)))
+            .filter(|rows| rows.numel() > 0)
+            .map(|rows| on(Some(rows))),
     }
 }

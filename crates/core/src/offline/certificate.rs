@@ -1,6 +1,10 @@
 //! The certificate: what a run can honestly say about its policy without having touched the environment.
 
-use super::{FqeEstimate, HeldOut, Judge, RolloutEstimate, Validity};
+use super::facts::DataFacts;
+use super::goal::Goal;
+use super::notes::notes;
+use super::rules::{bound, refusals, Case, Refusal, Thresholds};
+use super::{FqeEstimate, HeldOut, Judge, RolloutEstimate, SelfTest, Validity};
 use crate::dataset::Dataset;
 use crate::hybrid::Visit;
 use crate::results::{nullable, object, PolicyRecord};
@@ -10,27 +14,34 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// Share of clipped model states beyond which a rollout no longer speaks about the data's world.
-const CLIPPED_CAP: f64 = 0.1;
-
 /// What a run says about its policy from offline data alone: `certificate.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Certificate {
     pub verdict: Verdict,
     /// Why, a sentence each.
     pub reasons: Vec<String>,
+    /// Every rule that refused, with what to do about it; empty where the policy is certified.
+    pub refusals: Vec<Refusal>,
     /// What a user should know and does not decide.
     pub notes: Vec<String>,
     /// Limit on the undiscounted cost of an episode.
     pub cost_limit: f64,
     /// Share of the limit the upper estimate may reach.
     pub margin: f64,
+    /// The number that decides, and what it must keep to.
+    pub decision: Decision,
+    /// What the rules compared with.
+    pub thresholds: Thresholds,
+    /// What the data can show.
+    pub data: DataFacts,
     /// Of the policy that ships.
     pub estimates: Estimates,
     /// The auditing models' test on held-out episodes; null where none were trained.
     pub validity: Option<Validity>,
     /// Episodes that nothing but that test has seen; null where training kept none (`holdout`).
     pub held_out: Option<HeldOut>,
+    /// The estimator tried on clones of logged behavior; null where none were estimated.
+    pub self_test: Option<SelfTest>,
     /// Estimates of every policy the run keeps, the one that ships first.
     #[serde(with = "object")]
     #[schemars(with = "BTreeMap<String, Estimates>")]
@@ -67,6 +78,22 @@ impl Verdict {
     }
 }
 
+/// What is certified, its bound, and the bar.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Decision {
+    /// The estimator that decides: the auditing models.
+    #[schemars(extend("const" = "model_rollout"))]
+    pub estimator: String,
+    /// What is certified.
+    pub certify: Goal,
+    /// Share of the episodes it speaks of; null for the mean cost.
+    pub level: Option<f64>,
+    /// The upper bound of a cost, or the lower bound of a share; null where there is no estimate.
+    pub bound: Option<f64>,
+    /// The bound must be at most this, or of a share at least.
+    pub threshold: f64,
+}
+
 /// Offline estimates of one policy's episodic cost and return.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Estimates {
@@ -84,10 +111,19 @@ pub struct ModelRollout {
     pub cost: RolloutCost,
     #[serde(rename = "return")]
     pub ret: RolloutReturn,
-    /// Share of predicted states that had to be clipped to the data's range.
+    /// Share of the entries of predicted states that had to be clipped to the data's range.
     #[serde(with = "nullable")]
     #[schemars(with = "Option<f64>")]
     pub clipped: f64,
+    /// Steps of a stretch before the learnt tail took over; null where whole episodes were rolled out.
+    pub horizon: Option<usize>,
+    /// Mean over states of the distance to the actions of the nearest logged behavior, in deviations of logged actions;
+    /// null without a self-test.
+    pub distance: Option<f64>,
+    /// Share of the episodes within the limit; null where only means are known.
+    pub within_limit: Option<f64>,
+    /// Mean cost of the worst share 1 - `certify_level` of the episodes (CVaR); null likewise.
+    pub worst: Option<f64>,
 }
 
 /// Episodic cost in the models.
@@ -101,7 +137,9 @@ pub struct RolloutCost {
     #[serde(with = "nullable")]
     #[schemars(with = "Option<f64>")]
     pub std: f64,
-    /// mean + `certificate_k` std: what the verdict goes by.
+    /// What the self-test adds for estimates that fell short on logged behavior; null without one.
+    pub widening: Option<f64>,
+    /// mean + `certificate_k` std + widening: what the verdict on the mean cost goes by.
     #[serde(with = "nullable")]
     #[schemars(with = "Option<f64>")]
     pub upper: f64,
@@ -141,8 +179,8 @@ pub struct CriticEstimates {
     pub dataset: CriticEstimate,
     /// First states of episodes: optimistic.
     pub initial: CriticEstimate,
-    /// States of episodes within the limit.
-    pub safe: CriticEstimate,
+    /// States of episodes within the limit; null where there is none.
+    pub safe: Option<CriticEstimate>,
 }
 
 /// Fitted Q evaluation at initial states.
@@ -171,13 +209,22 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// As it is told, with `k` standard deviations over the models in the upper estimate.
-    fn estimates(&self, k: f64) -> Estimates {
+    /// As it is told. The self-test widens the mean where the mean is what it tried.
+    fn estimates(&self, self_test: Option<&SelfTest>, run: &RunConfig) -> Estimates {
         Estimates {
-            model_rollout: self.model_rollout.as_ref().map(|model| ModelRollout {
-                cost: RolloutCost { mean: model.cost, std: model.cost_std, upper: model.upper(k) },
-                ret: RolloutReturn { mean: model.ret, std: model.return_std },
-                clipped: model.clipped,
+            model_rollout: self.model_rollout.as_ref().map(|model| {
+                let tried = self_test.filter(|_| run.certify == Goal::Mean);
+                let widening = tried.map(|test| test.shortfall * Goal::Mean.scale(model.cost, run));
+                let upper = model.upper(run.certificate_k) + widening.unwrap_or(0.0);
+                ModelRollout {
+                    cost: RolloutCost { mean: model.cost, std: model.cost_std, widening, upper },
+                    ret: RolloutReturn { mean: model.ret, std: model.return_std },
+                    clipped: model.clipped,
+                    horizon: model.horizon,
+                    distance: model.distance,
+                    within_limit: model.value(Goal::Chance, run).map(|value| value.0),
+                    worst: model.value(Goal::Cvar, run).map(|value| value.0),
+                }
             }),
             critic_ucb: self.critic_ucb.clone(),
             fqe: self.fqe.as_ref().map(|fqe| FittedQ {
@@ -200,82 +247,49 @@ pub fn certify(
     visits: &[Visit],
 ) -> Certificate {
     let shipped = &policies[0].1;
-    let mut reasons = refusals(shipped, auditor, run);
-    let verdict = if reasons.is_empty() { Verdict::Certified } else { Verdict::NotCertified };
-    if verdict == Verdict::Certified {
-        let model = shipped.model_rollout.clone().unwrap_or_default();
-        reasons.push(format!(
-            "upper cost estimate {:.2} is within {:.0} % of the limit {}, by dynamics models that training never used and that passed their test on held-out episodes",
-            model.upper(run.certificate_k),
-            100.0 * run.certificate_margin,
-            run.cost_limit
-        ));
-    }
-    let k = run.certificate_k;
+    let self_test = auditor.self_test();
+    let facts = DataFacts::of(data, auditor.held_out(), run);
+    let case = Case {
+        model: shipped.model_rollout.as_ref(),
+        remembers,
+        facts: &facts,
+        validity: auditor.validity(),
+        self_test: self_test.as_ref(),
+        run,
+    };
+    let refusals = refusals(&case);
+    let verdict = if refusals.is_empty() { Verdict::Certified } else { Verdict::NotCertified };
+    let bound = bound(&case).filter(|bound| !bound.is_nan());
+    let reasons = match verdict {
+        Verdict::Certified => vec![case.why_certified()],
+        Verdict::NotCertified => refusals.iter().map(|refusal| refusal.reason.clone()).collect(),
+    };
     Certificate {
         verdict,
         reasons,
-        notes: notes(shipped, remembers, data, run),
+        notes: notes(shipped, &case, data),
         cost_limit: run.cost_limit,
         margin: run.certificate_margin,
-        estimates: shipped.estimates(k),
+        decision: Decision {
+            estimator: "model_rollout".into(),
+            certify: run.certify,
+            level: (run.certify != Goal::Mean).then_some(run.certify_level),
+            bound,
+            threshold: run.certify.bar(run),
+        },
+        thresholds: Thresholds::of(run),
+        estimates: shipped.estimates(self_test.as_ref(), run),
         validity: auditor.validity().cloned(),
         held_out: HeldOut::of(data, run),
-        policies: policies.iter().map(|(name, found)| (name.to_string(), found.estimates(k))).collect(),
         policy_files: Vec::new(),
+        policies: (policies.iter())
+            .map(|(name, found)| (name.to_string(), found.estimates(self_test.as_ref(), run)))
+            .collect(),
+        refusals,
+        self_test,
+        data: facts,
         diagnostics,
         environment_steps: visits.iter().map(|visit| visit.environment_steps).sum(),
         visits: visits.to_vec(),
     }
-}
-
-/// Every reason not to certify; none means certified.
-///
-/// Critic estimates alone never certify: at the budgets of the presets no threshold on them separates safe from unsafe
-/// policies (2 of 8 and 3 of 9 policies below the limit were unsafe in the measurements this rule comes from).
-fn refusals(shipped: &Evidence, auditor: &Judge, run: &RunConfig) -> Vec<String> {
-    let mut reasons = Vec::new();
-    let (Some(model), Some(validity)) = (&shipped.model_rollout, auditor.validity()) else {
-        return vec!["no auditing dynamics model was trained, and critic estimates alone do not certify".into()];
-    };
-    if !validity.valid {
-        reasons.push(format!(
-            "the dynamics models failed their test on held-out episodes ({}); critic estimates alone do not certify",
-            validity.reasons.join("; ")
-        ));
-    }
-    let upper = model.upper(run.certificate_k);
-    let bar = run.certificate_margin * run.cost_limit;
-    // NaN refuses too.
-    if upper.is_nan() || upper > bar {
-        reasons.push(format!(
-            "upper cost estimate {upper:.2} is above {bar:.2} ({:.0} % of the limit {})",
-            100.0 * run.certificate_margin,
-            run.cost_limit
-        ));
-    }
-    if model.clipped.is_nan() || model.clipped > CLIPPED_CAP {
-        reasons.push(format!("{:.0} % of the predicted states left the range of the data", 100.0 * model.clipped));
-    }
-    reasons
-}
-
-/// Things a user should know that do not decide.
-fn notes(shipped: &Evidence, remembers: bool, data: &Dataset, run: &RunConfig) -> Vec<String> {
-    let mut notes = Vec::new();
-    if remembers && run.fqe_steps > 0 {
-        notes.push("no fitted Q evaluation: the policy's actions depend on the course of the episode".into());
-    }
-    let safe: Vec<f64> =
-        data.episodes.iter().filter(|e| e.complete && e.cost <= run.cost_limit).map(|e| e.ret).collect();
-    let Some(model) = &shipped.model_rollout else { return notes };
-    if safe.is_empty() {
-        notes.push("no logged episode is within the limit".into());
-        return notes;
-    }
-    let mean = safe.iter().sum::<f64>() / safe.len() as f64;
-    if model.ret < mean && model.upper(run.certificate_k) <= run.cost_limit {
-        notes.push(format!("safe but of little use? estimated return {:.1} is below the mean {mean:.1} of the logged episodes within the limit", model.ret));
-    }
-    notes
 }

@@ -1,0 +1,217 @@
+//! The estimator tried where the truth is known: kinds of logged behavior, each cloned by a small policy, are estimated
+//! as the policy will be, closed loop, and compared with what their episodes cost.
+//!
+//! One-sided split conformal prediction (Vovk, Gammerman and Shafer 2005) on a handful of behaviors: how far estimates
+//! fell short there widens the upper estimate of the policy.
+
+use super::clusters::behaviors;
+use super::estimate::{RolloutEstimate, Visited};
+use super::stats::conformal;
+use crate::dataset::Dataset;
+use crate::policy::{Player, Turn};
+use crate::results::nullable;
+use crate::run::RunConfig;
+use drcorl_nn::checkpoint::State;
+use drcorl_nn::optim::cosine;
+use drcorl_nn::rng::Rng;
+use drcorl_nn::Head;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+const HIDDEN: [i64; 2] = [64, 64];
+const BATCH: usize = 128;
+const LR: f64 = 2e-3;
+/// Fewest kinds of behavior that say something about the estimator.
+pub(super) const LEAST_BEHAVIORS: usize = 4;
+/// Share of behaviors whose under-reading stays below what widens the estimate.
+const LEVEL: f64 = 0.75;
+
+/// One kind of logged behavior, and the estimate of its clone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Behavior {
+    pub episodes: usize,
+    /// What is certified (the mean cost, unless said otherwise) of its episodes: the truth.
+    pub logged: f64,
+    /// The same of the clone, as estimated.
+    #[serde(with = "nullable")]
+    #[schemars(with = "Option<f64>")]
+    pub estimated: f64,
+    /// How much too good the estimate is. Of costs: (logged - estimated), over the larger of the estimate and half the
+    /// limit; of shares: (estimated - logged).
+    #[serde(with = "nullable")]
+    #[schemars(with = "Option<f64>")]
+    pub shortfall: f64,
+    /// Distance of the clone's actions to those of the nearest other clone.
+    #[serde(with = "nullable")]
+    #[schemars(with = "Option<f64>")]
+    pub distance: f64,
+}
+
+impl Behavior {
+    /// Of the episodes of one kind and what their clone was estimated at.
+    pub(super) fn of(logged_costs: &[f64], estimate: &RolloutEstimate, distance: f64, run: &RunConfig) -> Self {
+        let goal = run.certify;
+        let (logged, estimated) = (goal.of(logged_costs, run), estimate.value(goal, run).map_or(f64::NAN, |v| v.0));
+        let excess = if goal.is_cost() { logged - estimated } else { estimated - logged };
+        let shortfall = excess / goal.scale(estimated, run);
+        Behavior { episodes: logged_costs.len(), logged, estimated, shortfall, distance }
+    }
+}
+
+/// What the clones say about the estimator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SelfTest {
+    pub behaviors: Vec<Behavior>,
+    /// One-sided conformal quantile of the shortfalls, at least 0: what widens the estimate of a policy.
+    #[serde(with = "nullable")]
+    #[schemars(with = "Option<f64>")]
+    pub shortfall: f64,
+    /// Largest distance of one behavior to the nearest other.
+    #[serde(with = "nullable")]
+    #[schemars(with = "Option<f64>")]
+    pub reach: f64,
+}
+
+impl SelfTest {
+    /// Of the behaviors. One that could not be estimated leaves nothing to widen by: NaN, which certifies nothing.
+    pub fn of(behaviors: Vec<Behavior>) -> Self {
+        let shortfalls: Vec<f64> = behaviors.iter().map(|behavior| behavior.shortfall).collect();
+        let unknown = shortfalls.iter().any(|shortfall| shortfall.is_nan());
+        let reach = behaviors.iter().fold(0.0, |most: f64, behavior| most.max(behavior.distance));
+        let shortfall = if unknown { f64::NAN } else { conformal(&shortfalls, LEVEL).max(0.0) };
+        SelfTest { shortfall, reach, behaviors }
+    }
+}
+
+/// Clones of the kinds of logged behavior: one small network each, side by side.
+pub(super) struct Clones {
+    head: Head,
+    /// Episodes of each kind.
+    pub episodes: Vec<Vec<usize>>,
+    rows: Vec<Tensor>,
+    /// Deviation of the logged actions around the clone's, `[K,A]`.
+    noise: Option<Tensor>,
+    /// Deviation of logged actions `[1,A]`, the unit of distances.
+    unit: Tensor,
+}
+
+impl Clones {
+    /// Untrained; None where the data hold too few whole episodes to tell behaviors apart.
+    pub fn new(data: &Dataset, rng: &mut Rng) -> Option<Self> {
+        let episodes = behaviors(data);
+        if episodes.len() < LEAST_BEHAVIORS {
+            return None;
+        }
+        let widths: Vec<i64> = [data.observations()].into_iter().chain(HIDDEN).chain([data.actions()]).collect();
+        let head = Head::new("clones", episodes.len(), &widths, false, data.device(), rng);
+        let rows = episodes.iter().map(|numbers| rows_of(data, numbers)).collect();
+        let all = Tensor::arange(data.len(), (Kind::Int64, data.device()));
+        let unit = data.gather(&all).action().std_dim(0i64, false, true).clamp_min(1e-3);
+        Some(Clones { head, episodes, rows, noise: None, unit })
+    }
+
+    /// Number of behaviors K.
+    pub fn count(&self) -> usize {
+        self.episodes.len()
+    }
+
+    /// One Adam step of every clone towards its own logged actions. Returns the mean squared error.
+    pub fn step(&mut self, step: u64, steps: u64, data: &Dataset, rng: &mut Rng) -> f64 {
+        let drawn: Vec<Tensor> = self
+            .rows
+            .iter()
+            .map(|rows| rows.index_select(0, &rng.rows(BATCH, rows.size()[0], rows.device())))
+            .collect();
+        let batch = data.gather(&Tensor::stack(&drawn, 1).view([-1]));
+        let input = batch.observation().contiguous().view([BATCH as i64, -1]);
+        let error = self.head.forward(&input) - batch.action().contiguous().view([BATCH as i64, -1]);
+        let loss = error.square().mean(Kind::Double).double_value(&[]);
+        self.head.descend(&input, &(error * (2.0 / BATCH as f64)), cosine(LR, 0.1 * LR, step, steps));
+        loss
+    }
+
+    /// Measures how logged actions scatter around the clones'. Comes after training.
+    pub fn measure_noise(&mut self, data: &Dataset) {
+        let deviations: Vec<Tensor> = (0..self.count())
+            .map(|k| {
+                let batch = data.gather(&self.rows[k]);
+                (self.actions(&batch.observation()).select(1, k as i64) - batch.action())
+                    .square()
+                    .mean_dim(0i64, true, Kind::Float)
+                    .sqrt()
+            })
+            .collect();
+        self.noise = Some(Tensor::cat(&deviations, 0));
+    }
+
+    /// Actions of all clones, `[B,K,A]`.
+    fn actions(&mut self, observation: &Tensor) -> Tensor {
+        let (rows, clones) = (observation.size()[0], self.count() as i64);
+        self.head.evaluate(&observation.contiguous()).view([rows, clones, -1]).clamp(-1.0, 1.0)
+    }
+
+    /// First rows of the episodes of behavior `k`, `[N]`.
+    pub fn starts(&self, data: &Dataset, k: usize) -> Tensor {
+        let starts: Vec<i64> = self.episodes[k].iter().map(|&number| data.episodes[number].start as i64).collect();
+        Tensor::from_slice(&starts).to_device(data.device())
+    }
+
+    /// Clone `k` with the scatter of its logged actions, which are those of a noisy policy.
+    pub fn player<'a>(&'a mut self, k: usize, rng: &'a mut Rng) -> ClonePlayer<'a> {
+        ClonePlayer { clones: self, k: k as i64, rng }
+    }
+
+    /// How far actions are from the nearest behavior where they were taken: per state the smallest root mean square
+    /// difference in deviations of logged actions, averaged over states. Behavior `but` is left out.
+    pub fn distance(&mut self, visited: &Visited, but: Option<usize>) -> f64 {
+        let theirs = self.actions(&visited.observation);
+        let mine = match but {
+            // Of a clone itself what it means to do, not its scatter.
+            Some(k) => theirs.select(1, k as i64),
+            None => visited.action.shallow_clone(),
+        };
+        let squares =
+            ((mine.unsqueeze(1) - &theirs) / self.unit.unsqueeze(0)).square().mean_dim(2i64, false, Kind::Float);
+        if let Some(k) = but {
+            let _ = squares.select(1, k as i64).fill_(f64::INFINITY);
+        }
+        squares.amin(1i64, false).sqrt().mean(Kind::Double).double_value(&[])
+    }
+
+    /// Saves or restores the clones.
+    pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
+        state.group("head", |state| self.head.persist(state))?;
+        let width = self.unit.size().last().copied().unwrap_or(0);
+        state.optional_rows("noise", &mut self.noise, width, self.unit.device())
+    }
+}
+
+fn rows_of(data: &Dataset, numbers: &[usize]) -> Tensor {
+    let rows: Vec<i64> = numbers
+        .iter()
+        .map(|&number| &data.episodes[number])
+        .flat_map(|episode| episode.start as i64..episode.end as i64)
+        .collect();
+    Tensor::from_slice(&rows).to_device(data.device())
+}
+
+/// A clone at play.
+pub(super) struct ClonePlayer<'a> {
+    clones: &'a mut Clones,
+    k: i64,
+    rng: &'a mut Rng,
+}
+
+impl Player for ClonePlayer<'_> {
+    fn act(&mut self, turn: &Turn<'_>) -> Tensor {
+        let action = self.clones.actions(turn.observation).select(1, self.k);
+        match &self.clones.noise {
+            Some(noise) => {
+                let draw = self.rng.normal(&action.size(), action.device());
+                (action + draw * noise.select(0, self.k)).clamp(-1.0, 1.0)
+            }
+            None => action,
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Certificates in small worlds whose truth is known: what must be certified,
+//! what must be refused and for which reason.
+
+use drcorl_core::dataset::Dataset;
+use drcorl_core::offline::{certify, Certificate, Evidence, Goal, Judge, Rule, Verdict};
+use drcorl_core::policy::{FrozenPolicy, Player};
+use drcorl_core::run::RunConfig;
+use drcorl_core::Result;
+use drcorl_data::Columns;
+use drcorl_nn::rng::Rng;
+use serde_json::Map;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use tch::{Device, Tensor};
+
+/// Steps of an episode.
+const LENGTH: usize = 30;
+
+/// A point that is pushed: x' = 0.8 x + 0.4 a + noise, reward x', cost 1 where x' is above 0.6.
+/// Under a constant push a it comes to 2 a, so that pushes above 0.3 cost.
+#[derive(Clone)]
+struct World {
+    episodes: usize,
+    /// Pushes of the logged episodes lie around a mean drawn from this range.
+    pushes: (f32, f32),
+    /// Cost of a step: of x', the push, and what no observation shows.
+    cost: fn(f32, f32, bool) -> f32,
+    /// Probability that the environment ends the episode, a step.
+    ends: f32,
+    /// Steps after which logs stop, and whether they say so.
+    logged: (usize, bool),
+}
+
+impl Default for World {
+    fn default() -> Self {
+        World {
+            episodes: 160,
+            pushes: (-0.6, 0.8),
+            cost: |x, _, _| f32::from(u8::from(x > 0.6)),
+            ends: 0.0,
+            logged: (LENGTH, true),
+        }
+    }
+}
+
+impl World {
+    fn log(&self) -> Columns {
+        let mut rng = Rng::new(3, 0);
+        let mut columns = Columns { obs_dim: 2, act_dim: 1, source: "line".into(), ..Columns::default() };
+        for _ in 0..self.episodes {
+            let mean = self.pushes.0 + (self.pushes.1 - self.pushes.0) * rng.unit();
+            let hidden = rng.unit() < 0.5;
+            let (mut x, mut last) = (0.4 * (rng.unit() - 0.5), 0.0);
+            for step in 0..self.logged.0 {
+                let push = (mean + 0.1 * rng.normal_unit()).clamp(-1.0, 1.0);
+                let next = 0.8 * x + 0.4 * push + 0.02 * rng.normal_unit();
+                columns.observations.extend([x, last]);
+                columns.next_observations.extend([next, push]);
+                columns.actions.push(push);
+                columns.rewards.push(next);
+                columns.costs.push((self.cost)(next, push, hidden));
+                let ended = rng.unit() < self.ends;
+                columns.terminals.push(ended);
+                columns.timeouts.push(self.logged.1 && step + 1 == self.logged.0 && !ended);
+                (x, last) = (next, push);
+                if ended {
+                    break;
+                }
+            }
+        }
+        columns
+    }
+}
+
+/// Always the same push, in the box of the logged actions.
+struct Push(f32, f32, f32);
+
+impl Push {
+    /// The push `a` in data whose pushes have the range of `columns`.
+    fn of(a: f32, columns: &Columns) -> Self {
+        let (low, high) = columns.actions.iter().fold((f32::MAX, f32::MIN), |(l, h), &a| (l.min(a), h.max(a)));
+        Push(a, low, high)
+    }
+}
+
+impl FrozenPolicy for Push {
+    fn start(&self, _rows: i64) -> Box<dyn Player + '_> {
+        let unit = f64::from(2.0 * (self.0 - self.1) / (self.2 - self.1) - 1.0).clamp(-1.0, 1.0);
+        Box::new(move |observation: &Tensor| observation.narrow(1, 0, 1).full_like(unit))
+    }
+
+    fn file(&self) -> Result<drcorl_actor::PolicyFile> {
+        Ok(drcorl_actor::PolicyFile::new("mlp"))
+    }
+}
+
+fn small(limit: f64) -> RunConfig {
+    RunConfig {
+        cost_limit: limit,
+        audit_members: 2,
+        model_hidden: vec![32, 32],
+        model_steps: 700,
+        model_lr: 3e-3,
+        model_batch: 128,
+        model_rollouts: 40,
+        holdout_fraction: 0.2,
+        self_test_steps: 200,
+        ..RunConfig::default()
+    }
+}
+
+fn certificate(columns: Columns, push: f32, run: &RunConfig) -> Certificate {
+    let _no_grad = tch::no_grad_guard();
+    tch::set_num_threads(1);
+    let policy = Push::of(push, &columns);
+    let data = Dataset::new(Arc::new(columns.validate().unwrap()), run.episode_length, Device::Cpu).unwrap();
+    let never = AtomicBool::new(false);
+    let mut rng = Rng::new(run.seed, 1);
+    let mut auditor = Judge::auditor(&data, run, &mut rng);
+    auditor.train(&data, run, &mut rng, &never).unwrap();
+    let model_rollout = auditor.estimate(&data, &policy, &never).unwrap();
+    let evidence = Evidence { model_rollout, ..Evidence::default() };
+    certify(&[("last", evidence)], false, &auditor, &data, run, Map::new(), &[])
+}
+
+fn certified(found: &Certificate) {
+    assert_eq!(found.verdict, Verdict::Certified, "{}", serde_json::to_string_pretty(found).unwrap());
+    assert!(found.refusals.is_empty() && found.reasons.len() == 1);
+}
+
+/// Refused, and for that rule among others.
+fn refused(found: &Certificate, rule: Rule) {
+    assert_eq!(found.verdict, Verdict::NotCertified, "{}", serde_json::to_string_pretty(found).unwrap());
+    assert!(found.refusals.iter().any(|refusal| refusal.rule == rule), "{rule:?}: {:?}", found.refusals);
+    assert_eq!(found.reasons.len(), found.refusals.len());
+}
+
+/// What the auditors read for the mean cost.
+fn cost(found: &Certificate) -> f64 {
+    found.estimates.model_rollout.as_ref().unwrap().cost.mean
+}
+
+const SAFE: f32 = 0.1;
+/// Costs about 25 of 30 steps.
+const UNSAFE: f32 = 0.6;
+
+#[test]
+fn a_safe_policy_is_certified_and_an_unsafe_one_is_not() {
+    certified(&certificate(World::default().log(), SAFE, &small(10.0)));
+    let found = certificate(World::default().log(), UNSAFE, &small(10.0));
+    refused(&found, Rule::Bound);
+    assert!((cost(&found) - 26.0).abs() < 4.0, "{}", cost(&found));
+}
+
+#[test]
+fn costs_that_were_never_seen_certify_nothing() {
+    let world = World { cost: |_, _, _| 0.0, ..World::default() };
+    refused(&certificate(world.log(), SAFE, &small(10.0)), Rule::NoCostSeen);
+    // Or never near the limit.
+    let world = World { cost: |x, _, _| f32::from(u8::from(x > 1.55)), ..World::default() };
+    refused(&certificate(world.log(), SAFE, &small(29.0)), Rule::NoCostNearLimit);
+}
+
+#[test]
+fn a_limit_of_nothing_is_refused() {
+    refused(&certificate(World::default().log(), SAFE, &small(0.0)), Rule::LimitZero);
+}
+
+/// Columns that say nothing new change no verdict.
+#[test]
+fn constant_doubled_and_swapped_columns_decide_nothing() {
+    type Row = fn(&[f32]) -> Vec<f32>;
+    let changes: [Row; 3] = [
+        |row| vec![row[0], 3.25, row[1], 0.0, -1e6],
+        |row| vec![row[0], row[1], row[0], row[1]],
+        |row| vec![row[1], row[0]],
+    ];
+    for change in changes {
+        let mut columns = World::default().log();
+        let width = change(&[0.0, 0.0]).len();
+        columns.observations = columns.observations.chunks(2).flat_map(change).collect();
+        columns.next_observations = columns.next_observations.chunks(2).flat_map(change).collect();
+        columns.obs_dim = width;
+        certified(&certificate(columns.clone(), SAFE, &small(10.0)));
+        refused(&certificate(columns, UNSAFE, &small(10.0)), Rule::Bound);
+    }
+}
+
+#[test]
+fn units_of_rewards_and_costs_decide_nothing() {
+    let usual = certificate(World::default().log(), SAFE, &small(10.0));
+    let mut columns = World::default().log();
+    columns.rewards.iter_mut().for_each(|reward| *reward *= 1e6);
+    certified(&certificate(columns, SAFE, &small(10.0)));
+    for unit in [100.0f32, 0.01] {
+        let mut columns = World::default().log();
+        columns.costs.iter_mut().for_each(|cost| *cost *= unit);
+        let limit = 10.0 * f64::from(unit);
+        let found = certificate(columns.clone(), SAFE, &small(limit));
+        certified(&found);
+        assert!((cost(&found) / f64::from(unit) - cost(&usual)).abs() < 1e-3);
+        refused(&certificate(columns, UNSAFE, &small(limit)), Rule::Bound);
+    }
+}
+
+/// The cost of a step is where it leads, of either sign.
+#[test]
+fn continuous_and_signed_costs_keep_their_sign() {
+    let world = World { cost: |x, _, _| x, ..World::default() };
+    // Under the push 0.1 an episode costs 0.2 a step in the end, about 5 in all; under -0.3 about -15.
+    let found = certificate(world.log(), SAFE, &small(10.0));
+    certified(&found);
+    assert!((cost(&found) - 5.2).abs() < 1.0, "{}", cost(&found));
+    let found = certificate(world.log(), -0.3, &small(10.0));
+    certified(&found);
+    assert!((cost(&found) + 15.6).abs() < 2.0, "{}", cost(&found));
+    refused(&certificate(world.log(), UNSAFE, &small(10.0)), Rule::Bound);
+    // A constant cost on every step is nothing a network has to learn.
+    let world = World { cost: |x, _, _| 0.5 + f32::from(u8::from(x > 0.6)), ..World::default() };
+    certified(&certificate(world.log(), SAFE, &small(25.0)));
+    refused(&certificate(world.log(), UNSAFE, &small(25.0)), Rule::Bound);
+}
+
+/// Episodes that end by chance are no safety: where the policy lasts it costs as much as ever.
+#[test]
+fn predicted_ends_lower_no_cost() {
+    let world = World { ends: 0.02, ..World::default() };
+    let found = certificate(world.log(), UNSAFE, &small(10.0));
+    refused(&found, Rule::Bound);
+    assert!(cost(&found) > 22.0, "{}", cost(&found));
+}
+
+/// What decides the cost is in no observation: the models cannot tell whom they judge.
+#[test]
+fn a_hidden_cause_of_costs_is_refused() {
+    let world = World { cost: |_, _, hidden| f32::from(u8::from(hidden)), ..World::default() };
+    refused(&certificate(world.log(), SAFE, &small(20.0)), Rule::Models);
+}
+
+/// Nothing like it was ever logged, and it is unsafe: high costs were seen at pushes of another sign only.
+#[test]
+fn a_policy_far_from_the_data_is_refused() {
+    let world = World {
+        pushes: (-0.8, -0.2),
+        cost: |x, push, _| f32::from(u8::from(x < -1.2 || push > 0.5)),
+        ..World::default()
+    };
+    let mut columns = world.log();
+    // One push, so that the box of actions contains it.
+    columns.actions[0] = 1.0;
+    refused(&certificate(columns, 0.9, &small(10.0)), Rule::Distance);
+}
+
+#[test]
+fn logs_shorter_than_the_task_are_refused() {
+    let short = World { logged: (10, true), ..World::default() };
+    let run = RunConfig { episode_length: Some(LENGTH), ..small(10.0) };
+    let found = certificate(short.log(), SAFE, &run);
+    refused(&found, Rule::NoWholeEpisode);
+    assert_eq!(found.data.whole_episodes, 0);
+    // Without end flags all is one episode, and none.
+    let endless = World { logged: (LENGTH, false), ..World::default() };
+    refused(&certificate(endless.log(), SAFE, &small(10.0)), Rule::NoWholeEpisode);
+}
+
+/// A tail that was cut off has no known cost: it is neither a safe episode nor a test.
+#[test]
+fn cut_off_tails_are_not_counted() {
+    let mut columns = World::default().log();
+    let cut = columns.len() - 20;
+    columns.rewards.truncate(cut);
+    columns.costs.truncate(cut);
+    columns.actions.truncate(cut);
+    columns.terminals.truncate(cut);
+    columns.timeouts.truncate(cut);
+    columns.observations.truncate(2 * cut);
+    columns.next_observations.truncate(2 * cut);
+    let found = certificate(columns, SAFE, &small(10.0));
+    certified(&found);
+    assert_eq!((found.data.episodes, found.data.whole_episodes), (160, 159));
+    assert!(found.notes.iter().any(|note| note.contains("1 of 160 episodes were cut off")), "{:?}", found.notes);
+}
+
+#[test]
+fn few_episodes_are_refused() {
+    let few = World { episodes: 20, ..World::default() };
+    let found = certificate(few.log(), SAFE, &small(10.0));
+    refused(&found, Rule::Models);
+    assert!(found.reasons.iter().any(|reason| reason.contains("only 4 held-out episodes")), "{:?}", found.reasons);
+}
+
+#[test]
+fn no_models_and_no_self_test_certify_nothing() {
+    let run = RunConfig { audit_members: 0, ..small(10.0) };
+    refused(&certificate(World::default().log(), SAFE, &run), Rule::NoModels);
+    let run = RunConfig { self_test_steps: 0, ..small(10.0) };
+    refused(&certificate(World::default().log(), SAFE, &run), Rule::NoSelfTest);
+}
+
+#[test]
+fn shares_and_worst_episodes_can_be_certified() {
+    for goal in [Goal::Chance, Goal::Cvar] {
+        let run = RunConfig { certify: goal, certify_level: 0.9, ..small(10.0) };
+        let found = certificate(World::default().log(), SAFE, &run);
+        certified(&found);
+        assert_eq!((found.decision.certify, found.decision.level), (goal, Some(0.9)));
+        refused(&certificate(World::default().log(), UNSAFE, &run), Rule::Bound);
+    }
+}
+
+/// The same seed, the same certificate.
+#[test]
+fn a_certificate_repeats() {
+    let run = small(10.0);
+    assert_eq!(certificate(World::default().log(), SAFE, &run), certificate(World::default().log(), SAFE, &run));
+}

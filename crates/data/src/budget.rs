@@ -148,7 +148,7 @@ mod tests {
             let error = extend(&mut rows, (0..count).map(|row| row as u64), "a.csv").unwrap_err();
             assert!(error.message.starts_with("a.csv: needs ") && error.message.contains("refused"), "{error}");
         }
-        extend(&mut rows, 0..2, "a.csv").unwrap();
+        extend(&mut rows, [0, 1].into_iter(), "a.csv").unwrap();
         assert_eq!(rows, [7, 0, 1]);
     }
 }

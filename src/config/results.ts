@@ -9,6 +9,27 @@ export type MetricRole = 'loss' | 'estimate' | 'measured' | 'multiplier' | 'temp
  */
 export type Verdict = 'certified' | 'not certified'
 /**
+ * The rules, each sufficient to refuse.
+ */
+export type Rule =
+  | 'no_models'
+  | 'no_cost_seen'
+  | 'no_cost_near_limit'
+  | 'limit_zero'
+  | 'no_whole_episode'
+  | 'length_unknown'
+  | 'models'
+  | 'memory'
+  | 'only_mean'
+  | 'no_self_test'
+  | 'distance'
+  | 'range'
+  | 'bound'
+/**
+ * What a certificate is about.
+ */
+export type Goal = 'mean' | 'chance' | 'cvar'
+/**
  * Which offline estimate opens and closes the branches of Safe Adaptation.
  */
 export type Gate = 'critic_ucb' | 'model_rollout' | 'max'
@@ -136,6 +157,10 @@ export interface Certificate {
    */
   reasons: string[]
   /**
+   * Every rule that refused, with what to do about it; empty where the policy is certified.
+   */
+  refusals: Refusal[]
+  /**
    * What a user should know and does not decide.
    */
   notes: string[]
@@ -148,6 +173,18 @@ export interface Certificate {
    */
   margin: number
   /**
+   * The number that decides, and what it must keep to.
+   */
+  decision: Decision
+  /**
+   * What the rules compared with.
+   */
+  thresholds: Thresholds
+  /**
+   * What the data can show.
+   */
+  data: DataFacts
+  /**
    * Of the policy that ships.
    */
   estimates: Estimates
@@ -155,6 +192,10 @@ export interface Certificate {
    * The auditing models' test on held-out episodes; null where none were trained.
    */
   validity: Validity | null
+  /**
+   * The estimator tried on clones of logged behavior; null where none were estimated.
+   */
+  self_test: SelfTest | null
   /**
    * Estimates of every policy the run keeps, the one that ships first.
    */
@@ -188,6 +229,108 @@ export interface Certificate {
   [k: string]: unknown
 }
 /**
+ * A rule that refused.
+ */
+export interface Refusal {
+  rule: Rule
+  /**
+   * Why, a sentence.
+   */
+  reason: string
+  /**
+   * What to do about it.
+   */
+  remedy: string
+}
+/**
+ * What is certified, its bound, and the bar.
+ */
+export interface Decision {
+  /**
+   * The estimator that decides: the auditing models.
+   */
+  estimator: 'model_rollout'
+  /**
+   * What is certified.
+   */
+  certify: Goal
+  /**
+   * Share of the episodes it speaks of; null for the mean cost.
+   */
+  level: number | null
+  /**
+   * The upper bound of a cost, or the lower bound of a share; null where there is no estimate.
+   */
+  bound: number | null
+  /**
+   * The bound must be at most this, or of a share at least.
+   */
+  threshold: number
+}
+/**
+ * What the rules compared with.
+ */
+export interface Thresholds {
+  certificate_k: number
+  certificate_margin: number
+  valid_cost_correlation: number
+  valid_cost_shortfall: number
+  valid_return_correlation: number
+  valid_return_bias: number
+  /**
+   * Shortest stretch that the models must pass, in steps.
+   */
+  least_horizon: number
+  least_held_out_episodes: number
+  least_held_out_near_limit: number
+  /**
+   * Largest share of clipped entries of predicted states.
+   */
+  clipped: number
+}
+/**
+ * What the data can show.
+ */
+export interface DataFacts {
+  episodes: number
+  /**
+   * Episodes that ended by the environment or by the task's time limit; tails that were cut off are none.
+   */
+  whole_episodes: number
+  /**
+   * Of those, the ones within the limit.
+   */
+  safe_episodes: number
+  /**
+   * Highest cost of a whole episode; 0 where there is none.
+   */
+  highest_cost: number
+  /**
+   * True if some logged step has a cost other than 0.
+   */
+  costs_seen: boolean
+  /**
+   * Held-out episodes whose cost is at least half the limit: where a mistake would be dangerous.
+   */
+  held_out_near_limit: number
+  /**
+   * Steps of a full episode, as the estimates take it.
+   */
+  episode_length: number
+  /**
+   * True if the run states it; false if it is that of the longest logged episode.
+   */
+  length_stated: boolean
+  /**
+   * Whole episodes that ended by the time limit after that many steps.
+   */
+  full_episodes: number
+  /**
+   * Steps of the longest logged episode.
+   */
+  longest_episode: number
+}
+/**
  * Offline estimates of one policy's episodic cost and return.
  */
 export interface Estimates {
@@ -211,9 +354,26 @@ export interface ModelRollout {
   cost: RolloutCost
   return: RolloutReturn
   /**
-   * Share of predicted states that had to be clipped to the data's range.
+   * Share of the entries of predicted states that had to be clipped to the data's range.
    */
   clipped: number | null
+  /**
+   * Steps of a stretch before the learnt tail took over; null where whole episodes were rolled out.
+   */
+  horizon: number | null
+  /**
+   * Mean over states of the distance to the actions of the nearest logged behavior, in deviations of logged actions;
+   * null without a self-test.
+   */
+  distance: number | null
+  /**
+   * Share of the episodes within the limit; null where only means are known.
+   */
+  within_limit: number | null
+  /**
+   * Mean cost of the worst share 1 - `certify_level` of the episodes (CVaR); null likewise.
+   */
+  worst: number | null
 }
 /**
  * Episodic cost in the models.
@@ -228,7 +388,11 @@ export interface RolloutCost {
    */
   std: number | null
   /**
-   * mean + `certificate_k` std: what the verdict goes by.
+   * What the self-test adds for estimates that fell short on logged behavior; null without one.
+   */
+  widening: number | null
+  /**
+   * mean + `certificate_k` std + widening: what the verdict on the mean cost goes by.
    */
   upper: number | null
 }
@@ -259,9 +423,9 @@ export interface CriticEstimates {
    */
   initial: CriticEstimate
   /**
-   * States of episodes within the limit.
+   * States of episodes within the limit; null where there is none.
    */
-  safe: CriticEstimate
+  safe: CriticEstimate | null
 }
 /**
  * Episodic cost by critics on one set of states.
@@ -293,15 +457,61 @@ export interface FittedReturn {
   mean: number | null
 }
 /**
- * Result of the test on held-out episodes, whose logged actions were replayed in the models.
+ * Result of the test on held-out episodes.
  */
 export interface Validity {
+  /**
+   * An estimate can be made: some stretch of at least 5 steps passed.
+   */
   valid: boolean
   /**
    * Why not, a sentence each.
    */
   reasons: string[]
   held_out_episodes: number
+  /**
+   * Largest stretch that passed, in steps; 0 where none did.
+   */
+  horizon: number
+  /**
+   * Steps of the longest held-out episode: at this horizon whole episodes are rolled out.
+   */
+  whole: number
+  /**
+   * Every stretch that was tried, the shortest first.
+   */
+  ladder: Rung[]
+}
+/**
+ * One stretch H: held-out episodes replayed with the models restarted at logged states every H steps.
+ */
+export interface Rung {
+  /**
+   * Steps H between restarts.
+   */
+  horizon: number
+  passed: boolean
+  /**
+   * Why not, a sentence each.
+   */
+  reasons: string[]
+  /**
+   * Of predicted and logged costs of episodes.
+   */
+  cost_correlation: number | null
+  /**
+   * (predicted - logged) mean cost, over the larger of the logged mean and a tenth of the limit.
+   */
+  cost_bias: number | null
+  /**
+   * The same of the episodes with a cost of at most twice the limit, over the larger of their logged mean and a
+   * quarter of the limit; 0 for fewer than 5 of them.
+   */
+  cost_bias_near_limit: number | null
+  /**
+   * Mean predicted cost of episodes without any, as a share of the limit.
+   */
+  false_cost: number | null
   /**
    * Of predicted and logged returns.
    */
@@ -311,13 +521,46 @@ export interface Validity {
    */
   return_bias: number | null
   /**
-   * Of predicted and logged costs.
+   * (predicted - logged) mean length, over the logged one; 0 for data without terminals.
    */
-  cost_correlation: number | null
+  length_bias: number | null
+}
+/**
+ * What the clones say about the estimator.
+ */
+export interface SelfTest {
+  behaviors: Behavior[]
   /**
-   * (predicted - logged) mean cost, over the larger of the logged mean and a tenth of the limit.
+   * One-sided conformal quantile of the shortfalls, at least 0: what widens the estimate of a policy.
    */
-  cost_bias: number | null
+  shortfall: number | null
+  /**
+   * Largest distance of one behavior to the nearest other.
+   */
+  reach: number | null
+}
+/**
+ * One kind of logged behavior, and the estimate of its clone.
+ */
+export interface Behavior {
+  episodes: number
+  /**
+   * What is certified (the mean cost, unless said otherwise) of its episodes: the truth.
+   */
+  logged: number
+  /**
+   * The same of the clone, as estimated.
+   */
+  estimated: number | null
+  /**
+   * How much too good the estimate is. Of costs: (logged - estimated), over the larger of the estimate and half the
+   * limit; of shares: (estimated - logged).
+   */
+  shortfall: number | null
+  /**
+   * Distance of the clone's actions to those of the nearest other clone.
+   */
+  distance: number | null
 }
 /**
  * What one visit found.

@@ -55,7 +55,7 @@ test('every estimator of the certificate is a row of the chart and of the table,
 
 test('what decides is marked, and the evidence behind it is told', async (t) => {
   const html = await report('deciding')
-  t.is(count(html, '<td>decides</td>'), 2, 'one row for each policy')
+  t.is(count(html, '<td>decides</td>'), 3, 'one row in the table of the run, and of each policy kept')
   t.true(html.includes('<tr class="deciding"><th scope="row">model rollout</th>'))
   t.true(html.includes('<title>must stay below 8</title>'))
   t.true(html.includes('mean cost of an episode (decides)'))

@@ -97,13 +97,17 @@ export interface RunConfig {
    */
   holdout_fraction?: number
   /**
-   * Validity test: smallest correlation of predicted and logged returns when held-out actions are replayed.
+   * Validity test: smallest correlation of predicted and logged returns of held-out episodes.
    */
   valid_return_correlation?: number
   /**
    * Validity test: largest relative error of the mean predicted return.
    */
   valid_return_bias?: number
+  /**
+   * Validity test: smallest correlation of predicted and logged costs of held-out episodes.
+   */
+  valid_cost_correlation?: number
   /**
    * Validity test: largest share of the mean logged cost that predictions may miss from below.
    */
@@ -112,6 +116,19 @@ export interface RunConfig {
    * Gradient steps of fitted Q evaluation for the certificate; 0 leaves it out.
    */
   fqe_steps?: number
+  /**
+   * Gradient steps of the clones of logged behavior that the estimator is tried on; 0 trains none, and then nothing
+   * can be certified.
+   */
+  self_test_steps?: number
+  /**
+   * What is certified.
+   */
+  certify?: 'mean' | 'chance' | 'cvar'
+  /**
+   * Share of the episodes that `certify` chance and cvar speak of.
+   */
+  certify_level?: number
   /**
    * Certified only if the upper cost estimate is at most this share of the limit.
    */

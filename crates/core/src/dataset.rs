@@ -609,6 +609,28 @@ mod tests {
         assert!(error.to_string().contains("episode 0") && error.to_string().contains("9 steps"), "{error}");
     }
 
+    /// A tail that was cut off, and a log that stops before the task does, have no known cost.
+    #[test]
+    fn episodes_that_were_cut_off_are_not_whole_and_not_safe() {
+        let whole = |length: Option<usize>| {
+            let data = Dataset::new(Arc::new(columns(12, |i| (i == 3, i == 7))), length, Device::Cpu).unwrap();
+            data.episodes.iter().map(|e| (data.whole(e), data.safe(e, 1.0))).collect::<Vec<_>>()
+        };
+        // Rows 0, 3, 6 and 9 cost 1: the terminated episode 2, the timed out and the cut off one 1 each.
+        assert_eq!(whole(None), [(true, false), (true, true), (false, false)]);
+        assert_eq!(whole(Some(5)), [(true, false), (false, false), (false, false)]);
+    }
+
+    #[test]
+    fn entries_that_never_change_are_known() {
+        let mut logged = columns(12, |i| (i == 3, i == 7));
+        assert_eq!(Dataset::new(Arc::new(logged.clone()), None, Device::Cpu).unwrap().varying_observations(), [0, 1]);
+        for row in [&mut logged.observations, &mut logged.next_observations] {
+            row.iter_mut().step_by(2).for_each(|x| *x = -7.5);
+        }
+        assert_eq!(Dataset::new(Arc::new(logged), None, Device::Cpu).unwrap().varying_observations(), [1]);
+    }
+
     /// A constant signal has a constant normalised value, whatever the episode's length, unless the episode terminated.
     #[test]
     fn discounted_returns_continue_through_time_limits() {

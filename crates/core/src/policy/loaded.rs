@@ -106,7 +106,7 @@ impl LoadedPlayer<'_> {
                 let (low, high) = (low[i], high[i]);
                 let (half, size) = ((high - low) / 2.0, low.abs().max(high.abs()));
                 let margin = ACTION_MARGIN * (high - low).max(ACTION_MARGIN * size);
-                left |= *value < low - margin || *value > high + margin;
+                left |= !(low - margin..=high + margin).contains(&*value);
                 *value = match played {
                     true if half > 1e-6 * size => (*value - low) / half - 1.0,
                     true => 0.0,

@@ -11,6 +11,7 @@ import { readSafetensors, writeSafetensors } from '../policy/safetensors.js'
 import { writeOnnx } from './onnx.js'
 import { openPolicy } from './open.js'
 import { TFJS_FILES, writeTfjs } from './tfjs.js'
+import { own } from '../base/own.js'
 
 /** Formats, and what one is called where no name is given: a file, or for tfjs a folder of two. */
 export const EXPORT_FORMATS = { safetensors: 'policy.safetensors', onnx: 'policy.onnx', tfjs: 'tfjs' } as const
@@ -65,6 +66,12 @@ const MOST_DIFFERENCE = 1e-3
  */
 export async function exportPolicy(options: ExportOptions): Promise<ExportResult> {
   const { policy, format, out, settings = {}, overwrite = false } = options
+  if (own(EXPORT_FORMATS, format) === undefined) {
+    throw new DrcorlError(
+      'Usage',
+      `format "${String(format)}" is unknown; known: ${Object.keys(EXPORT_FORMATS).join(', ')}`,
+    )
+  }
   const source = await readSource(options)
   await requireFree(out, overwrite)
   const scratch = await makeScratch(out)

@@ -79,9 +79,8 @@ export async function exportPolicy(options: ExportOptions): Promise<ExportResult
     // Below the scratch folder, which nobody else may read: what is moved away has the mode that the user's mask gives.
     const written = join(scratch, EXPORT_FORMATS[format])
     const folder = format === 'tfjs' ? written : scratch
-    await makeFolder(folder)
     const files = Object.entries(contents(source, format))
-    for (const [name, content] of files) await writeAtomic(join(folder, name), content)
+    await write(folder, files, out)
     const main = format === 'tfjs' ? TFJS_FILES.model : EXPORT_FORMATS[format]
     const check = await checkExport(source, join(folder, main))
     await replace(out, written, overwrite)
@@ -106,6 +105,19 @@ async function makeScratch(out: string): Promise<string> {
   return mkdtemp(join(dirname(out), `.${basename(out)}.`)).catch((error: unknown) => {
     throw unwritable(out, error)
   })
+}
+
+async function write(
+  folder: string,
+  files: readonly (readonly [string, Uint8Array | string])[],
+  out: string,
+): Promise<void> {
+  try {
+    await makeFolder(folder)
+    for (const [name, content] of files) await writeAtomic(join(folder, name), content)
+  } catch (error) {
+    throw unwritable(out, error instanceof DrcorlError ? error.cause : error)
+  }
 }
 
 async function replace(out: string, written: string, overwrite: boolean): Promise<void> {

@@ -1,10 +1,11 @@
 /** What a report reads from the JSON of a run, checked before any of it is used. */
 import { DrcorlError } from '../base/errors.js'
+import { isAmount } from '../config/stored.js'
 
 /** The type of a value, which may be null where that is said; or the parts of an object that are read. */
-type Shape = 'text' | 'number' | 'flag' | { readonly [key: string]: Shape | readonly [Shape, null] }
+type Shape = 'text' | 'number' | 'flag' | 'interval' | { readonly [key: string]: Shape | readonly [Shape, null] }
 
-const STATISTICS: Shape = { mean: 'number', std: ['number', null], max: 'number' }
+const STATISTICS: Shape = { mean: 'number', std: ['number', null], ci95: ['interval', null], max: 'number' }
 
 const POLICY: Shape = {
   policy: 'text',
@@ -37,8 +38,13 @@ export const RECORD: Shape = {
   task: [{ task: 'text' }, null],
 }
 
-const TYPES = { text: 'string', number: 'number', flag: 'boolean' } as const
-const WORDS = { text: 'text', number: 'a number', flag: 'true or false' } as const
+const WORDS = { text: 'text', number: 'a number', flag: 'true or false', interval: 'two numbers' } as const
+const TESTS: Readonly<Record<keyof typeof WORDS, (value: unknown) => boolean>> = {
+  text: (value) => typeof value === 'string',
+  number: isAmount,
+  flag: (value) => typeof value === 'boolean',
+  interval: (value) => Array.isArray(value) && value.length === 2 && value.every(isAmount),
+}
 
 /**
  * Refuses JSON in which something that the report reads is missing or of another type.
@@ -47,7 +53,7 @@ const WORDS = { text: 'text', number: 'a number', flag: 'true or false' } as con
  */
 export function requireShape(value: unknown, shape: Shape, path: string, key = ''): void {
   if (typeof shape === 'string') {
-    if (typeof value === TYPES[shape]) return
+    if (TESTS[shape](value)) return
     throw wrong(path, key, WORDS[shape], value)
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong(path, key, 'an object', value)

@@ -12,7 +12,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 /** Where the generators are. */
 export const CASES = process.env['DRCORL_CASES_DIR'] ?? join(ROOT, '../shared/cases')
 
-/** What runs them: an interpreter that has their packages, `npm run cases` makes one. */
+/** What runs them: an interpreter that has their packages. */
 export const PYTHON = process.env['DRCORL_CASES_PYTHON'] ?? join(ROOT, 'target/cases/bin/python')
 
 /** Declares tests of what one generator makes; skipped, and counted so, where it or a package it needs is absent. */
@@ -22,7 +22,7 @@ export function caseIf(file: string, ...modules: string[]): Declare {
 
 function reason(file: string, modules: readonly string[]): string {
   if (!existsSync(join(CASES, file))) return `${join(CASES, file)} is absent, DRCORL_CASES_DIR names another folder`
-  return `${PYTHON} has no ${modules.join(', ')}: npm run cases, or name another by DRCORL_CASES_PYTHON`
+  return `${PYTHON} has no ${modules.join(', ')}: install them there, or name another by DRCORL_CASES_PYTHON`
 }
 
 function has(modules: readonly string[]): boolean {

@@ -1,4 +1,6 @@
-/** Some forty environments of Gymnasium's newest version, each odd in one way: `envs check` plays it, or says why not. */
+/**
+ * Some forty environments of Gymnasium's newest version, each odd in one way: `envs check` plays it, or says why not.
+ */
 import { inProcess } from '../cli/spawn.js'
 import { CASES, PYTHON, caseIf } from './cases.js'
 

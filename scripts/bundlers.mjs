@@ -1,5 +1,6 @@
 // `node scripts/bundlers.mjs`: a program that imports drcorl, through the bundlers people use and under Jest, as
-// docs/install.md says to configure them, and a table of what ran. Not part of `npm test`: it installs the newest of each.
+// docs/install.md says to configure them, and a table of what ran.
+// Not part of `npm test`: it installs the newest of each.
 import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'

@@ -1,7 +1,7 @@
 //! Arrow's IPC files of records: numbers, in structs and lists of a fixed size.
 //!
-//! The format's headers are read by arrow-ipc, which checks every offset in them. Its arrays, of every type there is, are
-//! not used and so no part of the addon: what is wanted of a file are a few columns of numbers.
+//! The format's headers are read by arrow-ipc, which checks every offset in them. Its arrays, of every type there is,
+//! are not used and so no part of the addon: what is wanted of a file are a few columns of numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

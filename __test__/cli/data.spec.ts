@@ -256,6 +256,10 @@ const MISTAKES: [words: string[], message: RegExp][] = [
   [['convert', 'TEXT', 'OUT'], /has the extension "txt"/],
   [['convert', 'SOURCE', 'OUT', '--map', 'rewards'], /"rewards" is not FIELD=NAME/],
   [['convert', 'SOURCE', 'OUT', '--map', 'rewards=a', 'rewards=b'], /gives rewards twice/],
+  ...['toString', '__proto__', 'constructor'].map((field): [string[], RegExp] => [
+    ['convert', 'SOURCE', 'OUT', '--map', `${field}=x`],
+    new RegExp(`${field}: is no field of a DSRL file`),
+  ]),
   [['convert', 'SOURCE', 'OUT', '--map', 'rewards=rew'], /rewards: is mapped to "rew", which is not there/],
   [['convert', 'env:point-circle', 'OUT', '--shift'], /nothing is to be mapped/],
   [['convert', 'env:point-circle', 'OUT', '--episode', 'x'], /nothing is to be mapped/],

@@ -223,6 +223,13 @@ test.serial(
   },
 )
 
+for (const format of ['xyz', 'toString']) {
+  test(`an export to ${format} is refused by the formats there are`, async (t) => {
+    const options = { policy: 'policy.safetensors', format: format as 'onnx', out: 'nowhere' }
+    await t.throwsAsync(exportPolicy(options), { code: 'Usage', message: /is unknown; known: safetensors, onnx, tfjs/ })
+  })
+}
+
 test.serial('an export is refused in one sentence, and leaves nothing', async (t) => {
   const good = await writePolicy(drawPolicy({ widths: [3, 8, 2] }))
   const drawn = drawPolicy({ widths: [3, 8, 2] })

@@ -110,8 +110,11 @@ test('an address needs a checksum, a checksum an archive, and a build must be on
   t.like(unchecked, { code: 'Usage', exitStatus: 2 })
   t.regex(unchecked.message, /needs --sha256/)
   t.regex((await refused(t, { sha256: 'abc', from: 'https://example.org/x.zip' })).message, /64 hexadecimal digits/)
-  const unknown = await refused(t, { cuda: 'cu999' })
-  t.regex(unknown.message, /has no build "cu999".*cpu, cu130/)
+  for (const cuda of ['cu999', 'constructor', '__proto__']) {
+    const unknown = await refused(t, { cuda })
+    t.true(unknown.message.includes(`has no build "${cuda}"`), unknown.message)
+    t.regex(unknown.message, /cpu, cu130/)
+  }
   t.regex((await refused(t, { sha256: 'a'.repeat(64) })).message, /needs --from/)
 })
 

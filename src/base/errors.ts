@@ -1,3 +1,5 @@
+import { own } from './own.js'
+
 /** Stable codes of every error drcorl throws. */
 export type ErrorCode =
   | 'Config'
@@ -107,5 +109,5 @@ export function describeFsError(error: unknown): string {
     EROFS: 'the file system is read-only',
     EMFILE: 'too many open files',
   }
-  return words[codeOf(error) ?? ''] ?? messageOf(error)
+  return own(words, codeOf(error) ?? '') ?? messageOf(error)
 }

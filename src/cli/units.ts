@@ -1,6 +1,7 @@
 /** Options with a unit: `8GB`, `5m`. */
 import { DrcorlError } from '../base/errors.js'
 import { type Arguments, optionalString } from './command.js'
+import { own } from '../base/own.js'
 
 const BYTES: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }
 const SECONDS: Readonly<Record<string, number>> = { '': 1, ms: 1e-3, s: 1, m: 60, min: 60, h: 3600, d: 86_400 }
@@ -13,7 +14,7 @@ export const MAX_MEMORY_HELP = 'Memory that the file may take, e.g. 8GB (default
  * @throws DrcorlError `Usage` naming option and text.
  */
 export function optionalBytes(args: Arguments, name: string): number | undefined {
-  return optionalAmount(args, name, 'an amount of memory such as 8GB', (unit) => BYTES[unit.replace(/i?b$/, '')])
+  return optionalAmount(args, name, 'an amount of memory such as 8GB', (unit) => own(BYTES, unit.replace(/i?b$/, '')))
 }
 
 /**
@@ -22,7 +23,7 @@ export function optionalBytes(args: Arguments, name: string): number | undefined
  * @throws DrcorlError `Usage` naming option and text.
  */
 export function optionalDuration(args: Arguments, name: string): number | undefined {
-  return optionalAmount(args, name, 'a duration such as 90s, 5m or 1h', (unit) => SECONDS[unit])
+  return optionalAmount(args, name, 'a duration such as 90s, 5m or 1h', (unit) => own(SECONDS, unit))
 }
 
 function optionalAmount(

@@ -3,6 +3,7 @@ import { DrcorlError, messageOf } from '../base/errors.js'
 import { readInput } from '../base/files.js'
 import { type Origin, admit, nearest, unknownParameter } from './admit.js'
 import { type Parameter, type Schema, allowedValues, defaultAlgorithm, loadSchema, parametersFor } from './schema.js'
+import { own } from '../base/own.js'
 
 /** Values with the words for where they came from, e.g. `flag --cost_limit` or `file exp.yaml`. */
 export interface Layer {
@@ -61,13 +62,13 @@ export function resolveConfig(options: ResolveOptions): ResolvedConfig {
   const schema = options.schema ?? loadSchema()
   const { file } = options
   const algorithm = options.algorithm ?? file?.algorithm ?? defaultAlgorithm(schema)
-  const own = Object.hasOwn(schema.algorithms, algorithm) ? schema.algorithms[algorithm] : undefined
-  if (own === undefined) {
+  const entry = own(schema.algorithms, algorithm)
+  if (entry === undefined) {
     const origin = options.algorithm === undefined && file ? ` (from file ${file.path})` : ''
     throw unknownName('algorithm', algorithm, Object.keys(schema.algorithms), origin)
   }
-  const preset = choosePreset(options, Object.keys(own.presets), algorithm)
-  const chosen = preset === null ? undefined : own.presets[preset]
+  const preset = choosePreset(options, Object.keys(entry.presets), algorithm)
+  const chosen = preset === null ? undefined : entry.presets[preset]
 
   const layers: Layer[] = []
   if (chosen) layers.push({ values: { ...chosen.run, ...chosen.config }, origin: () => `preset ${preset}` })
@@ -77,7 +78,7 @@ export function resolveConfig(options: ResolveOptions): ResolvedConfig {
 
   const parameters = parametersFor(schema, algorithm)
   const { values, origins } = merge(layers, parameters, schema, algorithm)
-  const required = new Set([schema.run.schema, own.schema].flatMap((part) => part.required ?? []))
+  const required = new Set([schema.run.schema, entry.schema].flatMap((part) => part.required ?? []))
   const missing = parameters.find(({ name: key }) => required.has(key) && !Object.hasOwn(values, key))
   if (missing) {
     const message = `${missing.name} is missing; give ${allowedValues(missing)}`

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { DrcorlError, describeFsError } from '../base/errors.js'
 import type { Metric } from './results.js'
+import { own } from '../base/own.js'
 
 /** A JSON Schema as schemars 1.x writes it (draft 2020-12); only the keywords read here are typed. */
 export interface JsonSchema {
@@ -112,7 +113,7 @@ export function knownSchema(): Schema | null {
 
 /** The metrics of a run with that algorithm, in the order in which they are told; none for an unknown one. */
 export function metricsOf(algorithm: string, schema: Schema | null = knownSchema()): readonly Metric[] {
-  return schema?.algorithms[algorithm]?.metrics ?? []
+  return own(schema?.algorithms ?? {}, algorithm)?.metrics ?? []
 }
 
 /** The algorithm a user gets without naming one. */
@@ -128,8 +129,8 @@ export function parametersOf(schema: JsonSchema): Parameter[] {
 
 /** The run parameters, then those of one algorithm. */
 export function parametersFor(schema: Schema, algorithm: string): Parameter[] {
-  const own = Object.hasOwn(schema.algorithms, algorithm) ? schema.algorithms[algorithm] : undefined
-  return [...parametersOf(schema.run.schema), ...(own === undefined ? [] : parametersOf(own.schema))]
+  const entry = own(schema.algorithms, algorithm)
+  return [...parametersOf(schema.run.schema), ...(entry === undefined ? [] : parametersOf(entry.schema))]
 }
 
 /**

@@ -104,6 +104,9 @@ function wrongIn(value: unknown, node: JsonSchema, check: Check, at: string): st
     const place = at === '' ? 'it' : at
     return `${place} is ${JSON.stringify(value)?.slice(0, 60)}, but must be ${types.map(article).join(' or ')}`
   }
+  if (typeof value === 'number' && value < (node.minimum ?? -Infinity)) {
+    return `${at === '' ? 'it' : at} is ${value}, but must be at least ${node.minimum}`
+  }
   if (Array.isArray(value)) {
     const { items } = node
     return items === undefined
@@ -132,8 +135,13 @@ function isOf(type: string, value: unknown): boolean {
   if (type === 'null') return value === null
   if (type === 'array') return Array.isArray(value)
   if (type === 'object') return isObject(value)
-  return typeof value === (type === 'integer' ? 'number' : type)
+  if (type === 'number') return isAmount(value)
+  if (type === 'integer') return Number.isInteger(value)
+  return typeof value === type
 }
+
+/** A finite number of which sums and shares are finite too. JSON writes 1e999 for what is no number. */
+export const isAmount = (value: unknown): boolean => typeof value === 'number' && Math.abs(value) < 1e300
 
 const article = (type: string): string =>
   type === 'null' ? 'null' : `${/^[aio]/.test(type) ? 'an' : 'a'} ${type === 'integer' ? 'integer' : type}`

@@ -14,6 +14,7 @@ import { EXPORT_FORMATS, type ExportFormat, TFJS_FILES } from './names.js'
 import { writeOnnx } from './onnx.js'
 import { openPolicy } from './open.js'
 import { writeTfjs } from './tfjs.js'
+import { own } from '../base/own.js'
 
 export { EXPORT_FORMATS, type ExportFormat } from './names.js'
 
@@ -66,6 +67,12 @@ const MOST_DIFFERENCE = 1e-3
  */
 export async function exportPolicy(options: ExportOptions): Promise<ExportResult> {
   const { policy, format, out, settings = {}, overwrite = false } = options
+  if (own(EXPORT_FORMATS, format) === undefined) {
+    throw new DrcorlError(
+      'Usage',
+      `format "${String(format)}" is unknown; known: ${Object.keys(EXPORT_FORMATS).join(', ')}`,
+    )
+  }
   const source = await readSource(options)
   await requireFree(out, overwrite)
   const scratch = await makeScratch(out)
@@ -73,9 +80,8 @@ export async function exportPolicy(options: ExportOptions): Promise<ExportResult
     // Below the scratch folder, which nobody else may read: what is moved away has the mode that the user's mask gives.
     const written = join(scratch, EXPORT_FORMATS[format])
     const folder = format === 'tfjs' ? written : scratch
-    await makeFolder(folder)
     const files = Object.entries(contents(source, format, relative(format === 'tfjs' ? out : dirname(out), policy)))
-    for (const [name, content] of files) await writeAtomic(join(folder, name), content)
+    await write(folder, files, out)
     const main = format === 'tfjs' ? TFJS_FILES.model : EXPORT_FORMATS[format]
     const check = await checkExport(source, join(folder, main))
     await replace(out, written, overwrite)
@@ -100,6 +106,19 @@ async function makeScratch(out: string): Promise<string> {
   return mkdtemp(join(dirname(out), `.${basename(out)}.`)).catch((error: unknown) => {
     throw unwritable(out, error)
   })
+}
+
+async function write(
+  folder: string,
+  files: readonly (readonly [string, Uint8Array | string])[],
+  out: string,
+): Promise<void> {
+  try {
+    await makeFolder(folder)
+    for (const [name, content] of files) await writeAtomic(join(folder, name), content)
+  } catch (error) {
+    throw unwritable(out, error instanceof DrcorlError ? error.cause : error)
+  }
 }
 
 async function replace(out: string, written: string, overwrite: boolean): Promise<void> {

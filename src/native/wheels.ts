@@ -10,6 +10,7 @@ import { exists, makeFolder, sha256File, writeAtomic } from '../base/files.js'
 import { runPip } from '../net/pip.js'
 import { pythonCommand } from './libtorch.js'
 import { tripleOf } from './platform.js'
+import { own } from '../base/own.js'
 
 /** One file of a package index. */
 export interface Wheel {
@@ -59,8 +60,8 @@ export function buildOf(name: string): Build {
   const manifest = readFileSync(new URL('libtorch-manifest.json', import.meta.url), 'utf8')
   const { version, builds } = JSON.parse(manifest) as Manifest
   const triple = tripleOf(process.platform, process.arch) ?? ''
-  const known = builds[triple] ?? {}
-  const wheels = known[name]
+  const known = own(builds, triple) ?? {}
+  const wheels = own(known, name)
   if (wheels !== undefined) return { version: `${version}+${name}`, wheels }
   const names = Object.keys(known)
   const there = names.length > 0 ? `; there are: ${names.join(', ')}` : ''

@@ -7,6 +7,7 @@ import type { RunData } from './run-data.js'
 import { scatterChart } from './scatter.js'
 import { limitOf, pointsOf, policyGroups } from './sections.js'
 import { escape } from './svg.js'
+import { own } from '../base/own.js'
 
 /** One run in a comparison: the columns of the terminal table and of the page. */
 export interface ComparisonRow {
@@ -37,7 +38,8 @@ export const COMPARISON_HEADER = [
 /**
  * An algorithm's name as papers write it. A report must open without the package's schema: then it is the plain name.
  */
-export const labelOf = (algorithm: string): string => knownSchema()?.algorithms[algorithm]?.label ?? algorithm
+export const labelOf = (algorithm: string): string =>
+  own(knownSchema()?.algorithms ?? {}, algorithm)?.label ?? algorithm
 
 export function comparisonRow({ record, evaluation, certificate, result }: RunData): ComparisonRow {
   const within = evaluation?.within_limit ?? null

@@ -16,6 +16,7 @@ import {
   visitsSection,
 } from './sections.js'
 import { escape } from './svg.js'
+import { formatValue } from './format.js'
 
 /** The report of one run: a single page that needs no network, no script and no addon. */
 export function reportPage(run: RunData): string {
@@ -24,8 +25,8 @@ export function reportPage(run: RunData): string {
   const title = `${labelOf(record.algorithm)} on ${record.task?.task ?? record.dataset.source}`
   const facts = [
     ...(limit === null ? [] : [`cost limit ${limit}`]),
-    ...(record.preset === null ? [] : [`preset ${record.preset}`]),
-    ...(record.run['seed'] === undefined ? [] : [`seed ${String(record.run['seed'])}`]),
+    ...(typeof record.preset === 'string' ? [`preset ${record.preset}`] : []),
+    ...(record.run['seed'] === undefined ? [] : [`seed ${formatValue(record.run['seed'])}`]),
     `run ${run.name}`,
   ]
   const unfinished =

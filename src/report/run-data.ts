@@ -4,7 +4,7 @@ import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
 import { exists } from '../base/files.js'
 import type { Certificate, Evaluation, Metric, RunResult } from '../config/results.js'
 import { metricsOf } from '../config/schema.js'
-import { type Stored, readStored, readWhole } from '../config/stored.js'
+import { type Stored, isAmount, readStored, readWhole } from '../config/stored.js'
 import { type Provenance, checkMeasured, checkRunPolicies } from '../policy/provenance.js'
 import { RUN_FILES, type RunRecord, readRecord } from '../train/run-folder.js'
 
@@ -14,6 +14,8 @@ export interface Csv {
   text(name: string): string[]
   numbers(name: string): number[]
   names: string[]
+  /** The first row with more or fewer cells than there are names. */
+  uneven?: number | undefined
 }
 
 /** Everything a report shows, read from one run folder. What the run has not written yet is null. */
@@ -52,12 +54,12 @@ export async function readRun(folder: string): Promise<RunData> {
     name: basename(resolve(folder)),
     record,
     result: await stored('RunResult', RUN_FILES.result),
-    metrics: await readCsv(join(folder, RUN_FILES.metrics), ['step', 'phase', 'phase_step', 'seconds']),
+    metrics: await readCsv(join(folder, RUN_FILES.metrics), ['step', 'phase_step', 'seconds'], ['phase']),
     declared: metricsOf(record.algorithm),
     certificate: await stored('Certificate', RUN_FILES.certificate),
     provenance: await checkRunPolicies(folder),
     evaluation: await readEvaluation(join(folder, RUN_FILES.evaluation)),
-    episodes: await readCsv(join(folder, RUN_FILES.episodes), ['policy', 'return', 'cost']),
+    episodes: await readCsv(join(folder, RUN_FILES.episodes), ['return', 'cost'], ['policy']),
     dataset: await readCsv(join(folder, RUN_FILES.datasetEpisodes), ['return', 'cost']),
   }
 }
@@ -69,7 +71,8 @@ async function readEvaluation(path: string): Promise<Evaluation | null> {
   return evaluation
 }
 
-async function readCsv(path: string, columns: readonly string[]): Promise<Csv | null> {
+/** @param numbers columns that hold a number in every row. @param texts columns that are there. */
+async function readCsv(path: string, numbers: readonly string[], texts: readonly string[] = []): Promise<Csv | null> {
   let content: string
   try {
     content = await readFile(path, 'utf8')
@@ -78,10 +81,23 @@ async function readCsv(path: string, columns: readonly string[]): Promise<Csv | 
     throw new DrcorlError('Io', `cannot read ${path}: ${describeFsError(error)}`, { cause: error, exitStatus: 2 })
   }
   const table = parseCsv(content)
-  const missing = columns.find((name) => !table.names.includes(name))
-  if (missing === undefined) return table
-  throw new DrcorlError('Data', `${path} is damaged: it has no column "${missing}"`)
+  const wrong = (what: string): DrcorlError => new DrcorlError('Data', `${path} is damaged: ${what}`)
+  const missing = [...numbers, ...texts].find((name) => !table.names.includes(name))
+  if (missing !== undefined) throw wrong(`it has no column "${missing}"`)
+  const twice = table.names.find((name, index) => table.names.indexOf(name) !== index)
+  if (twice !== undefined) throw wrong(`it has two columns "${twice}"`)
+  if (table.uneven !== undefined) throw wrong(`row ${table.uneven} has not ${table.names.length} cells`)
+  for (const name of table.names) {
+    if (texts.includes(name)) continue
+    const row = table.text(name).findIndex((cell) => !isNumber(cell, !numbers.includes(name)))
+    if (row >= 0) throw wrong(`${name} of row ${row} is "${table.text(name)[row]}", which is no number`)
+  }
+  return table
 }
+
+/** Metrics of other phases are empty; what a loss that diverged wrote is shown as a gap. */
+const isNumber = (cell: string, optional: boolean): boolean =>
+  optional ? cell === '' || cell === 'NaN' || !Number.isNaN(Number(cell)) : cell.trim() !== '' && isAmount(Number(cell))
 
 /** Parses the plain CSV that drcorl writes: one header line, no quoting. */
 export function parseCsv(content: string): Csv {
@@ -93,5 +109,6 @@ export function parseCsv(content: string): Csv {
     return cells.map((row) => row[column] ?? '')
   }
   const numbers = (name: string): number[] => text(name).map((cell) => (cell === '' ? Number.NaN : Number(cell)))
-  return { rows: cells.length, text, numbers, names }
+  const uneven = cells.findIndex((row) => row.length !== names.length)
+  return { rows: cells.length, text, numbers, names, ...(uneven < 0 ? {} : { uneven }) }
 }

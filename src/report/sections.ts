@@ -227,7 +227,7 @@ export function ledgerSection(run: RunData): string {
     rows.push([
       'training and selection',
       formatNumber(training),
-      training === 0 ? 'data only' : `visits, mode ${String(run.record.run['mode'])}`,
+      training === 0 ? 'data only' : `visits, mode ${formatValue(run.record.run['mode'])}`,
     ])
   if (evaluation !== null) {
     const total = evaluation.environment_steps + (evaluation.selected?.environment_steps ?? 0)
@@ -270,5 +270,5 @@ export function configSection(run: RunData): string {
 }
 
 function describeParameter(value: unknown, origin: string | undefined): string {
-  return origin === undefined ? formatValue(value) : `${formatValue(value)}  (${origin})`
+  return origin === undefined ? formatValue(value) : `${formatValue(value)}  (${formatValue(origin)})`
 }

@@ -39,11 +39,10 @@ export class MetricsLog {
       const cells = line.split(',')
       const [at = '', phase = '', phaseStep = '', seconds = ''] = cells
       if (Number(at) > step) continue
-      const metrics: Record<string, number> = {}
-      names.forEach((name, index) => {
-        const cell = cells[FIXED.length + index]
-        if (cell !== undefined && cell !== '') metrics[name] = Number(cell)
-      })
+      const told = names.map((name, index) => [name, cells[FIXED.length + index] ?? ''] as const)
+      const metrics = Object.fromEntries(
+        told.filter(([, cell]) => cell !== '').map(([name, cell]) => [name, Number(cell)]),
+      )
       log.add({ step: Number(at), phase, phase_step: Number(phaseStep), seconds: Number(seconds), metrics })
     }
     return log

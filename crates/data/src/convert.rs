@@ -6,16 +6,19 @@
 //! | Parquet | `.parquet`, `.pq`; a list column or several columns; or an episode per row | rows, a page a column |
 //! | NumPy | `.npz`; an array per field | the columns once |
 //! | Minari | `.hdf5`, `.h5` with groups `episode_0`, `episode_1`, .. | an episode |
+//! | Minari | a folder whose `metadata.json` says `arrow`; a folder of `.arrow` files an episode | an episode |
 //! | HDF5 | `.hdf5`, `.h5`; a dataset per field, e.g. D4RL's | the columns once |
 //!
 //! Rows that a column of episodes or times puts in order are held until all are read.
 
+mod arrow;
 mod assemble;
 mod csv;
 mod episode;
 mod hdf5;
 mod mapping;
 mod minari;
+mod npy;
 mod npz;
 mod order;
 mod parquet;
@@ -93,13 +96,20 @@ pub struct ConvertReport {
 /// `Data` or `Io` naming file, column, row and value; `Cancelled` by the watch. No file is left in any case.
 pub fn convert(input: &Path, output: &Path, options: &ConvertOptions, watch: &Watch) -> Result<ConvertReport> {
     let name = input.display().to_string();
-    let bytes = crate::hdf5::check_file(input, &name)?;
+    let folder = minari::Folder::find(input, &name)?;
+    let bytes = match &folder {
+        Some(folder) => folder.bytes,
+        None => crate::hdf5::check_file(input, &name)?,
+    };
     let mapping = Mapping::new(options, &name)?;
     let budget = Budget::new(options.max_memory, bytes);
     let mut assembler = Assembler::new(output, &name, options, budget, watch)?;
     watch.expect(bytes);
     // As in the reader of DSRL files: no bytes may end the host program, whatever a decoder makes of them.
-    let read = catch_unwind(AssertUnwindSafe(|| read(input, &name, bytes, &budget, &mapping, &mut assembler)));
+    let read = catch_unwind(AssertUnwindSafe(|| match &folder {
+        Some(folder) => folder.read(&name, &budget, &mapping, &mut assembler),
+        None => read(input, &name, bytes, &budget, &mapping, &mut assembler),
+    }));
     let format = read.unwrap_or_else(|_| {
         Err(Error::data(&name, None, "the decoder failed on these bytes", "fetch or write the file again"))
     })?;

@@ -101,6 +101,10 @@ fn folder(path: &Path, name: &str) -> Error {
         let metadata = std::fs::read(data.join("metadata.json")).unwrap_or_default();
         let metadata = serde_json::from_slice::<serde_json::Value>(&metadata).unwrap_or_default();
         if let Some(format) = metadata.get("data_format").and_then(serde_json::Value::as_str) {
+            if format == "arrow" {
+                let remedy = format!("convert it: drcorl data convert {name} OUT.hdf5");
+                return Error::io(name, "is a folder of Minari, not a file", &remedy);
+            }
             let problem = format!("is a folder of Minari in the format {format:?}, which is not read");
             let remedy = "copy the dataset with data_format=\"hdf5\" (docs/data.md has the lines), then convert its main_data.hdf5";
             return Error::io(name, &problem, remedy);

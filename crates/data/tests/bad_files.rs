@@ -226,8 +226,12 @@ fn files_that_are_none() {
     std::fs::write(data.join("metadata.json"), r#"{"data_format": "arrow", "total_episodes": 3}"#).unwrap();
     for path in [dir.path(), &data] {
         let error = read_dsrl(path).unwrap_err();
-        assert!(error.message.contains("Minari in the format \"arrow\", which is not read; copy"), "{error}");
+        let remedy = format!("is a folder of Minari, not a file; convert it: drcorl data convert {}", path.display());
+        assert!(error.message.contains(&remedy), "{error}");
     }
+    std::fs::write(data.join("metadata.json"), r#"{"data_format": "parquet", "total_episodes": 3}"#).unwrap();
+    let error = read_dsrl(dir.path()).unwrap_err();
+    assert!(error.message.contains("Minari in the format \"parquet\", which is not read; copy"), "{error}");
     std::fs::write(data.join("main_data.hdf5"), b"").unwrap();
     let error = read_dsrl(dir.path()).unwrap_err();
     assert!(error.message.contains("data convert ") && error.message.contains("data/main_data.hdf5 OUT"), "{error}");

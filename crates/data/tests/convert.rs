@@ -239,6 +239,66 @@ fn minari_metadata_tell_discrete_actions() {
     assert!(run(&path, &options(&[], false)).is_ok());
 }
 
+/// A copy of a folder whose files may be changed.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (entry, to) = (entry.as_ref().unwrap().path(), to.join(entry.as_ref().unwrap().file_name()));
+        if entry.is_dir() {
+            copy(&entry, &to);
+        } else {
+            std::fs::copy(&entry, &to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn minari_folders_of_arrow_are_read() {
+    let map = ("observations", "observations/observation,observations/desired_goal");
+    for path in ["convert/arrow", "convert/arrow/data"] {
+        let (columns, report) = run(&fixture(path), &options(&[], false)).unwrap();
+        assert_eq!((columns, report.format, report.episodes), (expected(), "minari", 4), "{path}");
+        assert_eq!(report.columns["costs"], "infos/cost");
+    }
+    let (columns, report) = run(&fixture("convert/arrow_goal"), &options(&[map], false)).unwrap();
+    assert_eq!((columns, report.columns["observations"].as_str()), (expected(), map.1));
+    let text =
+        "observations: is a group, as of a dictionary of observations; say which entries, joined in this order: \
+                --map observations=observations/desired_goal,observations/observation";
+    refusal(&fixture("convert/arrow_goal"), &options(&[], false), text);
+    let text = "costs: has the type Utf8, which is not read";
+    refusal(
+        &fixture("convert/arrow"),
+        &options(&[("costs", "infos/note")], false),
+        &text.replace("costs", "infos/note"),
+    );
+}
+
+#[test]
+fn a_minari_folder_of_arrow_is_whole_and_has_amounts_for_actions() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("case-v0");
+    copy(&fixture("convert/arrow"), &path);
+    let metadata = |text: &str| std::fs::write(path.join("data/metadata.json"), text).unwrap();
+    metadata(r#"{"data_format": "arrow", "action_space": "{\"type\": \"Discrete\", \"n\": 4}"}"#);
+    refusal(&path, &options(&[], false), "actions: the action space is Discrete(4) by metadata.json");
+    metadata(r#"{"data_format": "arrow", "total_episodes": 5}"#);
+    refusal(&path, &options(&[], false), "metadata.json states 5 episodes, 4 are there");
+    metadata(r#"{"data_format": "arrow"}"#);
+    assert!(run(&path, &options(&[], false)).is_ok());
+    std::fs::write(path.join("data/2/metadata.json"), r#"{"total_steps": 7}"#).unwrap();
+    refusal(&path, &options(&[], false), "2/: has 7 rows, where 7 steps and the last observation are due");
+    let file = path.join("data/0/part-0.arrow");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() - 9]).unwrap();
+    refusal(&path, &options(&[], false), "0/part-0.arrow: is not a whole Arrow file");
+}
+
+#[test]
+fn a_virtual_column_is_named() {
+    refusal(&fixture("virtual.hdf5"), &options(&[], false), "observations: is a virtual dataset");
+}
+
 #[test]
 fn an_episode_per_row_is_read_from_lists_of_lists() {
     let (columns, report) = run(&fixture("convert/nested.parquet"), &options(&[], false)).unwrap();

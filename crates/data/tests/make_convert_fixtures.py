@@ -1,5 +1,6 @@
 """Writes tests/fixtures/convert/*: the columns of make_fixtures.py in other formats (needs h5py, numpy and pyarrow)."""
 
+import json
 from pathlib import Path
 
 import h5py
@@ -54,6 +55,36 @@ def goal(path):
             group["truncations"] = data["timeouts"][start:end]
             if number != 2:
                 group["infos/cost"] = np.concatenate([[99.0], data["costs"][start:end]])[:, None]
+
+
+def arrow(folder, join=True):
+    """As Minari writes with data_format="arrow": a row more than steps, the last one filled up with zeros."""
+    data = columns()
+    for number, (start, end) in enumerate(zip([0, *ENDS], ENDS)):
+        states = np.concatenate([data["observations"][start:end], data["next_observations"][end - 1 : end]])
+        rows = lambda x: pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1])
+        pad = lambda key: np.concatenate([data[key][start:end], np.zeros_like(data[key][:1])])
+        parts = [rows(states[:, :2]), rows(states[:, 2:])]
+        observations = rows(states) if join else pa.StructArray.from_arrays(parts, ["observation", "desired_goal"])
+        cost = np.concatenate([[99.0], data["costs"][start:end]])
+        batch = {
+            "observations": observations,
+            "actions": rows(pad("actions")),
+            "rewards": pad("rewards").astype("f8"),
+            "terminations": pad("terminals"),
+            "truncations": pad("timeouts"),
+            "infos": pa.StructArray.from_arrays([pa.array(["text"] * len(cost)), pa.array(cost)], ["note", "cost"]),
+        }
+        place = folder / "data" / str(number)
+        place.mkdir(parents=True, exist_ok=True)
+        batch = pa.RecordBatch.from_pydict(batch)
+        with pa.ipc.new_file(place / "part-0.arrow", batch.schema) as file:
+            file.write_batch(batch.slice(0, 3))
+            file.write_batch(batch.slice(3))
+        (place / "metadata.json").write_text(json.dumps({"id": number, "total_steps": end - start}))
+    space = json.dumps({"type": "Box", "dtype": "float32", "shape": [2], "low": [-1, -1], "high": [1, 1]})
+    about = {"total_episodes": 4, "data_format": "arrow", "action_space": space}
+    (folder / "data" / "metadata.json").write_text(json.dumps(about))
 
 
 def d4rl(path):
@@ -120,5 +151,7 @@ if __name__ == "__main__":
     dictionary(FOLDER / "dictionary.hdf5")
     goal(FOLDER / "goal.hdf5")
     d4rl(FOLDER / "d4rl.hdf5")
+    arrow(FOLDER / "arrow")
+    arrow(FOLDER / "arrow_goal", join=False)
     npz()
     parquet()

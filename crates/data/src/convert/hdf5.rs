@@ -21,7 +21,7 @@ pub(super) fn read(
     let name = path.display().to_string();
     let file = H5::open(path, &name, budget)?;
     let root = file.root()?;
-    let (groups, _) = root.member_names().map_err(|e| h5_error(&name, None, &e))?;
+    let (groups, _) = member_names(&file, &root)?;
     let number = |group: &str| group.strip_prefix("episode_")?.parse::<u64>().ok();
     let mut episodes: Vec<(u64, &String)> = groups.iter().filter_map(|g| Some((number(g)?, g))).collect();
     episodes.sort_unstable();
@@ -42,6 +42,15 @@ pub(super) fn read(
         out.progress(bytes * done / count)?;
     }
     Ok("minari")
+}
+
+/// Names of a group's groups and arrays. One array that cannot be read ends the listing: it is named, if it is a field.
+fn member_names(file: &H5, group: &Group) -> Result<(Vec<String>, Vec<String>)> {
+    group.member_names().map_err(|error| {
+        let mut fields = FIELDS.into_iter().flat_map(Field::names).filter(|name| !name.contains('/'));
+        let named = fields.find_map(|name| file.member(group, name, name).err());
+        named.unwrap_or_else(|| h5_error(&file.name, None, &error))
+    })
 }
 
 /// A group that holds an array per field, perhaps in groups of its own (`infos/cost`).
@@ -91,7 +100,7 @@ impl Source<'_> {
     }
 
     fn found(&self) -> Result<Vec<String>> {
-        let (groups, arrays) = self.group.member_names().map_err(|e| h5_error(&self.file.name, None, &e))?;
+        let (groups, arrays) = member_names(self.file, self.group)?;
         Ok(arrays.into_iter().chain(groups.iter().map(|g| format!("{g}/"))).collect())
     }
 

@@ -4,18 +4,19 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use half::f16;
-use npyz::{DType, Deserialize, NpyFile, Order, TypeChar};
 use zip::ZipArchive;
 
 use super::assemble::{Assembler, Block};
 use super::episode::Array;
 use super::mapping::{Extra, Field, Mapping, FIELDS};
+use super::npy::Header;
 use crate::budget::{zeroed, Budget};
 use crate::error::{Error, Result};
 
 /// DEFLATE expands at most 1032-fold: what an entry may hold, whatever its header states.
 const MAX_EXPANSION: u64 = 1032;
+/// Values read at a time.
+const BLOCK_VALUES: usize = 4096;
 const WRITE_AGAIN: &str = "write the file again";
 
 pub(super) fn read(
@@ -112,25 +113,27 @@ impl Npz<'_> {
         let mut entry = entry.map_err(|e| error(&format!("cannot be read: {e}"), WRITE_AGAIN))?;
         let bytes = entry.size().min(entry.compressed_size().saturating_mul(MAX_EXPANSION));
         let damaged = |e: std::io::Error| error(&format!("cannot be read: {e}"), WRITE_AGAIN);
-        let npy = NpyFile::new(&mut entry).map_err(damaged)?;
-        let (rows, dim) = match *npy.shape() {
+        let header = Header::read(&mut entry).map_err(damaged)?;
+        let (rows, dim) = match *header.shape {
             [rows] => (rows, 1),
             [rows, dim] if dim > 0 => (rows, dim),
-            ref shape => {
-                let problem = format!("has shape {shape:?}, expected [N] or [N, entries]");
+            _ => {
+                let problem = format!("has shape {:?}, expected [N] or [N, entries]", header.shape);
                 return Err(error(&problem, "flatten each observation or action"));
             }
         };
-        let transposed = npy.order() == Order::Fortran && dim > 1;
-        let DType::Plain(kind) = npy.dtype() else {
+        if header.kind.is_empty() {
             return Err(error("is a structured array", "store it as float32, float64, an integer or bool"));
+        }
+        let Some(size) = header.size() else {
+            let problem = format!("has the type {}", header.kind);
+            return Err(error(&problem, "store it as float16, float32, float64, an integer or bool"));
         };
-        let size = kind.num_bytes().unwrap_or(0);
         // Before memory is asked for: a damaged header may state any shape.
         let values = rows.checked_mul(dim);
         let fits = values.and_then(|n| n.checked_mul(size as u64)).filter(|&n| n <= bytes);
         let (Some(count), Some(_)) = (values, fits) else {
-            let problem = format!("states shape {:?}, but only {bytes} bytes are there", npy.shape());
+            let problem = format!("states shape {:?}, but only {bytes} bytes are there", header.shape);
             return Err(error(&problem, WRITE_AGAIN));
         };
         let memory = count.saturating_mul(size_of::<T>() as u64);
@@ -140,28 +143,10 @@ impl Npz<'_> {
             values: zeroed(count as usize).ok_or_else(|| self.budget.refused(name, Some(key), memory))?,
             rows: rows as usize,
             dim: dim as usize,
-            transposed,
+            transposed: header.fortran && dim > 1,
             narrow,
         };
-        let read = match (kind.type_char(), size) {
-            (TypeChar::Float, 2) => to.fill::<f16, _>(npy, f64::from),
-            (TypeChar::Float, 4) => to.fill::<f32, _>(npy, f64::from),
-            (TypeChar::Float, 8) => to.fill::<f64, _>(npy, |v| v),
-            (TypeChar::Bool, 1) => to.fill::<bool, _>(npy, |v| f64::from(u8::from(v))),
-            (TypeChar::Int, 1) => to.fill::<i8, _>(npy, f64::from),
-            (TypeChar::Int, 2) => to.fill::<i16, _>(npy, f64::from),
-            (TypeChar::Int, 4) => to.fill::<i32, _>(npy, f64::from),
-            (TypeChar::Int, 8) => to.fill::<i64, _>(npy, |v| v as f64),
-            (TypeChar::Uint, 1) => to.fill::<u8, _>(npy, f64::from),
-            (TypeChar::Uint, 2) => to.fill::<u16, _>(npy, f64::from),
-            (TypeChar::Uint, 4) => to.fill::<u32, _>(npy, f64::from),
-            (TypeChar::Uint, 8) => to.fill::<u64, _>(npy, |v| v as f64),
-            _ => {
-                let problem = format!("has the type {kind}");
-                return Err(error(&problem, "store it as float16, float32, float64, an integer or bool"));
-            }
-        };
-        read.map_err(damaged)?;
+        to.fill(&header, size, &mut entry).map_err(damaged)?;
         // The checksum of an entry is compared when its end is read, and only then.
         let left = std::io::copy(&mut entry, &mut std::io::sink()).map_err(damaged)?;
         if left > 0 {
@@ -181,21 +166,22 @@ struct Filling<T> {
 }
 
 impl<T> Filling<T> {
-    fn fill<F: Deserialize, R: Read>(&mut self, npy: NpyFile<R>, widen: fn(F) -> f64) -> std::io::Result<()> {
-        let stored = npy.data::<F>().map_err(std::io::Error::other)?;
-        let mut count = 0;
-        for (index, value) in stored.enumerate() {
-            let place = match self.transposed {
-                true => index % self.rows * self.dim + index / self.rows,
-                false => index,
-            };
-            let to = self.values.get_mut(place).ok_or_else(|| std::io::Error::other("more values than stated"))?;
-            *to = (self.narrow)(widen(value?));
-            count += 1;
+    fn fill(&mut self, header: &Header, size: usize, from: &mut impl Read) -> std::io::Result<()> {
+        let mut bytes = vec![0; size * BLOCK_VALUES];
+        for start in (0..self.values.len()).step_by(BLOCK_VALUES) {
+            let count = BLOCK_VALUES.min(self.values.len() - start);
+            let block = &mut bytes[..count * size];
+            from.read_exact(block)?;
+            for (index, value) in (start..).zip(block.chunks_exact(size)) {
+                let place = match self.transposed {
+                    true => index % self.rows * self.dim + index / self.rows,
+                    false => index,
+                };
+                let value = header.value(value);
+                let value = value.ok_or_else(|| std::io::Error::other(format!("value {index} is no bool")))?;
+                self.values[place] = (self.narrow)(value);
+            }
         }
-        if count == self.values.len() {
-            return Ok(());
-        }
-        Err(std::io::Error::other(format!("{count} values, {} stated", self.values.len())))
+        Ok(())
     }
 }

@@ -3,13 +3,14 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type};
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::column::reader::{get_column_reader, ColumnReader, ColumnReaderImpl};
 use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
-use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::schema::types::ColumnDescriptor;
 
 use super::assemble::{Assembler, Block};
@@ -29,8 +30,9 @@ pub(super) fn read(
 ) -> Result<&'static str> {
     let file = File::open(path).map_err(|e| crate::hdf5::io_error(name, None, &e))?;
     let bytes = file.metadata().map_or(0, |m| m.len());
-    let reader = SerializedFileReader::new(file).map_err(|e| parquet_error(name, None, &e))?;
-    let metadata = reader.metadata();
+    // Pages are read by themselves: the readers of whole files bring those of single records into the addon.
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).map_err(|e| parquet_error(name, None, &e))?;
+    let metadata = &metadata;
     let schema = metadata.file_metadata().schema_descr();
     let table: Vec<String> = schema.columns().iter().map(|c| name_of(c)).collect();
     let nested = schema.columns().iter().any(|c| c.max_rep_level() == 2 && number(c));
@@ -50,14 +52,13 @@ pub(super) fn read(
         false => (mapping.episode(&table)?, mapping.time(&table)?),
     };
     check_metadata(name, metadata)?;
-    let parquet = Parquet { name, table: &table, origins, episode, time, mapping };
+    let parquet = Parquet { name, file: Arc::new(file), table: &table, origins, episode, time, mapping };
     let total = metadata.file_metadata().num_rows().max(1) as u64;
     let mut done = 0;
-    for group in 0..metadata.num_row_groups() {
-        let group = reader.get_row_group(group).map_err(|e| parquet_error(name, None, &e))?;
-        budget.check(name, None, parquet.memory(&*group, nested))?;
-        let mut columns = parquet.open(&*group)?;
-        let mut left = group.metadata().num_rows().max(0) as usize;
+    for group in metadata.row_groups() {
+        budget.check(name, None, parquet.memory(group, nested))?;
+        let mut columns = parquet.open(group)?;
+        let mut left = group.num_rows().max(0) as usize;
         while left > 0 {
             let rows = if nested { 1 } else { left.min(BLOCK_ROWS) };
             match nested {
@@ -98,6 +99,7 @@ fn check_metadata(name: &str, metadata: &ParquetMetaData) -> Result<()> {
 /// What is read of a file, whichever the row group.
 struct Parquet<'a> {
     name: &'a str,
+    file: Arc<File>,
     table: &'a [String],
     /// In the order of [`FIELDS`]; none for successors that are observations.
     origins: Vec<Option<Origin>>,
@@ -108,14 +110,14 @@ struct Parquet<'a> {
 
 impl Parquet<'_> {
     /// Bytes of a block: 4096 rows, or the largest episode there can be.
-    fn memory(&self, group: &dyn RowGroupReader, nested: bool) -> u64 {
-        let rows = group.metadata().num_rows().max(1) as u64;
+    fn memory(&self, group: &RowGroupMetaData, nested: bool) -> u64 {
+        let rows = group.num_rows().max(1) as u64;
         let positions = self.origins.iter().flatten().filter_map(|origin| match origin {
             Origin::Columns(positions) => Some(positions),
             _ => None,
         });
         let values = positions.flatten().map(|&position| {
-            let values = group.metadata().column(position).num_values().max(0) as u64;
+            let values = group.column(position).num_values().max(0) as u64;
             if nested {
                 values
             } else {
@@ -126,7 +128,7 @@ impl Parquet<'_> {
         values.fold(0_u64, u64::saturating_add).saturating_mul(16)
     }
 
-    fn open<'b>(&'b self, group: &'b dyn RowGroupReader) -> Result<Columns<'b>> {
+    fn open<'b>(&'b self, group: &RowGroupMetaData) -> Result<Columns<'b>> {
         let mut fields = Vec::new();
         for origin in &self.origins {
             let mut columns = Vec::new();
@@ -149,8 +151,8 @@ impl Parquet<'_> {
         Ok(Columns { parquet: self, fields, episode: extra(&self.episode)?, time: extra(&self.time)? })
     }
 
-    fn column<'b>(&'b self, group: &'b dyn RowGroupReader, position: usize) -> Result<Column<'b>> {
-        let kind = group.metadata().column(position).column_descr();
+    fn column<'b>(&'b self, group: &RowGroupMetaData, position: usize) -> Result<Column<'b>> {
+        let kind = group.column(position).column_descr();
         if !number(kind) || kind.max_rep_level() > 2 {
             let problem = format!("has the type {}", type_name(kind));
             let remedy = "store it as float, double, an integer or bool, or as a list of one of these";
@@ -159,8 +161,8 @@ impl Parquet<'_> {
         self.reader(group, position)
     }
 
-    fn extra<'b>(&'b self, group: &'b dyn RowGroupReader, position: usize) -> Result<Column<'b>> {
-        let kind = group.metadata().column(position).column_descr();
+    fn extra<'b>(&'b self, group: &RowGroupMetaData, position: usize) -> Result<Column<'b>> {
+        let kind = group.column(position).column_descr();
         let known = number(kind) || kind.physical_type() == Type::BYTE_ARRAY;
         if !known || kind.max_rep_level() > 0 {
             let problem = format!("has the type {}", type_name(kind));
@@ -174,10 +176,13 @@ impl Parquet<'_> {
         self.reader(group, position)
     }
 
-    fn reader<'b>(&'b self, group: &'b dyn RowGroupReader, position: usize) -> Result<Column<'b>> {
+    fn reader<'b>(&'b self, group: &RowGroupMetaData, position: usize) -> Result<Column<'b>> {
         let name = &self.table[position];
-        let reader = group.get_column_reader(position).map_err(|e| parquet_error(self.name, Some(name), &e))?;
-        let kind = group.metadata().column(position).column_descr();
+        let rows = usize::try_from(group.num_rows()).unwrap_or_default();
+        let pages = SerializedPageReader::new(Arc::clone(&self.file), group.column(position), rows, None);
+        let pages = pages.map_err(|e| parquet_error(self.name, Some(name), &e))?;
+        let reader = get_column_reader(group.column(position).column_descr_ptr(), Box::new(pages));
+        let kind = group.column(position).column_descr();
         let seconds = match kind.logical_type_ref() {
             Some(LogicalType::Timestamp(kind)) => Some(match kind.unit {
                 TimeUnit::MILLIS => 1e-3,

@@ -60,16 +60,16 @@ export const convertAction: DataAction = {
 }
 
 function readMap(args: Arguments): Record<string, string> {
-  const map: Record<string, string> = {}
+  const map = new Map<string, string>()
   for (const entry of (args['map'] ?? []) as string[]) {
     const [, field, name] = /^(\w+)=(.+)$/.exec(entry) ?? []
     if (field === undefined || name === undefined) {
       throw new DrcorlError('Usage', `--map "${entry}" is not FIELD=NAME`, { hint: 'for example --map rewards=rew' })
     }
-    if (field in map) throw new DrcorlError('Usage', `--map gives ${field} twice: ${map[field]} and ${name}`)
-    map[field] = name
+    if (map.has(field)) throw new DrcorlError('Usage', `--map gives ${field} twice: ${map.get(field)} and ${name}`)
+    map.set(field, name)
   }
-  return map
+  return Object.fromEntries(map)
 }
 
 function describe(output: string, report: ConvertReport): string {

@@ -1,0 +1,1 @@
+export const NAMES: readonly string[]

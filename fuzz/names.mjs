@@ -1,0 +1,20 @@
+/** Targets of fuzz/targets.ts, in the order in which they are tried. */
+export const NAMES = [
+  'policy',
+  'checkpoint',
+  'hdf5',
+  'minari',
+  'npz',
+  'csv',
+  'parquet',
+  'arrow',
+  'config.yaml',
+  'config.json',
+  'run/config.json',
+  'run/certificate.json',
+  'run/result.json',
+  'run/evaluation.json',
+  'run/metrics.csv',
+  'run/dataset_episodes.csv',
+  'bridge',
+]

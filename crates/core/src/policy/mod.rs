@@ -4,8 +4,10 @@
 //! A policy lives twice: as tensors here, where training and the offline judges need it in batches on the device, and
 //! as a file for the crate `drcorl-actor`, which needs no tensor library. Both compute the same function.
 
+mod diffusion;
 mod latent;
 
+pub use diffusion::{Chain, Choice, DiffusionLevels, FrozenDiffusion};
 pub use latent::{FrozenLatent, Perturbation};
 
 use crate::error::Result;

@@ -371,7 +371,8 @@ impl Trainer {
         let diagnostics = self.algorithm.diagnostics(shipped.as_ref(), &mut context);
         let remembers = shipped.remembers();
         let visits = self.visits.made();
-        let certificate = certify(&evidence, remembers, &self.auditor, &self.data, &self.run, diagnostics, visits);
+        let mut certificate = certify(&evidence, remembers, &self.auditor, &self.data, &self.run, diagnostics, visits);
+        certificate.notes.extend(self.algorithm.notes());
         self.certificate = Some(certificate);
         Ok(Vec::new())
     }

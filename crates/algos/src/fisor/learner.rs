@@ -150,7 +150,8 @@ impl Learner {
 }
 
 impl FisorConfig {
-    fn weighting(&self) -> Weighting {
+    /// Temperatures and caps of the weights.
+    pub fn weighting(&self) -> Weighting {
         Weighting {
             reward_temperature: self.reward_temperature,
             reward_cap: self.reward_weight_cap,

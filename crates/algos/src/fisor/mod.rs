@@ -104,6 +104,7 @@ fn reward_factor(data: &Dataset) -> f64 {
 
 /// What a certificate says about feasibility.
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "FisorDiagnostics")]
 pub struct FisorReport {
     /// True if training never read the cost limit: the policy avoids every violation it can, whatever the limit allows.
     pub ignores_cost_limit: bool,
@@ -315,6 +316,13 @@ impl Algorithm for Fisor {
             feasible_starts: self.feasible(&starts, context),
         };
         serde_json::to_value(report).ok().and_then(|report| report.as_object().cloned()).unwrap_or_default()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let ignores = self.config().feasibility == Feasibility::Reachability;
+        let note =
+            "FISOR ignored the cost limit in training: it avoids every violation it can, whatever the limit allows";
+        ignores.then(|| note.to_string()).into_iter().collect()
     }
 
     fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {

@@ -13,6 +13,7 @@ type Layers = Vec<(Tensor, Tensor)>;
 /// Which of several actions is taken, by critics of reward and of feasibility.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "ActionChoice")]
 pub enum Choice {
     /// The one with the lowest feasibility value, the highest of both critics.
     Safest,

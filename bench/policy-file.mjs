@@ -21,8 +21,8 @@ const frame = (obs_dim, act_dim) => [
 ]
 
 /**
- * Writes a policy of kind `diffusion` to `path`, with the sizes of FISOR: 5 levels, 3 blocks of 256 with 1024 inside, 16
- * candidates, critics of two layers of 256; needs dist.
+ * Writes a policy of kind `diffusion` to `path`, with the sizes of FISOR: 5 levels, 3 blocks of 256 with 1024 inside,
+ * 16 candidates, critics of two layers of 256; needs dist.
  * @param {string} path
  * @param {number} obs_dim
  * @param {number} act_dim

@@ -68,7 +68,9 @@ async function actions(loadPolicy, path, size, runtime) {
   ].map(judged)
 }
 
-/** A thousand decisions of a diffusion policy at the published sizes, one after the other: the fastest of three rounds. */
+/**
+ * A thousand decisions of a diffusion policy at the published sizes, one after the other: the fastest of three rounds.
+ */
 async function denoised(loadPolicy, path) {
   await writeDiffusion(path, 17, 6)
   const policy = await loadPolicy(path, {}, { runtime: 'native' })

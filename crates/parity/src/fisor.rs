@@ -327,10 +327,10 @@ impl Binding for Fisor {
             let levels = parts.len() as i64;
             Tensor::stack(parts, 1).view([rows, candidates, levels, actions]).permute([0, 2, 1, 3])
         };
-        let found = chain.actions.last().expect("the last level").clamp(-1.0, 1.0);
-        let best = policy.choose(&found, &state);
+        let found = chain.actions.last().expect("the last level");
+        let best = policy.choose(found, &state);
         let (reward, violation) =
-            policy.values(&found, &state).ok_or_else(|| Error::Data("the policy has no critics".into()))?;
+            policy.values(found, &state).ok_or_else(|| Error::Data("the policy has no critics".into()))?;
         let first = Tensor::arange(rows, (Kind::Int64, found.device())) * candidates;
         Ok(vec![
             ("eps_init".into(), self.first.shallow_clone()),

@@ -1,9 +1,10 @@
-//! Kind `diffusion`: actions denoised from pure noise, of several the one that critics choose (diffusion policies with a
-//! feasibility critic).
+//! Kind `diffusion`: actions denoised from pure noise, of several the one that critics choose (diffusion policies with
+//! a feasibility critic).
 //!
-//! `x ~ N(0, I)`, then for every level i from the last to the first `x = (x - c_i e(x, s, i)) / sqrt(1 - beta_i) + sqrt(beta_i)
-//! noise_temperature z` with `c_i = beta_i / sqrt(1 - kept_i)`, `kept_i` the product of `1 - beta` up to i, and no noise at
-//! the first level; clipped to [-1, 1] after every level or at the end.
+//! `x ~ N(0, I)`, then for every level i from the last to the first
+//! `x = (x - c_i e(x, s, i)) / sqrt(1 - beta_i) + sqrt(beta_i) noise_temperature z` with
+//! `c_i = beta_i / sqrt(1 - kept_i)`, `kept_i` the product of `1 - beta` up to i, and no noise at the first level;
+//! clipped to [-1, 1] after every level or at the end.
 
 mod play;
 
@@ -76,8 +77,8 @@ struct Diffusion {
     seed: u64,
 }
 
-/// Reads layer `name` of `inputs` values, of which the first `taken` make the layer. Errs unless it gives `outputs`, where
-/// that is known.
+/// Reads layer `name` of `inputs` values, of which the first `taken` make the layer. Errs unless it gives `outputs`,
+/// where that is known.
 fn layer(fields: &Fields, name: &str, inputs: usize, taken: usize, outputs: Option<usize>) -> Result<Layer> {
     let weight_name = format!("{name}.weight");
     let (weight, bias) = (fields.tensor(&weight_name, 2)?, fields.tensor(&format!("{name}.bias"), 1)?);

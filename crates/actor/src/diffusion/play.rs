@@ -186,8 +186,8 @@ impl Play for DiffusionPlay {
 }
 
 impl Denoiser {
-    /// Predicts the noise of `count` rows of `scratch.joined` at level `level`, into rows of `scratch.narrow`; returns their
-    /// stride.
+    /// Predicts the noise of `count` rows of `scratch.joined` at level `level`, into rows of `scratch.narrow`; returns
+    /// their stride.
     fn run(&self, scratch: &mut Scratch, level: usize, count: usize) -> usize {
         let (hidden, stride) = (self.input.outputs(), self.input.width());
         let Scratch { joined, trunk, normal, wide, narrow } = scratch;

@@ -95,7 +95,8 @@ impl Denoiser {
         }
     }
 
-    /// One AdamW step on `observation [B,S]`, `action [B,A]` with `weights [B,1]`; the average follows. Returns the loss.
+    /// One AdamW step on `observation [B,S]`, `action [B,A]` with `weights [B,1]`; the average follows.
+    /// Returns the loss.
     pub fn step(&mut self, observation: &Tensor, action: &Tensor, weights: &Tensor, draws: &DenoiserDraws) -> f64 {
         let [signal, noise] = self.scales.each_ref().map(|scale| scale.index_select(0, &draws.level));
         let noisy = action * signal + &draws.noise * noise;

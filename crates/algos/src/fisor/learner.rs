@@ -95,8 +95,8 @@ impl Learner {
         Ok(ActorStep { loss, weight: mean(&weights), feasible })
     }
 
-    /// One update of every value and critic; each critic looks at its value after that one's update. `batch.cost` is the
-    /// violation h, or the cost where that is learnt.
+    /// One update of every value and critic; each critic looks at its value after that one's update. `batch.cost` is
+    /// the violation h, or the cost where that is learnt.
     pub fn critic_step(&mut self, batch: &Transition) -> Result<CriticStep> {
         batch.check()?;
         let FisorConfig { gamma, reward_expectile, feasibility_expectile, value_lr, .. } = self.config;

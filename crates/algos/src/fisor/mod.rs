@@ -1,22 +1,23 @@
-//! FISOR, feasibility-guided safe offline RL (Zheng et al. 2024, [arXiv 2401.10700](https://arxiv.org/abs/2401.10700)): a
-//! diffusion policy of the logged actions, weighted by whether they keep, or bring back, a state that can be kept free of
-//! violations.
+//! FISOR, feasibility-guided safe offline RL (Zheng et al. 2024, [arXiv 2401.10700](https://arxiv.org/abs/2401.10700)):
+//! a diffusion policy of the logged actions, weighted by whether they keep, or bring back, a state that can be kept
+//! free of violations.
 //!
 //! ```text
 //! h = violation_scale where a transition costs anything, -safety_scale elsewhere
 //! reward:       V_r: expectile tau_r of min Q_r' - V_r        Q_r <- r + gamma (1 - d) V_r(s')
 //! feasibility:  V_h: reversed expectile tau_h of max Q_h' - V_h
 //!               Q_h <- (1 - d) [(1 - gamma) h + gamma max(h, V_h(s'))] + d h;    a state is feasible if V_h <= 0
-//! weights:      V_h > 0: min(exp(t_h (V_h - Q_h')), cap_h);   V_h <= 0 and Q_h' <= 0: min(exp(t_r (Q_r' - V_r)), cap_r);
-//!               else 0
+//! weights:      V_h > 0: min(exp(t_h (V_h - Q_h')), cap_h);
+//!               V_h <= 0 and Q_h' <= 0: min(exp(t_r (Q_r' - V_r)), cap_r);   else 0
 //! denoiser:     min E[w |e(sqrt(abar_i) a + sqrt(1 - abar_i) z, s, i) - z|^2],   i ~ U{0..T-1}, z ~ N(0, I)
-//! acting:       N chains x_T ~ N(0, I), x <- clip((x - (1 - alpha_i)/sqrt(1 - abar_i) e)/sqrt(alpha_i) + sqrt(beta_i) z);
+//! acting:       N chains from N(0, I): x <- clip((x - beta_i/sqrt(1 - abar_i) e)/sqrt(1 - beta_i) + sqrt(beta_i) z);
 //!               of the N actions the one that critics choose
 //! ```
 //!
-//! A step makes two updates of the denoiser, each on half a batch, then one of V_r, Q_r, V_h, Q_h. **The cost limit has no
-//! say**: a transition either violates or does not, and no violation is traded for reward. A limit above 0 only says how
-//! the result is judged. (`feasibility: discounted_cost` learns the discounted cost instead, and does read the limit.)
+//! A step makes two updates of the denoiser, each on half a batch, then one of V_r, Q_r, V_h, Q_h. **The cost limit has
+//! no say**: a transition either violates or does not, and no violation is traded for reward. A limit above 0 only says
+//! how the result is judged. (`feasibility: discounted_cost` learns the discounted cost instead, and
+//! does read the limit.)
 //!
 //! Deviations from the published code, each a value of the configuration unless it says so;
 //! the preset `published` takes the published one:
@@ -24,14 +25,13 @@
 //! 2. `violation_scale`: 1, as much as `safety_scale`. Published, 25: one violation outweighs everything, and the
 //!    temperatures of the weights mean different things on both sides of the boundary.
 //! 3. `critic_rows`: critics draw rows of their own. Published, they get the first rows of the actor's batch.
-//! 4. `choice`: of the actions whose Q_h is feasible the one with the highest Q_r. Published, the one with the lowest Q_h,
-//!    whatever it earns.
+//! 4. `choice`: of the actions whose Q_h is feasible the one with the highest Q_r. Published, the one with the lowest
+//!    Q_h, whatever it earns.
 //! 5. `scaling`, a parameter of the run: observations are standardised and actions taken in the box of the data;
 //!    published, both are raw.
-//! 6. Dropout masks are hashes of an element's place (no option).
-//! 7. Seeds are always stated, and every task's environment is built by name (no option).
-//! 8. The published code's other samplers, its task with a signed distance in its data and its options that were off are
-//!    left out. `margin: dense` gives any task a graded violation, learnt from its data.
+//! 6. Dropout masks are hashes of an element's place, so that a step repeats (no option).
+//! 7. The published code's other samplers, its task with a signed distance in its data and its options that were off
+//!    are left out. `margin: dense` gives any task a graded violation, learnt from its data.
 
 mod config;
 mod denoiser;
@@ -332,3 +332,6 @@ impl Algorithm for Fisor {
         state.group("learner", |state| self.learner.persist(state))
     }
 }
+
+#[cfg(test)]
+mod tests;

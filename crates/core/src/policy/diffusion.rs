@@ -180,7 +180,7 @@ impl FrozenDiffusion {
             if level > 0 {
                 x += draws.select(1, k as i64 + 1) * (self.temperature * beta.sqrt());
             }
-            if self.clip_levels {
+            if self.clip_levels || level == 0 {
                 x = x.clamp(-1.0, 1.0);
             }
             noise.push(predicted);
@@ -189,7 +189,8 @@ impl FrozenDiffusion {
         Chain { actions, noise }
     }
 
-    /// `[B,1]` each: the lowest reward value and the highest feasibility value of `action [B,A]` at `observation [B,S]`.
+    /// `[B,1]` each: the lowest reward value and the highest feasibility value of `action [B,A]` at
+    /// `observation [B,S]`.
     pub fn values(&self, action: &Tensor, observation: &Tensor) -> Option<(Tensor, Tensor)> {
         let ranking = self.ranking.as_ref()?;
         let input = Tensor::cat(&[action, observation], 1);
@@ -232,7 +233,7 @@ impl FrozenDiffusion {
             .view([rows * self.candidates, levels, actions])
             .to_device(observation.device());
         let state = observation.repeat_interleave_self_int(self.candidates, 0i64, None);
-        let denoised = self.chain(&draws, &state).actions.pop().expect("the last level").clamp(-1.0, 1.0);
+        let denoised = self.chain(&draws, &state).actions.pop().expect("the last level");
         let first = Tensor::arange(rows, (Kind::Int64, observation.device())) * self.candidates;
         denoised.index_select(0, &(self.choose(&denoised, &state) + first))
     }

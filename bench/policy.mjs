@@ -8,11 +8,13 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Bench } from 'tinybench'
 import { fail, ROOT, StepError } from '../scripts/lib/run.mjs'
-import { writePolicy } from './policy-file.mjs'
+import { writeDiffusion, writePolicy } from './policy-file.mjs'
 
 /** Microseconds; the fallback has none, it is stated. */
 const ONE_ACTION_US = 4
 const THOUSAND_ACTIONS_MS = 8
+/** Of a diffusion policy: 1,000 decisions one after the other. */
+const THOUSAND_DENOISED_MS = 700
 const LOAD_MS = 20
 const POLICIES = [
   [8, 256, 256, 2],
@@ -66,6 +68,26 @@ async function actions(loadPolicy, path, size, runtime) {
   ].map(judged)
 }
 
+/**
+ * A thousand decisions of a diffusion policy at the published sizes, one after the other: the fastest of three rounds.
+ */
+async function denoised(loadPolicy, path) {
+  await writeDiffusion(path, 17, 6)
+  const policy = await loadPolicy(path, {}, { runtime: 'native' })
+  const rows = Array.from({ length: 1000 }, (_, row) =>
+    Float32Array.from({ length: policy.obs_dim }, (_, i) => Math.sin(row + i)),
+  )
+  const action = new Float32Array(policy.act_dim)
+  for (const row of rows.slice(0, 100)) policy.actInto(row, action)
+  const rounds = Array.from({ length: 3 }, () => {
+    const start = performance.now()
+    for (const row of rows) policy.actInto(row, action)
+    return performance.now() - start
+  })
+  const us = Math.min(...rounds) * 1e3
+  return judged({ name: '1,000 decisions of diffusion, 16 x 5, native', us, target_us: THOUSAND_DENOISED_MS * 1e3 })
+}
+
 /** The first policy of a process: the median of seven processes, their own start not included. */
 function load(path, runtime) {
   const program = `
@@ -102,6 +124,7 @@ export async function policies() {
         entries.push(...(await actions(loadPolicy, path, widths.join('->'), runtime)))
       }
     }
+    entries.push(await denoised(loadPolicy, join(folder, 'diffusion.safetensors')))
     const path = join(folder, `${POLICIES[0].join('-')}.safetensors`)
     return [...entries, ...load(path, 'native'), ...load(path, 'javascript')]
   } finally {

@@ -200,6 +200,18 @@ export interface Certificate {
    * The candidate selected offline; null if none was within the margin. Of drcorl only.
    */
   selected?: Candidate | null
+  /**
+   * True if training never read the cost limit: the policy avoids every violation it can, whatever the limit allows. Of fisor only.
+   */
+  ignores_cost_limit?: boolean
+  /**
+   * Share of logged states from which violations can be avoided, by the feasibility value. Of fisor only.
+   */
+  feasible_states?: number
+  /**
+   * The same of initial states; null without any. Of fisor only.
+   */
+  feasible_starts?: number | null
   [k: string]: unknown
 }
 /**

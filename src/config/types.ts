@@ -11,6 +11,7 @@ export interface Parameters {
     cpq: CpqConfig
     cdt: CdtConfig
     coptidice: CoptidiceConfig
+    fisor: FisorConfig
   }
 }
 /**
@@ -1039,6 +1040,167 @@ export interface CoptidiceConfig {
    */
   update_steps?: number
 }
+/**
+ * Parameters of FISOR.
+ */
+export interface FisorConfig {
+  /**
+   * What the feasibility critics learn.
+   */
+  feasibility?: 'reachability' | 'discounted_cost'
+  /**
+   * The violation h of a transition.
+   */
+  margin?: 'sparse' | 'dense'
+  /**
+   * Violation h of a transition that costs anything.
+   */
+  violation_scale?: number
+  /**
+   * -h of a transition that costs nothing.
+   */
+  safety_scale?: number
+  /**
+   * Margin dense: the logit of the classifier that stands for the whole of the scale.
+   */
+  margin_logit?: number
+  /**
+   * Margin dense: hidden layer widths of the classifier.
+   */
+  margin_hidden?: number[]
+  /**
+   * Margin dense: gradient steps of the classifier, before all others.
+   */
+  margin_steps?: number
+  /**
+   * Margin dense: learning rate of the classifier.
+   */
+  margin_lr?: number
+  /**
+   * Discount gamma of all values.
+   */
+  gamma?: number
+  /**
+   * What ends all values.
+   */
+  done?: 'terminals' | 'terminals_and_timeouts'
+  /**
+   * Expectile of the reward value: the nearer to 1, the nearer to the best action of the data.
+   */
+  reward_expectile?: number
+  /**
+   * Reversed expectile of the feasibility value: the nearer to 1, the nearer to the safest action of the data.
+   */
+  feasibility_expectile?: number
+  /**
+   * Temperature of the reward advantage in the weights of feasible actions.
+   */
+  reward_temperature?: number
+  /**
+   * Temperature of the feasibility advantage in the weights at infeasible states.
+   */
+  feasibility_temperature?: number
+  /**
+   * Largest weight of a feasible action.
+   */
+  reward_weight_cap?: number
+  /**
+   * Largest weight at an infeasible state.
+   */
+  feasibility_weight_cap?: number
+  /**
+   * Hidden layer widths of critics and values.
+   */
+  critic_hidden?: number[]
+  /**
+   * Learning rate of the critics.
+   */
+  critic_lr?: number
+  /**
+   * Learning rate of the values.
+   */
+  value_lr?: number
+  /**
+   * Rate at which the targets of the critics follow.
+   */
+  target_rate?: number
+  /**
+   * The rows the critics learn from.
+   */
+  critic_rows?: 'own' | 'shared'
+  /**
+   * Rows in a batch of the critics; at most `batch_size` where they are shared.
+   */
+  critic_batch_size?: number
+  /**
+   * Width of the denoiser's residual blocks.
+   */
+  denoiser_hidden?: number
+  /**
+   * Residual blocks of the denoiser.
+   */
+  denoiser_blocks?: number
+  /**
+   * Width inside a block as a multiple of its own.
+   */
+  denoiser_expansion?: number
+  /**
+   * Sines and cosines of the time a denoiser sees, an even number.
+   */
+  time_features?: number
+  /**
+   * Width of the two layers behind them.
+   */
+  time_width?: number
+  /**
+   * Share of a block's inputs dropped in training.
+   */
+  dropout?: number
+  /**
+   * Learning rate of the denoiser at the start; it falls to 0 by a cosine.
+   */
+  actor_lr?: number
+  /**
+   * Length of the cosine as a multiple of the training.
+   */
+  actor_decay?: number
+  /**
+   * Decoupled weight decay of the denoiser, biases excepted.
+   */
+  weight_decay?: number
+  /**
+   * Rate at which the averaged denoiser, the one that acts, follows.
+   */
+  actor_target_rate?: number
+  /**
+   * Noise levels T of the diffusion.
+   */
+  diffusion_levels?: number
+  /**
+   * Whether an action is clipped to the box after every level, or only at the end.
+   */
+  clip_levels?: boolean
+  /**
+   * Factor on the noise added between levels when acting.
+   */
+  noise_temperature?: number
+  /**
+   * Actions N drawn when acting, of which one is taken.
+   */
+  act_candidates?: number
+  /**
+   * Which of them is taken.
+   */
+  choice?: 'safest' | 'best' | 'feasible'
+  /**
+   * Rows in a batch.
+   */
+  batch_size?: number
+  /**
+   * Gradient steps.
+   */
+  update_steps?: number
+}
 
 /** Names of the registered algorithms. */
-export type AlgorithmName = 'drcorl' | 'bc' | 'bc_safe' | 'bcq_lag' | 'bear_lag' | 'cpq' | 'cdt' | 'coptidice'
+export type AlgorithmName = 'drcorl' | 'bc' | 'bc_safe' | 'bcq_lag' | 'bear_lag' | 'cpq' | 'cdt' | 'coptidice' | 'fisor'

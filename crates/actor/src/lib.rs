@@ -9,6 +9,8 @@
 //!   several such actions the one critics in the file like best. The draws repeat: see [`Draws`].
 //! - `sequence`: a causal transformer over the last steps of the episode,
 //!   conditioned on the return and the cost that are still to come.
+//! - `diffusion`: noise, denoised level by level by a network that sees `s`; of several such actions the one critics in
+//!   the file choose, by reward, by feasibility or by both. The draws repeat, as those of `latent`.
 //!
 //! An actor is immutable and `Send + Sync`. Whatever a call writes to is in a [`Player`]: working memory, so that
 //! acting does not allocate, and what a policy remembers of each row's episode.
@@ -26,6 +28,7 @@
 //! ```
 
 mod actor;
+mod diffusion;
 mod draws;
 mod error;
 mod file;

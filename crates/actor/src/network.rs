@@ -60,6 +60,11 @@ impl Network {
         Ok(network)
     }
 
+    /// Values a row of the input has.
+    pub fn inputs(&self) -> usize {
+        self.layers.first().map_or(0, Layer::inputs)
+    }
+
     /// Values a row of the result begins with.
     pub fn outputs(&self) -> usize {
         self.layers.last().map_or(0, Layer::outputs)

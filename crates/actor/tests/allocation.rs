@@ -78,11 +78,36 @@ fn latent() -> PolicyFile {
     file
 }
 
+fn diffusion() -> PolicyFile {
+    let mut file = PolicyFile::new("diffusion");
+    let metadata = [("blocks", 1.0), ("candidates", 16.0), ("norm_eps", 1e-6), ("noise_temperature", 1.0)];
+    metadata.iter().for_each(|(key, value)| file.set(key, value));
+    [("seed", "0"), ("threshold", "0"), ("clip_levels", "true"), ("choice", "safest")]
+        .iter()
+        .for_each(|(key, value)| file.set(key, value));
+    frame(&mut file);
+    file.insert("level.beta", &[2], vec![0.2, 0.8]);
+    file.insert("level.embedding", &[2, 8], vec![0.5; 16]);
+    for (name, inputs, outputs) in
+        [("input", 31, 20), ("blocks.0.inner", 20, 40), ("blocks.0.outer", 40, 20), ("output", 20, 6)]
+    {
+        file.insert(&format!("{name}.weight"), &[outputs, inputs], vec![0.01; inputs * outputs]);
+        file.insert(&format!("{name}.bias"), &[outputs], vec![0.1; outputs]);
+    }
+    for part in ["weight", "bias"] {
+        file.insert(&format!("blocks.0.norm.{part}"), &[20], vec![0.5; 20]);
+    }
+    for name in ["reward_critic.0", "feasibility_critic.0"] {
+        network(&mut file, name, &[23, 32, 1]);
+    }
+    file
+}
+
 #[test]
 fn act_does_not_allocate() {
     let observations = vec![0.5; 1000 * 17];
     let mut actions = vec![0.0; 1000 * 6];
-    for file in [mlp(), latent()] {
+    for file in [mlp(), latent(), diffusion()] {
         let mut player = Actor::new(&file).unwrap().play();
         // The first call may make room for the rows it meets.
         player.act(Turn::first(&observations), &mut actions).unwrap();

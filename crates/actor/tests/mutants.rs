@@ -157,6 +157,38 @@ fn sequence(draws: &mut Draws) -> PolicyFile {
     file
 }
 
+fn diffusion(draws: &mut Draws) -> PolicyFile {
+    const H: usize = 8;
+    let mut file = PolicyFile::new("diffusion");
+    for (key, value) in [
+        ("blocks", 1.0),
+        ("candidates", 10.0),
+        ("norm_eps", 1e-6),
+        ("noise_temperature", 1.0),
+        ("threshold", 0.0),
+        ("seed", 0.0),
+    ] {
+        file.set(key, value);
+    }
+    file.set("clip_levels", true);
+    file.set("choice", "feasible");
+    frame(&mut file);
+    file.insert("level.beta", &[2], vec![0.2, 0.8]);
+    file.insert("level.embedding", &[2, 4], draws.values(8));
+    let layers = [("input", 9, H), ("blocks.0.inner", H, 2 * H), ("blocks.0.outer", 2 * H, H), ("output", H, 2)];
+    for (name, inputs, outputs) in layers {
+        file.insert(&format!("{name}.weight"), &[outputs, inputs], draws.values(inputs * outputs));
+        file.insert(&format!("{name}.bias"), &[outputs], draws.values(outputs));
+    }
+    for part in ["weight", "bias"] {
+        file.insert(&format!("blocks.0.norm.{part}"), &[H], draws.values(H));
+    }
+    for name in ["reward_critic.0", "feasibility_critic.0"] {
+        network(&mut file, draws, name, &[5, 8, 1]);
+    }
+    file
+}
+
 /// Whole numbers at the edges of what any type holds, as text.
 const NUMBERS: [&str; 12] = [
     "0",
@@ -263,7 +295,7 @@ fn weigh(bytes: &[u8], name: &str) -> (bool, usize) {
 
 type Make = fn(&mut Draws) -> PolicyFile;
 
-const KINDS: [(&str, Make); 3] = [("mlp", mlp), ("latent", latent), ("sequence", sequence)];
+const KINDS: [(&str, Make); 4] = [("mlp", mlp), ("latent", latent), ("sequence", sequence), ("diffusion", diffusion)];
 
 #[test]
 fn every_number_of_the_metadata_may_be_any_other() {

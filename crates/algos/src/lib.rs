@@ -8,6 +8,7 @@ pub mod coptidice;
 pub mod cpq;
 pub mod critics;
 pub mod drcorl;
+pub mod fisor;
 pub mod frame;
 pub mod frontier;
 pub mod lagrange;
@@ -27,6 +28,7 @@ pub static REGISTRY: Registry = &[
     Entry::of::<Learner<cpq::Cpq>>(),
     Entry::of::<cdt::Cdt>(),
     Entry::of::<Learner<coptidice::Coptidice>>(),
+    Entry::of::<fisor::Fisor>(),
 ];
 
 /// The registry and every parameter, see [`drcorl_core::describe`].

@@ -7,6 +7,7 @@
 mod baselines;
 mod behavior;
 mod critic;
+mod fisor;
 mod measure;
 mod plain;
 mod policy;
@@ -14,6 +15,7 @@ mod sequence;
 
 use drcorl_algos::cdt::CdtConfig;
 use drcorl_algos::drcorl::adaptation::Branch;
+use drcorl_algos::fisor::FisorConfig;
 use drcorl_core::run::RunConfig;
 use drcorl_nn::score_net::ScoreNetShape;
 use measure::{alone, in_turn, MatmulRate};
@@ -57,7 +59,7 @@ const PAPER: ScoreNetShape =
 const QUICK: ScoreNetShape =
     ScoreNetShape { observations: STATES, actions: ACTIONS, hidden: 128, blocks: 3, expansion: 2 };
 
-const STEPS: [Entry; 15] = [
+const STEPS: [Entry; 17] = [
     ("critic step", true, |device| critic::step(&[256, 256], 6, 256, device)),
     ("behavior step", true, |device| behavior::step(PAPER, 0.1, 2048, device)),
     ("policy reward step", false, |device| policy::step(Branch::Reward, PAPER, &[256, 256], 256, device)),
@@ -73,6 +75,8 @@ const STEPS: [Entry; 15] = [
     ("coptidice step", false, baselines::coptidice),
     ("cdt step", true, |device| sequence::step(CdtConfig::default(), 2048, device)),
     ("cdt step, quick", false, |device| sequence::step(CdtConfig::quick(), 64, device)),
+    ("fisor step", true, |device| fisor::step(FisorConfig::default(), device)),
+    ("fisor step, quick", false, |device| fisor::step(FisorConfig::quick(), device)),
 ];
 
 /// Options of the command line.
@@ -123,7 +127,8 @@ fn measure(entry: Entry, best: f64, options: &Options) -> Result<Value, String> 
     let Step { flop, mut ours, mut plain } = make(options.device);
     let (first, reference) = (ours(), plain());
     // Dropout draws differ between the versions; without it only rounding does.
-    let tolerance = if name == "behavior step" || name.starts_with("cdt") { 0.1 } else { 1e-3 };
+    let tolerance =
+        if name == "behavior step" || name.starts_with("cdt") || name.starts_with("fisor") { 0.1 } else { 1e-3 };
     if (first - reference).abs() > tolerance * reference.abs().max(1e-3) {
         return Err(format!(
             "{name}: first losses {first} and {reference} differ; the two versions are not the same step"

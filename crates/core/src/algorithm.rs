@@ -87,6 +87,11 @@ pub trait Algorithm: Send {
         Map::new()
     }
 
+    /// What a reader of the certificate must know about the algorithm, a sentence each.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Saves or restores everything that changes with training.
     fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()>;
 }

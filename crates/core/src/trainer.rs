@@ -437,7 +437,8 @@ impl Trainer {
         let remembers = shipped.remembers();
         let visits = self.visits.made();
         let judged = self.whole.as_ref().unwrap_or(&self.data);
-        let certificate = certify(&evidence, remembers, &self.auditor, judged, &self.run, diagnostics, visits);
+        let mut certificate = certify(&evidence, remembers, &self.auditor, judged, &self.run, diagnostics, visits);
+        certificate.notes.extend(self.algorithm.notes());
         self.certificate = Some(certificate);
         Ok(Vec::new())
     }

@@ -77,6 +77,17 @@ multiversion! {
 }
 
 multiversion! {
+    /// `x = mish(x)` to rounding, for no backward pass; see [`plain::mish`].
+    pub fn mish_in_place(x: &mut [f32]) {
+        x.iter_mut().for_each(|x| {
+            let e = exp(x.min(20.0));
+            let n = e * (e + 2.0);
+            *x *= n / (n + 2.0);
+        });
+    }
+}
+
+multiversion! {
     /// [`mish`] of `x [B,n] + bias [n]`.
     pub fn bias_mish(x: &mut [f32], bias: &[f32], out: &mut [f32]) {
         for (x, out) in x.chunks_exact_mut(bias.len()).zip(out.chunks_exact_mut(bias.len())) {

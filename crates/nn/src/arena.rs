@@ -162,6 +162,12 @@ impl Arena {
         self.entries.iter().map(|entry| entry.name.as_str())
     }
 
+    /// Where the parameters whose names `suit` lie in [`Arena::values`].
+    pub fn spans(&self, suits: impl Fn(&str) -> bool) -> Vec<Span> {
+        let suitable = self.entries.iter().filter(|entry| suits(&entry.name));
+        suitable.map(|entry| (entry.offset, entry.len())).collect()
+    }
+
     /// The parameter of that name and its gradient.
     pub fn named(&self, name: &str) -> Option<(&Tensor, &Tensor)> {
         let index = self.entries.iter().position(|entry| entry.name == name)?;

@@ -35,7 +35,7 @@ pub use ensemble::{widths, Cache, Ensemble, Hidden};
 pub use error::{Error, Result};
 pub use gaussian::Gaussian;
 pub use head::Head;
-pub use score_net::{ScoreCache, ScoreNet};
+pub use score_net::{ScoreCache, ScoreNet, TimeEmbedding};
 pub use squashed::SquashedActor;
 pub use transformer::{Transformer, TransformerShape};
 pub use vae::Vae;

@@ -43,6 +43,13 @@ impl Adam {
         self.apply(arena, scalars, &[(0, arena.len())]);
     }
 
+    /// As [`Adam::step`], but weight decay leaves the parameters in `spared` alone; `others` are all that remain.
+    pub fn step_sparing(&mut self, arena: &mut Arena, lr: f64, spared: &[Span], others: &[Span]) {
+        let scalars = self.begin(lr);
+        self.apply(arena, scalars, others);
+        self.apply(arena, AdamScalars { decay: 1.0, ..scalars }, spared);
+    }
+
     /// Begins a step that [`Adam::apply`] carries out part by part.
     pub fn begin(&mut self, lr: f64) -> AdamScalars {
         self.steps += 1;
@@ -156,6 +163,23 @@ mod tests {
         scalar.step(4.0, 0.1);
         scalar.step(-2.0, 0.1);
         assert!((scalar.value - expected).abs() < 1e-7);
+    }
+
+    /// Without a gradient only weight decay moves a parameter, and only where it is not spared.
+    #[test]
+    fn a_spared_parameter_does_not_decay() {
+        let mut builder = ArenaBuilder::default();
+        for name in ["x.weight", "x.bias", "y.weight"] {
+            builder.add(name, &[2], || 1.0);
+        }
+        let mut arena = builder.build(Device::Cpu);
+        let (spared, others) =
+            (arena.spans(|name| name.ends_with("bias")), arena.spans(|name| !name.ends_with("bias")));
+        assert_eq!((spared.as_slice(), others.as_slice()), (&[(2, 2)][..], &[(0, 2), (4, 2)][..]));
+        let config = AdamConfig { weight_decay: 0.5, ..AdamConfig::default() };
+        Adam::new(&arena, config).step_sparing(&mut arena, 0.1, &spared, &others);
+        let expected = [0.95f32, 0.95, 1.0, 1.0, 0.95, 0.95];
+        assert_eq!(Vec::<f32>::try_from(arena.values()).unwrap(), expected);
     }
 
     /// After n averages of a constant source the error is (1 - rate)^n.

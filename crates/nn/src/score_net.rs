@@ -1,8 +1,9 @@
-//! The denoiser of the behavior model, that of SRPO (arXiv:2310.07297): a residual MLP on noisy action, observation
-//! and a Fourier embedding of time.
+//! Denoisers of actions: a residual MLP on noisy action, observation and a Fourier embedding of time.
 //!
-//! The published network holds a projection in every block that no output depends on; it is left out, which leaves
+//! [`ScoreNet::new`] is that of SRPO (arXiv:2310.07297), whose frequencies are frozen. The published network holds a
+//! projection in every block that no output depends on; it is left out, which leaves
 //! 1,643,526 trainable and frozen parameters at 17 observations and 6 actions.
+//! [`ScoreNet::with_time`] makes others of the family: FISOR's (arXiv:2401.10700) learns its frequencies.
 
 use super::buffers::Buffers;
 use super::dropout::{self, Dropout};
@@ -16,14 +17,6 @@ use crate::rng::Rng;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// Width of the time embedding.
-const EMBEDDING: i64 = 128;
-/// Number of frozen frequencies; features are their sine and cosine.
-const FREQUENCIES: i64 = 32;
-/// Standard deviation of the frequencies.
-const FREQUENCY_SCALE: f64 = 30.0;
-const LAYER_NORM_EPS: f64 = 1e-5;
-
 /// Sizes of a [`ScoreNet`].
 #[derive(Clone, Copy, Debug)]
 pub struct ScoreNetShape {
@@ -33,6 +26,35 @@ pub struct ScoreNetShape {
     pub blocks: usize,
     /// Width of the inner layer of a block as a multiple of `hidden`.
     pub expansion: i64,
+}
+
+/// How time enters a [`ScoreNet`]: `f = 2 pi t w`, the sines and cosines of f, then two layers with a Mish between.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeEmbedding {
+    /// Number of frequencies w; features are the sine and cosine of each.
+    pub frequencies: i64,
+    /// Standard deviation of the frequencies before training.
+    pub scale: f64,
+    /// Width of both layers, and so of the embedding.
+    pub width: i64,
+    /// Whether the frequencies are trained; they then are the parameter `frequencies` of the arena.
+    pub learnt: bool,
+    /// Whether the cosines come before the sines.
+    pub cosine_first: bool,
+    /// Added to the variance by the layer norms of the blocks.
+    pub norm_eps: f64,
+}
+
+impl TimeEmbedding {
+    /// That of SRPO.
+    pub const FROZEN: TimeEmbedding =
+        TimeEmbedding { frequencies: 32, scale: 30.0, width: 128, learnt: false, cosine_first: false, norm_eps: 1e-5 };
+}
+
+/// Frequencies `[F]`, frozen or in the arena.
+enum Frequencies {
+    Frozen(Tensor),
+    Learnt(Slot),
 }
 
 struct Linear(Slot, Slot);
@@ -46,7 +68,8 @@ struct Block {
 /// The layout of the denoiser plus its frozen frequencies.
 pub struct ScoreNet {
     shape: ScoreNetShape,
-    frequencies: Tensor,
+    embedding: TimeEmbedding,
+    frequencies: Frequencies,
     time: [Linear; 2],
     input: Linear,
     blocks: Vec<Block>,
@@ -75,6 +98,8 @@ impl Drop for BlockCache {
 
 /// What a forward pass keeps for the backward pass.
 pub struct ScoreCache {
+    /// `2 pi t [B,1]`, where the frequencies are learnt.
+    turns: Option<Tensor>,
     fourier: Tensor,
     time_derivative: Tensor,
     time_active: Tensor,
@@ -113,14 +138,25 @@ fn input_gradient(arena: &Arena, layer: &Linear, grad_out: &Tensor, through: Thr
 impl ScoreNet {
     /// Registers the network in `builder`; the frequencies are drawn from N(0, 30^2) and never trained.
     pub fn new(builder: &mut ArenaBuilder, shape: ScoreNetShape, device: Device, rng: &mut Rng) -> Self {
+        ScoreNet::with_time(builder, shape, TimeEmbedding::FROZEN, device, rng)
+    }
+
+    /// Registers the network in `builder`, with this embedding of time.
+    pub fn with_time(
+        builder: &mut ArenaBuilder,
+        shape: ScoreNetShape,
+        embedding: TimeEmbedding,
+        device: Device,
+        rng: &mut Rng,
+    ) -> Self {
         let ScoreNetShape { observations, actions, hidden, blocks, expansion } = shape;
+        let TimeEmbedding { frequencies, scale, width, learnt, .. } = embedding;
         let mut dense = |builder: &mut ArenaBuilder, name: &str, out: i64, input: i64| {
             let (weight, bias) = builder.add_linear(name, out, input, rng);
             Linear(weight, bias)
         };
-        let time =
-            [dense(builder, "time.0", EMBEDDING, 2 * FREQUENCIES), dense(builder, "time.1", EMBEDDING, EMBEDDING)];
-        let input = dense(builder, "input", hidden, actions + observations + EMBEDDING);
+        let time = [dense(builder, "time.0", width, 2 * frequencies), dense(builder, "time.1", width, width)];
+        let input = dense(builder, "input", hidden, actions + observations + width);
         let blocks = (0..blocks)
             .map(|i| Block {
                 norm: (
@@ -132,13 +168,34 @@ impl ScoreNet {
             })
             .collect();
         let output = dense(builder, "output", actions, hidden);
-        let frequencies = rng.normal(&[FREQUENCIES], device) * FREQUENCY_SCALE;
-        ScoreNet { shape, frequencies, time, input, blocks, output, buffers: Arc::default() }
+        let frequencies = if learnt {
+            let scale = scale as f32;
+            Frequencies::Learnt(builder.add("frequencies", &[frequencies], || rng.normal_unit() * scale))
+        } else {
+            Frequencies::Frozen(rng.normal(&[frequencies], device) * scale)
+        };
+        ScoreNet { shape, embedding, frequencies, time, input, blocks, output, buffers: Arc::default() }
     }
 
-    /// Frozen frequencies `[32]`.
+    /// Frozen frequencies `[F]`, for loading.
+    ///
+    /// # Panics
+    /// If they are learnt: then they are in the arena.
     pub fn frequencies_mut(&mut self) -> &mut Tensor {
-        &mut self.frequencies
+        match &mut self.frequencies {
+            Frequencies::Frozen(frequencies) => frequencies,
+            Frequencies::Learnt(_) => panic!("learnt frequencies are in the arena"),
+        }
+    }
+
+    /// Number of residual blocks.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// What the layer norms add to the variance.
+    pub fn norm_eps(&self) -> f64 {
+        self.embedding.norm_eps
     }
 
     /// Number of action dimensions A.
@@ -148,7 +205,33 @@ impl ScoreNet {
 
     /// Saves or restores what is not in the arena.
     pub fn persist(&mut self, state: &mut State) -> Result<()> {
-        state.tensor("frequencies", &mut self.frequencies)
+        match &mut self.frequencies {
+            Frequencies::Frozen(frequencies) => state.tensor("frequencies", frequencies),
+            Frequencies::Learnt(_) => Ok(()),
+        }
+    }
+
+    /// Sines and cosines `[B,2F]` of `time [B]`, and `2 pi t [B,1]` where the frequencies are learnt.
+    fn fourier(&self, arena: &Arena, time: &Tensor) -> (Tensor, Option<Tensor>) {
+        let turn = 2.0 * std::f64::consts::PI;
+        let (angle, turns) = match &self.frequencies {
+            // The order of the products is that of the reference:
+            // at arguments of several hundred, float32 rounding shows.
+            Frequencies::Frozen(frequencies) => (time.unsqueeze(1) * frequencies * turn, None),
+            Frequencies::Learnt(slot) => {
+                let turns = time.unsqueeze(1) * turn;
+                (&turns * arena.value(*slot), Some(turns))
+            }
+        };
+        let (sine, cosine) = (angle.sin(), angle.cos());
+        let parts = if self.embedding.cosine_first { [cosine, sine] } else { [sine, cosine] };
+        (Tensor::cat(&parts, 1), turns)
+    }
+
+    /// The embedding `[B,width]` of `time [B]`, as it enters [`ScoreNet::forward`].
+    pub fn embed(&self, arena: &Arena, time: &Tensor) -> Tensor {
+        let mut hidden = linear(arena, &self.time[0], &self.fourier(arena, time).0);
+        linear(arena, &self.time[1], &mish(&mut hidden))
     }
 
     /// Predicted noise `[B,A]` for `noisy_action [B,A]`, `observation [B,S]`, `time [B]`.
@@ -162,9 +245,7 @@ impl ScoreNet {
         time: &Tensor,
         dropout: &[Dropout],
     ) -> (Tensor, ScoreCache) {
-        // The order of the products is that of the reference: at arguments of several hundred, float32 rounding shows.
-        let angle = time.unsqueeze(1) * &self.frequencies * 2.0 * std::f64::consts::PI;
-        let fourier = Tensor::cat(&[angle.sin(), angle.cos()], 1);
+        let (fourier, turns) = self.fourier(arena, time);
         let mut time_derivative = linear(arena, &self.time[0], &fourier);
         let time_active = mish(&mut time_derivative);
         let embedding = linear(arena, &self.time[1], &time_active);
@@ -184,7 +265,9 @@ impl ScoreNet {
         let mut trunk_derivative = trunk;
         let trunk_active = mish(&mut trunk_derivative);
         let output = linear(arena, &self.output, &trunk_active);
-        (output, ScoreCache { fourier, time_derivative, time_active, joined, blocks, trunk_derivative, trunk_active })
+        let cache =
+            ScoreCache { turns, fourier, time_derivative, time_active, joined, blocks, trunk_derivative, trunk_active };
+        (output, cache)
     }
 
     fn block_forward(&self, arena: &Arena, block: &Block, input: Tensor, dropout: Dropout) -> (Tensor, BlockCache) {
@@ -198,7 +281,7 @@ impl ScoreNet {
         let column = || Tensor::empty([input.size()[0], 1], (Kind::Float, input.device()));
         let (normalised, mean, rstd) = (input.empty_like(), column(), column());
         let (weight, bias) = (arena.value(block.norm.0), arena.value(block.norm.1));
-        ops::layer_norm(&normalised_from, weight, bias, LAYER_NORM_EPS, &normalised, &mean, &rstd);
+        ops::layer_norm(&normalised_from, weight, bias, self.embedding.norm_eps, &normalised, &mean, &rstd);
         let (rows, wide) = (input.size()[0], self.shape.expansion * self.shape.hidden);
         let [mut derivative, active] = [(); 2].map(|()| self.buffers.take(rows, wide, input.device()));
         matmul::forward(&derivative, &normalised, arena.value(block.inner.0), After::Nothing);
@@ -219,11 +302,30 @@ impl ScoreNet {
         }
         gradients(arena, &self.input, &grad, &cache.joined);
         let columns = self.shape.actions + self.shape.observations;
-        let embedding_grad = input_gradient(arena, &self.input, &grad, Through::Nothing).narrow(1, columns, EMBEDDING);
+        let embedding_grad =
+            input_gradient(arena, &self.input, &grad, Through::Nothing).narrow(1, columns, self.embedding.width);
         gradients(arena, &self.time[1], &embedding_grad, &cache.time_active);
         let time_grad =
             input_gradient(arena, &self.time[1], &embedding_grad, Through::Derivative(&cache.time_derivative));
         gradients(arena, &self.time[0], &time_grad, &cache.fourier);
+        if let (Frequencies::Learnt(slot), Some(turns)) = (&self.frequencies, &cache.turns) {
+            let grad = input_gradient(arena, &self.time[0], &time_grad, Through::Nothing);
+            // The derivative of the sine is the cosine, that of the cosine minus the sine.
+            let halves = |x: &Tensor| {
+                (
+                    x.narrow(1, 0, self.embedding.frequencies),
+                    x.narrow(1, self.embedding.frequencies, self.embedding.frequencies),
+                )
+            };
+            let ((first, second), (grad_first, grad_second)) = (halves(&cache.fourier), halves(&grad));
+            let sign = if self.embedding.cosine_first { -1.0 } else { 1.0 };
+            let angle = (grad_first * second - grad_second * first) * sign;
+            let _ = arena.gradient(*slot).shallow_clone().g_add_(&(angle * turns).sum_dim_intlist(
+                0i64,
+                false,
+                Kind::Float,
+            ));
+        }
     }
 
     fn block_backward(&self, arena: &Arena, block: &Block, grad: Tensor, cache: &BlockCache) -> Tensor {
@@ -283,7 +385,19 @@ mod tests {
     /// Central differences of sum(weights * output) against the written gradients, with dropout.
     #[test]
     fn gradients_equal_finite_differences() {
-        let (net, mut arena, mut rng) = build(small());
+        compare_with_differences(build(small()));
+        for cosine_first in [false, true] {
+            let time =
+                TimeEmbedding { frequencies: 5, scale: 0.2, width: 12, learnt: true, cosine_first, norm_eps: 1e-6 };
+            let (mut rng, mut builder) = (Rng::new(6, 0), ArenaBuilder::default());
+            let net = ScoreNet::with_time(&mut builder, small(), time, Device::Cpu, &mut rng);
+            let arena = builder.build(Device::Cpu);
+            assert!(arena.named("frequencies").is_some());
+            compare_with_differences((net, arena, rng));
+        }
+    }
+
+    fn compare_with_differences((net, mut arena, mut rng): (ScoreNet, Arena, Rng)) {
         let (x, s, t) =
             (rng.normal(&[5, 2], Device::Cpu), rng.normal(&[5, 4], Device::Cpu), rng.uniform(&[5], Device::Cpu));
         let dropout = [dropout::draw(0.3, &mut rng), dropout::draw(0.3, &mut rng)];

@@ -6,6 +6,7 @@
 mod bc;
 mod cdt;
 mod drcorl;
+mod fisor;
 mod fixture;
 mod mlp;
 mod osrl;
@@ -81,6 +82,7 @@ const BINDINGS: &[(&str, Bind)] = &[
     ("drcorl_adaptation", drcorl::bind_adaptation),
     ("drcorl_gradmanip", drcorl::bind_gradient_manipulation),
     ("pid_lagrangian", drcorl::bind_pid),
+    ("fisor", fisor::bind),
 ];
 
 /// Outcome of one variant.

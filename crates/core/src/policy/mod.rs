@@ -4,9 +4,11 @@
 //! A policy lives twice: as tensors here, where training and the offline judges need it in batches on the device, and
 //! as a file for the crate `drcorl-actor`, which needs no tensor library. Both compute the same function.
 
+mod diffusion;
 mod latent;
 mod loaded;
 
+pub use diffusion::{Chain, Choice, DiffusionLevels, FrozenDiffusion};
 pub use latent::{FrozenLatent, Perturbation};
 pub use loaded::LoadedPolicy;
 

@@ -9,6 +9,8 @@
 //!   several such actions the one critics in the file like best. The draws repeat: see [`Draws`].
 //! - `sequence`: a causal transformer over the last steps of the episode,
 //!   conditioned on the return and the cost that are still to come.
+//! - `planner`: plans of the next steps, denoised from drawn noise and led by value nets towards reward within what is
+//!   left of the cost limit; see [`planner`].
 //!
 //! An actor is immutable and `Send + Sync`. Whatever a call writes to is in a [`Player`]: working memory, so that
 //! acting does not allocate, and what a policy remembers of each row's episode.
@@ -32,6 +34,7 @@ mod file;
 mod latent;
 mod mlp;
 mod network;
+pub mod planner;
 mod sequence;
 
 pub use actor::{Actor, Player, Turn};

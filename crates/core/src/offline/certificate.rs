@@ -201,7 +201,7 @@ pub fn certify(
     Certificate {
         verdict,
         reasons,
-        notes: notes(shipped, remembers, data, run),
+        notes: notes(shipped, remembers, auditor, data, run),
         cost_limit: run.cost_limit,
         margin: run.certificate_margin,
         estimates: shipped.estimates(k),
@@ -219,6 +219,12 @@ pub fn certify(
 /// policies (2 of 8 and 3 of 9 policies below the limit were unsafe in the measurements this rule comes from).
 fn refusals(shipped: &Evidence, auditor: &Judge, run: &RunConfig) -> Vec<String> {
     let mut reasons = Vec::new();
+    if let Some(shortage) = auditor.shortage().filter(|shortage| shortage.made == 0) {
+        return vec![format!(
+            "the policy's actions take so long that not {} of {} episodes can be rolled out in bounded time; let it plan less: fewer candidates, less guidance, a longer interval",
+            super::FEWEST_STARTS.min(shortage.asked), shortage.asked
+        )];
+    }
     let (Some(model), Some(validity)) = (&shipped.model_rollout, auditor.validity()) else {
         return vec!["no auditing dynamics model was trained, and critic estimates alone do not certify".into()];
     };
@@ -245,8 +251,14 @@ fn refusals(shipped: &Evidence, auditor: &Judge, run: &RunConfig) -> Vec<String>
 }
 
 /// Things a user should know that do not decide.
-fn notes(shipped: &Evidence, remembers: bool, data: &Dataset, run: &RunConfig) -> Vec<String> {
+fn notes(shipped: &Evidence, remembers: bool, auditor: &Judge, data: &Dataset, run: &RunConfig) -> Vec<String> {
     let mut notes = Vec::new();
+    if let Some(shortage) = auditor.shortage().filter(|shortage| shortage.made > 0) {
+        notes.push(format!(
+            "cost estimate from {} of {} initial states: the policy's actions take long",
+            shortage.made, shortage.asked
+        ));
+    }
     if remembers && run.fqe_steps > 0 {
         notes.push("no fitted Q evaluation: the policy's actions depend on the course of the episode".into());
     }

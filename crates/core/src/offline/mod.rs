@@ -18,6 +18,33 @@ use drcorl_nn::rng::Rng;
 use std::sync::atomic::AtomicBool;
 use tch::Tensor;
 
+/// Products of two numbers that the rollouts of one policy may take where its actions take long: some minutes of a
+/// core. The same on every machine, so that a certificate is.
+const MOST_WORK: f64 = 5e12;
+/// Initial states below which a mean over them is no estimate.
+const FEWEST_STARTS: i64 = 8;
+
+/// Of `asked` initial states, `made` were rolled out from: the policy's actions take too long for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    pub asked: i64,
+    pub made: i64,
+}
+
+/// How many of `asked` initial states episodes of `length` steps may begin at, in each of `members` models, for a
+/// policy whose action takes `work`: all of them where it takes none, and none where too few would be left.
+fn affordable(asked: i64, members: i64, length: usize, work: f64) -> i64 {
+    if work <= 0.0 {
+        return asked;
+    }
+    let most = (MOST_WORK / (work * members.max(1) as f64 * length.max(1) as f64)) as i64;
+    if most < FEWEST_STARTS.min(asked) {
+        0
+    } else {
+        most.min(asked)
+    }
+}
+
 /// A dynamics ensemble and what held-out episodes say about it.
 ///
 /// A run has two that share nothing, not even the held-out episodes: one for gate and selection, and the auditor for
@@ -27,6 +54,7 @@ pub struct Judge {
     dynamics: Option<Dynamics>,
     validity: Option<Validity>,
     starts: Tensor,
+    shortage: Option<Shortage>,
 }
 
 impl Judge {
@@ -36,7 +64,7 @@ impl Judge {
         let dynamics = (members > 0).then(|| Dynamics::new(data, run, members, rng));
         let starts = data.starts();
         let picks = rng.rows(run.model_rollouts, starts.size()[0], data.device());
-        Judge { dynamics, validity: None, starts: starts.index_select(0, &picks) }
+        Judge { dynamics, validity: None, starts: starts.index_select(0, &picks), shortage: None }
     }
 
     /// Steps its training takes, the test on held-out episodes being the last.
@@ -89,7 +117,13 @@ impl Judge {
         self.dynamics.as_mut().map(|dynamics| dynamics.rollout(data, &starts, cancel, player)).transpose()
     }
 
-    /// [`Judge::rollout`] of a frozen policy from all initial states.
+    /// What the last [`Judge::estimate`] left out, if anything.
+    pub fn shortage(&self) -> Option<Shortage> {
+        self.shortage
+    }
+
+    /// [`Judge::rollout`] of a frozen policy from all initial states; from fewer, or None, where its actions take so
+    /// long that this would not end in some minutes.
     pub fn estimate(
         &mut self,
         data: &Dataset,
@@ -97,8 +131,14 @@ impl Judge {
         cancel: &AtomicBool,
     ) -> Result<Option<RolloutEstimate>> {
         let members = self.dynamics.as_ref().map_or(0, Dynamics::members);
-        let mut player = policy.start(self.starts.size()[0] * members);
-        self.rollout(data, None, cancel, player.as_mut())
+        let asked = self.starts.size()[0];
+        let made = affordable(asked, members, data.episode_length, policy.work());
+        self.shortage = (members > 0 && made < asked).then_some(Shortage { asked, made });
+        if made == 0 {
+            return Ok(None);
+        }
+        let mut player = policy.start(made * members);
+        self.rollout(data, Some(made as usize), cancel, player.as_mut())
     }
 
     /// Saves or restores everything.
@@ -109,5 +149,20 @@ impl Judge {
             Some(dynamics) => state.group("dynamics", |state| dynamics.persist(state)),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::affordable;
+
+    #[test]
+    fn long_actions_have_fewer_rollouts_or_none() {
+        assert_eq!(affordable(120, 5, 200, 0.0), 120);
+        assert_eq!(affordable(120, 5, 200, 1e6), 120);
+        assert_eq!(affordable(120, 5, 200, 1e8), 50);
+        assert_eq!(affordable(120, 5, 200, 1e9), 0);
+        assert_eq!(affordable(4, 5, 200, 1e9), 5.min(4));
+        assert_eq!(affordable(4, 5, 200, 1e10), 0);
     }
 }

@@ -5,8 +5,10 @@
 //! as a file for the crate `drcorl-actor`, which needs no tensor library. Both compute the same function.
 
 mod latent;
+mod played;
 
 pub use latent::{FrozenLatent, Perturbation};
+pub use played::PlayedFile;
 
 use crate::error::Result;
 use drcorl_actor::PolicyFile;
@@ -49,6 +51,11 @@ pub trait FrozenPolicy: Send {
     /// Estimators that look at single transitions then do not apply.
     fn remembers(&self) -> bool {
         false
+    }
+
+    /// Products of two numbers an action takes on average, for a policy whose actions may take long; 0 for others.
+    fn work(&self) -> f64 {
+        0.0
     }
 
     /// Actions `[B,A]` for normalised observations `[B,S]` at the first step of an episode,

@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     /// Directional derivatives of a weighted sum of outputs, in parameters.
-    fn follows_differences(net: &dyn PlanNet, mut arena: Arena, plans: &Tensor, levels: &Tensor) {
+    fn follows_differences(net: &dyn PlanNet, arena: Arena, plans: &Tensor, levels: &Tensor) {
         let mut rng = Rng::new(9, 0);
         let out = net.run(&arena.leaf(false), plans, levels);
         let weight = rng.normal(&out.size(), Device::Cpu);
@@ -288,17 +288,17 @@ mod tests {
         let out = tch::with_grad(|| net.run(&leaf, plans, levels));
         leaf.backward(&out, &weight, &arena);
         let direction = rng.normal(&[arena.len()], Device::Cpu);
+        let direction = &direction / direction.norm();
         let slope = (arena.gradients() * &direction).sum(Kind::Double).double_value(&[]);
-        const H: f64 = 1e-3;
-        let mut moved = |by: f64| {
+        const H: f64 = 3e-3;
+        let moved = |by: f64| {
             let _ = arena.values().shallow_clone().g_add_(&(&direction * by));
             let value = value(&arena);
             let _ = arena.values().shallow_clone().g_sub_(&(&direction * by));
             value
         };
         let differences = (moved(H) - moved(-H)) / (2.0 * H);
-        assert!((slope - differences).abs() < 2e-2 * slope.abs().max(1.0), "{slope} {differences}");
-        let _ = &mut arena;
+        assert!((slope - differences).abs() < 2e-2 * slope.abs().max(0.2), "{slope} {differences}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ export interface Parameters {
     bear_lag: BearLagConfig
     cpq: CpqConfig
     cdt: CdtConfig
+    trebi: TrebiConfig
     coptidice: CoptidiceConfig
   }
 }
@@ -937,6 +938,124 @@ export interface CdtConfig {
   target_return?: number | null
 }
 /**
+ * Parameters of TREBI. The defaults are the preset `fixed`.
+ */
+export interface TrebiConfig {
+  /**
+   * Steps of a plan, a multiple of 2 to the number of `denoiser_hidden` widths less one.
+   */
+  horizon?: number
+  /**
+   * Widths of the denoiser, multiples of 8, from the plan's own number of steps downward; each halves it.
+   */
+  denoiser_hidden?: number[]
+  /**
+   * Widths of the value nets, multiples of 8.
+   */
+  value_hidden?: number[]
+  /**
+   * Noise levels of the diffusion, and denoising steps of a plan.
+   */
+  noise_levels?: number
+  /**
+   * Windows in a batch.
+   */
+  batch_size?: number
+  /**
+   * Batches whose gradients are averaged for one step.
+   */
+  accumulate?: number
+  /**
+   * Gradient steps of the denoiser.
+   */
+  denoiser_steps?: number
+  /**
+   * Gradient steps of both value nets.
+   */
+  value_steps?: number
+  /**
+   * Learning rate of the denoiser.
+   */
+  denoiser_lr?: number
+  /**
+   * Learning rate of the value nets.
+   */
+  value_lr?: number
+  /**
+   * Share of the averaged weights, which plan, that is kept at each update of the average.
+   */
+  average_decay?: number
+  /**
+   * Steps between two updates of the average.
+   */
+  average_interval?: number
+  /**
+   * Step before which an update copies the weights.
+   */
+  average_start?: number
+  /**
+   * Weight of the error in a plan's first action; that of every other entry is 1.
+   */
+  action_weight?: number
+  /**
+   * Discount of the rewards and costs to come.
+   */
+  gamma?: number
+  /**
+   * Taken from the last reward and added to the last cost of an episode that the environment ended.
+   */
+  terminal_penalty?: number
+  /**
+   * What stands in a window behind the end of its episode.
+   */
+  padding?: 'zeros' | 'last'
+  /**
+   * What the value nets are fitted to.
+   */
+  value_scale?: 'raw' | 'standardized'
+  /**
+   * How the budget that is left of the cost limit is counted.
+   */
+  budget?: 'limit' | 'even' | 'remaining'
+  /**
+   * Plans a decision chooses from; 1 plans without choice. An evaluation can ask for others.
+   */
+  candidates?: number
+  /**
+   * Actions that are taken of a plan before another is made. An evaluation can ask for others.
+   */
+  replan_interval?: number
+  /**
+   * Step along the value nets' gradients, times the variance of a denoising step; 0 plans unguided. An evaluation
+   * can ask for others.
+   */
+  guide_scale?: number
+  /**
+   * Weight of the cost's gradient where a plan is above its budget. An evaluation can ask for others.
+   */
+  cost_weight?: number
+  /**
+   * How that weight depends on the excess.
+   */
+  cost_weight_by?: 'constant' | 'relative' | 'guarded'
+  /**
+   * Steps along the gradients a noise level.
+   */
+  guide_repeats?: number
+  /**
+   * Noise levels, the lowest ones, at which plans are not led.
+   */
+  guide_stop?: number
+  /**
+   * Which entries of a plan are led.
+   */
+  guide_entries?: 'all' | 'actions'
+  /**
+   * Which values choose among the candidates.
+   */
+  ranking?: 'stale' | 'final'
+}
+/**
  * Parameters of COptiDICE.
  */
 export interface CoptidiceConfig {
@@ -1019,4 +1138,4 @@ export interface CoptidiceConfig {
 }
 
 /** Names of the registered algorithms. */
-export type AlgorithmName = 'drcorl' | 'bc' | 'bc_safe' | 'bcq_lag' | 'bear_lag' | 'cpq' | 'cdt' | 'coptidice'
+export type AlgorithmName = 'drcorl' | 'bc' | 'bc_safe' | 'bcq_lag' | 'bear_lag' | 'cpq' | 'cdt' | 'trebi' | 'coptidice'

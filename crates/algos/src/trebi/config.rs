@@ -217,13 +217,13 @@ impl TrebiConfig {
             denoiser_hidden: vec![32, 64],
             value_hidden: vec![32, 64],
             noise_levels: 10,
-            denoiser_steps: 8000,
-            value_steps: 3000,
+            denoiser_steps: 5000,
+            value_steps: 2000,
             denoiser_lr: 1e-3,
             value_lr: 1e-3,
             average_start: 500,
             candidates: 8,
-            replan_interval: 2,
+            replan_interval: 4,
             guide_repeats: 1,
             ..TrebiConfig::default()
         }

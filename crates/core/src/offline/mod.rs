@@ -18,9 +18,9 @@ use drcorl_nn::rng::Rng;
 use std::sync::atomic::AtomicBool;
 use tch::Tensor;
 
-/// Products of two numbers that the rollouts of one policy may take where its actions take long: a few minutes of a
-/// core. The same on every machine, so that a certificate is.
-const MOST_WORK: f64 = 2e12;
+/// Products of two numbers that the rollouts of one policy may take where its actions take long: a minute or two of
+/// a core. The same on every machine, so that a certificate is.
+const MOST_WORK: f64 = 1e12;
 /// Initial states below which a mean over them is no estimate.
 const FEWEST_STARTS: i64 = 8;
 
@@ -160,9 +160,9 @@ mod tests {
     fn long_actions_have_fewer_rollouts_or_none() {
         assert_eq!(affordable(120, 5, 200, 0.0), 120);
         assert_eq!(affordable(120, 5, 200, 1e6), 120);
-        assert_eq!(affordable(120, 5, 200, 1e8), 20);
+        assert_eq!(affordable(120, 5, 200, 1e8), 10);
         assert_eq!(affordable(120, 5, 200, 1e9), 0, "fewer than eight");
-        assert_eq!(affordable(4, 5, 200, 3e8), 4, "all that were asked for are no shortage");
+        assert_eq!(affordable(4, 5, 200, 2e8), 4, "all that were asked for are no shortage");
         assert_eq!(affordable(4, 5, 200, 1e9), 0);
     }
 }

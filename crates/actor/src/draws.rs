@@ -69,8 +69,9 @@ mod tests {
     #[test]
     fn branches_differ_from_each_other_and_from_their_stem() {
         let stem = Draws::new(1, 2, &[0.5]);
-        let mut firsts = vec![stem.clone().normal()];
-        firsts.extend((0..4).map(|index| stem.branch(index).normal()));
+        let first = |mut draws: Draws| draws.normal();
+        let mut firsts = vec![first(stem)];
+        firsts.extend((0..4).map(|index| first(stem.branch(index))));
         for (i, first) in firsts.iter().enumerate() {
             assert!(!firsts[..i].contains(first), "{i}");
         }

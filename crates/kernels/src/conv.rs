@@ -194,7 +194,7 @@ impl Conv {
         let out = &mut out[..count * out_steps * self.outputs];
         for (number, phase) in self.phases.iter().enumerate() {
             let width = phase.layer.width();
-            let places = (out_steps + self.phases.len() - 1 - number) / self.phases.len();
+            let places = out_steps.saturating_sub(number).div_ceil(self.phases.len());
             let direct = self.phases.len() == 1 && width == self.outputs;
             let itself = direct && self.stride == 1 && phase.offsets == [0];
             let rows = count * places;

@@ -9,6 +9,9 @@ export interface Sizes {
   interval?: number
 }
 
+/** What a planner's decisions grow with: steps of a plan, noise levels, plans to choose from. */
+const planned: Record<string, number> = { horizon: 8, noise_levels: 3, candidates: 2 }
+
 /**
  * Values for the parameters that decide how long a run takes,
  * known by the names they have everywhere (docs/architecture.md).
@@ -24,6 +27,7 @@ export function small(
     if (name.endsWith('_steps')) return [[name, steps]]
     if (name.endsWith('_hidden')) return [[name, types.has('array') ? [width, width] : width]]
     if (name.endsWith('_interval')) return [[name, interval]]
+    if (name in planned) return [[name, planned[name]]]
     return /(^|_)(batch|batch_size|rollouts)$/.test(name) ? [[name, batch]] : []
   })
   return { ...Object.fromEntries(sized), ...more }

@@ -29,6 +29,11 @@ impl Draws {
         Draws { key, next: 0 }
     }
 
+    /// Draws of their own for part number `index` of the same step.
+    pub fn branch(self, index: u64) -> Draws {
+        Draws { key: mix(self.key ^ mix(index.wrapping_add(1).wrapping_mul(GOLDEN))), next: 0 }
+    }
+
     /// A uniform draw from (0, 1).
     fn unit(&mut self) -> f64 {
         self.next += 1;
@@ -58,6 +63,17 @@ mod tests {
         for other in [first(2, 2, &[0.5, 0.0]), first(1, 3, &[0.5, 0.0]), first(1, 2, &[0.0, 0.5]), first(1, 2, &[0.5])]
         {
             assert_ne!(base, other);
+        }
+    }
+
+    #[test]
+    fn branches_differ_from_each_other_and_from_their_stem() {
+        let stem = Draws::new(1, 2, &[0.5]);
+        let first = |mut draws: Draws| draws.normal();
+        let mut firsts = vec![first(stem)];
+        firsts.extend((0..4).map(|index| first(stem.branch(index))));
+        for (i, first) in firsts.iter().enumerate() {
+            assert!(!firsts[..i].contains(first), "{i}");
         }
     }
 

@@ -11,6 +11,8 @@
 //!   conditioned on the return and the cost that are still to come.
 //! - `diffusion`: noise, denoised level by level by a network that sees `s`; of several such actions the one critics in
 //!   the file choose, by reward, by feasibility or by both. The draws repeat, as those of `latent`.
+//! - `planner`: plans of the next steps, denoised from drawn noise and led by value nets towards reward within what is
+//!   left of the cost limit; see [`planner`].
 //!
 //! An actor is immutable and `Send + Sync`. Whatever a call writes to is in a [`Player`]: working memory, so that
 //! acting does not allocate, and what a policy remembers of each row's episode.
@@ -35,6 +37,7 @@ mod file;
 mod latent;
 mod mlp;
 mod network;
+pub mod planner;
 mod sequence;
 
 pub use actor::{Actor, Player, Turn};

@@ -5,6 +5,9 @@ use std::cell::Cell;
 
 use drcorl_actor::{Actor, PolicyFile, Turn};
 
+#[path = "files/planner.rs"]
+mod planner;
+
 struct Counting;
 
 thread_local! {
@@ -103,11 +106,14 @@ fn diffusion() -> PolicyFile {
     file
 }
 
+const PLANNER: planner::Shape =
+    planner::Shape { observations: 17, actions: 6, steps: 4, levels: 2, denoiser: &[8, 8], value: &[8] };
+
 #[test]
 fn act_does_not_allocate() {
     let observations = vec![0.5; 1000 * 17];
     let mut actions = vec![0.0; 1000 * 6];
-    for file in [mlp(), latent(), diffusion()] {
+    for file in [mlp(), latent(), diffusion(), planner::planner(&PLANNER)] {
         let mut player = Actor::new(&file).unwrap().play();
         // The first call may make room for the rows it meets.
         player.act(Turn::first(&observations), &mut actions).unwrap();

@@ -6,6 +6,9 @@ use std::cell::Cell;
 
 use drcorl_actor::{Actor, PolicyFile, Turn};
 
+#[path = "files/planner.rs"]
+mod planner_file;
+
 /// Of each kind of file. Change it, or `SEED`, to try others.
 const MUTANTS: usize = 2500;
 const SEED: u64 = 0;
@@ -189,6 +192,19 @@ fn diffusion(draws: &mut Draws) -> PolicyFile {
     file
 }
 
+fn planner(_draws: &mut Draws) -> PolicyFile {
+    let mut file = planner_file::planner(&planner_file::Shape {
+        observations: 3,
+        actions: 2,
+        steps: 2,
+        levels: 2,
+        denoiser: &[8, 8],
+        value: &[8],
+    });
+    file.set_setting("candidates", 2.0);
+    file
+}
+
 /// Whole numbers at the edges of what any type holds, as text.
 const NUMBERS: [&str; 12] = [
     "0",
@@ -295,7 +311,8 @@ fn weigh(bytes: &[u8], name: &str) -> (bool, usize) {
 
 type Make = fn(&mut Draws) -> PolicyFile;
 
-const KINDS: [(&str, Make); 4] = [("mlp", mlp), ("latent", latent), ("sequence", sequence), ("diffusion", diffusion)];
+const KINDS: [(&str, Make); 5] =
+    [("mlp", mlp), ("latent", latent), ("sequence", sequence), ("diffusion", diffusion), ("planner", planner)];
 
 #[test]
 fn every_number_of_the_metadata_may_be_any_other() {

@@ -14,6 +14,7 @@ pub mod frontier;
 pub mod lagrange;
 pub mod losses;
 pub mod metrics;
+pub mod trebi;
 
 use drcorl_core::algorithm::{Entry, Registry};
 use frame::Learner;
@@ -27,6 +28,7 @@ pub static REGISTRY: Registry = &[
     Entry::of::<Learner<bear_lag::BearLag>>(),
     Entry::of::<Learner<cpq::Cpq>>(),
     Entry::of::<cdt::Cdt>(),
+    Entry::of::<trebi::Trebi>(),
     Entry::of::<Learner<coptidice::Coptidice>>(),
     Entry::of::<fisor::Fisor>(),
 ];

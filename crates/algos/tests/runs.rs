@@ -46,6 +46,12 @@ fn brief(algorithm: &str, seed: u64) -> String {
                 }
             } else if key.ends_with("batch") || key.ends_with("batch_size") {
                 json!(64)
+            } else if key == "horizon" {
+                json!(8)
+            } else if key == "noise_levels" {
+                json!(3)
+            } else if key == "candidates" {
+                json!(2)
             } else {
                 continue;
             };

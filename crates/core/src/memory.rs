@@ -109,7 +109,7 @@ fn of_networks<'a>(config: &'a Map<String, Value>, factors: &'a Factors<'_>) -> 
         let Factors { rows, samples, members, ensemble, ends } = *factors;
         let members = if key.contains(ensemble) { members } else { Factor::ONE };
         let (parameters, kept) = network(key, config, ends);
-        let sequence = config.get("context_length").and_then(Value::as_f64);
+        let sequence = config.get("context_length").or(config.get("horizon")).and_then(Value::as_f64);
         let at_once = sequence.map_or(rows.size, |length| rows.size.min(SEQUENCES) * length * TOKENS);
         let numbers = COPIES * parameters + 2.0 * at_once * samples.size * (kept + ends);
         let batch = rows.size * samples.size * sequence.unwrap_or(1.0) * ends;

@@ -14,9 +14,11 @@
 //! | [`activations`] | Mish, GELU, ReLU with their derivatives; biases |
 //! | [`affine`] | a layer for rows, as policies at play use it |
 //! | [`attention`] | causal attention: of a training batch forward and backward, of the newest token |
+//! | [`conv`] | convolutions along sequences, and their gradients, as planners at play use them |
 //! | [`dropout`] | masks that are hashes |
 //! | [`gated`] | two last layers whose ReLU is kept as bits, on the matrix unit |
 //! | [`gemm`] | matrix products on AVX-512 and the matrix unit (AMX) |
+//! | [`group_norms`] | group norms of sequences |
 //! | [`heads`] | a layer with one number as output |
 //! | [`losses`] | squared errors, Gaussian likelihood |
 //! | [`math`] | exp and the normal distribution without branches |
@@ -27,9 +29,11 @@
 pub mod activations;
 pub mod affine;
 pub mod attention;
+pub mod conv;
 pub mod dropout;
 pub mod gated;
 pub mod gemm;
+pub mod group_norms;
 pub mod heads;
 mod instruction_set;
 pub mod losses;

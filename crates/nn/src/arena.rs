@@ -88,6 +88,26 @@ struct Views {
     members: Vec<(Tensor, Tensor)>,
 }
 
+/// The parameters of an [`Arena`] in an autograd graph; see [`Arena::leaf`].
+pub struct Leaf {
+    flat: Tensor,
+    parts: Vec<Tensor>,
+}
+
+impl Leaf {
+    /// The parameter at `slot`.
+    pub fn part(&self, slot: Slot) -> &Tensor {
+        &self.parts[slot.0]
+    }
+
+    /// Adds to the gradients of `arena`, which this leaf is of, those of a loss with `dloss/doutput = gradient`.
+    pub fn backward(&self, output: &Tensor, gradient: &Tensor, arena: &Arena) {
+        let surrogate = tch::with_grad(|| (output * gradient.detach()).sum(output.kind()));
+        let found = Tensor::run_backward(&[&surrogate], &[&self.flat], false, false);
+        let _ = arena.gradients().shallow_clone().g_add_(&found[0]);
+    }
+}
+
 impl Arena {
     fn over(entries: Vec<Entry>, values: Tensor) -> Self {
         let gradients = values.zeros_like();
@@ -172,6 +192,20 @@ impl Arena {
     pub fn named(&self, name: &str) -> Option<(&Tensor, &Tensor)> {
         let index = self.entries.iter().position(|entry| entry.name == name)?;
         Some((&self.views[index].value, &self.views[index].gradient))
+    }
+
+    /// The parameters for a pass whose gradient is autograd's, if `graph` asks for one. They share memory with the
+    /// arena's.
+    pub fn leaf(&self, graph: bool) -> Leaf {
+        let flat = self.values.detach().set_requires_grad(graph);
+        let split = || {
+            let lengths: Vec<i64> = self.entries.iter().map(Entry::len).collect();
+            // One node of the graph for all: a view each would give each a gradient of the whole length.
+            let parts = flat.split_with_sizes(&lengths, 0);
+            parts.iter().zip(&self.entries).map(|(part, entry)| part.view(entry.shape.as_slice())).collect()
+        };
+        let parts = if graph { tch::with_grad(split) } else { split() };
+        Leaf { flat, parts }
     }
 
     /// Overwrites all values with those of an arena of the same layout.

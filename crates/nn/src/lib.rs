@@ -27,6 +27,7 @@ pub mod score_net;
 mod slices;
 pub mod squashed;
 pub mod transformer;
+pub mod unet;
 pub mod vae;
 
 pub use arena::{Arena, ArenaBuilder, Slot};
@@ -38,4 +39,5 @@ pub use head::Head;
 pub use score_net::{ScoreCache, ScoreNet, TimeEmbedding};
 pub use squashed::SquashedActor;
 pub use transformer::{Transformer, TransformerShape};
+pub use unet::{PlanNet, PlanValue, TemporalUnet};
 pub use vae::Vae;

@@ -39,6 +39,16 @@ impl Tensors {
         self
     }
 
+    /// The tensor of that name alone.
+    pub(super) fn only(mut self, wanted: &str) -> Self {
+        self.0.retain(|name, _| name == wanted);
+        self
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn into_ordered(self) -> Vec<Tensor> {
         self.0.into_values().collect()
     }
@@ -103,6 +113,23 @@ impl Fixture {
         path.iter().fold(&self.manifest["hyper"], |value, key| &value[*key])
     }
 
+    /// What the manifest says of a variant; null if nothing.
+    pub fn variant(&self, variant: &str, key: &str) -> &Value {
+        &self.manifest["variants"][variant][key]
+    }
+
+    /// Names under `<group>/`, each once, in order.
+    pub fn cases(&self, group: &str) -> Vec<String> {
+        let prefix = format!("{group}/");
+        let mut names: Vec<String> = self
+            .tensors
+            .keys()
+            .filter_map(|name| name.strip_prefix(&prefix)?.split('/').next().map(String::from))
+            .collect();
+        names.dedup();
+        names
+    }
+
     /// A dimension under `dims`.
     pub fn dim(&self, name: &str) -> Result<i64> {
         self.manifest["dims"][name].as_i64().ok_or_else(|| Error::Data(format!("the manifest has no dims.{name}")))
@@ -129,6 +156,7 @@ impl Fixture {
         let parameters = place.starts_with("after");
         let group = match name.split('/').next() {
             _ if parameters => "params_after_3_steps",
+            _ if place == "eval" && table["eval"].is_object() => "eval",
             Some("loss") | Some("state") => "loss",
             Some("grad") | Some("grad2") => "grad_step0",
             _ => "aux",

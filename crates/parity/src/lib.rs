@@ -10,6 +10,7 @@ mod fisor;
 mod fixture;
 mod mlp;
 mod osrl;
+mod trebi;
 
 pub use fixture::{Fixture, Tensors};
 
@@ -45,6 +46,11 @@ fn shown_at<'a>(seen: &'a Seen, name: &'a str, index: usize) -> Result<&'a Tenso
 pub trait Binding {
     /// Performs step `step` on `batch` with the recorded `draws` in order of use.
     fn step(&mut self, step: usize, batch: &Tensors, draws: &[Tensor]) -> Result<Record>;
+
+    /// Numbers beside the steps, of the initial parameters and of formulas, under the fixture's whole names.
+    fn formulas(&mut self, _fixture: &Fixture) -> Result<Record> {
+        Ok(Record::new())
+    }
 
     /// All parameters under the fixture's names.
     fn parameters(&self) -> Record {
@@ -83,6 +89,9 @@ const BINDINGS: &[(&str, Bind)] = &[
     ("drcorl_gradmanip", drcorl::bind_gradient_manipulation),
     ("pid_lagrangian", drcorl::bind_pid),
     ("fisor", fisor::bind),
+    ("trebi", trebi::bind_denoiser),
+    ("trebi_values", trebi::bind_values),
+    ("trebi_plan", trebi::bind_plan),
 ];
 
 /// Outcome of one variant.
@@ -132,6 +141,14 @@ fn replay(fixture: &Fixture, variant: &str, bind: Bind, device: Device) -> Outco
             Plan::Skip(reason) => Ok(Outcome::Skipped(reason.into())),
             Plan::Run(mut binding) => {
                 let mut comparison = Comparison::default();
+                for (name, found) in binding.formulas(fixture)? {
+                    let (place, name) = name.split_once('/').unwrap_or(("", name.as_str()));
+                    let wanted = fixture.group("", place).only(name);
+                    if wanted.is_empty() {
+                        return Err(Error::Data(format!("the fixture has no {place}/{name}")));
+                    }
+                    comparison.group(fixture, place, wanted, vec![(name.to_string(), found)], 0);
+                }
                 compare_steps(fixture, variant, binding.as_mut(), &mut comparison)?;
                 let draws = fixture.group(variant, "eval/rand").into_ordered();
                 let produced = binding.evaluate(&fixture.group(variant, "eval/in"), &draws)?;

@@ -9,14 +9,19 @@ use drcorl_kernels::InstructionSet;
 
 use crate::error::{Error, Result};
 use crate::file::{Fields, PolicyFile, FORMAT};
-use crate::{diffusion, latent, mlp, sequence};
+use crate::{diffusion, latent, mlp, planner, sequence};
 
 /// Reads a kind's own fields.
 type Read = fn(&Fields, &Frame, InstructionSet) -> Result<Arc<dyn Kind>>;
 
 /// Every kind of policy, by the value of the metadata key `kind`. The first is meant where a file names none.
-const KINDS: &[(&str, Read)] =
-    &[("mlp", mlp::read), ("latent", latent::read), ("sequence", sequence::read), ("diffusion", diffusion::read)];
+const KINDS: &[(&str, Read)] = &[
+    ("mlp", mlp::read),
+    ("latent", latent::read),
+    ("sequence", sequence::read),
+    ("diffusion", diffusion::read),
+    ("planner", planner::read),
+];
 
 /// A way from observations to actions. Immutable; whatever a policy remembers is in its [`Play`].
 pub(crate) trait Kind: fmt::Debug + Send + Sync {
@@ -25,6 +30,16 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync {
 
     /// True if an action depends on more than the observation and chance.
     fn remembers(&self) -> bool;
+
+    /// What is wrong with a finite value of the setting `name`, if something is.
+    fn refuses(&self, _name: &str, _value: f64) -> Option<String> {
+        None
+    }
+
+    /// Products of two numbers an action takes on average, for a kind whose actions may take long; 0 for others.
+    fn work(&self, _settings: &BTreeMap<String, f64>) -> f64 {
+        0.0
+    }
 }
 
 /// A policy at play: working memory, and what it remembers of each row's episode.
@@ -163,6 +178,11 @@ impl Actor {
         let kind = read(&fields, &frame, set)?;
         fields.finish()?;
         let settings = fields.settings()?;
+        for (name, &value) in &settings {
+            if let Some(text) = kind.refuses(name, value) {
+                return Err(Error::data(&format!("metadata setting.{name}"), &text));
+            }
+        }
         let bytes = file.tensors.values().map(|array| size_of_val(array.values.as_slice())).sum();
         Ok(Actor { frame: Arc::new(frame), kind, settings, metadata: file.metadata.clone(), set, bytes })
     }
@@ -195,10 +215,13 @@ impl Actor {
     /// Changes one of [`Actor::settings`] for every later [`Actor::play`].
     ///
     /// # Errors
-    /// `Data` if the policy has no such setting or the value is not finite.
+    /// `Data` if the policy has no such setting, the value is not finite, or the policy cannot play by it.
     pub fn set(&mut self, name: &str, value: f64) -> Result<()> {
         if !value.is_finite() {
             return Err(Error::data(name, &format!("is {value}, expected a number")));
+        }
+        if let Some(text) = self.kind.refuses(name, value) {
+            return Err(Error::data(name, &text));
         }
         match self.settings.get_mut(name) {
             Some(current) => *current = value,
@@ -219,6 +242,12 @@ impl Actor {
     /// Instruction set the layers run on: `"avx512"`, `"avx2"` or `"portable"`.
     pub fn instruction_set(&self) -> &'static str {
         self.set.name()
+    }
+
+    /// Products of two numbers an action takes on average, of a policy that plans; 0 for all others, whose actions take
+    /// no time worth counting.
+    pub fn work(&self) -> f64 {
+        self.kind.work(&self.settings)
     }
 
     /// The policy at the start of its episodes.

@@ -251,6 +251,7 @@ pub fn certify(
     let facts = DataFacts::of(data, auditor.held_out(), run);
     let case = Case {
         model: shipped.model_rollout.as_ref(),
+        shortage: auditor.shortage(),
         remembers,
         facts: &facts,
         validity: auditor.validity(),

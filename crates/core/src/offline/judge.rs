@@ -18,6 +18,32 @@ use tch::Tensor;
 const LOGGED: usize = 1000;
 /// Initial states a clone is rolled out from.
 const CLONE_STARTS: usize = 40;
+/// Products of two numbers that the rollouts of one policy may take where its actions take long: a minute or two of
+/// a core. The same on every machine, so that a certificate is.
+const MOST_WORK: f64 = 1e12;
+/// Initial states below which a mean over them is no estimate.
+pub(super) const FEWEST_STARTS: i64 = 8;
+
+/// Of `asked` initial states, `made` were rolled out from: the policy's actions take too long for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    pub asked: i64,
+    pub made: i64,
+}
+
+/// How many of `asked` initial states episodes of `length` steps may begin at, in each of `members` models, for a
+/// policy whose action takes `work`: all of them where it takes none, and none where too few would be left.
+fn affordable(asked: i64, members: i64, length: usize, work: f64) -> i64 {
+    if work <= 0.0 {
+        return asked;
+    }
+    let most = (MOST_WORK / (work * members.max(1) as f64 * length.max(1) as f64)) as i64;
+    if most < FEWEST_STARTS.min(asked) {
+        0
+    } else {
+        most.min(asked)
+    }
+}
 
 /// A run has two that share nothing, not even the held-out episodes: one for gate and selection, and the auditor for
 /// the certificate. A policy steered by an ensemble exploits that ensemble's errors: measured on point-circle, its own
@@ -32,6 +58,7 @@ pub struct Judge {
     starts: Tensor,
     /// Rows of logged states `[M*E]`.
     logged: Tensor,
+    shortage: Option<Shortage>,
 }
 
 impl Judge {
@@ -49,6 +76,7 @@ impl Judge {
             behaviors: Vec::new(),
             starts: starts.index_select(0, &picks).view([-1, members as i64]),
             logged: rng.rows(LOGGED * members, data.len(), data.device()),
+            shortage: None,
         }
     }
 
@@ -200,7 +228,13 @@ impl Judge {
         Ok(Some(dynamics.whole_episodes(data, &starts, data.episode_length, cancel, player)?.0))
     }
 
-    /// The estimate of a policy from all initial states, over the stretches its models can be believed.
+    /// What the last [`Judge::estimate`] left out, if anything.
+    pub fn shortage(&self) -> Option<Shortage> {
+        self.shortage
+    }
+
+    /// The estimate of a policy from all initial states, over the stretches its models can be believed; from fewer
+    /// states, or None, where its actions take so long that this would not end in some minutes.
     pub fn estimate(
         &mut self,
         data: &Dataset,
@@ -208,9 +242,15 @@ impl Judge {
         cancel: &AtomicBool,
     ) -> Result<Option<RolloutEstimate>> {
         let horizon = self.horizon(data, policy.remembers());
-        let starts = self.starts.contiguous().view([-1]);
         let (logged, length) = (self.logged.shallow_clone(), data.episode_length);
         let Some(dynamics) = &mut self.dynamics else { return Ok(None) };
+        let asked = self.starts.size()[0];
+        let made = affordable(asked, dynamics.members(), length, policy.work());
+        self.shortage = (made < asked).then_some(Shortage { asked, made });
+        if made == 0 {
+            return Ok(None);
+        }
+        let starts = self.starts.narrow(0, 0, made).contiguous().view([-1]);
         let (found, visited) = match horizon {
             None => {
                 let mut player = policy.start(starts.size()[0]);
@@ -242,5 +282,20 @@ impl Judge {
             Some(dynamics) => state.group("dynamics", |state| dynamics.persist(state)),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::affordable;
+
+    #[test]
+    fn long_actions_have_fewer_rollouts_or_none() {
+        assert_eq!(affordable(120, 5, 200, 0.0), 120);
+        assert_eq!(affordable(120, 5, 200, 1e6), 120);
+        assert_eq!(affordable(120, 5, 200, 1e8), 10);
+        assert_eq!(affordable(120, 5, 200, 1e9), 0, "fewer than eight");
+        assert_eq!(affordable(4, 5, 200, 2e8), 4, "all that were asked for are no shortage");
+        assert_eq!(affordable(4, 5, 200, 1e9), 0);
     }
 }

@@ -31,7 +31,7 @@ pub use facts::DataFacts;
 pub use fqe::{Fqe, FqeEstimate};
 pub use goal::Goal;
 pub use held_out::HeldOut;
-pub use judge::Judge;
+pub use judge::{Judge, Shortage};
 pub use ladder::{Rung, Validity};
 pub use rules::{Refusal, Rule, Thresholds};
 pub use self_test::{Behavior, SelfTest};

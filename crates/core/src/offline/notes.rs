@@ -12,6 +12,12 @@ const FAR: f64 = 2.0;
 pub(super) fn notes(shipped: &Evidence, case: &Case<'_>, data: &Dataset) -> Vec<String> {
     let run = case.run;
     let mut notes = Vec::new();
+    if let Some(shortage) = case.shortage.filter(|shortage| shortage.made > 0) {
+        notes.push(format!(
+            "cost estimate from {} of {} initial states: the policy's actions take long",
+            shortage.made, shortage.asked
+        ));
+    }
     if case.remembers && run.fqe_steps > 0 {
         notes.push("no fitted Q evaluation: the policy's actions depend on the course of the episode".into());
     }

@@ -7,7 +7,8 @@ use super::facts::{DataFacts, NEAR};
 use super::goal::Goal;
 use super::ladder::{LEAST_EPISODES, LEAST_HORIZON};
 use super::self_test::LEAST_BEHAVIORS;
-use super::{RolloutEstimate, SelfTest, Validity};
+use super::judge::FEWEST_STARTS;
+use super::{RolloutEstimate, SelfTest, Shortage, Validity};
 use crate::run::RunConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,8 @@ pub struct Refusal {
 pub enum Rule {
     /// No auditing model was trained.
     NoModels,
+    /// The policy's actions take too long for rollouts.
+    TooSlow,
     /// No logged step has a cost.
     NoCostSeen,
     /// Too few held-out episodes have a cost near the limit.
@@ -117,6 +120,7 @@ impl Thresholds {
 /// What the rules look at.
 pub(super) struct Case<'a> {
     pub model: Option<&'a RolloutEstimate>,
+    pub shortage: Option<Shortage>,
     pub remembers: bool,
     pub facts: &'a DataFacts,
     pub validity: Option<&'a Validity>,
@@ -157,6 +161,16 @@ impl Case<'_> {
 
 /// Every reason not to certify. A comparison with NaN refuses.
 pub(super) fn refusals(case: &Case<'_>) -> Vec<Refusal> {
+    if let Some(Shortage { asked, .. }) = case.shortage.filter(|shortage| shortage.made == 0) {
+        return vec![refusal(
+            Rule::TooSlow,
+            format!(
+                "the policy's actions take so long that not {} of {asked} episodes can be rolled out in bounded time",
+                FEWEST_STARTS.min(asked)
+            ),
+            "let it plan less: fewer candidates, less guidance, a longer interval",
+        )];
+    }
     let (Some(model), Some(validity)) = (case.model, case.validity) else {
         return vec![refusal(
             Rule::NoModels,

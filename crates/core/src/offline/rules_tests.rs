@@ -58,6 +58,7 @@ impl World {
     fn case(&self) -> Case<'_> {
         Case {
             model: self.model.as_ref(),
+            shortage: None,
             remembers: self.remembers,
             facts: &self.facts,
             validity: self.validity.as_ref(),

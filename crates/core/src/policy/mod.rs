@@ -7,10 +7,12 @@
 mod diffusion;
 mod latent;
 mod loaded;
+mod played;
 
 pub use diffusion::{Chain, Choice, DiffusionLevels, FrozenDiffusion};
 pub use latent::{FrozenLatent, Perturbation};
 pub use loaded::LoadedPolicy;
+pub use played::PlayedFile;
 
 use crate::error::Result;
 use drcorl_actor::PolicyFile;
@@ -53,6 +55,11 @@ pub trait FrozenPolicy: Send {
     /// Estimators that look at single transitions then do not apply.
     fn remembers(&self) -> bool {
         false
+    }
+
+    /// Products of two numbers an action takes on average, for a policy whose actions may take long; 0 for others.
+    fn work(&self) -> f64 {
+        0.0
     }
 
     /// Actions `[B,A]` for normalised observations `[B,S]` at the first step of an episode,

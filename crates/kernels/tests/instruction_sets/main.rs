@@ -4,9 +4,11 @@
 mod activations;
 mod affine;
 mod attention;
+mod conv;
 mod dropout;
 mod gated;
 mod gemm;
+mod group_norms;
 mod heads;
 mod losses;
 mod noise;
@@ -24,7 +26,9 @@ fn main() {
         activations::CASES,
         affine::CASES,
         attention::CASES,
+        conv::CASES,
         dropout::CASES,
+        group_norms::CASES,
         heads::CASES,
         losses::CASES,
         norms::CASES,

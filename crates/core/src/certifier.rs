@@ -7,7 +7,7 @@
 use crate::algorithm::{read, Algorithm, Context, Metrics, NamedPolicy, Phase};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::offline::{Certificate, Verdict};
+use crate::offline::{Certificate, Refusal, Rule, Verdict};
 use crate::policy::{FrozenPolicy, LoadedPolicy, Player};
 use crate::run::RunConfig;
 use crate::trainer::{guarded, Trainer, TrainerStatus};
@@ -140,10 +140,16 @@ fn with_actions(mut certificate: Certificate, outside: f64) -> Certificate {
             certificate.reasons.clear();
         }
         certificate.verdict = Verdict::NotCertified;
-        certificate.reasons.push(format!(
-            "{:.0} % of the policy's actions are outside the range of the logged ones, of which the models know nothing",
-            100.0 * outside
-        ));
+        let refusal = Refusal {
+            rule: Rule::Actions,
+            reason: format!(
+                "{:.0} % of the policy's actions are outside the range of the logged ones, of which the models know nothing",
+                100.0 * outside
+            ),
+            remedy: "certify by data of the world that the policy was made for".into(),
+        };
+        certificate.reasons.push(refusal.reason.clone());
+        certificate.refusals.push(refusal);
     }
     certificate
 }

@@ -190,6 +190,10 @@ impl Kind for Diffusion {
     fn play(self: Arc<Self>, _settings: &BTreeMap<String, f64>) -> Box<dyn Play> {
         Box::new(play::DiffusionPlay::new(self))
     }
+
+    fn remembers(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

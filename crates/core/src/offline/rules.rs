@@ -58,6 +58,8 @@ pub enum Rule {
     NoSelfTest,
     /// The policy is further from the logged behavior than its kinds are from each other.
     Distance,
+    /// The policy's actions leave the range of the logged ones.
+    Actions,
     /// Predicted states leave the range of the data.
     Range,
     /// The bound does not keep to the bar.

@@ -71,6 +71,10 @@ impl FrozenPolicy for LoadedPolicy {
         self.actor.remembers()
     }
 
+    fn work(&self) -> f64 {
+        self.actor.work()
+    }
+
     fn act(&self, observation: &Tensor) -> Tensor {
         self.player(false).act_on(observation, &[], &[])
     }

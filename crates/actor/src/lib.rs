@@ -9,6 +9,8 @@
 //!   several such actions the one critics in the file like best. The draws repeat: see [`Draws`].
 //! - `sequence`: a causal transformer over the last steps of the episode,
 //!   conditioned on the return and the cost that are still to come.
+//! - `switching`: several heads `tanh(heads(trunk(s)))`; critics in the file choose among them by what is left of the
+//!   limit on costs.
 //!
 //! An actor is immutable and `Send + Sync`. Whatever a call writes to is in a [`Player`]: working memory, so that
 //! acting does not allocate, and what a policy remembers of each row's episode.
@@ -26,6 +28,7 @@
 //! ```
 
 mod actor;
+mod budget;
 mod draws;
 mod error;
 mod file;
@@ -33,9 +36,11 @@ mod latent;
 mod mlp;
 mod network;
 mod sequence;
+mod switching;
 
 pub use actor::{Actor, Player, Turn};
 pub use draws::Draws;
 pub use drcorl_kernels::cpu_features;
 pub use error::{Error, ErrorKind, Result};
 pub use file::{Array, PolicyFile, FORMAT, MOST_BYTES};
+pub use switching::choose;

@@ -5,8 +5,10 @@
 //! as a file for the crate `drcorl-actor`, which needs no tensor library. Both compute the same function.
 
 mod latent;
+mod played;
 
 pub use latent::{FrozenLatent, Perturbation};
+pub use played::PlayedFile;
 
 use crate::error::Result;
 use drcorl_actor::PolicyFile;

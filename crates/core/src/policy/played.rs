@@ -1,0 +1,77 @@
+//! A policy that lives in its file alone and is played by `drcorl-actor` for everyone, the offline judges included: for
+//! kinds whose acting is worth writing down once.
+
+use super::{host, FrozenPolicy, Player, Turn};
+use crate::error::{Error, Result};
+use drcorl_actor::{Actor, PolicyFile};
+use tch::{Kind, Tensor};
+
+/// The file of such a policy, without what the trainer adds, and the sizes of the problem.
+pub struct PlayedFile {
+    file: PolicyFile,
+    observations: usize,
+    actions: usize,
+    remembers: bool,
+}
+
+impl PlayedFile {
+    /// Of a policy whose action depends on the course of the episode; [`PlayedFile::forgetful`] of any other.
+    pub fn new(file: PolicyFile, observations: i64, actions: i64) -> Self {
+        PlayedFile { file, observations: observations as usize, actions: actions as usize, remembers: true }
+    }
+
+    /// The same policy, one that does not remember.
+    pub fn forgetful(self) -> Self {
+        PlayedFile { remembers: false, ..self }
+    }
+
+    /// The policy on normalised observations, with actions in [-1,1].
+    pub fn actor(&self) -> Result<Actor> {
+        let mut file = self.file.clone();
+        for (name, width, value) in [
+            ("observation.mean", self.observations, 0.0),
+            ("observation.std", self.observations, 1.0),
+            ("action.low", self.actions, -1.0),
+            ("action.high", self.actions, 1.0),
+        ] {
+            file.insert(name, &[width], vec![value; width]);
+        }
+        Actor::new(&file).map_err(|error| Error::Data(error.to_string()))
+    }
+}
+
+/// The actor at play on tensors.
+struct TensorPlayer {
+    player: drcorl_actor::Player,
+    actions: usize,
+}
+
+impl Player for TensorPlayer {
+    fn act(&mut self, turn: &Turn<'_>) -> Tensor {
+        let [observations, rewards, costs] =
+            [turn.observation, turn.reward, turn.cost].map(|x| host(x).expect("a float tensor can be copied"));
+        let rows = turn.observation.size()[0];
+        let mut actions = vec![0f32; rows as usize * self.actions];
+        let turn_of = drcorl_actor::Turn { observations: &observations, rewards: &rewards, costs: &costs };
+        // Values that are not finite are refused there; here they stay what they are, and the caller sees them.
+        if self.player.act(turn_of, &mut actions).is_err() {
+            actions.fill(f32::NAN);
+        }
+        Tensor::from_slice(&actions).view([rows, -1]).to_device(turn.observation.device()).to_kind(Kind::Float)
+    }
+}
+
+impl FrozenPolicy for PlayedFile {
+    fn start(&self, _rows: i64) -> Box<dyn Player + '_> {
+        let actor = self.actor().expect("a file of this program can be read");
+        Box::new(TensorPlayer { player: actor.play(), actions: self.actions })
+    }
+
+    fn remembers(&self) -> bool {
+        self.remembers
+    }
+
+    fn file(&self) -> Result<PolicyFile> {
+        Ok(self.file.clone())
+    }
+}

@@ -79,6 +79,11 @@ impl Exchange {
     pub fn value(&self, budget: f64, step: u64) -> f64 {
         let left = self.length.saturating_sub(step).max(1) as f64;
         let end = if self.finite { 1.0 - self.gamma.powf(left) } else { 1.0 };
-        self.cost_scale * budget.max(0.0) * end / ((1.0 - self.gamma) * left)
+        self.scaled(budget.max(0.0)) * end / ((1.0 - self.gamma) * left)
+    }
+
+    /// Costs in the critics' unit.
+    pub fn scaled(&self, costs: f64) -> f64 {
+        self.cost_scale * costs
     }
 }

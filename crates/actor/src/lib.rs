@@ -11,6 +11,7 @@
 //!   conditioned on the return and the cost that are still to come.
 //! - `switching`: several heads `tanh(heads(trunk(s)))`; critics in the file choose among them by what is left of the
 //!   limit on costs.
+//! - `budgeted`: `tanh(actor([s, kappa]))`, kappa what is left of that limit or the cost value of it.
 //!
 //! An actor is immutable and `Send + Sync`. Whatever a call writes to is in a [`Player`]: working memory, so that
 //! acting does not allocate, and what a policy remembers of each row's episode.
@@ -29,6 +30,7 @@
 
 mod actor;
 mod budget;
+mod budgeted;
 mod draws;
 mod error;
 mod file;

@@ -9,14 +9,19 @@ use drcorl_kernels::InstructionSet;
 
 use crate::error::{Error, Result};
 use crate::file::{Fields, PolicyFile, FORMAT};
-use crate::{latent, mlp, sequence, switching};
+use crate::{budgeted, latent, mlp, sequence, switching};
 
 /// Reads a kind's own fields.
 type Read = fn(&Fields, &Frame, InstructionSet) -> Result<Arc<dyn Kind>>;
 
 /// Every kind of policy, by the value of the metadata key `kind`. The first is meant where a file names none.
-const KINDS: &[(&str, Read)] =
-    &[("mlp", mlp::read), ("latent", latent::read), ("sequence", sequence::read), ("switching", switching::read)];
+const KINDS: &[(&str, Read)] = &[
+    ("mlp", mlp::read),
+    ("latent", latent::read),
+    ("sequence", sequence::read),
+    ("switching", switching::read),
+    ("budgeted", budgeted::read),
+];
 
 /// A way from observations to actions. Immutable; whatever a policy remembers is in its [`Play`].
 pub(crate) trait Kind: fmt::Debug + Send + Sync {

@@ -121,7 +121,8 @@ impl Play for SwitchingPlay {
 }
 
 impl SwitchingPlay {
-    /// The head for row `row` of the block, which is row `index` of all. None where an overflow left nothing to compare.
+    /// The head for row `row` of the block, which is row `index` of all.
+    /// None where an overflow left nothing to compare.
     fn choice(&self, row: usize, index: usize) -> Option<usize> {
         let Switching { heads, exchange, .. } = *self.policy;
         let (rewards, costs) = (&self.rewards[row * heads..][..heads], &self.costs[row * heads..][..heads]);

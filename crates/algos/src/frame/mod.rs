@@ -13,7 +13,7 @@ pub use choices::{CandidateDraws, CostDone, CostThreshold, Done};
 pub use groups::{help, widths, ActorGroup, CriticGroup, PidGroup, Schedule, VaeGroup};
 pub use values::{Transition, Values};
 
-use crate::critics::{join, mean, upper_confidence, Critics};
+use crate::critics::{join, mean, upper_confidence, Critics, IqlCritic};
 use crate::lagrange::{LogMultiplier, Pid, SoftplusMultiplier};
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::dataset::Batch;
@@ -24,6 +24,7 @@ use drcorl_core::offline::CriticEstimates;
 use drcorl_core::policy::FrozenPolicy;
 use drcorl_core::run::{RunConfig, Scaling};
 use drcorl_nn::checkpoint::State;
+use drcorl_nn::optim::ScalarAdam;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::{Head, SquashedActor, Vae};
 use schemars::JsonSchema;
@@ -61,6 +62,8 @@ pub trait ActorCritic: Send + Sized + 'static {
     const SUMMARY: &'static str;
     /// What the user sees of a step, see [`Define`].
     const METRICS: &'static [Metric];
+    /// See [`Define`].
+    const TAKES_LIMIT: bool = false;
 
     /// Fresh networks and multipliers.
     fn new(config: Self::Config, task: Task, rng: &mut Rng) -> Self;
@@ -117,7 +120,7 @@ macro_rules! kept {
     };
 }
 
-kept! { groups: Head, SquashedActor, Vae, Pid; values: LogMultiplier, SoftplusMultiplier, u64 }
+kept! { groups: Head, IqlCritic, SquashedActor, Vae, Pid; values: LogMultiplier, ScalarAdam, SoftplusMultiplier, u64 }
 
 impl Part for Critics {
     fn keep(&mut self, name: &str, state: &mut State) -> drcorl_nn::Result<()> {
@@ -141,6 +144,10 @@ pub type Parts<'a> = Vec<(&'static str, &'a mut dyn Part)>;
 pub struct Task {
     pub observations: i64,
     pub actions: i64,
+    /// Costs an episode may have.
+    pub cost_limit: f64,
+    /// Steps of an episode L.
+    pub episode_length: usize,
     /// The cost value that stands for the limit.
     pub threshold: f64,
     pub seed: u64,
@@ -154,6 +161,8 @@ impl Task {
         Task {
             observations: data.observations(),
             actions: data.actions(),
+            cost_limit: run.cost_limit,
+            episode_length: data.episode_length,
             threshold: values.threshold(run.cost_limit, data.episode_length),
             seed: run.seed,
             device: data.device(),
@@ -211,6 +220,7 @@ impl<A: ActorCritic> Define for Learner<A> {
     const LABEL: &'static str = A::LABEL;
     const SUMMARY: &'static str = A::SUMMARY;
     const METRICS: &'static [Metric] = A::METRICS;
+    const TAKES_LIMIT: bool = A::TAKES_LIMIT;
 
     fn defaults() -> A::Config {
         A::Config::default()

@@ -6,6 +6,7 @@
 
 mod baselines;
 mod behavior;
+mod caps;
 mod critic;
 mod measure;
 mod plain;
@@ -71,6 +72,7 @@ const STEPS: [Entry; 15] = [
     ("bear_lag step", false, baselines::bear_lag),
     ("cpq step", false, baselines::cpq),
     ("coptidice step", false, baselines::coptidice),
+    ("caps step", false, caps::step),
     ("cdt step", true, |device| sequence::step(CdtConfig::default(), 2048, device)),
     ("cdt step, quick", false, |device| sequence::step(CdtConfig::quick(), 64, device)),
 ];

@@ -1,7 +1,8 @@
 /** The import rule: rooms import only from rooms above them in the table of docs/architecture.md. */
-import { readFile } from 'node:fs/promises'
+import { readFile, readdir } from 'node:fs/promises'
 import test from 'ava'
 import ts from 'typescript'
+import { loadSchema } from '../src/config/schema.js'
 
 interface Room {
   name: string
@@ -150,4 +151,53 @@ test('an arrow that others imply is left out of the picture', (t) => {
     ),
     ['src/native -> src/base', 'src/policy -> src/native', 'src/index.ts -> src/policy'],
   )
+})
+
+/** What the product is called, and one of its algorithms. */
+const PRODUCT = 'drcorl'
+
+/** The names among those of algorithms that stand in code or text, comments left out; `BcqLag` is `bcq_lag`. */
+function algorithmsIn(text: string, names: readonly string[]): string[] {
+  const code = text.replaceAll(/^\s*(?:\/\/|\*|\/\*|#).*$/gm, '')
+  return names.filter((name) => {
+    // The product's own name says nothing, but where it is chosen from algorithms.
+    if (name === PRODUCT) {
+      return new RegExp(`algorithm(?:[^\\n]*\\n){0,2}[^\\n]*['"]${name}['"]|::${name}\\b`, 'i').test(code)
+    }
+    const pascal = name.replaceAll(/(?:^|_)(\w)/g, (_, letter: string) => letter.toUpperCase())
+    return new RegExp(`(?<![\\w.-])${name}(?![\\w-])|\\b${pascal}(?![a-z])`).test(code)
+  })
+}
+
+test('a name of an algorithm is found as a word, a type and a text, and not inside of others', (t) => {
+  const names = ['bc', 'bcq_lag', PRODUCT]
+  const found = (text: string): string[] => algorithmsIn(text, names)
+  t.deepEqual(found(`const a = 'bc'`), ['bc'])
+  t.deepEqual(found('use drcorl_algos::bcq_lag::{BcqLagConfig};'), ['bcq_lag'])
+  t.deepEqual(found('let x: BcqLagConfig;'), ['bcq_lag'])
+  t.deepEqual(found(`export const DEFAULT_ALGORITHM = 'drcorl'`), [PRODUCT])
+  t.deepEqual(found(`// bc\nimport { DrcorlError } from 'drcorl'\nconst abc = bcd + 'a-bc'`), [])
+})
+
+test('no room but those that the page excepts names an algorithm, and each of these does', async (t) => {
+  const names = Object.keys(loadSchema().algorithms)
+  t.true(names.includes(PRODUCT) && names.length > 7)
+  const page = await readFile(new URL('../docs/architecture.md', import.meta.url), 'utf8')
+  const sentence = /no crate and no TypeScript room outside\s+([^]*?)\. A test/.exec(page)?.[1] ?? ''
+  const allowed = [...sentence.matchAll(/`((?:crates|src)\/[\w./]+)`/g)].map(([, path]) => path!)
+  t.true(allowed.length > 2, `${sentence} names no exceptions`)
+  const naming = new Set<string>()
+  for (const top of ['crates', 'src']) {
+    const entries = await readdir(new URL(`../${top}`, import.meta.url), { recursive: true })
+    for (const entry of entries.map((name) => `${top}/${name.replaceAll('\\', '/')}`)) {
+      // Tests take any algorithm as an example.
+      if (!/\.(rs|ts|py)$/.test(entry) || /\/tests?[/.]|_test\./.test(entry)) continue
+      const found = algorithmsIn(await readFile(new URL(`../${entry}`, import.meta.url), 'utf8'), names)
+      if (found.length === 0) continue
+      const exception = allowed.find((path) => entry === path || entry.startsWith(`${path}/`))
+      if (exception === undefined) t.fail(`${entry} names ${found.join(', ')}: only ${allowed.join(', ')} may`)
+      else naming.add(exception)
+    }
+  }
+  t.deepEqual([...naming].toSorted(), allowed.toSorted(), 'an exception that names none is none')
 })

@@ -6,7 +6,7 @@ import { resolveConfig } from '../../src/config/load.js'
 import { loadSchema, parametersFor } from '../../src/config/schema.js'
 import { CLI, drcorl, inProcess, run, temporaryFolder } from './spawn.js'
 
-const COMMANDS = ['train', 'evaluate', 'envs', 'data', 'list', 'info', 'doctor', 'torch', 'report', 'demo']
+const COMMANDS = ['train', 'evaluate', 'envs', 'data', 'list', 'info', 'doctor', 'torch', 'report', 'demo', 'theory']
 
 test('--help of every command and --version end with status 0 and a silent stderr', async (t) => {
   for (const args of [[], ...COMMANDS.map((command) => [command])]) {

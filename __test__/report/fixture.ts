@@ -110,6 +110,7 @@ function record(algorithm: string, run: Record<string, unknown> = {}): unknown {
       act_dim: 2,
       ...score_range,
     },
+    environment: null,
   }
 }
 

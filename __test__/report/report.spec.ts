@@ -159,14 +159,15 @@ test('damaged files and folders of no run are refused by path', async (t) => {
 
 test('a damaged evaluation, result or table is refused by file, key and value, never half shown', async (t) => {
   const cases: [file: string, change: (content: Record<string, unknown>) => unknown, message: RegExp][] = [
-    ['evaluation.json', () => ({}), /evaluation\.json is damaged: "policy" must be text, got nothing/],
-    ['evaluation.json', (old) => ({ ...old, cost: null }), /"cost" must be an object, got null/],
-    ['evaluation.json', (old) => ({ ...old, return: { mean: 'x' } }), /"return\.mean" must be a number/],
-    ['evaluation.json', (old) => ({ ...old, normalized_cost: 3 }), /"normalized_cost" must be an object, got 3/],
-    ['evaluation.json', (old) => ({ ...old, selected: {} }), /"selected\.policy" must be text/],
+    ['evaluation.json', () => ({}), /evaluation\.json is damaged: it has no format/],
+    ['evaluation.json', (old) => ({ ...old, cost: null }), /damaged: cost is null, but must be an object/],
+    ['evaluation.json', (old) => ({ ...old, return: { mean: 'x' } }), /return has no std/],
+    ['evaluation.json', (old) => ({ ...old, normalized_cost: 3 }), /normalized_cost is 3, but must be an object/],
+    ['evaluation.json', (old) => ({ ...old, safe: 'yes' }), /safe is "yes", but must be a boolean/],
+    ['evaluation.json', (old) => ({ ...old, selected: {} }), /selected has no policy/],
     ['result.json', (old) => ({ ...old, environment_steps: 0 }), /result\.json: environment_steps is 0, but must be/],
-    ['config.json', (old) => ({ ...old, dataset: {} }), /config\.json is damaged: "dataset\.source" must be text/],
-    ['config.json', (old) => ({ ...old, task: [] }), /"task" must be an object/],
+    ['config.json', (old) => ({ ...old, dataset: {} }), /config\.json is damaged: dataset has no source/],
+    ['config.json', (old) => ({ ...old, task: [] }), /task is \[\], but must be an object/],
   ]
   for (const [file, change, message] of cases) {
     const path = join(await writeRun(join(root, 'damage')), file)

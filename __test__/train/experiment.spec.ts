@@ -212,7 +212,7 @@ test('resume refuses other parameters, other data and damaged files, each by nam
   await writeFile(join(out, RUN_FILES.config), '{"format": "other"}')
   await refused(t, { out, resume: true }, 'Data', /config\.json is not of format/)
   await writeFile(join(out, RUN_FILES.config), '{"format": "drcorl-run/1", "run": {}}')
-  await refused(t, { out, resume: true }, 'Data', /config\.json: "config" must be an object/)
+  await refused(t, { out, resume: true }, 'Data', /config\.json is damaged: it has no created/)
 })
 
 test('bad data and bad parameters write nothing', async (t) => {

@@ -189,10 +189,12 @@ test('--overwrite refuses files of the same names that no run has written, by na
 test('a record opens no code: it names embedded environments and tasks, and anything else has to be asked for', async (t) => {
   const out = await trained()
   const evil = 'evil:X-v0'
-  for (const env of [evil, 'os', '', 7, undefined]) {
+  for (const env of [evil, 'os', '']) {
     await edit(out, (record) => Object.assign(record.task!, { env }))
     await refused(t, evaluate({ run: out, episodes: 1 }), 'Usage', 2, /no environment is known/)
   }
+  await edit(out, (record) => Object.assign(record.task!, { env: 7 }))
+  await refused(t, evaluate({ run: out, episodes: 1 }), 'Data', 2, /damaged: task\.env is 7, but must be/)
   const hybrid = await temporaryFolder()
   const visiting = { cost_limit: 60, mode: 'hybrid-eval', hybrid_interval: 4, hybrid_episodes: 1 }
   const config = smallConfig('drcorl', visiting, { steps: 8 })

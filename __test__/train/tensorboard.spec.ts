@@ -7,11 +7,12 @@ import { fileURLToPath } from 'node:url'
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import test from 'ava'
+import { knownSchema, metricsOf } from '../../src/config/schema.js'
 import { evaluate } from '../../src/evaluate/evaluate.js'
 import type { TrainEvent, TrainOptions } from '../../src/train/events.js'
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
-import { EventFile, crc32c, eventFiles } from '../../src/train/tensorboard.js'
+import { EventFile, crc32c, descriptionsOf, eventFiles, tagOf } from '../../src/train/tensorboard.js'
 import { SMALL } from '../small.js'
 import { testIf } from '../test-if.js'
 
@@ -21,6 +22,8 @@ const RUNTIMES = join(ROOT, 'target/runtimes')
 const TFJS_NODE = join(RUNTIMES, 'node_modules/@tensorflow/tfjs-node/lib/napi-v8/tfjs_binding.node')
 const READER = fileURLToPath(new URL('python/read_events.py', import.meta.url))
 const run = promisify(execFile)
+
+const declared = metricsOf(SMALL.algorithm ?? 'drcorl')
 
 type Curves = Record<string, [step: number, value: number][]>
 interface ReadEvent {
@@ -57,14 +60,14 @@ async function curvesOfCsv(folder: string): Promise<Curves> {
     names.forEach((name, column) => {
       const cell = cells[column]
       if (column < 4 || !cell) return
-      ;(curves[`train/${name}`] ??= []).push([Number(cells[0]), Math.fround(Number(cell))])
+      ;(curves[tagOf(name, declared)] ??= []).push([Number(cells[0]), Math.fround(Number(cell))])
     })
   }
   return curves
 }
 
 const trained = (curves: Curves): Curves =>
-  Object.fromEntries(Object.entries(curves).filter(([tag]) => tag.startsWith('train/')))
+  Object.fromEntries(Object.entries(curves).filter(([tag]) => !/^(time|eval)\//.test(tag)))
 
 test('the checksum is CRC-32C: the values of RFC 3720, appendix B.4', (t) => {
   t.is(crc32c(new Uint8Array(32)), 0x8a9136aa)
@@ -77,9 +80,28 @@ readBack('TensorBoard reads every metric of a run at its gradient step, and the 
   await collect({ ...SMALL, out, tensorboard: true })
   const curves = await read<Curves>(out)
   t.deepEqual(trained(curves), await curvesOfCsv(out))
-  t.true('train/actor_loss' in curves)
+  t.true('loss/actor_loss' in curves)
   t.true(curves['time/seconds']!.every(([, seconds]) => seconds > 0))
   t.true('time/steps_per_second' in curves)
+})
+
+test('a metric stands under its role, and its meaning and unit go with the first value of its tag', async (t) => {
+  const all = Object.values(knownSchema()!.algorithms).flatMap(({ metrics }) => metrics)
+  t.true(all.length > 20)
+  for (const metric of all) t.is(tagOf(metric.name, [metric]), `${metric.role}/${metric.name}`)
+  const out = await temporaryFolder()
+  const metric = {
+    name: 'cost_estimate',
+    role: 'estimate',
+    unit: 'cost an episode',
+    meaning: 'What it costs.',
+  } as const
+  const events = await EventFile.create(out, undefined, descriptionsOf([metric]))
+  for (const step of [1, 2]) events.add(step, { [tagOf('cost_estimate', [metric])]: step, 'time/seconds': step })
+  await events.close()
+  const content = await readFile(join(out, (await eventFiles(out))[0]!), 'latin1')
+  t.is(content.split('estimate/cost_estimate').length - 1, 2)
+  t.is(content.split('What it costs. Unit: cost an episode.').length - 1, 1)
 })
 
 test('without the option no event file is written', async (t) => {

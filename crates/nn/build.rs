@@ -1,5 +1,5 @@
-//! Lets the binaries and test binaries of this crate find libtorch without LD_LIBRARY_PATH. The addon has no such path:
-//! it takes the libtorch that was chosen at run time.
+//! Lets the binaries and test binaries of this crate, and of those whose manifests name this file, find libtorch
+//! without LD_LIBRARY_PATH. The addon has no such path: it takes the libtorch that was chosen at run time.
 
 use std::env;
 

@@ -1,4 +1,4 @@
-/** Stable codes of every error drcorl throws; the addons use the first eight, `Internal` and `Panic`. */
+/** Stable codes of every error drcorl throws. */
 export type ErrorCode =
   | 'Config'
   | 'Shape'
@@ -28,7 +28,8 @@ const EXIT_STATUS: Partial<Record<ErrorCode, number>> = {
   Interrupted: 130,
 }
 
-const NATIVE_CODES: ReadonlySet<string> = new Set([
+/** Codes that the addons give; a test compares them with the sources of the crates. */
+export const NATIVE_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'Config',
   'Shape',
   'Data',
@@ -88,7 +89,7 @@ export function codeOf(error: unknown): string | undefined {
 export function toDrcorlError(error: unknown, overrides: DrcorlErrorOptions = {}): DrcorlError {
   if (error instanceof DrcorlError) return error
   const code = codeOf(error)
-  if (code !== undefined && NATIVE_CODES.has(code)) {
+  if (code !== undefined && (NATIVE_CODES as ReadonlySet<string>).has(code)) {
     const message = messageOf(error).replace(new RegExp(`^${code}: `), '')
     return new DrcorlError(code as ErrorCode, message, { cause: error, ...overrides })
   }

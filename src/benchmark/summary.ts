@@ -1,7 +1,6 @@
 /** From the run folders of a benchmark to the numbers of its tables. Reads files only. */
-import type { Certificate, RunPhase } from '../config/results.js'
+import type { Certificate, LimitEvaluation, RunPhase } from '../config/results.js'
 import type { Stored } from '../config/stored.js'
-import type { LimitEvaluation } from '../evaluate/evaluate.js'
 import { summarize } from '../evaluate/statistics.js'
 import { normalizeCost, normalizeReward } from '../evaluate/score.js'
 import { labelOf } from '../report/compare.js'

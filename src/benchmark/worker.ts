@@ -5,9 +5,10 @@
 import { join, resolve } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { toDrcorlError } from '../base/errors.js'
-import { exists, readJson } from '../base/files.js'
+import { exists } from '../base/files.js'
 import { resolveConfig } from '../config/load.js'
-import { type Evaluation, evaluate } from '../evaluate/evaluate.js'
+import { readWhole } from '../config/stored.js'
+import { evaluate } from '../evaluate/evaluate.js'
 import { type Compared, requireAgreement } from '../train/agreement.js'
 import { train } from '../train/experiment.js'
 import { RUN_FILES, type RunRecord, holdsRun, readRecord } from '../train/run-folder.js'
@@ -77,9 +78,8 @@ function requireSame({ algorithm, preset, config, folder, target }: Cell, record
 async function evaluateCell(cell: Cell, env: string, { episodes, seed }: Judging): Promise<boolean> {
   const path = join(cell.folder, RUN_FILES.evaluation)
   if (await exists(path)) {
-    const { episodes: played, seed: first, env: where, by_limit: limits } = (await readJson(path)) as Evaluation
-    // What an earlier version wrote knows of no limits.
-    const kept = (limits ?? null)?.map((one) => one.cost_limit)
+    const { episodes: played, seed: first, env: where, by_limit } = await readWhole('Evaluation', path)
+    const kept = by_limit?.map((one) => one.cost_limit)
     if (isDeepStrictEqual([played, first, where, kept], [episodes, seed, env, several(cell)])) return false
   }
   answer({ type: 'progress', phase: 'evaluation', share: 1, eta_seconds: null })

@@ -18,6 +18,7 @@ import { exportCommand } from './commands/export.js'
 import { infoCommand } from './commands/info.js'
 import { listCommand } from './commands/list.js'
 import { reportCommand } from './commands/report.js'
+import { theoryCommand } from './commands/theory.js'
 import { torchCommand } from './commands/torch.js'
 import { trainCommand } from './commands/train.js'
 import { normaliseFlags } from './parameters.js'
@@ -35,6 +36,7 @@ const COMMANDS: readonly Command[] = [
   reportCommand,
   demoCommand,
   benchmarkCommand,
+  theoryCommand,
 ]
 
 interface Selection {

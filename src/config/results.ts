@@ -12,6 +12,10 @@ export type Verdict = 'certified' | 'not certified'
  * Which offline estimate opens and closes the branches of Safe Adaptation.
  */
 export type Gate = 'critic_ucb' | 'model_rollout' | 'max'
+/**
+ * Where data come from.
+ */
+export type DatasetKind = 'file' | 'env' | 'columns'
 
 /**
  * One property a kind of JSON; never built.
@@ -22,6 +26,8 @@ export interface Results {
   played: PlayedEpisode[]
   certificate: Certificate
   result: RunResult
+  config: RunRecord
+  evaluation: Evaluation
 }
 /**
  * A scalar that steps report.
@@ -446,4 +452,296 @@ export interface EnvironmentSteps {
    * In training and selection; offline training makes none.
    */
   training: number
+}
+/**
+ * `config.json`: all that is needed to repeat, resume or evaluate the run.
+ */
+export interface RunRecord {
+  format: 'drcorl-run/1'
+  /**
+   * When, in ISO 8601.
+   */
+  created: string
+  versions: RunVersions
+  /**
+   * Name in the registry.
+   */
+  algorithm: string
+  preset: string | null
+  /**
+   * Parameters of the run, all of them.
+   */
+  run: {
+    [k: string]: unknown
+  }
+  /**
+   * Parameters of the algorithm, all of them.
+   */
+  config: {
+    [k: string]: unknown
+  }
+  /**
+   * Where each value that is no default came from.
+   */
+  origins: {
+    [k: string]: string
+  }
+  dataset: RecordedDataset
+  task: KnownTask | null
+  /**
+   * Environment of the hybrid modes; null in mode offline, and for one that was given as code.
+   */
+  environment: string | null
+}
+/**
+ * What the run was started with.
+ */
+export interface RunVersions {
+  drcorl: string
+  node: string
+}
+/**
+ * The data of a run.
+ */
+export interface RecordedDataset {
+  /**
+   * Absolute path, `env:NAME?..`, or the name of columns.
+   */
+  source: string
+  kind: DatasetKind
+  /**
+   * Of the file's bytes, or of the columns.
+   */
+  sha256: string
+  transitions: number
+  episodes: number
+  obs_dim: number
+  act_dim: number
+}
+/**
+ * What a dataset's source is known to be: an embedded environment or, by its file name, a DSRL task.
+ */
+export interface KnownTask {
+  task: string
+  /**
+   * Embedded environment that can evaluate a policy for this data; null when there is none.
+   */
+  env: string | null
+  /**
+   * Steps.
+   */
+  episode_length: number
+  obs_dim: number
+  act_dim: number
+  min_return: number
+  max_return: number
+  min_cost: number
+  max_cost: number
+}
+/**
+ * `evaluation.json`: the policy to use, and the offline-selected candidate where the run has one.
+ */
+export interface Evaluation {
+  format: 'drcorl-evaluation/1'
+  /**
+   * When, in ISO 8601.
+   */
+  created: string
+  /**
+   * File name in the run folder, or the policy's name.
+   */
+  policy: string
+  /**
+   * Of the policy file, which for a layers model is its `model.json`; null for a policy that came as an object.
+   */
+  sha256: string | null
+  /**
+   * What computed the actions, for example `native` or `onnxruntime-node`; null for a policy that came as an
+   * object.
+   */
+  runtime: string | null
+  episodes: number
+  return: Statistics
+  cost: Statistics
+  /**
+   * Steps of an episode.
+   */
+  length: Statistics
+  /**
+   * Of the mean return; null where no score range is known.
+   */
+  normalized_reward: number | null
+  /**
+   * Of the mean cost; null without a limit.
+   */
+  normalized_cost: NormalizedCost | null
+  /**
+   * Episodes with cost <= limit; null without a limit.
+   */
+  within_limit: WithinLimit | null
+  /**
+   * Mean cost <= limit; null without a limit.
+   */
+  safe: boolean | null
+  environment_steps: number
+  /**
+   * Environment steps a second while playing, the policy's time included and the opening of the environment not.
+   */
+  steps_per_second: number
+  env: string
+  /**
+   * Episode i was reset with seed + i.
+   */
+  seed: number
+  cost_limit: number | null
+  /**
+   * What the policy was asked for, where that was not what its file says.
+   */
+  settings: {
+    [k: string]: number
+  }
+  score_range: ScoreRange | null
+  /**
+   * The offline-selected candidate beside the policy to use, where the run has one; same seeds.
+   */
+  selected: PolicyEvaluation | null
+  /**
+   * At each of several limits, in the order asked for; the first is this evaluation's own. Null where none were.
+   */
+  by_limit: LimitEvaluation[] | null
+  wall_seconds: number
+}
+/**
+ * Summary of one number over episodes.
+ */
+export interface Statistics {
+  mean: number
+  /**
+   * Sample standard deviation (n - 1); null for one episode.
+   */
+  std: number | null
+  /**
+   * 95 % interval of the mean by Student's t; null for one episode.
+   *
+   * @minItems 2
+   * @maxItems 2
+   */
+  ci95: [number, number] | null
+  median: number
+  min: number
+  max: number
+}
+/**
+ * A cost by each convention of the field.
+ */
+export interface NormalizedCost {
+  dsrl: number
+  paper: number
+  release: number
+}
+/**
+ * Episodes within the limit, and their share.
+ */
+export interface WithinLimit {
+  episodes: number
+  share: number
+}
+/**
+ * Returns and costs that normalise a score; DSRL's convention: extremes over the task's dataset.
+ */
+export interface ScoreRange {
+  min_return: number
+  max_return: number
+  min_cost: number
+  max_cost: number
+}
+/**
+ * What was measured over the episodes of one policy.
+ */
+export interface PolicyEvaluation {
+  /**
+   * File name in the run folder, or the policy's name.
+   */
+  policy: string
+  /**
+   * Of the policy file, which for a layers model is its `model.json`; null for a policy that came as an object.
+   */
+  sha256: string | null
+  /**
+   * What computed the actions, for example `native` or `onnxruntime-node`; null for a policy that came as an
+   * object.
+   */
+  runtime: string | null
+  episodes: number
+  return: Statistics
+  cost: Statistics
+  /**
+   * Steps of an episode.
+   */
+  length: Statistics
+  /**
+   * Of the mean return; null where no score range is known.
+   */
+  normalized_reward: number | null
+  /**
+   * Of the mean cost; null without a limit.
+   */
+  normalized_cost: NormalizedCost | null
+  /**
+   * Episodes with cost <= limit; null without a limit.
+   */
+  within_limit: WithinLimit | null
+  /**
+   * Mean cost <= limit; null without a limit.
+   */
+  safe: boolean | null
+  environment_steps: number
+  /**
+   * Environment steps a second while playing, the policy's time included and the opening of the environment not.
+   */
+  steps_per_second: number
+}
+export interface LimitEvaluation {
+  /**
+   * File name in the run folder, or the policy's name.
+   */
+  policy: string
+  /**
+   * Of the policy file, which for a layers model is its `model.json`; null for a policy that came as an object.
+   */
+  sha256: string | null
+  /**
+   * What computed the actions, for example `native` or `onnxruntime-node`; null for a policy that came as an
+   * object.
+   */
+  runtime: string | null
+  episodes: number
+  return: Statistics
+  cost: Statistics
+  /**
+   * Steps of an episode.
+   */
+  length: Statistics
+  /**
+   * Of the mean return; null where no score range is known.
+   */
+  normalized_reward: number | null
+  /**
+   * Of the mean cost; null without a limit.
+   */
+  normalized_cost: NormalizedCost | null
+  /**
+   * Episodes with cost <= limit; null without a limit.
+   */
+  within_limit: WithinLimit | null
+  /**
+   * Mean cost <= limit; null without a limit.
+   */
+  safe: boolean | null
+  environment_steps: number
+  /**
+   * Environment steps a second while playing, the policy's time included and the opening of the environment not.
+   */
+  steps_per_second: number
+  cost_limit: number
 }

@@ -1,7 +1,7 @@
 /** Files of results as they were stored: by this version or another, whole or damaged. */
 import { DrcorlError } from '../base/errors.js'
 import { readJson } from '../base/files.js'
-import type { Certificate, RunResult } from './results.js'
+import type { Certificate, Evaluation, RunRecord, RunResult } from './results.js'
 import { type JsonSchema, type Schema, knownSchema } from './schema.js'
 
 /** What a file holds: of the right types wherever something stands, but another version may have left anything out. */
@@ -15,6 +15,12 @@ export type Stored<T> = T extends readonly (infer Item)[]
 interface StoredTypes {
   Certificate: Certificate
   RunResult: RunResult
+}
+
+/** Files with a format of their own: what their schema requires stands in them, whichever version wrote them. */
+interface WholeTypes {
+  Evaluation: Evaluation
+  RunRecord: RunRecord
 }
 
 /**
@@ -33,6 +39,28 @@ export async function readStored<Name extends keyof StoredTypes>(
 }
 
 /**
+ * Reads a file that is whole or of no use.
+ *
+ * @throws DrcorlError `Io` or `Data` (exit status 2) naming the file and what is missing or of the wrong type.
+ */
+export async function readWhole<Name extends keyof WholeTypes>(name: Name, path: string): Promise<WholeTypes[Name]> {
+  return requireWhole(name, await readJson(path), path)
+}
+
+/** The same of what has been read from `path`. @throws DrcorlError `Data`. */
+export function requireWhole<Name extends keyof WholeTypes>(
+  name: Name,
+  content: unknown,
+  path: string,
+): WholeTypes[Name] {
+  const root = knownSchema()?.results.schema
+  const node = root?.$defs?.[name]
+  const wrong = root === undefined || node === undefined ? null : wrongIn(content, node, { root, whole: true }, '')
+  if (wrong !== null) throw new DrcorlError('Data', `${path} is damaged: ${wrong}`)
+  return content as WholeTypes[Name]
+}
+
+/**
  * What a value has of the wrong type for the generated type of that name, or null. Values of choices and additional
  * keys are those of some version, and accepted.
  */
@@ -42,7 +70,7 @@ export function mismatch(value: unknown, name: keyof StoredTypes): string | null
   const roots = [schema.results.schema, ...additions(schema, name)]
   for (const root of roots) {
     const node = root === schema.results.schema ? root.$defs?.[name] : root
-    const wrong = node === undefined ? null : wrongIn(value, node, root, '')
+    const wrong = node === undefined ? null : wrongIn(value, node, { root, whole: false }, '')
     if (wrong !== null) return wrong
   }
   return null
@@ -54,14 +82,20 @@ function additions(schema: Schema, name: keyof StoredTypes): JsonSchema[] {
   return Object.values(schema.algorithms).flatMap(({ diagnostics }) => (diagnostics === null ? [] : [diagnostics]))
 }
 
-function wrongIn(value: unknown, node: JsonSchema, root: JsonSchema, at: string): string | null {
+/** Where references lead, and whether what the schema requires must be there. */
+interface Check {
+  root: JsonSchema
+  whole: boolean
+}
+
+function wrongIn(value: unknown, node: JsonSchema, check: Check, at: string): string | null {
   if (node.$ref !== undefined) {
-    const target = root.$defs?.[node.$ref.replace('#/$defs/', '')]
-    return target === undefined ? null : wrongIn(value, target, root, at)
+    const target = check.root.$defs?.[node.$ref.replace('#/$defs/', '')]
+    return target === undefined ? null : wrongIn(value, target, check, at)
   }
   const branches = node.anyOf ?? node.oneOf
   if (branches !== undefined) {
-    const found = branches.map((branch) => wrongIn(value, branch, root, at))
+    const found = branches.map((branch) => wrongIn(value, branch, check, at))
     // Where the alternative is null, the other branch says what is wrong.
     return found.includes(null) ? null : (found.find((wrong) => !wrong?.endsWith('must be null')) ?? found[0]!)
   }
@@ -74,13 +108,15 @@ function wrongIn(value: unknown, node: JsonSchema, root: JsonSchema, at: string)
     const { items } = node
     return items === undefined
       ? null
-      : first(value.entries(), (item) => wrongIn(item[1], items, root, `${at}[${item[0]}]`))
+      : first(value.entries(), (item) => wrongIn(item[1], items, check, `${at}[${item[0]}]`))
   }
   if (!isObject(value)) return null
+  const missing = check.whole ? node.required?.find((key) => !Object.hasOwn(value, key)) : undefined
+  if (missing !== undefined) return `${at === '' ? 'it' : at} has no ${missing}`
   const others = typeof node.additionalProperties === 'object' ? node.additionalProperties : undefined
   return first(Object.entries(value), ([key, inner]) => {
     const own = Object.hasOwn(node.properties ?? {}, key) ? node.properties?.[key] : others
-    return own === undefined ? null : wrongIn(inner, own, root, at === '' ? key : `${at}.${key}`)
+    return own === undefined ? null : wrongIn(inner, own, check, at === '' ? key : `${at}.${key}`)
   })
 }
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { DrcorlError, describeFsError, messageOf } from '../base/errors.js'
+import type { DatasetKind, KnownTask } from '../config/results.js'
 import { sha256File } from '../base/files.js'
 import { findEnv } from '../envs/registry.js'
 import { makeDataset } from '../envs/scripted.js'
@@ -31,19 +32,7 @@ export interface DatasetSummary {
   action_max: number[]
 }
 
-/** What a dataset's source is known to be: an embedded environment or, by its file name, a DSRL task. */
-export interface KnownTask {
-  task: string
-  /** Embedded environment that can evaluate a policy for this data; null when there is none. */
-  env: string | null
-  episode_length: number
-  obs_dim: number
-  act_dim: number
-  min_return: number
-  max_return: number
-  min_cost: number
-  max_cost: number
-}
+export type { KnownTask }
 
 /** A checked dataset in native memory. */
 export interface Dataset {
@@ -51,7 +40,7 @@ export interface Dataset {
   summary: DatasetSummary
   /** HDF5 path, `env:NAME?episodes=N&seed=N`, or the `source` of the columns. */
   source: string
-  kind: 'file' | 'env' | 'columns'
+  kind: DatasetKind
   /** Short name for run folders. */
   stem: string
   /** Of the file's bytes, or of the columns. */

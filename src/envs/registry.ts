@@ -1,16 +1,11 @@
+import type { ScoreRange } from '../config/results.js'
 import { type DrawGuidance, drawCircleGuidance, drawRunGuidance } from './controllers.js'
 import type { VecEnv } from './env.js'
 import { pointCircle, pointCircleTask } from './point-circle.js'
 import type { PointTask } from './point-mass.js'
 import { pointRun, pointRunTask } from './point-run.js'
 
-/** Returns and costs that normalise a score; DSRL's convention: extremes over the task's dataset. */
-export interface ScoreRange {
-  min_return: number
-  max_return: number
-  min_cost: number
-  max_cost: number
-}
+export type { ScoreRange }
 
 /** An embedded environment with its scripted data. */
 export interface EmbeddedEnv {

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
+import type { Evaluation, LimitEvaluation, PolicyEvaluation } from '../config/results.js'
 import { readStored } from '../config/stored.js'
 import { type Environment, type OpenOptions, findEnvironment, playable } from '../data/environments.js'
 import type { EnvFactory, Policy, VecEnv } from '../envs/env.js'
@@ -11,60 +12,11 @@ import { lockRun } from '../train/run-lock.js'
 import { EventFile, eventFiles } from '../train/tensorboard.js'
 import { type EpisodeResult, type RolloutProgress, rollout } from '../envs/rollout.js'
 import { COST_CONVENTIONS, type CostConvention, normalizeCost, normalizeReward } from './score.js'
-import { type Statistics, summarize } from './statistics.js'
+import { summarize } from './statistics.js'
 
-export const EVALUATION_FORMAT = 'drcorl-evaluation/1'
+export const EVALUATION_FORMAT: Evaluation['format'] = 'drcorl-evaluation/1'
 
-/** What was measured over the episodes of one policy. */
-export interface PolicyEvaluation {
-  /** File name in the run folder, or the policy's name. */
-  policy: string
-  /** Of the policy file, which for a layers model is its `model.json`; null for a policy that came as an object. */
-  sha256: string | null
-  /**
-   * What computed the actions, for example `native` or `onnxruntime-node`; null for a policy that came as an object.
-   */
-  runtime: string | null
-  episodes: number
-  return: Statistics
-  cost: Statistics
-  /** Steps of an episode. */
-  length: Statistics
-  /** Of the mean return; null where no score range is known. */
-  normalized_reward: number | null
-  /** Of the mean cost, by each convention of the field; null without a limit. */
-  normalized_cost: Record<CostConvention, number> | null
-  /** Episodes with cost <= limit; null without a limit. */
-  within_limit: { episodes: number; share: number } | null
-  /** Mean cost <= limit; null without a limit. */
-  safe: boolean | null
-  environment_steps: number
-  /** Environment steps a second while playing, the policy's time included and the opening of the environment not. */
-  steps_per_second: number
-}
-
-/** The policy to use when it is asked to keep one of several limits. */
-export interface LimitEvaluation extends PolicyEvaluation {
-  cost_limit: number
-}
-
-/** `evaluation.json`. */
-export interface Evaluation extends PolicyEvaluation {
-  format: typeof EVALUATION_FORMAT
-  created: string
-  env: string
-  /** Episode i was reset with seed + i. */
-  seed: number
-  cost_limit: number | null
-  /** What the policy was asked for, where that was not what its file says. */
-  settings: Record<string, number>
-  score_range: ScoreRange | null
-  /** The offline-selected candidate beside the policy to use, where the run has one; same seeds. */
-  selected: PolicyEvaluation | null
-  /** At each of several limits, in the order asked for; the first is this evaluation's own. Null where none were. */
-  by_limit: LimitEvaluation[] | null
-  wall_seconds: number
-}
+export type { Evaluation, LimitEvaluation, PolicyEvaluation }
 
 export interface EvaluateOptions extends OpenOptions {
   /** Run folder: its policies, environment and cost limit are used, and the result is written into it. */

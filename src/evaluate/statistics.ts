@@ -1,14 +1,6 @@
-/** Summary of one number over episodes. */
-export interface Statistics {
-  mean: number
-  /** Sample standard deviation (n - 1); null for one episode. */
-  std: number | null
-  /** 95 % interval of the mean by Student's t; null for one episode. */
-  ci95: [low: number, high: number] | null
-  median: number
-  min: number
-  max: number
-}
+import type { Statistics } from '../config/results.js'
+
+export type { Statistics }
 
 /** 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom. */
 const T_975 = [

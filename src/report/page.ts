@@ -65,6 +65,7 @@ svg text { fill: var(--ink); } svg .tick, svg .axis-name, svg .phase-name { fill
 .grid { stroke: var(--hair); } .axis { stroke: var(--rule); }
 .phase.even { fill: transparent; } .phase.odd { fill: var(--band); }
 .curve { fill: none; stroke: var(--s0); stroke-width: 1.7; stroke-linejoin: round; }
+.curve.s1 { stroke: var(--s1); } .curve.s2 { stroke: var(--s2); } .curve.s3 { stroke: var(--s3); }
 .limit { stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 5 4; } svg .limit-name { fill: var(--bad); font-weight: 600; }
 .safe-zone { fill: var(--zone); }
 .data { fill: none; stroke: var(--data); stroke-width: 4.5; stroke-linecap: round; opacity: 0.55; } .data.safe { stroke: var(--data-safe); opacity: 0.9; }

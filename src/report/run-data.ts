@@ -1,13 +1,11 @@
 import { readFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
-import { exists, readJson } from '../base/files.js'
-import type { Certificate, Metric, RunResult } from '../config/results.js'
+import { exists } from '../base/files.js'
+import type { Certificate, Evaluation, Metric, RunResult } from '../config/results.js'
 import { metricsOf } from '../config/schema.js'
-import { type Stored, readStored } from '../config/stored.js'
-import type { Evaluation } from '../evaluate/evaluate.js'
+import { type Stored, readStored, readWhole } from '../config/stored.js'
 import { RUN_FILES, type RunRecord, readRecord } from '../train/run-folder.js'
-import { EVALUATION, RECORD, requireShape } from './shape.js'
 
 /** A CSV file by columns; empty cells are NaN. */
 export interface Csv {
@@ -41,7 +39,6 @@ export interface RunData {
  */
 export async function readRun(folder: string): Promise<RunData> {
   const record = await readRecord(folder)
-  requireShape(record, RECORD, join(folder, RUN_FILES.config))
   const stored = async <Name extends 'Certificate' | 'RunResult'>(name: Name, file: string) => {
     const path = join(folder, file)
     return (await exists(path)) ? readStored(name, path) : null
@@ -62,9 +59,7 @@ export async function readRun(folder: string): Promise<RunData> {
 
 async function readEvaluation(path: string): Promise<Evaluation | null> {
   if (!(await exists(path))) return null
-  const content = await readJson(path)
-  requireShape(content, EVALUATION, path)
-  return content as Evaluation
+  return readWhole('Evaluation', path)
 }
 
 async function readCsv(path: string, columns: readonly string[]): Promise<Csv | null> {

@@ -58,8 +58,8 @@ export interface TrainOptions {
   /** Seconds between checkpoints, default 30; one is also written at the end of every phase. */
   checkpointSeconds?: number | undefined
   /**
-   * Also write event files for TensorBoard: tags `train/*`, `time/*`, and `eval/*` at the visits of the hybrid modes,
-   * over gradient steps. A resumed run that has some goes on with them unasked.
+   * Also write event files for TensorBoard: tags `ROLE/METRIC`, `time/*`, and `eval/*` at the visits of the hybrid
+   * modes, over gradient steps. A resumed run that has some goes on with them unasked.
    */
   tensorboard?: boolean | undefined
   /** How error messages name a parameter of `config`. */

@@ -1,7 +1,9 @@
 import { readdir, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { ResolvedConfig } from '../config/load.js'
-import type { Dataset, KnownTask } from '../data/dataset.js'
+import type { RunRecord } from '../config/results.js'
+import { requireWhole } from '../config/stored.js'
+import type { Dataset } from '../data/dataset.js'
 import { DrcorlError } from '../base/errors.js'
 import { datasetEpisodes, datasetEpisodesCsv } from '../data/episodes.js'
 import { exists, readJson, writeAtomic, writeJson } from '../base/files.js'
@@ -32,33 +34,9 @@ const FILE_NAMES: ReadonlySet<string> = new Set(Object.values(RUN_FILES))
 /** The policy that meets the environment at a visit: only ever a temporary file. */
 export const VISITOR = 'visitor.safetensors'
 
-export const RUN_FORMAT = 'drcorl-run/1'
+export const RUN_FORMAT: RunRecord['format'] = 'drcorl-run/1'
 
-/** `config.json`: all that is needed to repeat, resume or evaluate the run. */
-export interface RunRecord {
-  format: typeof RUN_FORMAT
-  created: string
-  versions: { drcorl: string; node: string }
-  algorithm: string
-  preset: string | null
-  run: Record<string, unknown>
-  config: Record<string, unknown>
-  /** Where each value that is no default came from. */
-  origins: Record<string, string>
-  dataset: {
-    /** Absolute path, `env:NAME?..`, or the name of columns. */
-    source: string
-    kind: Dataset['kind']
-    sha256: string
-    transitions: number
-    episodes: number
-    obs_dim: number
-    act_dim: number
-  }
-  task: KnownTask | null
-  /** Environment of the hybrid modes; null in mode offline, and for one that was given as code. */
-  environment: string | null
-}
+export type { RunRecord }
 
 export function makeRecord(resolved: ResolvedConfig, dataset: Dataset, environment: string | null): RunRecord {
   const { transitions, episodes, obs_dim, act_dim } = dataset.summary
@@ -113,15 +91,9 @@ export async function readRecord(folder: string): Promise<RunRecord> {
   if (!(await exists(path))) {
     throw new DrcorlError('Io', `${folder} is not a run folder: it has no ${RUN_FILES.config}`, { exitStatus: 2 })
   }
-  const record = (await readJson(path)) as RunRecord | null
-  if (typeof record !== 'object' || record?.format !== RUN_FORMAT) {
-    throw new DrcorlError('Data', `${path} is not of format "${RUN_FORMAT}"`)
-  }
-  for (const key of ['run', 'config', 'dataset', 'versions'] as const) {
-    if (typeof record[key] === 'object' && record[key] !== null) continue
-    throw new DrcorlError('Data', `${path}: "${key}" must be an object, got ${JSON.stringify(record[key])}`)
-  }
-  return record
+  const content = (await readJson(path)) as RunRecord | null
+  if (content?.format !== RUN_FORMAT) throw new DrcorlError('Data', `${path} is not of format "${RUN_FORMAT}"`)
+  return requireWhole('RunRecord', content, path)
 }
 
 export async function writeRecord(folder: string, record: RunRecord): Promise<void> {

@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { writeJson } from '../base/files.js'
-import type { Certificate, RunResult, TrainerStatus } from '../config/results.js'
+import type { Certificate, Metric, RunResult, TrainerStatus } from '../config/results.js'
 import { metricsOf } from '../config/schema.js'
 import { environmentSteps } from '../envs/ledger.js'
 import type {
@@ -17,7 +17,7 @@ import type {
 import { MetricsMean } from './metrics.js'
 import { Pace } from './pace.js'
 import { RUN_FILES } from './run-folder.js'
-import { EventFile, eventFiles } from './tensorboard.js'
+import { EventFile, descriptionsOf, eventFiles, tagOf } from './tensorboard.js'
 import { Visitor } from './visits.js'
 
 const CHECKPOINT_SECONDS = 30
@@ -35,6 +35,7 @@ export class Run {
   private earlierEnvironmentSteps = 0
   private readonly checkpointSeconds: number
   private readonly signal: AbortSignal | undefined
+  private readonly declared: readonly Metric[]
   private scalars: EventFile | undefined
   private lastSave = performance.now()
   private savedStep = -1
@@ -48,6 +49,7 @@ export class Run {
     this.earlierSeconds = session.log.seconds
     this.checkpointSeconds = options.checkpointSeconds ?? CHECKPOINT_SECONDS
     this.signal = options.signal
+    this.declared = metricsOf(session.record.algorithm)
     if (session.visits !== null) this.visitor = new Visitor(session.visits, session.folder, options.signal)
   }
 
@@ -55,7 +57,8 @@ export class Run {
   async openScalars(asked: boolean): Promise<void> {
     const { folder, trainer, resumed } = this.session
     if (!asked && (!resumed || (await eventFiles(folder)).length === 0)) return
-    this.scalars = await EventFile.create(folder, resumed ? (await trainer.status()).step : undefined)
+    const step = resumed ? (await trainer.status()).step : undefined
+    this.scalars = await EventFile.create(folder, step, descriptionsOf(this.declared))
   }
 
   async *events(): AsyncGenerator<TrainEvent, void, void> {
@@ -80,7 +83,7 @@ export class Run {
       step,
       steps,
       phases,
-      metrics: metricsOf(algorithm),
+      metrics: this.declared,
     }
 
     while (!status.done && !this.signal?.aborted) {
@@ -164,7 +167,7 @@ export class Run {
     const seconds = this.seconds()
     this.session.log.add({ step, phase, phase_step, seconds, metrics })
     this.scalars?.add(step, {
-      ...Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`train/${name}`, value])),
+      ...Object.fromEntries(Object.entries(metrics).map(([name, value]) => [tagOf(name, this.declared), value])),
       'time/seconds': seconds,
       'time/steps_per_second': this.pace.rate,
     })

@@ -9,6 +9,7 @@ import { type FileHandle, open, readdir } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { DrcorlError, describeFsError } from '../base/errors.js'
+import type { Metric } from '../config/results.js'
 import { type Field, concat, double, float, integer, message, text } from '../base/protobuf.js'
 
 const PREFIX = 'events.out.tfevents.'
@@ -21,30 +22,51 @@ export async function eventFiles(folder: string): Promise<string[]> {
   return (await readdir(folder)).filter(isEventFile).toSorted()
 }
 
+/** Under which tag a metric stands: by its role, so that TensorBoard shows losses with losses. */
+export function tagOf(name: string, declared: readonly Metric[]): string {
+  const role = declared.find((metric) => metric.name === name)?.role ?? 'diagnostic'
+  return `${role}/${name}`
+}
+
+/** What TensorBoard tells of each tag: the metric's meaning and its unit. */
+export function descriptionsOf(declared: readonly Metric[]): Map<string, string> {
+  return new Map(declared.map(({ name, meaning, unit }) => [tagOf(name, declared), `${meaning} Unit: ${unit}.`]))
+}
+
 /** Appends scalars to an event file of its own; every file of a folder belongs to the same curve. */
 export class EventFile {
   private pending: Buffer[] = []
+  /** Texts of tags that this file has not told yet. */
+  private readonly untold: Map<string, string>
 
   private constructor(
     private readonly path: string,
     private readonly file: FileHandle,
-  ) {}
+    descriptions: ReadonlyMap<string, string>,
+  ) {
+    this.untold = new Map(descriptions)
+  }
 
   /**
    * Starts a new file in `folder`. A resumed run never appends to the old one, which a killed process may have left
    * with half a record at its end; it tells readers instead to forget what was logged after the checkpoint.
    *
    * @param resumedAt step of the checkpoint a run goes on from: events of later steps in earlier files are void.
+   * @param descriptions of tags, in Markdown; each goes with the first value of its tag.
    * @throws DrcorlError `Io` naming the file.
    */
-  static async create(folder: string, resumedAt?: number): Promise<EventFile> {
+  static async create(
+    folder: string,
+    resumedAt?: number,
+    descriptions: ReadonlyMap<string, string> = new Map(),
+  ): Promise<EventFile> {
     const seconds = Math.floor(Date.now() / 1000)
     // TensorBoard reads the files of a folder in the order of their names.
     const number = (await eventFiles(folder)).length
     const name = `${PREFIX}${String(seconds).padStart(10, '0')}.${hostname()}.${process.pid}.${number}`
     const path = join(folder, name)
     try {
-      const events = new EventFile(path, await open(path, 'ax'))
+      const events = new EventFile(path, await open(path, 'ax'), descriptions)
       events.push(text(3, 'brain.Event:2'))
       if (resumedAt !== undefined) events.push(START, resumedAt + 1)
       await events.flush()
@@ -62,8 +84,16 @@ export class EventFile {
   add(step: number, scalars: Readonly<Record<string, number>>, seconds = Date.now() / 1000): void {
     const entries = Object.entries(scalars)
     if (entries.length === 0) return
-    const values = entries.map(([tag, value]) => message(1, [text(1, tag), float(2, value)]))
+    const values = entries.map(([tag, value]) => message(1, [text(1, tag), float(2, value), ...this.describe(tag)]))
     this.push(message(5, values), step, seconds)
+  }
+
+  /** `SummaryMetadata { summary_description = 3 }` in field 9 of a value, once a file. */
+  private describe(tag: string): Field[] {
+    const description = this.untold.get(tag)
+    if (description === undefined) return []
+    this.untold.delete(tag)
+    return [message(9, [text(3, description)])]
   }
 
   /** Hands everything added to the system, so that TensorBoard sees it. */

@@ -44,7 +44,7 @@ pub struct Pid {
     gains: [f64; 3],
     /// Value the controlled cost should reach, in the unit of the critic.
     set_point: f64,
-    /// Upper bound of the multiplier and, against windup, of the integral.
+    /// Upper bound of the multiplier.
     cap: f64,
     /// Error of the last update.
     pub error_old: f64,
@@ -56,7 +56,7 @@ pub struct Pid {
 
 impl Pid {
     /// A controller at rest: gains KP, KI, KD, the value the controlled cost should reach, and the upper bound of the
-    /// multiplier and of the integral, if any.
+    /// multiplier, if any.
     pub fn new(gains: [f64; 3], set_point: f64, cap: Option<f64>) -> Self {
         Pid { gains, set_point, cap: cap.unwrap_or(f64::INFINITY), error_old: 0.0, integral: 0.0, multiplier: 0.0 }
     }
@@ -66,7 +66,10 @@ impl Pid {
         let [kp, ki, kd] = self.gains;
         let error = mean_cost - self.set_point;
         let derivative = (error - self.error_old).max(0.0);
-        self.integral = (self.integral + error).clamp(0.0, self.cap);
+        // Against windup the integral's own part stops at the cap: at the multiplier's cap itself the integral would
+        // add no more than KI times it, and a lasting violation would never be enforced.
+        let most = if ki > 0.0 { self.cap / ki } else { f64::INFINITY };
+        self.integral = (self.integral + error).clamp(0.0, most);
         self.error_old = error;
         self.multiplier = (kp * error.max(0.0) + ki * self.integral + kd * derivative).clamp(0.0, self.cap);
         self.multiplier
@@ -172,7 +175,24 @@ mod tests {
         for _ in 0..100 {
             bounded.update(10.0);
         }
-        assert_eq!((bounded.integral, bounded.multiplier), (0.5, 0.5));
+        assert_eq!((bounded.integral, bounded.multiplier), (0.5 / GAINS[1], 0.5));
+        // Without integral control there is nothing to bound.
+        let mut proportional = Pid::new([0.1, 0.0, 0.0], 0.0, Some(0.5));
+        proportional.update(2.0);
+        assert_eq!((proportional.integral, proportional.multiplier), (2.0, 0.2));
+    }
+
+    /// A policy whose cost falls by 0.2 for each unit of the multiplier keeps its limit in the end: only the integral
+    /// can hold the multiplier of 5 that this takes where no error is left.
+    #[test]
+    fn a_lasting_violation_is_enforced() {
+        let mut pid = Pid::new(GAINS, 1.0, Some(100.0));
+        let cost = |multiplier: f64| (2.0 - 0.2 * multiplier).max(0.0);
+        for _ in 0..20_000 {
+            pid.update(cost(pid.multiplier));
+        }
+        assert!((pid.multiplier - 5.0).abs() < 1e-3, "multiplier {}", pid.multiplier);
+        assert!((cost(pid.multiplier) - 1.0).abs() < 1e-3);
     }
 
     /// A constant cost c gives exactly c L under matching conventions and a factor (1 - gamma^L)^{+-1} when

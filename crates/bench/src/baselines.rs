@@ -8,8 +8,8 @@ use drcorl_algos::bear_lag::{BearDraws, BearLag, BearLagConfig};
 use drcorl_algos::coptidice::divergence::Divergence;
 use drcorl_algos::coptidice::{Coptidice, CoptidiceConfig, CoptidiceDraws, Initial, Scales};
 use drcorl_algos::cpq::{Cpq, CpqConfig, CpqDraws};
-use drcorl_algos::critics::{join, mean};
-use drcorl_algos::frame::{repeat, ActorCritic, Parameters, Task, Transition};
+use drcorl_algos::critics::{join, mean, Critics};
+use drcorl_algos::frame::{repeat, ActorCritic, Task, Transition};
 use drcorl_core::policy::Policy;
 use drcorl_nn::gaussian::kl;
 use drcorl_nn::rng::Rng;
@@ -55,6 +55,18 @@ pub fn transition(device: Device, rng: &mut Rng) -> Transition {
         reward_stop,
         observation,
     }
+}
+
+/// A batch, and its tensors again.
+fn transitions(device: Device, rng: &mut Rng) -> (Transition, Transition) {
+    let batch = transition(device, rng);
+    let again = views(&batch);
+    (batch, again)
+}
+
+/// Plain copies of the critics of reward and cost.
+fn critic_groups(reward: &Critics, cost: &Critics, device: Device) -> [Group; 2] {
+    [(reward, "reward"), (cost, "cost")].map(|(critics, name)| group(&critics.head, name, 1e-3, device))
 }
 
 /// The same tensors again.
@@ -167,11 +179,9 @@ pub fn bcq_lag(device: Device) -> Step {
     let mut ours = BcqLag::new(config, task(device), &mut rng);
     let mut vae = PlainVae::copy_of(&ours.vae, 1e-3, device);
     let mut actor = group(&ours.actor, "actor", 1e-3, device).with_tanh();
-    let (mut reward, mut cost) =
-        (group(&ours.reward.head, "reward", 1e-3, device), group(&ours.cost.head, "cost", 1e-3, device));
+    let [mut reward, mut cost] = critic_groups(&ours.reward, &ours.cost, device);
     let mut pid = ours.pid.clone();
-    let batch = transition(device, &mut rng);
-    let again = views(&batch);
+    let (batch, again) = transitions(device, &mut rng);
     let mut draw = |rows: i64| rng.normal(&[rows, LATENTS], device);
     let draws = BcqDraws { vae: draw(ROWS), reward: draw(N * ROWS), cost: Some(draw(N * ROWS)), actor: draw(ROWS) };
     let noise =
@@ -237,11 +247,9 @@ pub fn bear_lag(device: Device) -> Step {
     let mut ours = BearLag::new(config, task(device), &mut rng);
     let mut vae = PlainVae::copy_of(&ours.vae, 1e-3, device);
     let mut actor = plain_actor(&ours.actor, 1e-3, device);
-    let (mut reward, mut cost) =
-        (group(&ours.reward.head, "reward", 1e-3, device), group(&ours.cost.head, "cost", 1e-3, device));
+    let [mut reward, mut cost] = critic_groups(&ours.reward, &ours.cost, device);
     let (mut pid, mut alpha) = (ours.pid.clone(), ours.alpha);
-    let batch = transition(device, &mut rng);
-    let again = views(&batch);
+    let (batch, again) = transitions(device, &mut rng);
     let mut draw = |shape: &[i64]| rng.normal(shape, device);
     let draws = BearDraws {
         vae: draw(&[ROWS, LATENTS]),
@@ -312,11 +320,9 @@ pub fn cpq(device: Device) -> Step {
     let mut ours = Cpq::new(config, task(device), &mut rng);
     let mut vae = PlainVae::copy_of(&ours.vae, 1e-3, device);
     let mut actor = plain_actor(&ours.actor, 1e-4, device);
-    let (mut reward, mut cost) =
-        (group(&ours.reward.head, "reward", 1e-3, device), group(&ours.cost.head, "cost", 1e-3, device));
+    let [mut reward, mut cost] = critic_groups(&ours.reward, &ours.cost, device);
     let mut alpha = ours.alpha;
-    let batch = transition(device, &mut rng);
-    let again = views(&batch);
+    let (batch, again) = transitions(device, &mut rng);
     let mut draw = |shape: &[i64]| rng.normal(shape, device);
     let draws = CpqDraws {
         vae: draw(&[ROWS, LATENTS]),
@@ -402,8 +408,7 @@ pub fn coptidice(device: Device) -> Step {
     let mut actor = plain_actor(&ours.actor, 1e-4, device);
     let scalar = || Tensor::ones([1], (Kind::Float, device)).set_requires_grad(true);
     let (raw_tau, raw_lambda) = (scalar(), scalar());
-    let batch = transition(device, &mut rng);
-    let again = views(&batch);
+    let (batch, again) = transitions(device, &mut rng);
     let flags = rng.normal(&[ROWS, 1], device).gt(0.8).to_kind(Kind::Float);
     let draws = CoptidiceDraws {
         initial: Initial::Flags(flags.shallow_clone()),

@@ -1,4 +1,4 @@
-//! The step of CAPS as its preset `osrl` makes it, with five heads, batch 512, beside a plain version.
+//! The step of CAPS as its preset `published` makes it, with five heads, batch 512, beside a plain version.
 
 use crate::baselines::{group, task, transition, views};
 use crate::plain::Group;
@@ -6,7 +6,7 @@ use crate::{flop, Step, ACTIONS, STATES};
 use drcorl_algos::caps::losses::head_weights;
 use drcorl_algos::caps::{Caps, CapsConfig};
 use drcorl_algos::critics::{expectile_weight, IqlCritic};
-use drcorl_algos::frame::{ActorCritic, Parameters};
+use drcorl_algos::frame::ActorCritic;
 use drcorl_nn::rng::Rng;
 use tch::{Device, Kind, Tensor};
 
@@ -47,7 +47,7 @@ impl Signal {
 /// CAPS with implicit Q-learning.
 pub fn step(device: Device) -> Step {
     let mut rng = Rng::new(7, 0);
-    let config = CapsConfig { heads: HEADS, ..CapsConfig::osrl() };
+    let config = CapsConfig { heads: HEADS, ..CapsConfig::published() };
     let mut ours = Caps::new(config, task(device), &mut rng);
     let mut reward = Signal::copy_of(&ours.reward, "reward", device);
     let mut cost = Signal::copy_of(&ours.cost, "cost", device);

@@ -12,15 +12,12 @@ pub enum Error {
     /// The dataset, a checkpoint or a policy file holds something that cannot be used.
     #[error("{0}")]
     Data(String),
-    /// A network, its stored state or its file were refused.
+    /// A network, its stored state or its file were refused, or libtorch refused an operation.
     #[error(transparent)]
     Network(#[from] drcorl_nn::Error),
     /// A dataset file or its columns were refused.
     #[error("{0}")]
     Input(#[from] drcorl_data::Error),
-    /// libtorch refused an operation, for example because a device is missing or memory ran out.
-    #[error("{0}")]
-    Torch(String),
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -41,7 +38,6 @@ impl Error {
             Error::Data(_) => "Data",
             Error::Network(error) => error.code(),
             Error::Input(error) => error.code(),
-            Error::Torch(_) => "Torch",
             Error::Cancelled => "Cancelled",
             Error::Internal(_) => "Internal",
             Error::Diverged { .. } => "Diverged",
@@ -51,7 +47,7 @@ impl Error {
 
 impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
-        Error::Torch(error.to_string())
+        Error::Network(error.into())
     }
 }
 

@@ -14,6 +14,7 @@ pub mod offline;
 pub mod policy;
 pub mod results;
 pub mod run;
+pub mod run_files;
 pub mod schema;
 pub mod stage;
 pub mod trainer;

@@ -4,6 +4,7 @@
 use crate::hybrid::Played;
 use crate::metrics::Metric;
 use crate::offline::Certificate;
+use crate::run_files::{Evaluation, RunRecord};
 use crate::stage::Stretch;
 use crate::trainer::TrainerStatus;
 use schemars::generate::SchemaSettings;
@@ -48,6 +49,8 @@ struct Results {
     played: Vec<Played>,
     certificate: Certificate,
     result: RunResult,
+    config: RunRecord,
+    evaluation: Evaluation,
 }
 
 /// The schema of a type as it is written: what may be null is null and not absent.

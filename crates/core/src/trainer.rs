@@ -121,7 +121,8 @@ fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
             .unwrap_or_else(|| "unknown panic".into());
         // libtorch appends its own stack after the first line; the panic message holds it with escaped line ends.
         let first = text.split("\\n").next().and_then(|text| text.lines().next()).unwrap_or_default();
-        Err(Error::Torch(first.trim_start_matches("called `Result::unwrap()` on an `Err` value: ").to_string()))
+        let text = first.trim_start_matches("called `Result::unwrap()` on an `Err` value: ");
+        Err(drcorl_nn::Error::Torch(text.to_string()).into())
     })
 }
 

@@ -122,19 +122,16 @@ impl Head {
         self.net.evaluate(arena, input, &mut self.other_cache)
     }
 
-    /// Lagged outputs `[B,E]` and the gradient with respect to the input `[B,in]` of `sum(weights(outputs) * outputs)`.
-    pub fn target_input_gradient(
-        &mut self,
-        input: &Tensor,
-        weights: impl FnOnce(&Tensor) -> Tensor,
-    ) -> (Tensor, Tensor) {
+    /// The value of a term of the lagged outputs `[B,E]`, and its gradient for the input, `[B,in]`; `term` answers with
+    /// the value and its derivative for the outputs.
+    pub fn target_input_gradient(&mut self, input: &Tensor, term: impl FnOnce(&Tensor) -> Term) -> Term {
         let arena = self.target.as_ref().unwrap_or(&self.online);
-        probe(&self.net, arena, &mut self.other_cache, input, weights)
+        input_gradient(&self.net, arena, &mut self.other_cache, input, term)
     }
 
     /// As [`Head::target_input_gradient`], of the live parameters.
-    pub fn input_gradient(&mut self, input: &Tensor, weights: impl FnOnce(&Tensor) -> Tensor) -> (Tensor, Tensor) {
-        probe(&self.net, &self.online, &mut self.other_cache, input, weights)
+    pub fn input_gradient(&mut self, input: &Tensor, term: impl FnOnce(&Tensor) -> Term) -> Term {
+        input_gradient(&self.net, &self.online, &mut self.other_cache, input, term)
     }
 
     /// Gradients of the last [`Head::forward`] with the same input, left in the live arena; `grad_out [B,E*out]`.
@@ -205,17 +202,19 @@ impl Head {
     }
 }
 
-fn probe(
+/// A value, and a gradient.
+type Term = (Tensor, Tensor);
+
+fn input_gradient(
     net: &Ensemble,
     arena: &Arena,
     cache: &mut Cache,
     input: &Tensor,
-    weights: impl FnOnce(&Tensor) -> Tensor,
-) -> (Tensor, Tensor) {
+    term: impl FnOnce(&Tensor) -> Term,
+) -> Term {
     let outputs = net.forward(arena, input, cache).copy();
-    let grad_out = weights(&outputs);
-    let gradient = net.input_gradient(arena, input, &grad_out, cache);
-    (outputs, gradient)
+    let (value, slope) = term(&outputs);
+    (value, net.input_gradient(arena, input, &slope, cache))
 }
 
 #[cfg(test)]

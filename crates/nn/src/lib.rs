@@ -30,7 +30,7 @@ pub mod vae;
 
 pub use arena::{Arena, ArenaBuilder, Slot};
 pub use dense::Dense;
-pub use ensemble::{Cache, Ensemble, Hidden};
+pub use ensemble::{widths, Cache, Ensemble, Hidden};
 pub use error::{Error, Result};
 pub use gaussian::Gaussian;
 pub use head::Head;

@@ -21,6 +21,11 @@ pub fn through_clamp(free: &Tensor, bound: f64, grad: &Tensor) -> Tensor {
     grad * free.abs().le(bound).to_kind(Kind::Float)
 }
 
+/// Carries `grad` at `clamp(free, low, high)` back to `free`.
+pub fn through_range(free: &Tensor, (low, high): (f64, f64), grad: &Tensor) -> Tensor {
+    grad * free.ge(low).logical_and(&free.le(high)).to_kind(Kind::Float)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +61,8 @@ mod tests {
         let x = leaf(&mut rng);
         (x.clamp(-0.5, 0.5) * &weights).sum(Kind::Float).backward();
         close(&through_clamp(&x.detach(), 0.5, &weights), &x);
+        let x = leaf(&mut rng);
+        (x.clamp(-0.2, 0.7) * &weights).sum(Kind::Float).backward();
+        close(&through_range(&x.detach(), (-0.2, 0.7), &weights), &x);
     }
 }

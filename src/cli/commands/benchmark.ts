@@ -14,7 +14,7 @@ export const benchmarkCommand: Command = {
   interruptible: true,
   builder: (yargs) =>
     yargs
-      .usage('$0 benchmark --tasks point-circle [--algorithms drcorl,bc_safe] [--seeds 0,1,2] [--jobs 2]')
+      .usage('$0 benchmark --tasks point-circle [--algorithms NAME,..] [--seeds 0,1,2] [--jobs 2]')
       .option('tasks', { requiresArg: true, describe: 'Tasks with an environment, separated by commas' })
       .option('dataset', { requiresArg: true, describe: 'A dataset alone: policies are judged by models, offline' })
       .option('env', { requiresArg: true, describe: 'With --dataset: the environment that judges' })

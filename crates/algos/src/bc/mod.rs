@@ -2,7 +2,8 @@
 //!
 //! What differs from the published implementation is numbered in docs/algorithms/bc.md.
 
-use crate::frame::{presets, ActorGroup, Schedule};
+use crate::frame::presets::{fixed, osrl, quick};
+use crate::frame::{ActorGroup, Schedule};
 use crate::losses::mse;
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::dataset::Batch;
@@ -148,8 +149,8 @@ impl<const SAFE: bool> Define for Cloning<SAFE> {
     }
 
     fn presets() -> Vec<Preset<BcConfig>> {
-        let quick = BcConfig { schedule: Schedule::quick(8000), ..Self::defaults() };
-        presets(Self::defaults(), Self::defaults(), quick)
+        let fewer_steps = BcConfig { schedule: Schedule::quick(8000), ..Self::defaults() };
+        vec![fixed(Self::defaults()), osrl(Self::defaults()), quick(fewer_steps)]
     }
 
     fn check(config: &BcConfig, _run: &RunConfig) -> Result<()> {

@@ -1,7 +1,9 @@
 //! Parameters of BCQ-Lag: the repaired values, and those of the published implementation.
 
 use crate::critics::{Bound, Reduce};
+use crate::frame::presets::{fixed, osrl, quick};
 use crate::frame::{help, ActorGroup, CandidateDraws, CriticGroup, Parameters, PidGroup, Schedule, VaeGroup, Values};
+use drcorl_core::algorithm::Preset;
 use drcorl_nn::Hidden;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -87,8 +89,9 @@ impl Default for BcqLagConfig {
     }
 }
 
-impl Parameters for BcqLagConfig {
-    fn osrl() -> Self {
+impl BcqLagConfig {
+    /// OSRL's implementation, faults included.
+    pub fn osrl() -> Self {
         BcqLagConfig {
             values: Values::osrl(),
             cost_ensemble: Bound::Min,
@@ -101,7 +104,8 @@ impl Parameters for BcqLagConfig {
         }
     }
 
-    fn quick() -> Self {
+    /// `fixed` with small networks and fewer steps.
+    pub fn quick() -> Self {
         BcqLagConfig {
             actor: ActorGroup::quick(),
             critic: CriticGroup::quick(),
@@ -109,6 +113,12 @@ impl Parameters for BcqLagConfig {
             schedule: Schedule::quick(10_000),
             ..BcqLagConfig::default()
         }
+    }
+}
+
+impl Parameters for BcqLagConfig {
+    fn presets() -> Vec<Preset<Self>> {
+        vec![fixed(Self::default()), osrl(Self::osrl()), quick(Self::quick())]
     }
 
     fn values(&self) -> Values {

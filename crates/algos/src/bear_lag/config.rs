@@ -1,8 +1,10 @@
 //! Parameters of BEAR-Lag: the repaired values, and those of the published implementation.
 
 use crate::critics::{Bound, Reduce};
+use crate::frame::presets::{fixed, osrl, quick};
 use crate::frame::{help, ActorGroup, CandidateDraws, CriticGroup, Parameters, PidGroup, Schedule, VaeGroup, Values};
 use crate::losses::mmd::Kernel;
+use drcorl_core::algorithm::Preset;
 use drcorl_core::schema::most;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -73,7 +75,7 @@ fn words(schema: &mut Schema) {
         schema,
         &[
             ("pid", "Gains KP, KI, KD of the multiplier of costs."),
-            ("multiplier_cap", "Upper bound of that multiplier and of its integral; null for none."),
+            ("multiplier_cap", "Upper bound of that multiplier and of its integral part; null for none."),
             ("critics", "Critics in each of the two groups of a signal."),
         ],
     );
@@ -104,8 +106,9 @@ impl Default for BearLagConfig {
     }
 }
 
-impl Parameters for BearLagConfig {
-    fn osrl() -> Self {
+impl BearLagConfig {
+    /// OSRL's implementation, faults included.
+    pub fn osrl() -> Self {
         BearLagConfig {
             values: Values::osrl(),
             cost_ensemble: Bound::Min,
@@ -117,7 +120,8 @@ impl Parameters for BearLagConfig {
         }
     }
 
-    fn quick() -> Self {
+    /// `fixed` with small networks and fewer steps.
+    pub fn quick() -> Self {
         BearLagConfig {
             alpha_lr: 1e-2,
             actor: ActorGroup::quick(),
@@ -126,6 +130,12 @@ impl Parameters for BearLagConfig {
             schedule: Schedule::quick(10_000),
             ..BearLagConfig::default()
         }
+    }
+}
+
+impl Parameters for BearLagConfig {
+    fn presets() -> Vec<Preset<Self>> {
+        vec![fixed(Self::default()), osrl(Self::osrl()), quick(Self::quick())]
     }
 
     fn values(&self) -> Values {

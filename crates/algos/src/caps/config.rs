@@ -1,6 +1,8 @@
 //! Parameters of CAPS: the repaired values, and those of the published implementation.
 
+use crate::frame::presets::{fixed, published, quick};
 use crate::frame::{help, ActorGroup, CostThreshold, Done, Parameters, Schedule, Values};
+use drcorl_core::algorithm::Preset;
 use drcorl_core::schema::most;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -116,8 +118,9 @@ impl Default for CapsConfig {
     }
 }
 
-impl Parameters for CapsConfig {
-    fn osrl() -> Self {
+impl CapsConfig {
+    /// The released code, faults included.
+    pub fn published() -> Self {
         CapsConfig {
             // Both values end with the episode, and so does what the budget is converted to.
             values: Values {
@@ -133,7 +136,8 @@ impl Parameters for CapsConfig {
         }
     }
 
-    fn quick() -> Self {
+    /// `fixed` with small networks and fewer steps.
+    pub fn quick() -> Self {
         CapsConfig {
             actor: ActorGroup { actor_lr: 1e-3, ..ActorGroup::quick() },
             critic_hidden: vec![128, 128],
@@ -143,6 +147,13 @@ impl Parameters for CapsConfig {
             schedule: Schedule::quick(10_000),
             ..CapsConfig::default()
         }
+    }
+}
+
+impl Parameters for CapsConfig {
+    fn presets() -> Vec<Preset<Self>> {
+        let released = "The released code with its faults, for comparison with its tables.";
+        vec![fixed(Self::default()), published("published", released, Self::published()), quick(Self::quick())]
     }
 
     fn values(&self) -> Values {

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Deviations from the published code, each a value of the configuration unless it says so;
-//! the preset `osrl` takes the published one:
+//! the preset `published` takes the published one:
 //! 1. `head_deviation`: every head has a deviation an action entry that is learnt, in [-5, 2], and is part of the
 //!    checkpoint. Published, they are parameters that no optimiser and no file knows, and stay 1.
 //! 2. `done`, `cost_threshold`: values go on past a time limit, and what is left of the limit is converted likewise,
@@ -34,7 +34,7 @@ pub mod losses;
 pub use config::{CapsConfig, CostFloor, HeadDeviation};
 
 use crate::critics::{IqlConfig, IqlCritic, IqlStep};
-use crate::frame::{parts, widths, ActorCritic, Parts, Task, Transition};
+use crate::frame::{parts, ActorCritic, Parts, Task, Transition};
 use drcorl_core::algorithm::Context;
 use drcorl_core::dataset::Batch;
 use drcorl_core::error::Result;
@@ -42,7 +42,7 @@ use drcorl_core::metrics::Metric;
 use drcorl_core::policy::{copy_layers, FrozenPolicy};
 use drcorl_nn::optim::cosine;
 use drcorl_nn::rng::Rng;
-use drcorl_nn::{probe, Head};
+use drcorl_nn::{probe, widths, Head};
 use heads::{Choice, Deviations};
 use losses::{head_weights, heads_likelihood};
 use tch::Tensor;

@@ -1,7 +1,9 @@
 //! Parameters of CAPS with soft actor-critics: the repaired values, and those of the published implementation.
 
 use crate::caps::CostFloor;
+use crate::frame::presets::{fixed, published, quick};
 use crate::frame::{help, ActorGroup, CostThreshold, CriticGroup, Done, Parameters, Schedule, Values};
+use drcorl_core::algorithm::Preset;
 use drcorl_core::schema::most;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -73,8 +75,9 @@ impl Default for CapsSacConfig {
     }
 }
 
-impl Parameters for CapsSacConfig {
-    fn osrl() -> Self {
+impl CapsSacConfig {
+    /// The released code, faults included.
+    pub fn published() -> Self {
         CapsSacConfig {
             values: Values {
                 done: Done::TerminalsAndTimeouts,
@@ -87,7 +90,8 @@ impl Parameters for CapsSacConfig {
         }
     }
 
-    fn quick() -> Self {
+    /// `fixed` with small networks and fewer steps.
+    pub fn quick() -> Self {
         CapsSacConfig {
             actor: ActorGroup { actor_lr: 3e-4, ..ActorGroup::quick() },
             critic: CriticGroup::quick(),
@@ -95,6 +99,13 @@ impl Parameters for CapsSacConfig {
             schedule: Schedule::quick(10_000),
             ..CapsSacConfig::default()
         }
+    }
+}
+
+impl Parameters for CapsSacConfig {
+    fn presets() -> Vec<Preset<Self>> {
+        let released = "The released code with its faults, for comparison with its tables.";
+        vec![fixed(Self::default()), published("published", released, Self::published()), quick(Self::quick())]
     }
 
     fn values(&self) -> Values {

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Deviations from the published code, each a value of the configuration unless it says so;
-//! the preset `osrl` takes the published one:
+//! the preset `published` takes the published one:
 //! 1. `entropy_backup`: the entropy of the next action is discounted and ends with its value, and costs have none.
 //!    Published, it is added to the targets of both signals as it is.
 //! 2. `done`, `cost_threshold`: as with CAPS.
@@ -29,7 +29,7 @@ pub use config::{CapsSacConfig, EntropyBackup};
 use crate::caps::heads::Choice;
 use crate::caps::losses::mixture;
 use crate::critics::{join, mean, Bound, Critics};
-use crate::frame::{normals, parts, repeat, widths, ActorCritic, Parts, Task, Transition};
+use crate::frame::{normals, parts, repeat, ActorCritic, Parts, Task, Transition};
 use crate::losses::{mse, through_tanh};
 use crate::metrics::{COST_CRITIC_LOSS, CRITIC_LOSS};
 use drcorl_core::algorithm::Context;
@@ -40,7 +40,7 @@ use drcorl_core::policy::{copy_layers, FrozenPolicy};
 use drcorl_nn::optim::ScalarAdam;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::squashed::LOG_STD;
-use drcorl_nn::{Gaussian, Head};
+use drcorl_nn::{widths, Gaussian, Head};
 use losses::{log_density, log_density_slopes};
 use tch::{Kind, Tensor};
 

@@ -1,7 +1,9 @@
 //! Parameters of CCAC: the repaired values, and those of the published implementation.
 
 use crate::critics::Bound;
+use crate::frame::presets::{fixed, published, quick};
 use crate::frame::{help, ActorGroup, CostThreshold, CriticGroup, Done, Parameters, Schedule, Values};
+use drcorl_core::algorithm::Preset;
 use drcorl_core::schema::most;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -140,8 +142,9 @@ impl Default for CcacConfig {
     }
 }
 
-impl Parameters for CcacConfig {
-    fn osrl() -> Self {
+impl CcacConfig {
+    /// The released code, faults included.
+    pub fn published() -> Self {
         CcacConfig {
             budget_unit: BudgetUnit::Undiscounted,
             reward_output: RewardOutput::Softplus,
@@ -152,7 +155,8 @@ impl Parameters for CcacConfig {
         }
     }
 
-    fn quick() -> Self {
+    /// `fixed` with small networks and fewer steps.
+    pub fn quick() -> Self {
         CcacConfig {
             multiplier_lr: 3e-4,
             encoder_hidden: 128,
@@ -163,6 +167,13 @@ impl Parameters for CcacConfig {
             schedule: Schedule::quick(10_000),
             ..CcacConfig::default()
         }
+    }
+}
+
+impl Parameters for CcacConfig {
+    fn presets() -> Vec<Preset<Self>> {
+        let released = "The released code with its faults, for comparison with its tables.";
+        vec![fixed(Self::default()), published("published", released, Self::published()), quick(Self::quick())]
     }
 
     fn values(&self) -> Values {

@@ -5,12 +5,12 @@ use super::cvae::{Cvae, CvaeStep, LATENT_BOUND};
 use super::losses::{cross_entropy, weighted_excess, Output};
 use super::networks::{BudgetCritics, Multiplier, Raise};
 use crate::critics::{join, mean, Bound};
-use crate::frame::{widths, Task, Transition};
+use crate::frame::{Task, Transition};
 use crate::losses::through_tanh;
 use drcorl_core::error::Result;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
-use drcorl_nn::{probe, Head, SquashedActor};
+use drcorl_nn::{probe, widths, Head, SquashedActor};
 use tch::{Kind, Tensor};
 
 /// A batch with the budget beside every state.

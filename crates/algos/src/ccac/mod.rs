@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Deviations from the published code, each a value of the configuration unless it says so;
-//! the preset `osrl` takes the published one:
+//! the preset `published` takes the published one:
 //! 1. `budget_unit`: kappa is the *discounted* cost to come, the unit of Q_c, and acting, what is left of the limit is
 //!    converted to it. Published, kappa is a plain sum and Q_c is discounted: at a limit far above 1 / (1 - gamma) per
 //!    episode nothing constrains.
@@ -38,7 +38,7 @@ pub mod networks;
 pub use config::{BudgetQuery, BudgetUnit, CcacConfig, ClampGradient, RewardOutput};
 pub use learner::{BudgetBatch, CcacDraws, EncoderStep, Learner};
 
-use crate::frame::{normals, presets, CostThreshold, Parameters, Task};
+use crate::frame::{normals, CostThreshold, Parameters, Task};
 use crate::metrics::{COST_CRITIC_LOSS, CRITIC_LOSS};
 use drcorl_actor::PolicyFile;
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
@@ -143,7 +143,7 @@ impl Define for Ccac {
     }
 
     fn presets() -> Vec<Preset<CcacConfig>> {
-        presets(CcacConfig::default(), CcacConfig::osrl(), CcacConfig::quick())
+        CcacConfig::presets()
     }
 
     fn build(config: CcacConfig, context: &mut Context<'_>) -> Result<Self> {

@@ -4,6 +4,7 @@ use super::config::{ActionHead, CdtConfig};
 use super::loss::{losses, Counts, Losses};
 use super::model::{self, Cache, Model, Outputs};
 use super::sequences::Sequences;
+use crate::losses::masked;
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::buffers::Buffers;
 use drcorl_nn::checkpoint::State;
@@ -129,7 +130,9 @@ impl Learner {
         self.steps += 1;
         // A deterministic head has no entropy.
         let temperature_gradient = match self.config.action_head {
-            ActionHead::Stochastic => temperature * (losses.entropy + self.actions as f64),
+            ActionHead::Stochastic => {
+                masked::temperature(self.log_temperature.value, losses.entropy, -(self.actions as f64)).1
+            }
             ActionHead::Deterministic => 0.0,
         };
         self.log_temperature.step(temperature_gradient, self.config.temperature_lr);

@@ -3,12 +3,11 @@
 use super::config::{ActionHead, CdtConfig, CostClass, EntropyScale, LogStdClamp, LossMean};
 use super::model::{OutputGradients, Outputs};
 use super::sequences::Sequences;
+use crate::losses::{masked, through_range};
 use tch::{Kind, Tensor};
 
 /// Bounds of a clamped logarithm of the standard deviation.
 const LOG_STD: (f64, f64) = (-5.0, 2.0);
-/// Half the logarithm of 2 pi.
-const HALF_LOG_TAU: f64 = 0.918_938_533_204_672_7;
 
 /// Counts over a whole batch; a part's losses are its share of the batch's.
 #[derive(Clone, Copy, Debug)]
@@ -57,10 +56,6 @@ impl std::ops::AddAssign for Losses {
     }
 }
 
-fn sum(x: &Tensor) -> f64 {
-    x.sum(Kind::Double).double_value(&[])
-}
-
 /// Losses of `outputs` on `batch`, a part of a batch with `counts`, and the gradient of
 /// `action - temperature * entropy + cost_weight * cost + state_weight * state`.
 pub fn losses(
@@ -75,10 +70,10 @@ pub fn losses(
         ActionHead::Stochastic => likelihood(config, outputs, batch, counts, &mask, temperature),
         ActionHead::Deterministic => squared_error(config, outputs, batch, counts, &mask),
     };
-    let (cost_logits, (cost, accuracy)) = cost_class(config, outputs, batch, counts, &mask);
+    let ((cost, cost_logits), accuracy) = cost_class(config, outputs, batch, counts, &mask);
     (losses.cost, losses.cost_accuracy) = (cost, accuracy);
     let next_state = (config.state_weight > 0.0).then(|| {
-        let (grad, loss) = next_state(config, outputs, batch, counts);
+        let (loss, grad) = next_state(config, outputs, batch, counts);
         losses.state = loss;
         grad
     });
@@ -101,20 +96,17 @@ fn likelihood(
         EntropyScale::Sum => mask / counts.valid,
     };
     let raw = outputs.log_std.as_ref().map(Tensor::shallow_clone).unwrap_or_default();
-    let (log_std, inside) = match config.log_std_clamp {
-        LogStdClamp::None => (raw.shallow_clone(), raw.ones_like()),
-        LogStdClamp::Bounded => {
-            let inside = raw.ge(LOG_STD.0).logical_and(&raw.le(LOG_STD.1)).to_kind(Kind::Float);
-            (raw.clamp(LOG_STD.0, LOG_STD.1), inside)
-        }
+    let log_std = match config.log_std_clamp {
+        LogStdClamp::None => raw.shallow_clone(),
+        LogStdClamp::Bounded => raw.clamp(LOG_STD.0, LOG_STD.1),
     };
-    let deviation = log_std.exp();
-    let z = (&outputs.action - actions) / &deviation;
-    let action = sum(&((z.square() * 0.5 + &log_std + HALF_LOG_TAU) * &weight));
-    let entropy = sum(&((&log_std + (0.5 + HALF_LOG_TAU)) * &weight));
-    let grad_mean = &z / deviation * &weight;
-    let grad_log_std = (1.0 - z.square() - temperature) * inside * weight;
-    (Losses { action, entropy, ..Losses::default() }, grad_mean, Some(grad_log_std))
+    let term = masked::normal(&outputs.action, &log_std, &actions, &weight, temperature);
+    let grad_log_std = match config.log_std_clamp {
+        LogStdClamp::None => term.log_std,
+        LogStdClamp::Bounded => through_range(&raw, LOG_STD, &term.log_std),
+    };
+    let losses = Losses { action: term.unlikelihood, entropy: term.entropy, ..Losses::default() };
+    (losses, term.mean, Some(grad_log_std))
 }
 
 fn squared_error(
@@ -125,10 +117,9 @@ fn squared_error(
     mask: &Tensor,
 ) -> (Losses, Tensor, Option<Tensor>) {
     let actions = batch.actions.reshape([-1, outputs.action.size()[1]]);
-    let error = (&outputs.action - &actions) * mask;
     let count = actions.size()[1] as f64 * positions(config, counts);
-    let action = sum(&error.square()) / count;
-    (Losses { action, ..Losses::default() }, error * (2.0 / count), None)
+    let (action, grad) = masked::squares(&outputs.action, &actions, mask, count, 1.0);
+    (Losses { action, ..Losses::default() }, grad, None)
 }
 
 /// What a masked mean over steps divides by.
@@ -139,14 +130,14 @@ fn positions(config: &CdtConfig, counts: &Counts) -> f64 {
     }
 }
 
-/// Gradient for the logits, and the cross entropy and the accuracy.
+/// The cross entropy with its gradient for the logits, and the accuracy.
 fn cost_class(
     config: &CdtConfig,
     outputs: &Outputs,
     batch: &Sequences,
     counts: &Counts,
     mask: &Tensor,
-) -> (Tensor, (f64, f64)) {
+) -> ((f64, Tensor), f64) {
     let costs = batch.costs.reshape([-1, 1]);
     let class = match config.cost_class {
         // There are two classes; the published code stops at a cost of 2.
@@ -154,17 +145,14 @@ fn cost_class(
         CostClass::Positive => costs.gt(0.0).to_kind(Kind::Float),
     };
     let one_hot = Tensor::cat(&[1.0 - &class, class.shallow_clone()], 1);
-    let log_probability = outputs.cost_logits.log_softmax(1, Kind::Float);
-    let weight = mask / positions(config, counts);
-    let loss = -sum(&(&log_probability * &one_hot * &weight));
+    let share = mask / positions(config, counts);
+    let term = masked::cross_entropy(&outputs.cost_logits, &one_hot, &share, config.cost_weight);
     let right = outputs.cost_logits.argmax(1, true).eq_tensor(&class.to_kind(Kind::Int64)).to_kind(Kind::Float);
-    let accuracy = sum(&(right * mask)) / counts.valid;
-    let grad = (log_probability.exp() - one_hot) * weight * config.cost_weight;
-    (grad, (loss, accuracy))
+    (term, (right * mask).sum(Kind::Double).double_value(&[]) / counts.valid)
 }
 
-/// Gradient for the predicted states, and the squared error.
-fn next_state(config: &CdtConfig, outputs: &Outputs, batch: &Sequences, counts: &Counts) -> (Tensor, f64) {
+/// The squared error of the predicted states and its gradient for them.
+fn next_state(config: &CdtConfig, outputs: &Outputs, batch: &Sequences, counts: &Counts) -> (f64, Tensor) {
     let size = batch.states.size();
     let (context, width) = (size[1], size[2]);
     let predicted = outputs.next_state.view(size.as_slice()).narrow(1, 0, context - 1);
@@ -174,9 +162,9 @@ fn next_state(config: &CdtConfig, outputs: &Outputs, batch: &Sequences, counts: 
         LossMean::Valid => (mask.narrow(1, 1, context - 1), counts.followed),
     };
     let count = (count * width as f64).max(1.0);
-    let error = (predicted - batch.states.narrow(1, 1, context - 1)) * mask.unsqueeze(2);
-    let loss = sum(&error.square()) / count;
+    let next = batch.states.narrow(1, 1, context - 1);
+    let (loss, slope) = masked::squares(&predicted, &next, &mask.unsqueeze(2), count, config.state_weight);
     let grad = batch.states.zeros_like();
-    grad.narrow(1, 0, context - 1).copy_(&(error * (2.0 * config.state_weight / count)));
-    (grad.view([-1, width]), loss)
+    grad.narrow(1, 0, context - 1).copy_(&slope);
+    (loss, grad.view([-1, width]))
 }

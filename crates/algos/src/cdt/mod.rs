@@ -42,7 +42,7 @@ pub mod sequences;
 pub use config::CdtConfig;
 pub use learner::Learner;
 
-use crate::frame::presets;
+use crate::frame::presets::{fixed, osrl, quick};
 use config::ActionHead;
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::error::{Error, Result};
@@ -105,7 +105,7 @@ impl Define for Cdt {
     }
 
     fn presets() -> Vec<Preset<CdtConfig>> {
-        presets(CdtConfig::default(), CdtConfig::osrl(), CdtConfig::quick())
+        vec![fixed(CdtConfig::default()), osrl(CdtConfig::osrl()), quick(CdtConfig::quick())]
     }
 
     fn check(config: &CdtConfig, _run: &RunConfig) -> Result<()> {

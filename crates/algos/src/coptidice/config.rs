@@ -1,7 +1,9 @@
 //! Parameters of COptiDICE: the repaired values, and those of the published implementation.
 
 use super::divergence::Divergence;
+use crate::frame::presets::{fixed, osrl, quick};
 use crate::frame::{ActorGroup, CostDone, CostThreshold, Done, Parameters, Schedule, Values};
+use drcorl_core::algorithm::Preset;
 use drcorl_core::schema::most;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -114,8 +116,9 @@ impl Default for CoptidiceConfig {
     }
 }
 
-impl Parameters for CoptidiceConfig {
-    fn osrl() -> Self {
+impl CoptidiceConfig {
+    /// OSRL's implementation, faults included.
+    pub fn osrl() -> Self {
         CoptidiceConfig {
             limit_unit: LimitUnit::Discounted,
             policy_fit: PolicyFit::RawNormal,
@@ -124,7 +127,8 @@ impl Parameters for CoptidiceConfig {
         }
     }
 
-    fn quick() -> Self {
+    /// `fixed` with small networks and fewer steps.
+    pub fn quick() -> Self {
         CoptidiceConfig {
             critic_hidden: vec![128, 128],
             nu_lr: 5e-4,
@@ -134,6 +138,12 @@ impl Parameters for CoptidiceConfig {
             schedule: Schedule::quick(20_000),
             ..CoptidiceConfig::default()
         }
+    }
+}
+
+impl Parameters for CoptidiceConfig {
+    fn presets() -> Vec<Preset<Self>> {
+        vec![fixed(Self::default()), osrl(Self::osrl()), quick(Self::quick())]
     }
 
     fn values(&self) -> Values {

@@ -1,7 +1,9 @@
 //! Parameters of CPQ: the repaired values, and those of the published implementation.
 
 use crate::critics::Bound;
+use crate::frame::presets::{fixed, osrl, quick};
 use crate::frame::{ActorGroup, CriticGroup, Parameters, Schedule, VaeGroup, Values};
+use drcorl_core::algorithm::Preset;
 use drcorl_core::schema::most;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -94,8 +96,9 @@ impl Default for CpqConfig {
     }
 }
 
-impl Parameters for CpqConfig {
-    fn osrl() -> Self {
+impl CpqConfig {
+    /// OSRL's implementation, faults included.
+    pub fn osrl() -> Self {
         CpqConfig {
             values: Values::osrl(),
             cost_ensemble: Bound::Min,
@@ -107,7 +110,8 @@ impl Parameters for CpqConfig {
         }
     }
 
-    fn quick() -> Self {
+    /// `fixed` with small networks and fewer steps.
+    pub fn quick() -> Self {
         CpqConfig {
             alpha_lr: 1e-3,
             actor: ActorGroup { actor_lr: 3e-4, ..ActorGroup::quick() },
@@ -116,6 +120,12 @@ impl Parameters for CpqConfig {
             schedule: Schedule::quick(10_000),
             ..CpqConfig::default()
         }
+    }
+}
+
+impl Parameters for CpqConfig {
+    fn presets() -> Vec<Preset<Self>> {
+        vec![fixed(Self::default()), osrl(Self::osrl()), quick(Self::quick())]
     }
 
     fn values(&self) -> Values {

@@ -1,13 +1,14 @@
 //! The pessimistic cost ensemble (18): temporal differences on the policy's actions.
 
-use super::{check_column, guidance, regress, upper_confidence, widths};
+use super::{check_column, guidance, regress, upper_confidence};
+use crate::losses::conservative;
 use drcorl_core::error::Result;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
-use drcorl_nn::Head;
+use drcorl_nn::{widths, Head};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// The column of `member` in `columns [B,1]`, which is everybody's, or `[B,E]`.
 fn of_member(columns: &Tensor, member: i64) -> Tensor {
@@ -71,7 +72,7 @@ impl CostCritic {
         device: Device,
         rng: &mut Rng,
     ) -> Self {
-        let q = Head::new(&format!("{name}_q"), members, &widths(actions + observations, hidden), true, device, rng);
+        let q = Head::new(&format!("{name}_q"), members, &widths(actions + observations, hidden, 1), true, device, rng);
         CostCritic { config, q }
     }
 
@@ -115,10 +116,9 @@ impl CostCritic {
                 let count = (rows * self.q.members()) as f64;
                 let mut squares = 0.0;
                 self.q.descend_each(&joined, lr, target_rate, |member, values| {
-                    let error = of_member(values, member).narrow(0, 0, rows) - of_member(&target, member);
-                    squares += error.square().sum(Kind::Double).double_value(&[]);
-                    let raised = error.ones_like() * (-alpha / count);
-                    Tensor::cat(&[error * (2.0 / count), raised], 0)
+                    let term = conservative(&of_member(values, member), &of_member(&target, member), alpha, count);
+                    squares += term.squares;
+                    term.gradient
                 });
                 squares / count
             }

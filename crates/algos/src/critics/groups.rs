@@ -1,8 +1,9 @@
 //! Critics trained alike, in groups of which one member speaks.
 
-use super::{bound, widths, Bound};
+use super::{bound, Bound};
+use crate::losses::ensemble;
 use drcorl_nn::rng::Rng;
-use drcorl_nn::{probe, Head};
+use drcorl_nn::{probe, widths, Head};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -36,7 +37,7 @@ impl Critics {
         device: Device,
         rng: &mut Rng,
     ) -> Self {
-        let head = Head::new(name, groups * members, &widths(inputs, hidden), true, device, rng);
+        let head = Head::new(name, groups * members, &widths(inputs, hidden, 1), true, device, rng);
         Critics { head, groups: groups as i64, side }
     }
 
@@ -77,14 +78,8 @@ impl Critics {
     /// `[B,A]`.
     pub fn pull(&mut self, state_action: &Tensor, actions: i64) -> (Tensor, Tensor) {
         let side = self.side;
-        let (values, gradient) = self.head.input_gradient(state_action, |values| {
-            let speaker = match side {
-                Bound::Min => values.argmin(1, true),
-                Bound::Max => values.argmax(1, true),
-            };
-            values.zeros_like().scatter_value(1, &speaker, 1.0)
-        });
-        (bound(&values, side), gradient.narrow(1, 0, actions))
+        let (value, gradient) = self.head.input_gradient(state_action, |values| ensemble::bound(values, side));
+        (value, gradient.narrow(1, 0, actions))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Implicit Q-learning of one signal, (16) and (17): twin Q and V on dataset actions.
 
-use super::{bound, check_column, guidance, regress, widths, Bound};
+use super::{bound, check_column, guidance, regress, Bound};
 use crate::losses::expectile;
 use drcorl_core::error::Result;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
-use drcorl_nn::{probe, Head};
+use drcorl_nn::{probe, widths, Head};
 use tch::{Device, Tensor};
 
 /// Rates of an [`IqlCritic`].
@@ -54,8 +54,8 @@ impl IqlCritic {
     ) -> Self {
         IqlCritic {
             config,
-            q: Head::new(&format!("{name}_q"), 2, &widths(actions + observations, hidden), true, device, rng),
-            v: Head::new(&format!("{name}_v"), 1, &widths(observations, hidden), false, device, rng),
+            q: Head::new(&format!("{name}_q"), 2, &widths(actions + observations, hidden, 1), true, device, rng),
+            v: Head::new(&format!("{name}_v"), 1, &widths(observations, hidden, 1), false, device, rng),
         }
     }
 

@@ -13,6 +13,7 @@ pub use cost::{CostBackup, CostCritic, CostCriticConfig, Pessimism};
 pub use groups::{Critics, Reduce};
 pub use iql::{IqlConfig, IqlCritic, IqlStep};
 
+use crate::losses::ensemble;
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::Head;
 use schemars::JsonSchema;
@@ -76,11 +77,6 @@ pub fn mean(tensor: &Tensor) -> f64 {
     tensor.mean(Kind::Double).double_value(&[])
 }
 
-/// Layer widths `[input, hidden.., 1]` of a critic.
-fn widths(input: i64, hidden: &[i64]) -> Vec<i64> {
-    std::iter::once(input).chain(hidden.iter().copied()).chain([1]).collect()
-}
-
 /// One MSE step of every member towards `target [B,1]` or `[B,E]`, which the lagged copy follows by `rate`; returns the
 /// mean over members of the mean squared error.
 fn regress(head: &mut Head, input: &Tensor, target: &Tensor, lr: f64, rate: f64) -> f64 {
@@ -91,16 +87,9 @@ fn regress(head: &mut Head, input: &Tensor, target: &Tensor, lr: f64, rate: f64)
 /// Mean over members plus `k` standard deviations at `state_action`, `[B,1]`, and its gradient for the action columns,
 /// `[B,A]`.
 fn guidance(head: &mut Head, state_action: &Tensor, actions: i64, k: f64) -> (Tensor, Tensor) {
-    let members = head.members() as f64;
-    let (values, gradient) = head.target_input_gradient(state_action, |values| {
-        let mut weights = values.ones_like() / members;
-        if k != 0.0 && members > 1.0 {
-            let centred = values - values.mean_dim(1i64, true, Kind::Float);
-            weights += centred / (values.std_dim(1i64, true, true).clamp_min(1e-8) * (members - 1.0)) * k;
-        }
-        weights
-    });
-    (upper_confidence(&values, k), gradient.narrow(1, 0, actions))
+    let term = |values: &Tensor| ensemble::upper_confidence(values, k);
+    let (value, gradient) = head.target_input_gradient(state_action, term);
+    (value, gradient.narrow(1, 0, actions))
 }
 
 #[cfg(test)]

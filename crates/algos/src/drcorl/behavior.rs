@@ -1,13 +1,14 @@
 //! The behavior model (5): a denoiser of the logged actions, whose score keeps the policy near the data.
 
 use super::diffusion::{diffuse, Draws, TRAIN_TIME_MIN};
+use crate::losses::squared_errors;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::dropout::{self, Dropout};
 use drcorl_nn::optim::{Adam, AdamConfig};
 use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
 use drcorl_nn::{probe, Arena, ArenaBuilder, ScoreNet};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// The diffusion model of the behavior policy: a denoiser trained on the logged actions.
 pub struct BehaviorModel {
@@ -52,13 +53,11 @@ impl BehaviorModel {
     /// rows of the squared error summed over action dimensions.
     pub fn step(&mut self, observation: &Tensor, action: &Tensor, draws: &Draws, dropout: &[Dropout], lr: f64) -> f64 {
         let diffused = diffuse(action, draws, (TRAIN_TIME_MIN, 1.0));
-        let rows = action.size()[0] as f64;
         let (predicted, cache) = self.net.forward(&self.arena, &diffused.noisy, observation, &diffused.time, dropout);
         probe::see("predicted", &predicted);
-        let error = &predicted - &draws.noise;
-        let loss = error.square().sum(Kind::Float).double_value(&[]) / rows;
+        let (loss, gradient) = squared_errors(&predicted, &draws.noise);
         let _ = self.arena.gradients().shallow_clone().zero_();
-        self.net.backward(&self.arena, &(error * (2.0 / rows)), &cache);
+        self.net.backward(&self.arena, &gradient, &cache);
         self.adam.step(&mut self.arena, lr);
         loss
     }

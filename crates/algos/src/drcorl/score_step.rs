@@ -4,9 +4,10 @@ use super::behavior::BehaviorModel;
 use super::config::DrcorlConfig;
 use super::diffusion::{diffuse, Draws, POLICY_TIME};
 use crate::critics::join;
+use crate::losses::along;
 use drcorl_core::policy::Policy;
 use drcorl_nn::probe;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// The part of a step all objectives share: actions, one set of noise, the score residual.
 pub struct ScoreStep {
@@ -55,9 +56,8 @@ impl ScoreStep {
             Some(push) => &self.pull - push,
             None => self.pull.shallow_clone(),
         };
-        let rows = self.action.size()[0] as f64;
-        let loss = (&direction * &self.action).sum(Kind::Double).double_value(&[]) / rows;
-        let gradient = policy.backward(&self.observation, &self.action, &(direction / rows));
+        let (loss, gradient) = along(&self.action, &direction);
+        let gradient = policy.backward(&self.observation, &self.action, &gradient);
         StepGradient { gradient, loss }
     }
 }

@@ -8,15 +8,10 @@ use crate::lagrange::Pid;
 use drcorl_core::schema::most;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::vae::VaeStep;
-use drcorl_nn::{Head, Hidden, SquashedActor, Vae};
+use drcorl_nn::{widths, Head, Hidden, SquashedActor, Vae};
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
-
-/// `[inputs, hidden.., outputs]`
-pub fn widths(inputs: i64, hidden: &[i64], outputs: i64) -> Vec<i64> {
-    std::iter::once(inputs).chain(hidden.iter().copied()).chain([outputs]).collect()
-}
 
 /// Says parameters of groups in an algorithm's own words, as a transform of the schema of its configuration.
 pub fn help(schema: &mut Schema, words: &[(&str, &str)]) {
@@ -140,7 +135,7 @@ pub struct PidGroup {
     /// Gains KP, KI, KD of the multiplier.
     #[schemars(inner(range(min = 0.0, max = most::FACTOR)))]
     pub pid: [f64; 3],
-    /// Upper bound of the multiplier and of its integral; null for none.
+    /// Upper bound of the multiplier and of its integral part; null for none.
     #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub multiplier_cap: Option<f64>,
 }

@@ -7,10 +7,12 @@
 
 mod choices;
 mod groups;
+pub mod presets;
 mod values;
 
 pub use choices::{CandidateDraws, CostDone, CostThreshold, Done};
-pub use groups::{help, widths, ActorGroup, CriticGroup, PidGroup, Schedule, VaeGroup};
+pub use drcorl_nn::widths;
+pub use groups::{help, ActorGroup, CriticGroup, PidGroup, Schedule, VaeGroup};
 pub use values::{Transition, Values};
 
 use crate::critics::{join, mean, upper_confidence, Critics, IqlCritic};
@@ -22,7 +24,6 @@ use drcorl_core::metrics::Metric;
 use drcorl_core::offline::certificate::CriticEstimate;
 use drcorl_core::offline::CriticEstimates;
 use drcorl_core::policy::FrozenPolicy;
-use drcorl_core::run::{RunConfig, Scaling};
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::optim::ScalarAdam;
 use drcorl_nn::rng::Rng;
@@ -32,13 +33,10 @@ use serde::de::DeserializeOwned;
 use serde::Serialize;
 use tch::{Device, Tensor};
 
-/// Parameters of a learner; the defaults are its preset `fixed`.
+/// Parameters of a learner.
 pub trait Parameters: Default + Serialize + DeserializeOwned + JsonSchema + 'static {
-    /// The published implementation, faults included.
-    fn osrl() -> Self;
-
-    /// `fixed` with small networks and fewer steps.
-    fn quick() -> Self;
+    /// Its presets, the recommended one first; [`presets`] has the usual ones.
+    fn presets() -> Vec<Preset<Self>>;
 
     /// How its critics value rewards and costs.
     fn values(&self) -> Values;
@@ -227,7 +225,7 @@ impl<A: ActorCritic> Define for Learner<A> {
     }
 
     fn presets() -> Vec<Preset<A::Config>> {
-        presets(A::Config::default(), A::Config::osrl(), A::Config::quick())
+        A::Config::presets()
     }
 
     fn build(config: A::Config, context: &mut Context<'_>) -> Result<Self> {
@@ -267,22 +265,4 @@ pub fn critic_estimates(
         initial: on(Some(data.starts())),
         safe: on(Some(data.rows_where(|episode| episode.cost <= limit))),
     }
-}
-
-/// The three presets of a baseline, the recommended one first.
-pub fn presets<C>(fixed: C, osrl: C, quick: C) -> Vec<Preset<C>> {
-    let preset = |name, summary, config, scaling| {
-        let run = RunConfig { scaling, ..RunConfig::default() };
-        Preset { name, summary, config, run }
-    };
-    let (fixed_text, osrl_text, quick_text) = (
-        "The published budget, faults of the published implementation repaired.",
-        "The published implementation with its faults, for comparison with its tables.",
-        "Minutes on one core: fixed with small networks and fewer steps.",
-    );
-    vec![
-        preset("fixed", fixed_text, fixed, Scaling::Standardized),
-        preset("osrl", osrl_text, osrl, Scaling::Raw),
-        preset("quick", quick_text, quick, Scaling::Standardized),
-    ]
 }

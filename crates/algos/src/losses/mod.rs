@@ -6,10 +6,12 @@
 //! themselves, [`drcorl_nn::Gaussian`] the terms of a Gaussian with a clamped deviation, and `Head::regress` and
 //! `SquashedActor::fit` are squared error and weighted likelihood fused with the pass they belong to.
 
+pub mod ensemble;
+pub mod masked;
 pub mod mmd;
 mod tilted;
 
-pub use drcorl_nn::losses::{mse, through_clamp, through_tanh};
+pub use drcorl_nn::losses::{mse, through_clamp, through_range, through_tanh};
 pub use mmd::mmd;
 pub use tilted::{average, log_sum_exp, tilted_mean, Tilted};
 
@@ -28,7 +30,8 @@ pub fn expectile(values: &Tensor, target: &Tensor, tau: f64) -> (f64, Tensor) {
     (loss, weight * advantage * scale)
 }
 
-/// Sum over members of `mean (values - target)^2` for `values [B,E]`, `target [B,1]` or `[B,E]`.
+/// Sum over columns, be they members or entries of an action, of `mean (values - target)^2` for `values [B,E]`,
+/// `target [B,1]` or `[B,E]`.
 pub fn squared_errors(values: &Tensor, target: &Tensor) -> (f64, Tensor) {
     let (error, rows) = (values - target, values.size()[0] as f64);
     let loss = error.square().sum(Kind::Double).double_value(&[]) / rows;
@@ -41,6 +44,35 @@ pub fn mean_value(values: &Tensor, weight: f64, total: f64) -> (f64, Tensor) {
     let members = values.size()[1] as f64;
     let loss = values.sum(Kind::Double).double_value(&[]) / (members * total);
     (loss, Tensor::full_like(values, weight / total))
+}
+
+/// See [`conservative`].
+pub struct Conservative {
+    pub loss: f64,
+    /// The sum of the squared errors in it.
+    pub squares: f64,
+    /// For the values, `[B+N,1]`.
+    pub gradient: Tensor,
+}
+
+/// `[sum (values - target)^2 - alpha sum raised] / total` of one member: of its values `[B+N,1]` the first B are at
+/// logged actions and have a `target [B,1]`, the others are raised (conservative Q-learning, of costs).
+pub fn conservative(values: &Tensor, target: &Tensor, alpha: f64, total: f64) -> Conservative {
+    let rows = target.size()[0];
+    let raised = values.narrow(0, rows, values.size()[0] - rows);
+    let error = values.narrow(0, 0, rows) - target;
+    let squares = error.square().sum(Kind::Double).double_value(&[]);
+    Conservative {
+        loss: (squares - alpha * raised.sum(Kind::Double).double_value(&[])) / total,
+        squares,
+        gradient: Tensor::cat(&[error * (2.0 / total), Tensor::full_like(&raised, -alpha / total)], 0),
+    }
+}
+
+/// `mean <direction, action>` for `[B,A]`, the direction held constant.
+pub fn along(action: &Tensor, direction: &Tensor) -> (f64, Tensor) {
+    let rows = action.size()[0] as f64;
+    ((direction * action).sum(Kind::Double).double_value(&[]) / rows, direction / rows)
 }
 
 /// The loss of a policy that follows critics under a Lagrange multiplier.

@@ -37,6 +37,19 @@ fn regressions_equal_autograd() {
         (u.relu().square() * 0.8 + (-u).relu().square() * 0.2).mean(Kind::Float)
     };
     agree(expectile(&one, &target, 0.8), autograd(&one, by_sign));
+    let joined = normal(&mut rng, 1);
+    let logged = target.narrow(0, 0, 5);
+    let found = conservative(&joined, &logged, 0.6, 10.0);
+    let raising = |x: &Tensor| {
+        let errors = (x.narrow(0, 0, 5) - &logged).square().sum(Kind::Float);
+        (errors - x.narrow(0, 5, 4).sum(Kind::Float) * 0.6) / 10.0
+    };
+    agree((found.loss, found.gradient), autograd(&joined, raising));
+    let squares = (joined.narrow(0, 0, 5) - &logged).square().sum(Kind::Double).double_value(&[]);
+    assert!((found.squares - squares).abs() < 1e-9);
+    let direction = normal(&mut rng, 3);
+    let dot = |x: &Tensor| (x * &direction).sum(Kind::Float) / ROWS as f64;
+    agree(along(&values, &direction), autograd(&values, dot));
     let (loss, gradient) = mean_value(&values, 0.4, 20.0);
     let (sum, slope) = autograd(&values, |x| x.sum(Kind::Float) * (0.4 / 20.0));
     agree((loss * 0.4 * 3.0, gradient), (sum, slope));

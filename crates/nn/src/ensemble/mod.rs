@@ -19,6 +19,11 @@ pub use passes::Cache;
 
 mod passes;
 
+/// The widths of an MLP's layers, `[inputs, hidden.., outputs]`.
+pub fn widths(inputs: i64, hidden: &[i64], outputs: i64) -> Vec<i64> {
+    std::iter::once(inputs).chain(hidden.iter().copied()).chain([outputs]).collect()
+}
+
 /// What follows every layer but the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -4,7 +4,7 @@ use super::names::{count, critic_record, critics, hidden, pid, scalars, task, tr
 use crate::{shown_at, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::bcq_lag::{BcqDraws, BcqLag, BcqLagConfig};
 use drcorl_algos::critics::Critics;
-use drcorl_algos::frame::{ActorCritic, ActorGroup, Parameters, PidGroup, Values};
+use drcorl_algos::frame::{ActorCritic, ActorGroup, PidGroup, Values};
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::probe;
 use drcorl_nn::rng::Rng;

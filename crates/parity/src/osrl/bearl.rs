@@ -7,7 +7,7 @@ use super::names::{
 use crate::{shown, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::bear_lag::{BearDraws, BearLag, BearLagConfig};
 use drcorl_algos::critics::Critics;
-use drcorl_algos::frame::{ActorCritic, ActorGroup, Parameters, PidGroup, Values};
+use drcorl_algos::frame::{ActorCritic, ActorGroup, PidGroup, Values};
 use drcorl_algos::losses::mmd::Kernel;
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::probe;

@@ -5,7 +5,7 @@ use crate::{shown_at, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::caps::heads::{choose, judged};
 use drcorl_algos::caps::{Caps as Learner, CapsConfig};
 use drcorl_algos::critics::IqlCritic;
-use drcorl_algos::frame::{ActorCritic, ActorGroup, Parameters, Task, Transition, Values};
+use drcorl_algos::frame::{ActorCritic, ActorGroup, Task, Transition, Values};
 use drcorl_core::error::{Error, Result};
 use drcorl_core::policy::Turn;
 use drcorl_nn::probe;
@@ -65,7 +65,7 @@ pub fn bind(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) ->
     let horizon = horizon.ok_or_else(|| Error::Data("the manifest has no length of actor_lr_schedule".into()))?;
     let actor_hidden = hidden("actor.net", 0, init)?;
     let config = CapsConfig {
-        values: Values { gamma: fixture.hyper(&["gamma"])?, ..CapsConfig::osrl().values },
+        values: Values { gamma: fixture.hyper(&["gamma"])?, ..CapsConfig::published().values },
         heads,
         reward_temperature: fixture.hyper(&["beta"])?,
         cost_temperature: fixture.hyper(&["beta_cost"])?,
@@ -78,7 +78,7 @@ pub fn bind(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) ->
         critic_lr: fixture.hyper(&["q_lr"])?,
         value_lr: fixture.hyper(&["value_lr"])?,
         target_rate: fixture.hyper(&["tau"])?,
-        ..CapsConfig::osrl()
+        ..CapsConfig::published()
     };
     let (budget, length) = (fixture.hyper(&["rollout_budget"])?, fixture.hyper(&["episode_len"])? as usize);
     let task = Task {

@@ -3,7 +3,7 @@
 use super::names::{count, critics, hidden, mean_action_density, scalars, transition, Members, Names};
 use crate::{shown_at, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::ccac::{BudgetBatch, CcacConfig, CcacDraws, EncoderStep, Learner};
-use drcorl_algos::frame::{ActorGroup, Parameters, Task, Transition, Values};
+use drcorl_algos::frame::{ActorGroup, Task, Transition, Values};
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::optim::soft_update;
 use drcorl_nn::rng::Rng;
@@ -48,7 +48,7 @@ pub fn bind(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) ->
     let actor_hidden = hidden("actor.net", 0, init)?;
     let (encoder, latents) = (count(fixture, "cvae_hidden")? as i64, count(fixture, "cvae_latent")? as i64);
     let config = CcacConfig {
-        values: Values { gamma: fixture.hyper(&["gamma"])?, ..CcacConfig::osrl().values },
+        values: Values { gamma: fixture.hyper(&["gamma"])?, ..CcacConfig::published().values },
         ood_threshold: fixture.hyper(&["ood_threshold"])?,
         most_log_multiplier: fixture.hyper(&["max_log_multiplier"])?,
         multiplier_decay: fixture.hyper(&["multiplier_l2"])?,
@@ -59,7 +59,7 @@ pub fn bind(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) ->
         encoder_lr: fixture.hyper(&["cvae_lr"])?,
         actor: ActorGroup { actor_hidden: actor_hidden.clone(), actor_lr: fixture.hyper(&["actor_lr"])? },
         critic: critics(fixture, "critic.q_nets.0", reward.len(), init)?,
-        ..CcacConfig::osrl()
+        ..CcacConfig::published()
     };
     let task = Task { observations, actions, cost_limit: 0.0, episode_length: 1, threshold: 0.0, seed: 0, device };
     let inputs = fixture.group(variant, "eval/in");

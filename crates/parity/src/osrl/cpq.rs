@@ -6,7 +6,7 @@ use super::names::{
 use crate::{shown, shown_at, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::cpq::{Cpq as Learner, CpqConfig, CpqDraws};
 use drcorl_algos::critics::{bound, Bound, Critics};
-use drcorl_algos::frame::{ActorCritic, ActorGroup, Parameters, Values};
+use drcorl_algos::frame::{ActorCritic, ActorGroup, Values};
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::optim::soft_update;
 use drcorl_nn::rng::Rng;

@@ -35,9 +35,11 @@ impl BudgetCritics {
     /// The live value `[B,1]` of the member that speaks, and its gradient for the first `actions` columns, `[B,A]`.
     pub fn pull(&mut self, input: &Tensor, actions: i64) -> (Tensor, Tensor) {
         let (output, side) = (self.output, self.side);
-        let (raw, gradient) =
-            self.head.input_gradient(input, |raw| output.through(raw, speaker(&output.values(raw), side)));
-        (bound(&output.values(&raw), side), gradient.narrow(1, 0, actions))
+        let (value, gradient) = self.head.input_gradient(input, |raw| {
+            let values = output.values(raw);
+            (bound(&values, side), output.through(raw, speaker(&values, side)))
+        });
+        (value, gradient.narrow(1, 0, actions))
     }
 
     /// One Adam step of every member towards `target [B,1]`; with `raise`, also along

@@ -701,6 +701,9 @@ export interface PolicyEvaluation {
    */
   steps_per_second: number
 }
+/**
+ * The policy to use when it is asked to keep one of several limits.
+ */
 export interface LimitEvaluation {
   /**
    * File name in the run folder, or the policy's name.

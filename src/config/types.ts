@@ -498,7 +498,7 @@ export interface BcqLagConfig {
    */
   pid?: [number, number, number]
   /**
-   * Upper bound of the multiplier and of its integral; null for none.
+   * Upper bound of the multiplier and of its integral part; null for none.
    */
   multiplier_cap?: number | null
   /**
@@ -630,7 +630,7 @@ export interface BearLagConfig {
    */
   pid?: [number, number, number]
   /**
-   * Upper bound of that multiplier and of its integral; null for none.
+   * Upper bound of that multiplier and of its integral part; null for none.
    */
   multiplier_cap?: number | null
   /**

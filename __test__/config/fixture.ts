@@ -29,6 +29,7 @@ export const FIXTURE: Schema = {
       summary: 'diffusion-regularised constrained offline RL',
       metrics: [],
       diagnostics: null,
+      takes_limit: false,
       presets: {
         quick: { summary: 'minutes', run: { cost_limit: 10 }, config: { behavior_steps: 8000, gate: 'max' } },
         paper: { summary: 'days', run: {}, config: { behavior_steps: 2000000 } },
@@ -67,6 +68,7 @@ export const FIXTURE: Schema = {
       summary: 'behavior cloning',
       metrics: [],
       diagnostics: null,
+      takes_limit: false,
       presets: {},
       schema: {
         type: 'object',

@@ -218,6 +218,7 @@ async function writeEvaluation(folder: string, options: FixtureOptions): Promise
     settings: {},
     score_range,
     selected: selected ?? null,
+    by_limit: null,
     wall_seconds: 0.2,
   }
   await writeFile(join(folder, 'evaluation.json'), JSON.stringify(evaluation))

@@ -1,6 +1,6 @@
 /**
- * What a benchmark consists of: every target, algorithm, limit and seed is one cell,
- * trained and judged in a folder of its own.
+ * What a benchmark consists of: every target, algorithm, limit and seed is one cell, trained and judged in a folder of
+ * its own. An algorithm whose policy takes a limit has one cell for all of them: it is trained once.
  */
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
@@ -24,7 +24,10 @@ export interface Cell {
   target: Target
   algorithm: string
   preset: string
+  /** What it is trained and certified with: the first of `cost_limits`. */
   cost_limit: number
+  /** What its policy is asked to keep in the environment; several only where it takes a limit. */
+  cost_limits: readonly number[]
   seed: number
   /** Parameters given by hand, the limit and the seed among them. */
   config: Record<string, unknown>
@@ -58,17 +61,29 @@ export function planCells(options: BenchmarkOptions): Cell[] {
   const overrides = parseOverrides(options.set ?? [], algorithms, schema)
   const cells = options.targets.flatMap((target) =>
     algorithms.flatMap((algorithm) =>
-      (options.cost_limits ?? target.cost_limits).flatMap((cost_limit) =>
+      groupLimits(options.cost_limits ?? target.cost_limits, target, algorithm, schema).flatMap((cost_limits) =>
         options.seeds.map((seed): Cell => {
+          const cost_limit = cost_limits[0]!
           const config = { ...overrides.get(algorithm), cost_limit, seed }
-          const folder = join(options.out, target.name, algorithm, `l${cost_limit}-s${seed}`)
-          return { target, algorithm, preset: presets.get(algorithm)!, cost_limit, seed, config, folder }
+          const folder = join(options.out, target.name, algorithm, `l${cost_limits.join('-')}-s${seed}`)
+          return { target, algorithm, preset: presets.get(algorithm)!, cost_limit, cost_limits, seed, config, folder }
         }),
       ),
     ),
   )
   if (cells.length === 0) throw new DrcorlError('Usage', 'the benchmark is empty: give targets, limits and seeds')
   return cells
+}
+
+/** Limits that one policy serves. What models alone judge has one each: a certificate is for the limit of its run. */
+function groupLimits(
+  limits: readonly number[],
+  { env }: Target,
+  algorithm: string,
+  schema: Schema,
+): (readonly number[])[] {
+  if (env === null || schema.algorithms[algorithm]?.takes_limit !== true) return limits.map((limit) => [limit])
+  return limits.length === 0 ? [] : [limits]
 }
 
 function requireAlgorithm(name: string, schema: Schema): void {

@@ -21,10 +21,10 @@ export function benchmarkPage(
     ...targets.map((target) => {
       const own = finished.filter(({ cell }) => cell.target.name === target)
       const rows = scores.filter((one) => one.target === target).map(detailRow)
-      const limits = [...new Set(own.map(({ cell }) => cell.cost_limit))]
+      const limits = [...new Set(own.flatMap(({ cell }) => cell.cost_limits))].toSorted((a, b) => a - b)
       const charts = limits.map((limit) =>
         chart(
-          own.filter(({ cell }) => cell.cost_limit === limit),
+          own.filter(({ cell }) => cell.cost_limits.includes(limit)),
           limit,
         ),
       )
@@ -40,17 +40,21 @@ function chart(finished: readonly FinishedCell[], limit: number): string {
   const data = finished.map(({ run }) => pointsOf(run)).find((points) => points.length > 0) ?? []
   const algorithms = [...new Set(finished.map(({ cell }) => cell.algorithm))]
   const groups = algorithms.flatMap((algorithm) => {
-    const points = finished.filter(({ cell }) => cell.algorithm === algorithm).flatMap(playedOrEstimated)
+    const points = finished.filter(({ cell }) => cell.algorithm === algorithm).flatMap((one) => pointsAt(one, limit))
     return points.length === 0 ? [] : [group(labelOf(algorithm), points)]
   })
   if (data.length + groups.length === 0) return ''
   return `<h3>Cost limit ${limit}</h3><figure class="card">${scatterChart(data, groups, limit)}</figure>`
 }
 
-/** Episodes where the environment played them, else one point a run: what the models expect. */
-function playedOrEstimated(one: FinishedCell): ScatterPoint[] {
-  if (one.cell.target.env !== null) return policyGroups(one.run, '').flatMap(({ points }) => points)
-  return measure(one).filter(({ policy }) => policy === 'used')
+/**
+ * Episodes where the environment played them at the limit of the run; else one point a run: the mean at another limit,
+ * or what the models expect.
+ */
+function pointsAt(one: FinishedCell, limit: number): ScatterPoint[] {
+  const own = limit === one.cell.cost_limit
+  if (own && one.cell.target.env !== null) return policyGroups(one.run, '').flatMap(({ points }) => points)
+  return measure(one).filter(({ policy, cost_limit }) => policy === 'used' && cost_limit === limit)
 }
 
 function group(name: string, points: readonly ScatterPoint[]): ScatterGroup {

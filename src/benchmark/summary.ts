@@ -1,5 +1,5 @@
 /** From the run folders of a benchmark to the numbers of its tables. Reads files only. */
-import type { Certificate, RunPhase } from '../config/results.js'
+import type { Certificate, LimitEvaluation, RunPhase } from '../config/results.js'
 import type { Stored } from '../config/stored.js'
 import { summarize } from '../evaluate/statistics.js'
 import { normalizeCost, normalizeReward } from '../evaluate/score.js'
@@ -107,7 +107,28 @@ export function measure({ cell, run }: FinishedCell): Measurement[] {
       ...training(run),
     })
   }
-  return measurements
+  return [...measurements, ...atOtherLimits({ cell, run }, measurements[0])]
+}
+
+/** The policy to use at the limits it was not trained with: no certificate and no offline estimate is for these. */
+function atOtherLimits({ cell, run }: FinishedCell, own: Measurement | undefined): Measurement[] {
+  if (own === undefined || own.judge !== 'environment') return []
+  const range = run.record.task
+  const others = (run.evaluation?.by_limit ?? []).filter((one) => one.cost_limit !== cell.cost_limit)
+  const nothing = { model_return: null, model_cost: null, model_cost_upper: null, fqe_return: null, fqe_cost: null }
+  const at = ({ cost_limit, return: ret, cost, within_limit: within, episodes }: LimitEvaluation): Measurement => ({
+    ...own,
+    ...nothing,
+    cost_limit,
+    return: ret.mean,
+    cost: cost.mean,
+    within_limit: within?.episodes ?? null,
+    episodes,
+    normalized_reward: range === null ? null : normalizeReward(ret.mean, range),
+    normalized_cost: normalizeCost(cost.mean, cost_limit, 'dsrl'),
+    verdict: null,
+  })
+  return others.map(at)
 }
 
 type Judged = Pick<Measurement, 'judge' | 'return' | 'cost' | 'within_limit' | 'episodes'>

@@ -78,13 +78,19 @@ function requireSame({ algorithm, preset, config, folder, target }: Cell, record
 async function evaluateCell(cell: Cell, env: string, { episodes, seed }: Judging): Promise<boolean> {
   const path = join(cell.folder, RUN_FILES.evaluation)
   if (await exists(path)) {
-    const { episodes: played, seed: first, env: where } = await readWhole('Evaluation', path)
-    if (isDeepStrictEqual([played, first, where], [episodes, seed, env])) return false
+    const { episodes: played, seed: first, env: where, by_limit } = await readWhole('Evaluation', path)
+    const kept = by_limit?.map((one) => one.cost_limit)
+    if (isDeepStrictEqual([played, first, where, kept], [episodes, seed, env, several(cell)])) return false
   }
   answer({ type: 'progress', phase: 'evaluation', share: 1, eta_seconds: null })
-  await evaluate({ run: cell.folder, env, episodes, seed, signal: controller.signal })
+  const limits = { cost_limits: several(cell) }
+  await evaluate({ run: cell.folder, env, episodes, seed, signal: controller.signal, ...limits })
   return true
 }
+
+/** The limits of a cell that has more than its own. */
+const several = ({ cost_limits: limits }: Cell): readonly number[] | undefined =>
+  limits.length > 1 ? limits : undefined
 
 async function handle(request: Request): Promise<void> {
   if (request.type === 'stop') {

@@ -61,6 +61,17 @@ export function optionalNumber(args: Arguments, name: string): number | undefine
   throw new DrcorlError('Usage', `--${name} "${String(value)}" is not a number`)
 }
 
+/** `--NAME 10,20,40` as numbers; undefined where it is not given. */
+export function optionalNumbers(args: Arguments, name: string): number[] | undefined {
+  return optionalString(args, name)
+    ?.split(',')
+    .map((text) => {
+      const number = text.trim() === '' ? Number.NaN : Number(text)
+      if (Number.isFinite(number)) return number
+      throw new DrcorlError('Usage', `--${name} "${text}" is no number; give numbers with commas between them`)
+    })
+}
+
 /**
  * Numbers given as `--NAME KEY=NUMBER,KEY=NUMBER`.
  *

@@ -9,6 +9,29 @@ export type MetricRole = 'loss' | 'estimate' | 'measured' | 'multiplier' | 'temp
  */
 export type Verdict = 'certified' | 'not certified'
 /**
+ * The rules, each sufficient to refuse.
+ */
+export type Rule =
+  | 'no_models'
+  | 'too_slow'
+  | 'no_cost_seen'
+  | 'no_cost_near_limit'
+  | 'limit_zero'
+  | 'no_whole_episode'
+  | 'length_unknown'
+  | 'models'
+  | 'memory'
+  | 'only_mean'
+  | 'no_self_test'
+  | 'distance'
+  | 'actions'
+  | 'range'
+  | 'bound'
+/**
+ * What a certificate is about.
+ */
+export type Goal = 'mean' | 'chance' | 'cvar'
+/**
  * Which offline estimate opens and closes the branches of Safe Adaptation.
  */
 export type Gate = 'critic_ucb' | 'model_rollout' | 'max'
@@ -143,6 +166,10 @@ export interface Certificate {
    */
   reasons: string[]
   /**
+   * Every rule that refused, with what to do about it; empty where the policy is certified.
+   */
+  refusals: Refusal[]
+  /**
    * What a user should know and does not decide.
    */
   notes: string[]
@@ -155,6 +182,18 @@ export interface Certificate {
    */
   margin: number
   /**
+   * The number that decides, and what it must keep to.
+   */
+  decision: Decision
+  /**
+   * What the rules compared with.
+   */
+  thresholds: Thresholds
+  /**
+   * What the data can show.
+   */
+  data: DataFacts
+  /**
    * Of the policy that ships.
    */
   estimates: Estimates
@@ -166,6 +205,10 @@ export interface Certificate {
    * Episodes that nothing but that test has seen; null where training kept none (`holdout`).
    */
   held_out: HeldOut | null
+  /**
+   * The estimator tried on clones of logged behavior; null where none were estimated.
+   */
+  self_test: SelfTest | null
   /**
    * Estimates of every policy the run keeps, the one that ships first.
    */
@@ -215,6 +258,108 @@ export interface Certificate {
   [k: string]: unknown
 }
 /**
+ * A rule that refused.
+ */
+export interface Refusal {
+  rule: Rule
+  /**
+   * Why, a sentence.
+   */
+  reason: string
+  /**
+   * What to do about it.
+   */
+  remedy: string
+}
+/**
+ * What is certified, its bound, and the bar.
+ */
+export interface Decision {
+  /**
+   * The estimator that decides: the auditing models.
+   */
+  estimator: 'model_rollout'
+  /**
+   * What is certified.
+   */
+  certify: Goal
+  /**
+   * Share of the episodes it speaks of; null for the mean cost.
+   */
+  level: number | null
+  /**
+   * The upper bound of a cost, or the lower bound of a share; null where there is no estimate.
+   */
+  bound: number | null
+  /**
+   * The bound must be at most this, or of a share at least.
+   */
+  threshold: number
+}
+/**
+ * What the rules compared with.
+ */
+export interface Thresholds {
+  certificate_k: number
+  certificate_margin: number
+  valid_cost_correlation: number
+  valid_cost_shortfall: number
+  valid_return_correlation: number
+  valid_return_bias: number
+  /**
+   * Shortest stretch that the models must pass, in steps.
+   */
+  least_horizon: number
+  least_held_out_episodes: number
+  least_held_out_near_limit: number
+  /**
+   * Largest share of clipped entries of predicted states.
+   */
+  clipped: number
+}
+/**
+ * What the data can show.
+ */
+export interface DataFacts {
+  episodes: number
+  /**
+   * Episodes that ended by the environment or by the task's time limit; tails that were cut off are none.
+   */
+  whole_episodes: number
+  /**
+   * Of those, the ones within the limit.
+   */
+  safe_episodes: number
+  /**
+   * Highest cost of a whole episode; 0 where there is none.
+   */
+  highest_cost: number
+  /**
+   * True if some logged step has a cost other than 0.
+   */
+  costs_seen: boolean
+  /**
+   * Held-out episodes whose cost is at least half the limit: where a mistake would be dangerous.
+   */
+  held_out_near_limit: number
+  /**
+   * Steps of a full episode, as the estimates take it.
+   */
+  episode_length: number
+  /**
+   * True if the run states it; false if it is that of the longest logged episode.
+   */
+  length_stated: boolean
+  /**
+   * Whole episodes that ended by the time limit after that many steps.
+   */
+  full_episodes: number
+  /**
+   * Steps of the longest logged episode.
+   */
+  longest_episode: number
+}
+/**
  * Offline estimates of one policy's episodic cost and return.
  */
 export interface Estimates {
@@ -238,9 +383,26 @@ export interface ModelRollout {
   cost: RolloutCost
   return: RolloutReturn
   /**
-   * Share of predicted states that had to be clipped to the data's range.
+   * Share of the entries of predicted states that had to be clipped to the data's range.
    */
   clipped: number | null
+  /**
+   * Steps of a stretch before the learnt tail took over; null where whole episodes were rolled out.
+   */
+  horizon: number | null
+  /**
+   * Mean over states of the distance to the actions of the nearest logged behavior, in deviations of logged actions;
+   * null without a self-test.
+   */
+  distance: number | null
+  /**
+   * Share of the episodes within the limit; null where only means are known.
+   */
+  within_limit: number | null
+  /**
+   * Mean cost of the worst share 1 - `certify_level` of the episodes (CVaR); null likewise.
+   */
+  worst: number | null
 }
 /**
  * Episodic cost in the models.
@@ -255,7 +417,11 @@ export interface RolloutCost {
    */
   std: number | null
   /**
-   * mean + `certificate_k` std: what the verdict goes by.
+   * What the self-test adds for estimates that fell short on logged behavior; null without one.
+   */
+  widening: number | null
+  /**
+   * mean + `certificate_k` std + widening: what the verdict on the mean cost goes by.
    */
   upper: number | null
 }
@@ -286,9 +452,9 @@ export interface CriticEstimates {
    */
   initial: CriticEstimate
   /**
-   * States of episodes within the limit.
+   * States of episodes within the limit; null where there is none.
    */
-  safe: CriticEstimate
+  safe: CriticEstimate | null
 }
 /**
  * Episodic cost by critics on one set of states.
@@ -320,15 +486,61 @@ export interface FittedReturn {
   mean: number | null
 }
 /**
- * Result of the test on held-out episodes, whose logged actions were replayed in the models.
+ * Result of the test on held-out episodes.
  */
 export interface Validity {
+  /**
+   * An estimate can be made: some stretch of at least 5 steps passed.
+   */
   valid: boolean
   /**
    * Why not, a sentence each.
    */
   reasons: string[]
   held_out_episodes: number
+  /**
+   * Largest stretch that passed, in steps; 0 where none did.
+   */
+  horizon: number
+  /**
+   * Steps of the longest held-out episode: at this horizon whole episodes are rolled out.
+   */
+  whole: number
+  /**
+   * Every stretch that was tried, the shortest first.
+   */
+  ladder: Rung[]
+}
+/**
+ * One stretch H: held-out episodes replayed with the models restarted at logged states every H steps.
+ */
+export interface Rung {
+  /**
+   * Steps H between restarts.
+   */
+  horizon: number
+  passed: boolean
+  /**
+   * Why not, a sentence each.
+   */
+  reasons: string[]
+  /**
+   * Of predicted and logged costs of episodes.
+   */
+  cost_correlation: number | null
+  /**
+   * (predicted - logged) mean cost, over the larger of the logged mean and a tenth of the limit.
+   */
+  cost_bias: number | null
+  /**
+   * The same of the episodes with a cost of at most twice the limit, over the larger of their logged mean and a
+   * quarter of the limit; 0 for fewer than 5 of them.
+   */
+  cost_bias_near_limit: number | null
+  /**
+   * Mean predicted cost of episodes without any, as a share of the limit.
+   */
+  false_cost: number | null
   /**
    * Of predicted and logged returns.
    */
@@ -338,13 +550,61 @@ export interface Validity {
    */
   return_bias: number | null
   /**
-   * Of predicted and logged costs.
+   * (predicted - logged) mean length, over the logged one; 0 for data without terminals.
    */
-  cost_correlation: number | null
+  length_bias: number | null
+}
+/**
+ * Episodes that were kept from all of training.
+ */
+export interface HeldOut {
   /**
-   * (predicted - logged) mean cost, over the larger of the logged mean and a tenth of the limit.
+   * Of the complete episodes, as asked for.
    */
-  cost_bias: number | null
+  share: number
+  /**
+   * Drew them: `data split` of this share and seed sets the same ones aside.
+   */
+  seed: number
+  episodes: number
+  transitions: number
+}
+/**
+ * What the clones say about the estimator.
+ */
+export interface SelfTest {
+  behaviors: Behavior[]
+  /**
+   * One-sided conformal quantile of the shortfalls, at least 0: what widens the estimate of a policy.
+   */
+  shortfall: number | null
+  /**
+   * Largest distance of one behavior to the nearest other.
+   */
+  reach: number | null
+}
+/**
+ * One kind of logged behavior, and the estimate of its clone.
+ */
+export interface Behavior {
+  episodes: number
+  /**
+   * What is certified (the mean cost, unless said otherwise) of its episodes: the truth.
+   */
+  logged: number
+  /**
+   * The same of the clone, as estimated.
+   */
+  estimated: number | null
+  /**
+   * How much too good the estimate is. Of costs: (logged - estimated), over the larger of the estimate and half the
+   * limit; of shares: (estimated - logged).
+   */
+  shortfall: number | null
+  /**
+   * Distance of the clone's actions to those of the nearest other clone.
+   */
+  distance: number | null
 }
 /**
  * A policy file of a run, by the bytes it had when the run ended: what binds certificate and policy.
@@ -362,19 +622,6 @@ export interface PolicyRecord {
    * Of the file's bytes, in hexadecimal digits.
    */
   sha256: string
- * Episodes that were kept from all of training.
- */
-export interface HeldOut {
-  /**
-   * Of the complete episodes, as asked for.
-   */
-  share: number
-  /**
-   * Drew them: `data split` of this share and seed sets the same ones aside.
-   */
-  seed: number
-  episodes: number
-  transitions: number
 }
 /**
  * What one visit found.
@@ -669,6 +916,10 @@ export interface Evaluation {
    * The offline-selected candidate beside the policy to use, where the run has one; same seeds.
    */
   selected: PolicyEvaluation | null
+  /**
+   * At each of several limits, in the order asked for; the first is this evaluation's own. Null where none were.
+   */
+  by_limit: LimitEvaluation[] | null
   wall_seconds: number
 }
 /**
@@ -760,4 +1011,51 @@ export interface PolicyEvaluation {
    * Environment steps a second while playing, the policy's time included and the opening of the environment not.
    */
   steps_per_second: number
+}
+/**
+ * The policy to use when it is asked to keep one of several limits.
+ */
+export interface LimitEvaluation {
+  /**
+   * File name in the run folder, or the policy's name.
+   */
+  policy: string
+  /**
+   * Of the policy file, which for a layers model is its `model.json`; null for a policy that came as an object.
+   */
+  sha256: string | null
+  /**
+   * What computed the actions, for example `native` or `onnxruntime-node`; null for a policy that came as an
+   * object.
+   */
+  runtime: string | null
+  episodes: number
+  return: Statistics
+  cost: Statistics
+  /**
+   * Steps of an episode.
+   */
+  length: Statistics
+  /**
+   * Of the mean return; null where no score range is known.
+   */
+  normalized_reward: number | null
+  /**
+   * Of the mean cost; null without a limit.
+   */
+  normalized_cost: NormalizedCost | null
+  /**
+   * Episodes with cost <= limit; null without a limit.
+   */
+  within_limit: WithinLimit | null
+  /**
+   * Mean cost <= limit; null without a limit.
+   */
+  safe: boolean | null
+  environment_steps: number
+  /**
+   * Environment steps a second while playing, the policy's time included and the opening of the environment not.
+   */
+  steps_per_second: number
+  cost_limit: number
 }

@@ -44,6 +44,8 @@ export interface AlgorithmSchema {
   metrics: readonly Metric[]
   /** What the algorithm adds to a certificate; null where it adds nothing. */
   diagnostics: JsonSchema | null
+  /** One policy serves every limit (setting `cost_limit`): it is trained once and asked to keep each. */
+  takes_limit: boolean
 }
 
 /** What `describe()` of the core prints, generated into `schema.json`: the one source of all parameters. */

@@ -10,8 +10,12 @@ export interface Parameters {
     bear_lag: BearLagConfig
     cpq: CpqConfig
     cdt: CdtConfig
+    trebi: TrebiConfig
     coptidice: CoptidiceConfig
     fisor: FisorConfig
+    caps: CapsConfig
+    caps_sac: CapsSacConfig
+    ccac: CcacConfig
   }
 }
 /**
@@ -518,7 +522,7 @@ export interface BcqLagConfig {
    */
   pid?: [number, number, number]
   /**
-   * Upper bound of the multiplier and of its integral; null for none.
+   * Upper bound of the multiplier and of its integral part; null for none.
    */
   multiplier_cap?: number | null
   /**
@@ -650,7 +654,7 @@ export interface BearLagConfig {
    */
   pid?: [number, number, number]
   /**
-   * Upper bound of that multiplier and of its integral; null for none.
+   * Upper bound of that multiplier and of its integral part; null for none.
    */
   multiplier_cap?: number | null
   /**
@@ -960,6 +964,124 @@ export interface CdtConfig {
   target_return?: number | null
 }
 /**
+ * Parameters of TREBI. The defaults are the preset `fixed`.
+ */
+export interface TrebiConfig {
+  /**
+   * Steps of a plan, a multiple of 2 to the number of `denoiser_hidden` widths less one.
+   */
+  horizon?: number
+  /**
+   * Widths of the denoiser, multiples of 8, from the plan's own number of steps downward; each halves it.
+   */
+  denoiser_hidden?: number[]
+  /**
+   * Widths of the value nets, multiples of 8.
+   */
+  value_hidden?: number[]
+  /**
+   * Noise levels of the diffusion, and denoising steps of a plan.
+   */
+  noise_levels?: number
+  /**
+   * Windows in a batch.
+   */
+  batch_size?: number
+  /**
+   * Batches whose gradients are averaged for one step.
+   */
+  accumulate?: number
+  /**
+   * Gradient steps of the denoiser.
+   */
+  denoiser_steps?: number
+  /**
+   * Gradient steps of both value nets.
+   */
+  value_steps?: number
+  /**
+   * Learning rate of the denoiser.
+   */
+  denoiser_lr?: number
+  /**
+   * Learning rate of the value nets.
+   */
+  value_lr?: number
+  /**
+   * Share of the averaged weights, which plan, that is kept at each update of the average.
+   */
+  average_decay?: number
+  /**
+   * Steps between two updates of the average.
+   */
+  average_interval?: number
+  /**
+   * Step before which an update copies the weights.
+   */
+  average_start?: number
+  /**
+   * Weight of the error in a plan's first action; that of every other entry is 1.
+   */
+  action_weight?: number
+  /**
+   * Discount of the rewards and costs to come.
+   */
+  gamma?: number
+  /**
+   * Taken from the last reward and added to the last cost of an episode that the environment ended.
+   */
+  terminal_penalty?: number
+  /**
+   * What stands in a window behind the end of its episode.
+   */
+  padding?: 'zeros' | 'last'
+  /**
+   * What the value nets are fitted to.
+   */
+  value_scale?: 'raw' | 'standardized'
+  /**
+   * How the budget that is left of the cost limit is counted.
+   */
+  budget?: 'limit' | 'even' | 'remaining'
+  /**
+   * Plans a decision chooses from; 1 plans without choice. An evaluation can ask for others.
+   */
+  candidates?: number
+  /**
+   * Actions that are taken of a plan before another is made. An evaluation can ask for others.
+   */
+  replan_interval?: number
+  /**
+   * Step along the value nets' gradients, times the variance of a denoising step; 0 plans unguided. An evaluation
+   * can ask for others.
+   */
+  guide_scale?: number
+  /**
+   * Weight of the cost's gradient where a plan is above its budget. An evaluation can ask for others.
+   */
+  cost_weight?: number
+  /**
+   * How that weight depends on the excess.
+   */
+  cost_weight_by?: 'constant' | 'relative' | 'guarded'
+  /**
+   * Steps along the gradients a noise level.
+   */
+  guide_repeats?: number
+  /**
+   * Noise levels, the lowest ones, at which plans are not led.
+   */
+  guide_stop?: number
+  /**
+   * Which entries of a plan are led.
+   */
+  guide_entries?: 'all' | 'actions'
+  /**
+   * Which values choose among the candidates.
+   */
+  ranking?: 'stale' | 'final'
+}
+/**
  * Parameters of COptiDICE.
  */
 export interface CoptidiceConfig {
@@ -1201,6 +1323,306 @@ export interface FisorConfig {
    */
   update_steps?: number
 }
+/**
+ * Parameters of CAPS with implicit Q-learning.
+ */
+export interface CapsConfig {
+  /**
+   * Discount gamma of both values.
+   */
+  gamma?: number
+  /**
+   * What ends the value of rewards.
+   */
+  done?: 'terminals' | 'terminals_and_timeouts'
+  /**
+   * Whether the value of costs ends there too.
+   */
+  cost_done?: 'respected' | 'ignored'
+  /**
+   * The cost value that stands for what is left of the limit, at every step of the acting.
+   */
+  cost_threshold?: 'infinite_horizon' | 'finite_horizon'
+  /**
+   * Factor on rewards before the critics.
+   */
+  reward_scale?: number
+  /**
+   * Factor on costs, and on the limit, before the critics.
+   */
+  cost_scale?: number
+  /**
+   * Heads K of the policy: the first for reward alone, the last for cost alone, the others between.
+   */
+  heads?: number
+  /**
+   * Factor on the reward advantage in the weight `exp(factor A)` of a logged action.
+   */
+  reward_temperature?: number
+  /**
+   * Factor on the cost advantage likewise.
+   */
+  cost_temperature?: number
+  /**
+   * Upper bound of each of the two weights.
+   */
+  weight_cap?: number
+  /**
+   * Expectile of the value of rewards.
+   */
+  reward_expectile?: number
+  /**
+   * Expectile of the value of (negative) costs.
+   */
+  cost_expectile?: number
+  /**
+   * The deviations of the heads' Gaussians.
+   */
+  head_deviation?: 'learnt' | 'one'
+  /**
+   * The least a head's cost is taken for when heads are compared with the remaining budget.
+   */
+  cost_floor?: 'none' | 'zero'
+  /**
+   * Hidden layer widths of the trunk the heads share.
+   */
+  actor_hidden?: number[]
+  /**
+   * Learning rate of the actor.
+   */
+  actor_lr?: number
+  /**
+   * Steps in which the actor's learning rate falls to 0 along a cosine; null: those of the training.
+   */
+  actor_decay_steps?: number | null
+  /**
+   * Hidden layer widths of Q and V.
+   */
+  critic_hidden?: number[]
+  /**
+   * Learning rate of Q.
+   */
+  critic_lr?: number
+  /**
+   * Learning rate of V.
+   */
+  value_lr?: number
+  /**
+   * Rate at which targets follow.
+   */
+  target_rate?: number
+  /**
+   * Rows in a batch.
+   */
+  batch_size?: number
+  /**
+   * Gradient steps.
+   */
+  update_steps?: number
+}
+/**
+ * Parameters of CAPS with soft actor-critics.
+ */
+export interface CapsSacConfig {
+  /**
+   * Discount gamma of both values.
+   */
+  gamma?: number
+  /**
+   * What ends the value of rewards.
+   */
+  done?: 'terminals' | 'terminals_and_timeouts'
+  /**
+   * Whether the value of costs ends there too.
+   */
+  cost_done?: 'respected' | 'ignored'
+  /**
+   * The cost value that stands for what is left of the limit, at every step of the acting.
+   */
+  cost_threshold?: 'infinite_horizon' | 'finite_horizon'
+  /**
+   * Factor on rewards before the critics.
+   */
+  reward_scale?: number
+  /**
+   * Factor on costs, and on the limit, before the critics.
+   */
+  cost_scale?: number
+  /**
+   * Heads K of the policy: the first for reward alone, the last for cost alone, the others between.
+   */
+  heads?: number
+  /**
+   * Weight of a head's value, in multiples of the mean size of that value, against the squared distance to the
+   * logged action.
+   */
+  value_weight?: number
+  /**
+   * The entropy in the targets of the critics.
+   */
+  entropy_backup?: 'discounted' | 'added'
+  /**
+   * Weight alpha of the entropy at the beginning; it is learnt so that the entropy of a head is -A.
+   */
+  temperature?: number
+  /**
+   * Learning rate of log alpha.
+   */
+  temperature_lr?: number
+  /**
+   * The least a head's cost is taken for when heads are compared with the remaining budget.
+   */
+  cost_floor?: 'none' | 'zero'
+  /**
+   * Hidden layer widths of the trunk the heads share.
+   */
+  actor_hidden?: number[]
+  /**
+   * Learning rate of the actor.
+   */
+  actor_lr?: number
+  /**
+   * Hidden layer widths of the critics.
+   */
+  critic_hidden?: number[]
+  /**
+   * Critics of each signal.
+   */
+  critics?: number
+  /**
+   * Learning rate of the critics.
+   */
+  critic_lr?: number
+  /**
+   * Rate at which targets follow.
+   */
+  target_rate?: number
+  /**
+   * Rows in a batch.
+   */
+  batch_size?: number
+  /**
+   * Gradient steps.
+   */
+  update_steps?: number
+}
+/**
+ * Parameters of CCAC.
+ */
+export interface CcacConfig {
+  /**
+   * Discount gamma of both values.
+   */
+  gamma?: number
+  /**
+   * What ends the value of rewards.
+   */
+  done?: 'terminals' | 'terminals_and_timeouts'
+  /**
+   * Whether the value of costs ends there too.
+   */
+  cost_done?: 'respected' | 'ignored'
+  /**
+   * The cost value of what is left of the limit, with a discounted budget, at every step.
+   */
+  cost_threshold?: 'infinite_horizon' | 'finite_horizon'
+  /**
+   * Factor on rewards before the critics.
+   */
+  reward_scale?: number
+  /**
+   * Factor on costs, and on the limit, before the critics.
+   */
+  cost_scale?: number
+  /**
+   * What the budget beside a state is, in the data and while acting.
+   */
+  budget_unit?: 'discounted' | 'undiscounted'
+  /**
+   * What a reward critic makes of its last layer. Cost critics have a softplus.
+   */
+  reward_output?: 'linear' | 'softplus'
+  /**
+   * Which member speaks for the cost critics.
+   */
+  cost_ensemble?: 'min' | 'max'
+  /**
+   * The budget the classifier is asked about beside a pair.
+   */
+  budget_query?: 'neighbor' | 'first'
+  /**
+   * The gradient of clamped values: decoded pairs, and the logarithms of multipliers.
+   */
+  clamp_gradient?: 'held' | 'straight'
+  /**
+   * A generated pair is unlike what its budget allows where the classifier says more than this.
+   */
+  ood_threshold?: number
+  /**
+   * Upper bound of the logarithm of a multiplier.
+   */
+  most_log_multiplier?: number
+  /**
+   * Weight of the squared parameters of a multiplier network in its loss.
+   */
+  multiplier_decay?: number
+  /**
+   * Learning rate of the multiplier networks.
+   */
+  multiplier_lr?: number
+  /**
+   * Width of the hidden layers of autoencoder, classifier and multiplier networks.
+   */
+  encoder_hidden?: number
+  /**
+   * Latent dimensions of the autoencoder.
+   */
+  latents?: number
+  /**
+   * Weight of the KL in the autoencoder's loss.
+   */
+  encoder_beta?: number
+  /**
+   * Learning rate of autoencoder and classifier.
+   */
+  encoder_lr?: number
+  /**
+   * Steps of autoencoder and classifier alone, before the others begin.
+   */
+  encoder_steps?: number
+  /**
+   * Hidden layer widths of the actor.
+   */
+  actor_hidden?: number[]
+  /**
+   * Learning rate of the actor.
+   */
+  actor_lr?: number
+  /**
+   * Hidden layer widths of the critics.
+   */
+  critic_hidden?: number[]
+  /**
+   * Critics of each signal.
+   */
+  critics?: number
+  /**
+   * Learning rate of the critics.
+   */
+  critic_lr?: number
+  /**
+   * Rate at which targets follow.
+   */
+  target_rate?: number
+  /**
+   * Rows in a batch.
+   */
+  batch_size?: number
+  /**
+   * Gradient steps after those of autoencoder and classifier alone.
+   */
+  update_steps?: number
+}
 
 /** Names of the registered algorithms. */
-export type AlgorithmName = 'drcorl' | 'bc' | 'bc_safe' | 'bcq_lag' | 'bear_lag' | 'cpq' | 'cdt' | 'coptidice' | 'fisor'
+export type AlgorithmName = 'drcorl' | 'bc' | 'bc_safe' | 'bcq_lag' | 'bear_lag' | 'cpq' | 'cdt' | 'trebi' | 'coptidice' | 'fisor' | 'caps' | 'caps_sac' | 'ccac'

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
-import type { Evaluation, PolicyEvaluation } from '../config/results.js'
+import type { Evaluation, LimitEvaluation, PolicyEvaluation } from '../config/results.js'
 import { readStored } from '../config/stored.js'
 import { type Environment, type OpenOptions, findEnvironment, playable } from '../data/environments.js'
 import type { EnvFactory, Policy, VecEnv } from '../envs/env.js'
@@ -17,7 +17,7 @@ import { summarize } from './statistics.js'
 
 export const EVALUATION_FORMAT: Evaluation['format'] = 'drcorl-evaluation/1'
 
-export type { Evaluation, PolicyEvaluation }
+export type { Evaluation, LimitEvaluation, PolicyEvaluation }
 
 export interface EvaluateOptions extends OpenOptions {
   /** Run folder: its policies, environment and cost limit are used, and the result is written into it. */
@@ -35,6 +35,11 @@ export interface EvaluateOptions extends OpenOptions {
   seed?: number | undefined
   /** Default the `cost_limit` of `settings`, or the run's. */
   cost_limit?: number | undefined
+  /**
+   * Limits that the policy to use is asked to keep one after the other, each judged by its own, the first beside the
+   * selected candidate; only for policies from files that take a limit (setting `cost_limit`).
+   */
+  cost_limits?: readonly number[] | undefined
   /**
    * What a policy that is conditioned on something is asked for instead of what its file says, for example
    * `{ target_return: 400, cost_limit: 20 }`; only for policies from files.
@@ -92,8 +97,10 @@ async function play(options: EvaluateOptions): Promise<EvaluationResult> {
   const plan = await makePlan(options)
   const provenance = options.run === undefined ? null : await checkRunPolicies(options.run)
   const { env, measured } = await playAll(plan, options)
-  const [main, selected] = measured
+  const [main, selected] = measured.filter(({ limit }) => limit === plan.cost_limit)
   if (main === undefined) throw new DrcorlError('Usage', 'there is no policy to evaluate')
+  const first = options.cost_limits?.[0]
+  const shipped = measured.filter(({ result }) => result.policy === main.result.policy)
   const evaluation: Evaluation = {
     format: EVALUATION_FORMAT,
     created: new Date().toISOString(),
@@ -101,12 +108,17 @@ async function play(options: EvaluateOptions): Promise<EvaluationResult> {
     env,
     seed: plan.seed,
     cost_limit: plan.cost_limit,
-    settings: options.settings ?? {},
+    settings: { ...options.settings, ...(first === undefined ? {} : { cost_limit: first }) },
     score_range: scoreRange(plan.environment.score_range),
     selected: selected?.result ?? null,
+    by_limit: first === undefined ? null : shipped.map(atLimit),
     wall_seconds: (performance.now() - started) / 1000,
   }
-  const episodes = measured.map(({ result, episodes: own }) => ({ policy: result.policy, episodes: own }))
+  const episodes = measured.map(({ result, limit, episodes: own }) => ({
+    // The names reports know are those of the first limit.
+    policy: limit === plan.cost_limit ? result.policy : `${result.policy}@${limit}`,
+    episodes: own,
+  }))
   if (options.run !== undefined) {
     await writeJson(join(options.run, RUN_FILES.evaluation), evaluation)
     await writeAtomic(join(options.run, RUN_FILES.episodes), episodesCsv(episodes))
@@ -134,21 +146,30 @@ async function addScalars(run: string, evaluation: Evaluation): Promise<void> {
   await events.close()
 }
 
+const atLimit = ({ result, limit }: Measured): LimitEvaluation => ({ ...result, cost_limit: limit! })
+
 interface NamedPolicy {
   policy: Policy
   name: string
   sha256: string | null
 }
 
+/** A policy, and the limit that judges it. */
+interface Judged extends NamedPolicy {
+  limit: number | null
+}
+
 interface Plan {
-  policies: NamedPolicy[]
+  policies: Judged[]
   environment: Pick<Environment, 'make' | 'score_range'>
   episodes: number
   seed: number
+  /** The one limit, or the first of several. */
   cost_limit: number | null
 }
 
 interface Measured {
+  limit: number | null
   result: PolicyEvaluation
   episodes: EpisodeResult[]
 }
@@ -165,17 +186,51 @@ async function makePlan(options: EvaluateOptions): Promise<Plan> {
   const { settings = {}, runtime } = options
   const recorded = record?.run['cost_limit']
   // A policy is judged by the limit it was asked to keep.
-  const wanted = options.cost_limit ?? settings['cost_limit']
-  const limit = wanted ?? (typeof recorded === 'number' ? recorded : null)
+  const limits = requireLimits(options)
+  const wanted = limits?.[0] ?? options.cost_limit ?? settings['cost_limit']
+  const found = wanted ?? (typeof recorded === 'number' ? recorded : null)
+  const limit = found === null ? null : requireLimit(found)
+  const open = (asked: Record<string, number>): Promise<NamedPolicy[]> =>
+    options.run === undefined
+      ? namePolicy(options.policy!, asked, runtime).then((policy) => [policy])
+      : runPolicies(options.run, asked, runtime)
+  if (limits !== undefined) requireTaken(await open(settings))
+  const policies: Judged[] = []
+  for (const one of limits ?? [limit]) {
+    const opened = await open(limits === undefined ? settings : { ...settings, cost_limit: one! })
+    // Other limits are for the policy to use, which comes first.
+    for (const policy of one === limit ? opened : opened.slice(0, 1)) policies.push({ ...policy, limit: one })
+  }
   return {
-    policies:
-      options.run === undefined
-        ? [await namePolicy(options.policy!, settings, runtime)]
-        : await runPolicies(options.run, settings, runtime),
+    policies,
     environment,
     episodes: requireWhole('episodes', options.episodes ?? DEFAULT_EPISODES, 1),
     seed: requireWhole('seed', options.seed ?? 0, 0),
-    cost_limit: limit === null ? null : requireLimit(limit),
+    cost_limit: limit,
+  }
+}
+
+/** Several limits, or undefined where none are asked for. */
+function requireLimits({ cost_limits: limits, cost_limit, settings }: EvaluateOptions): readonly number[] | undefined {
+  if (limits === undefined) return undefined
+  if (limits.length === 0) throw new DrcorlError('Usage', 'cost_limits is empty; give one limit or more')
+  limits.forEach(requireLimit)
+  const twice = limits.find((limit, index) => limits.indexOf(limit) !== index)
+  if (twice !== undefined) throw new DrcorlError('Usage', `cost_limits has ${twice} twice; give each limit once`)
+  if (cost_limit !== undefined || settings?.['cost_limit'] !== undefined) {
+    throw new DrcorlError('Usage', 'cost_limit and cost_limits are both given; give one of them')
+  }
+  return limits
+}
+
+/** Refuses policies that keep to the limit they were trained with. */
+function requireTaken(policies: readonly NamedPolicy[]): void {
+  for (const { policy, name } of policies) {
+    const settings = 'settings' in policy ? (policy.settings as Record<string, number>) : {}
+    if ('cost_limit' in settings) continue
+    throw new DrcorlError('Usage', `${name} takes no limit: it keeps to the one it was trained with`, {
+      hint: 'judge it by another one with cost_limit (--cost-limit), or train it once for each limit',
+    })
   }
 }
 
@@ -195,9 +250,9 @@ async function playAll(plan: Plan, options: EvaluateOptions): Promise<{ env: str
 }
 
 async function measure(
-  { policy, name, sha256 }: NamedPolicy,
+  { policy, name, sha256, limit }: Judged,
   env: VecEnv,
-  { episodes, seed, cost_limit, environment }: Plan,
+  { episodes, seed, environment }: Plan,
   { signal, onProgress }: EvaluateOptions,
 ): Promise<Measured> {
   const start = performance.now()
@@ -209,9 +264,9 @@ async function measure(
   }
   const played = await rollout(policy, env, { episodes, seed, signal, onProgress: tell })
   const cost = { steps: played.environment_steps, seconds: seconds() }
-  const judged = { cost_limit, score_range: scoreRange(environment.score_range) }
+  const judged = { cost_limit: limit, score_range: scoreRange(environment.score_range) }
   const source = { policy: name, sha256, runtime: policy.runtime ?? null }
-  return { result: describe(source, played.episodes, cost, judged), episodes: played.episodes }
+  return { limit, result: describe(source, played.episodes, cost, judged), episodes: played.episodes }
 }
 
 /** Those four numbers alone, of whatever holds them. */

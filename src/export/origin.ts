@@ -4,7 +4,7 @@ import { DrcorlError } from '../base/errors.js'
 import { exists, readBytes, sha256File } from '../base/files.js'
 import { stringsOf } from '../base/protobuf.js'
 import { EXPORTED_FROM, EXPORTED_SHA256, EXPORT_FORMATS, type ExportFormat, contents, readSource } from './export.js'
-import { TFJS_FILES } from './tfjs.js'
+import { TFJS_FILES } from './names.js'
 
 /** What an exported model says of its origin, after it was checked. */
 export interface ExportOrigin {

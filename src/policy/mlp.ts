@@ -14,7 +14,7 @@ const REMEDY = 'use a policy file written by drcorl'
  * Kinds of policies this version knows; only the first is a function of the observation that needs no draws and no
  * memory.
  */
-const KINDS = ['mlp', 'latent', 'sequence', 'diffusion']
+const KINDS = ['mlp', 'latent', 'sequence', 'diffusion', 'planner', 'switching', 'budgeted']
 
 /** An affine layer. */
 export interface Layer {

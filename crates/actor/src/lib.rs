@@ -13,6 +13,9 @@
 //!   the file choose, by reward, by feasibility or by both. The draws repeat, as those of `latent`.
 //! - `planner`: plans of the next steps, denoised from drawn noise and led by value nets towards reward within what is
 //!   left of the cost limit; see [`planner`].
+//! - `switching`: several heads `tanh(heads(trunk(s)))`; critics in the file choose among them by what is left of the
+//!   limit on costs.
+//! - `budgeted`: `tanh(actor([s, kappa]))`, kappa what is left of that limit or the cost value of it.
 //!
 //! An actor is immutable and `Send + Sync`. Whatever a call writes to is in a [`Player`]: working memory, so that
 //! acting does not allocate, and what a policy remembers of each row's episode.
@@ -30,6 +33,8 @@
 //! ```
 
 mod actor;
+mod budget;
+mod budgeted;
 mod diffusion;
 mod draws;
 mod error;
@@ -39,9 +44,11 @@ mod mlp;
 mod network;
 pub mod planner;
 mod sequence;
+mod switching;
 
 pub use actor::{Actor, Player, Turn};
 pub use draws::Draws;
 pub use drcorl_kernels::cpu_features;
 pub use error::{Error, ErrorKind, Result};
 pub use file::{Array, PolicyFile, FORMAT, MOST_BYTES};
+pub use switching::choose;

@@ -3,6 +3,9 @@
 pub mod bc;
 pub mod bcq_lag;
 pub mod bear_lag;
+pub mod caps;
+pub mod caps_sac;
+pub mod ccac;
 pub mod cdt;
 pub mod coptidice;
 pub mod cpq;
@@ -31,6 +34,9 @@ pub static REGISTRY: Registry = &[
     Entry::of::<trebi::Trebi>(),
     Entry::of::<Learner<coptidice::Coptidice>>(),
     Entry::of::<fisor::Fisor>(),
+    Entry::of::<Learner<caps::Caps>>(),
+    Entry::of::<Learner<caps_sac::CapsSac>>(),
+    Entry::of::<ccac::Ccac>(),
 ];
 
 /// The registry and every parameter, see [`drcorl_core::describe`].

@@ -145,6 +145,8 @@ fn the_stored_policy_is_the_judged_one() {
         resumed.write_policies(&folder, &Origin::default()).unwrap();
         assert_eq!(first, std::fs::read(folder.join("policy.safetensors")).unwrap(), "{}", entry.name);
         stored_equals_judged(&first, &resumed, entry.name);
+        let actor = drcorl_actor::Actor::from_bytes(&first).unwrap();
+        assert_eq!(actor.settings().contains_key("cost_limit"), entry.takes_limit, "{}: takes_limit", entry.name);
     }
     std::fs::remove_dir_all(folder).unwrap();
 }

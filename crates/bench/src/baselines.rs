@@ -29,11 +29,19 @@ const N: i64 = 10;
 /// Operations of one pass (forward, forward and backward) of the networks of the presets.
 const VAE_HIDDEN: i64 = 400;
 
-fn task(device: Device) -> Task {
-    Task { observations: STATES, actions: ACTIONS, threshold: THRESHOLD, seed: 0, device }
+pub fn task(device: Device) -> Task {
+    Task {
+        observations: STATES,
+        actions: ACTIONS,
+        cost_limit: 10.0,
+        episode_length: 200,
+        threshold: THRESHOLD,
+        seed: 0,
+        device,
+    }
 }
 
-fn transition(device: Device, rng: &mut Rng) -> Transition {
+pub fn transition(device: Device, rng: &mut Rng) -> Transition {
     let table = rng.normal(&[ROWS, INPUTS + STATES + 3], device);
     let part = |from: i64, width: i64| column(&table, from, width).contiguous();
     let observation = part(ACTIONS, STATES);
@@ -62,7 +70,7 @@ fn critic_groups(reward: &Critics, cost: &Critics, device: Device) -> [Group; 2]
 }
 
 /// The same tensors again.
-fn views(batch: &Transition) -> Transition {
+pub fn views(batch: &Transition) -> Transition {
     let view = Tensor::shallow_clone;
     Transition {
         state_action: view(&batch.state_action),
@@ -75,7 +83,7 @@ fn views(batch: &Transition) -> Transition {
     }
 }
 
-fn group(head: &Head, name: &str, lr: f64, device: Device) -> Group {
+pub fn group(head: &Head, name: &str, lr: f64, device: Device) -> Group {
     Group::copy_of(head.online(), head.target(), name, head.members(), lr, device)
 }
 

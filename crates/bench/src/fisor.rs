@@ -126,7 +126,7 @@ impl Plain {
         let loss = expectile(&(target - self.value.values(&batch.observation)), reward_expectile);
         self.value.optimizer.backward_step(&loss);
         let ahead = tch::no_grad(|| self.value.values(&batch.next_observation));
-        let target = &batch.reward + (1.0 - &batch.reward_stop) * ahead * gamma;
+        let target: Tensor = &batch.reward + (-&batch.reward_stop + 1.0) * ahead * gamma;
         let loss = (self.reward.values(&batch.state_action) - target).square().mean(Kind::Float);
         self.reward.optimizer.backward_step(&loss);
         self.reward.follow(target_rate);
@@ -185,7 +185,7 @@ pub fn step(config: FisorConfig, device: Device) -> Step {
     let critic = transition(config.critic_batch_size as i64, device, &mut rng);
     let draws = [(); ACTOR_UPDATES].map(|()| ours.denoiser.draw(half, ACTIONS, device, &mut rng));
     let kept = Tensor::from_slice(&ours.denoiser.levels.kept).to_kind(Kind::Float).unsqueeze(1).to_device(device);
-    let scales = [kept.sqrt(), (1.0 - &kept).sqrt()];
+    let scales: [Tensor; 2] = [kept.sqrt(), (-&kept + 1.0).sqrt()];
     let copy = |batch: &Transition| Transition {
         state_action: batch.state_action.copy(),
         observation: batch.observation.copy(),

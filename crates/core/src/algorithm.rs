@@ -119,6 +119,8 @@ pub trait Define: Algorithm + Sized + 'static {
     /// Schema of what [`Algorithm::diagnostics`] adds to the certificate, if anything:
     /// [`crate::results::schema_of`] its type.
     const DIAGNOSTICS: Option<fn() -> Schema> = None;
+    /// True if one policy serves every limit: its file has the setting `cost_limit`, and need not be trained again.
+    const TAKES_LIMIT: bool = false;
 
     /// The documented defaults.
     fn defaults() -> Self::Config;
@@ -141,6 +143,8 @@ pub struct Entry {
     pub name: &'static str,
     /// See [`Define::METRICS`].
     pub metrics: &'static [Metric],
+    /// See [`Define::TAKES_LIMIT`].
+    pub takes_limit: bool,
     build: fn(&Value, &mut Context<'_>) -> Result<Box<dyn Algorithm>>,
     resolve: fn(&Value, &RunConfig) -> Result<Value>,
     describe: fn() -> Value,
@@ -149,7 +153,14 @@ pub struct Entry {
 impl Entry {
     /// The entry of algorithm `A`.
     pub const fn of<A: Define>() -> Self {
-        Entry { name: A::NAME, metrics: A::METRICS, build: build::<A>, resolve: resolve::<A>, describe: describe::<A> }
+        Entry {
+            name: A::NAME,
+            metrics: A::METRICS,
+            takes_limit: A::TAKES_LIMIT,
+            build: build::<A>,
+            resolve: resolve::<A>,
+            describe: describe::<A>,
+        }
     }
 
     /// A fresh instance from a resolved configuration.
@@ -162,8 +173,9 @@ impl Entry {
         (self.resolve)(config, run)
     }
 
-    /// `{label, summary, schema, presets, metrics, diagnostics}`: the metrics of a run, those of the trainer's own
-    /// stages included, in the order they are told; the schema of what the algorithm adds to a certificate, or null.
+    /// `{label, summary, schema, presets, metrics, diagnostics, takes_limit}`: the metrics of a run, those of the
+    /// trainer's own stages included, in the order they are told;
+    /// the schema of what the algorithm adds to a certificate, or null.
     pub fn describe(&self) -> Value {
         (self.describe)()
     }
@@ -244,6 +256,7 @@ fn describe<A: Define>() -> Value {
         "presets": presets,
         "metrics": declared(A::METRICS).collect::<Vec<_>>(),
         "diagnostics": A::DIAGNOSTICS.map(|schema| schema()),
+        "takes_limit": A::TAKES_LIMIT,
     })
 }
 

@@ -103,7 +103,17 @@ pub struct Evaluation {
     score_range: Option<ScoreRange>,
     /// The offline-selected candidate beside the policy to use, where the run has one; same seeds.
     selected: Option<PolicyEvaluation>,
+    /// At each of several limits, in the order asked for; the first is this evaluation's own. Null where none were.
+    by_limit: Option<Vec<LimitEvaluation>>,
     wall_seconds: f64,
+}
+
+/// The policy to use when it is asked to keep one of several limits.
+#[derive(JsonSchema)]
+pub struct LimitEvaluation {
+    #[schemars(flatten)]
+    main: PolicyEvaluation,
+    cost_limit: f64,
 }
 
 /// What was measured over the episodes of one policy.

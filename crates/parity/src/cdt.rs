@@ -3,7 +3,7 @@
 use super::{Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::cdt::config::{ActionHead, CdtConfig, CostFeature, CostTransform};
 use drcorl_algos::cdt::model::STEP_TOKENS;
-use drcorl_algos::cdt::policy::{FrozenCdt, Targets};
+use drcorl_algos::cdt::policy::{freeze, Targets};
 use drcorl_algos::cdt::sequences::Sequences;
 use drcorl_algos::cdt::Learner;
 use drcorl_core::error::{Error, Result};
@@ -133,7 +133,7 @@ impl Cdt {
     fn rollout(&self, inputs: &Tensors) -> Result<Tensor> {
         let target = |name: &str| -> Result<f64> { Ok(inputs.get(name)?.double_value(&[])) };
         let targets = Targets { ret: target("rollout_target_return")?, cost: target("rollout_target_cost")? };
-        let policy = FrozenCdt::copy(self.learner.arena(), &self.config, targets)?;
+        let policy = freeze(self.learner.arena(), &self.config, targets)?;
         let mut player = policy.start(1);
         let (rewards, costs) = (inputs.get("rollout_rew")?, inputs.get("rollout_cost")?);
         let observations = inputs.get("rollout_obs")?;

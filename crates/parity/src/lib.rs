@@ -79,6 +79,8 @@ const BINDINGS: &[(&str, Bind)] = &[
     ("bearl", osrl::bind_bearl),
     ("coptidice", osrl::bind_coptidice),
     ("cpq", osrl::bind_cpq),
+    ("caps_iql", osrl::bind_caps),
+    ("ccac", osrl::bind_ccac),
     ("cdt", cdt::bind),
     ("drcorl_scorenet", drcorl::bind_score_net),
     ("drcorl_behavior", drcorl::bind_behavior),

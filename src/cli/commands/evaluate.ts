@@ -17,7 +17,14 @@ import { LiveLine } from '../../base/live-line.js'
 import { writeReport } from '../../report/report.js'
 import { formatSeconds } from '../../train/progress.js'
 import { RUN_FILES, holdsRun, readRecord } from '../../train/run-folder.js'
-import { type Arguments, type Command, numbersByKey, optionalNumber, optionalString } from '../command.js'
+import {
+  type Arguments,
+  type Command,
+  numbersByKey,
+  optionalNumber,
+  optionalNumbers,
+  optionalString,
+} from '../command.js'
 import { PYTHON_OPTIONS, openOptions } from '../python-options.js'
 import { table } from '../table.js'
 
@@ -47,6 +54,11 @@ export const evaluateCommand: Command = {
       .option('episodes', { requiresArg: true, describe: 'Episodes to play (default 20)' })
       .option('seed', { requiresArg: true, describe: 'Episode i is reset with seed + i (default 0)' })
       .option('cost-limit', { requiresArg: true, describe: 'Limit the cost is judged by (default that of the run)' })
+      .option('cost-limits', {
+        requiresArg: true,
+        describe: 'L,L,..: limits that a policy which takes one is asked to keep, one after the other',
+      })
+      .conflicts('cost-limits', 'cost-limit')
       .option('runtime', {
         choices: RUNTIMES,
         describe: 'What computes the actions (default the best installed that plays the file)',
@@ -79,6 +91,7 @@ export const evaluateCommand: Command = {
       ...openOptions(args),
       settings: numbersByKey(args, 'set'),
       cost_limit: optionalNumber(args, 'cost-limit'),
+      cost_limits: optionalNumbers(args, 'cost-limits'),
       runtime: optionalString(args, 'runtime') as Runtime | undefined,
       signal: context.signal,
       onProgress: (progress: EvaluationProgress) => line.update(progressLine(progress)),
@@ -102,7 +115,8 @@ export const evaluateCommand: Command = {
       const policy = join(path, RUN_FILES.selected)
       if (!(await exists(policy))) throw new DrcorlError('Usage', `${path} holds no ${RUN_FILES.selected}`)
       const limit = options.settings?.['cost_limit'] ?? (await readRecord(path)).run['cost_limit']
-      const cost_limit = options.cost_limit ?? (typeof limit === 'number' ? limit : undefined)
+      const recorded = options.cost_limits === undefined && typeof limit === 'number' ? limit : undefined
+      const cost_limit = options.cost_limit ?? recorded
       const { evaluation } = await evaluate({ policy, ...options, cost_limit })
       return { json: { run_dir: path, ...evaluation }, text: describe(evaluation, [], convention) }
     } finally {
@@ -156,8 +170,14 @@ function progressLine({ policy, episodes, of, share, steps_per_second, eta_secon
 function describe(evaluation: Evaluation, others: readonly PolicyEvaluation[], convention: string): string {
   const { env, seed, episodes, cost_limit: limit } = evaluation
   const { stored, formula } = CONVENTIONS[convention]!
-  const rows = [evaluation, ...others].map((policy) => [
+  const limits = (evaluation.by_limit ?? []).slice(1)
+  const judged = [
+    ...[evaluation, ...others].map((policy) => ({ policy, limit: evaluation.cost_limit })),
+    ...limits.map((policy) => ({ policy, limit: policy.cost_limit })),
+  ]
+  const rows = judged.map(({ policy, limit: own }) => [
     policy.policy,
+    String(own ?? '-'),
     spread(policy.return, 1),
     interval(policy.return, 1),
     spread(policy.cost, 2),
@@ -171,6 +191,7 @@ function describe(evaluation: Evaluation, others: readonly PolicyEvaluation[], c
   const normalized = `norm. cost (${convention})`
   const header = [
     'policy',
+    'limit',
     'return',
     '95 %',
     'cost',

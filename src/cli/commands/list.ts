@@ -12,13 +12,15 @@ type Row = Record<string, Value>
 const LISTS: Record<string, { rows: () => Row[]; wide?: string[] }> = {
   algorithms: {
     rows: () =>
-      Object.entries(loadSchema().algorithms).map(([name, { label, summary, presets }]) => ({
+      Object.entries(loadSchema().algorithms).map(([name, { label, summary, presets, takes_limit }]) => ({
         algorithm: name,
         label,
         presets: Object.keys(presets),
         default_preset: defaultPreset(Object.keys(presets)) ?? 'none',
+        takes_limit: takes_limit ? 'yes' : 'no',
         summary,
       })),
+    wide: ['takes_limit'],
   },
   presets: {
     rows: () =>

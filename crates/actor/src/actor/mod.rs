@@ -9,7 +9,7 @@ use drcorl_kernels::InstructionSet;
 
 use crate::error::{Error, Result};
 use crate::file::{Fields, PolicyFile, FORMAT};
-use crate::{diffusion, latent, mlp, planner, sequence};
+use crate::{budgeted, diffusion, latent, mlp, planner, sequence, switching};
 
 /// Reads a kind's own fields.
 type Read = fn(&Fields, &Frame, InstructionSet) -> Result<Arc<dyn Kind>>;
@@ -21,6 +21,8 @@ const KINDS: &[(&str, Read)] = &[
     ("sequence", sequence::read),
     ("diffusion", diffusion::read),
     ("planner", planner::read),
+    ("switching", switching::read),
+    ("budgeted", budgeted::read),
 ];
 
 /// A way from observations to actions. Immutable; whatever a policy remembers is in its [`Play`].

@@ -140,6 +140,10 @@ impl Planner {
 }
 
 impl Kind for Planner {
+    fn remembers(&self) -> bool {
+        true
+    }
+
     fn refuses(&self, name: &str, value: f64) -> Option<String> {
         let whole = |most: f64| {
             let fits = value.fract() == 0.0 && (1.0..=most).contains(&value);

@@ -50,7 +50,7 @@ use drcorl_core::metrics::Metric;
 use drcorl_core::run::RunConfig;
 use drcorl_data::Episode;
 use drcorl_nn::checkpoint::State;
-use policy::{FrozenCdt, Targets};
+use policy::{freeze, Targets};
 use sampler::{usable, Sampler};
 
 /// The Constrained Decision Transformer.
@@ -76,6 +76,7 @@ impl Define for Cdt {
     const NAME: &'static str = "cdt";
     const LABEL: &'static str = "CDT";
     const SUMMARY: &'static str = "A transformer that clones behavior given the return and the cost still to come.";
+    const TAKES_LIMIT: bool = true;
     const METRICS: &'static [Metric] = &[
         Metric::loss(
             "action_loss",
@@ -148,7 +149,7 @@ impl Algorithm for Cdt {
 
     fn policies(&self) -> Vec<NamedPolicy> {
         // A copy of host numbers fails only where libtorch itself does.
-        let policy = FrozenCdt::copy(self.learner.arena(), &self.config, self.targets);
+        let policy = freeze(self.learner.arena(), &self.config, self.targets);
         policy.map(|policy| NamedPolicy::new("last", policy)).into_iter().collect()
     }
 

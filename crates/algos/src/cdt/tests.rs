@@ -43,7 +43,7 @@ fn plays_like_the_network(config: &CdtConfig) {
     let mut learner = learner(config, steps + 3);
     let mut rng = Rng::new(4, 0);
     let targets = Targets { ret: 30.0, cost: 7.0 };
-    let frozen = FrozenCdt::copy(learner.arena(), config, targets).unwrap();
+    let frozen = freeze(learner.arena(), config, targets).unwrap();
     let mut player = frozen.start(1);
     let observations = rng.normal(&[steps as i64, STATES], Device::Cpu);
     let (mut returns, mut costs) =

@@ -42,7 +42,15 @@ fn setting(config: CoptidiceConfig) -> Setting {
         observation_std: Tensor::ones([1, STATES], (Kind::Float, Device::Cpu)),
         action_std: Tensor::ones([1, ACTIONS], (Kind::Float, Device::Cpu)),
     };
-    let task = Task { observations: STATES, actions: ACTIONS, threshold: 0.2, seed: 0, device: Device::Cpu };
+    let task = Task {
+        observations: STATES,
+        actions: ACTIONS,
+        cost_limit: 1.0,
+        episode_length: 100,
+        threshold: 0.2,
+        seed: 0,
+        device: Device::Cpu,
+    };
     let learner = Coptidice { scales, ..Coptidice::new(config, task, &mut Rng::new(1, 0)) };
     Setting { learner, batch, draws }
 }

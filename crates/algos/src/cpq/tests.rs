@@ -32,7 +32,15 @@ fn cost_gradient(term: OodTerm, log: f64) -> Tensor {
         vae: VaeGroup { vae_hidden: 8, ..VaeGroup::default() },
         ..CpqConfig::default()
     };
-    let task = Task { observations: 3, actions: 2, threshold: 1.0, seed: 0, device: Device::Cpu };
+    let task = Task {
+        observations: 3,
+        actions: 2,
+        cost_limit: 1.0,
+        episode_length: 100,
+        threshold: 1.0,
+        seed: 0,
+        device: Device::Cpu,
+    };
     let mut cpq = Cpq::new(config, task, &mut Rng::new(1, 0));
     cpq.alpha.log = log;
     let mut draw = |shape: &[i64]| rng.normal(shape, Device::Cpu);

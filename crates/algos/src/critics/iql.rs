@@ -25,10 +25,12 @@ pub struct IqlCritic {
     pub v: Head,
 }
 
-/// Scalars of one IQL step.
+/// What one IQL step did.
 pub struct IqlStep {
     pub value_loss: f64,
     pub critic_loss: f64,
+    /// `min Q'(s, a) - V(s)` before the step, `[B,1]`.
+    pub advantage: Tensor,
 }
 
 /// One step of (16): `v` at `observation [B,S]` towards `target [B,1]` by the expectile loss.
@@ -78,9 +80,10 @@ impl IqlCritic {
         probe::see("next_v", &next_v);
 
         let value_loss = value_step(&mut self.v, observation, &target_q, expectile, v_lr);
+        let advantage = target_q - self.v.outputs();
         let target = signal + (1.0 - terminal) * &next_v * gamma;
         let critic_loss = regress(&mut self.q, state_action, &target, q_lr, target_rate);
-        Ok(IqlStep { value_loss, critic_loss })
+        Ok(IqlStep { value_loss, critic_loss, advantage })
     }
 
     /// One regression step of Q and V on Monte-Carlo returns `[B,1]`; targets are copied. Returns the Q loss.

@@ -15,7 +15,7 @@ pub use drcorl_nn::widths;
 pub use groups::{help, ActorGroup, CriticGroup, PidGroup, Schedule, VaeGroup};
 pub use values::{Transition, Values};
 
-use crate::critics::{join, mean, upper_confidence, Critics};
+use crate::critics::{join, mean, upper_confidence, Critics, IqlCritic};
 use crate::lagrange::{LogMultiplier, Pid, SoftplusMultiplier};
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::dataset::Batch;
@@ -25,6 +25,7 @@ use drcorl_core::offline::certificate::CriticEstimate;
 use drcorl_core::offline::CriticEstimates;
 use drcorl_core::policy::FrozenPolicy;
 use drcorl_nn::checkpoint::State;
+use drcorl_nn::optim::ScalarAdam;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::{Head, SquashedActor, Vae};
 use schemars::JsonSchema;
@@ -59,6 +60,8 @@ pub trait ActorCritic: Send + Sized + 'static {
     const SUMMARY: &'static str;
     /// What the user sees of a step, see [`Define`].
     const METRICS: &'static [Metric];
+    /// See [`Define`].
+    const TAKES_LIMIT: bool = false;
 
     /// Fresh networks and multipliers.
     fn new(config: Self::Config, task: Task, rng: &mut Rng) -> Self;
@@ -115,7 +118,7 @@ macro_rules! kept {
     };
 }
 
-kept! { groups: Head, SquashedActor, Vae, Pid; values: LogMultiplier, SoftplusMultiplier, u64 }
+kept! { groups: Head, IqlCritic, SquashedActor, Vae, Pid; values: LogMultiplier, ScalarAdam, SoftplusMultiplier, u64 }
 
 impl Part for Critics {
     fn keep(&mut self, name: &str, state: &mut State) -> drcorl_nn::Result<()> {
@@ -139,6 +142,10 @@ pub type Parts<'a> = Vec<(&'static str, &'a mut dyn Part)>;
 pub struct Task {
     pub observations: i64,
     pub actions: i64,
+    /// Costs an episode may have.
+    pub cost_limit: f64,
+    /// Steps of an episode L.
+    pub episode_length: usize,
     /// The cost value that stands for the limit.
     pub threshold: f64,
     pub seed: u64,
@@ -152,6 +159,8 @@ impl Task {
         Task {
             observations: data.observations(),
             actions: data.actions(),
+            cost_limit: run.cost_limit,
+            episode_length: data.episode_length,
             threshold: values.threshold(run.cost_limit, data.episode_length),
             seed: run.seed,
             device: data.device(),
@@ -209,6 +218,7 @@ impl<A: ActorCritic> Define for Learner<A> {
     const LABEL: &'static str = A::LABEL;
     const SUMMARY: &'static str = A::SUMMARY;
     const METRICS: &'static [Metric] = A::METRICS;
+    const TAKES_LIMIT: bool = A::TAKES_LIMIT;
 
     fn defaults() -> A::Config {
         A::Config::default()

@@ -30,7 +30,7 @@ pub enum ValueScale {
 /// How the budget that is left of the cost limit is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum BudgetUnit {
+pub enum PlanBudgetUnit {
     /// The limit is taken for a discounted sum: `kappa_{t+1} = (kappa_t - c_t) / gamma` from the limit itself.
     Limit,
     /// The same recursion from the discounted sum of an even spending of the limit.
@@ -128,7 +128,7 @@ pub struct TrebiConfig {
     /// What the value nets are fitted to.
     pub value_scale: ValueScale,
     /// How the budget that is left of the cost limit is counted.
-    pub budget: BudgetUnit,
+    pub budget: PlanBudgetUnit,
     /// Plans a decision chooses from; 1 plans without choice. An evaluation can ask for others.
     #[schemars(range(min = 1, max = 4096))]
     pub candidates: usize,
@@ -177,7 +177,7 @@ impl Default for TrebiConfig {
             terminal_penalty: 0.0,
             padding: Padding::Last,
             value_scale: ValueScale::Standardized,
-            budget: BudgetUnit::Remaining,
+            budget: PlanBudgetUnit::Remaining,
             candidates: 64,
             replan_interval: 1,
             guide_scale: 1.0,
@@ -201,7 +201,7 @@ impl TrebiConfig {
             terminal_penalty: 100.0,
             padding: Padding::Zeros,
             value_scale: ValueScale::Raw,
-            budget: BudgetUnit::Even,
+            budget: PlanBudgetUnit::Even,
             guide_scale: 0.1,
             cost_weight_by: CostWeightBy::Relative,
             guide_stop: 2,

@@ -131,6 +131,7 @@ impl Define for Trebi {
     const LABEL: &'static str = "TREBI";
     const SUMMARY: &'static str =
         "A diffusion model of plans, led by value nets within what is left of the cost limit.";
+    const TAKES_LIMIT: bool = true;
     const METRICS: &'static [Metric] = &[
         Metric::loss(
             "denoiser_loss",

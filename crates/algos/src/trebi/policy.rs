@@ -1,6 +1,6 @@
 //! The trained networks as a policy: a file of kind `planner`, which `drcorl-actor` plays for everyone.
 
-use super::config::{BudgetUnit, CostWeightBy, GuideEntries, Ranking, TrebiConfig, ValueScale};
+use super::config::{CostWeightBy, GuideEntries, PlanBudgetUnit, Ranking, TrebiConfig, ValueScale};
 use super::windows::{Scale, Windows};
 use drcorl_actor::PolicyFile;
 use drcorl_core::error::Result;
@@ -58,9 +58,9 @@ pub fn freeze(
     file.set("reward_unit", units[0]);
     file.set("cost_unit", units[1]);
     let budget = match config.budget {
-        BudgetUnit::Limit => "limit",
-        BudgetUnit::Even => "even",
-        BudgetUnit::Remaining => "remaining",
+        PlanBudgetUnit::Limit => "limit",
+        PlanBudgetUnit::Even => "even",
+        PlanBudgetUnit::Remaining => "remaining",
     };
     file.set("budget", budget);
     let by = match config.cost_weight_by {
@@ -76,5 +76,5 @@ pub fn freeze(
     file.set_setting("replan_interval", config.replan_interval as f64);
     file.set_setting("guide_scale", config.guide_scale);
     file.set_setting("cost_weight", config.cost_weight);
-    PlayedFile::new(file, states, actions, true)
+    Ok(PlayedFile::new(file, states as i64, actions as i64))
 }

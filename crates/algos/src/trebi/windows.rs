@@ -99,9 +99,9 @@ impl Windows {
             Padding::Zeros => {
                 let (states, width) = (data.columns.obs_dim, data.columns.act_dim);
                 let to = |values: Vec<f32>| Tensor::from_slice(&values).to_device(data.device()).unsqueeze(0);
-                let action = to(data.normalizer.actions(&vec![0.0; width])).to_kind(Kind::Double);
+                let action = to(data.normalizer.actions(&vec![0.0; width]).collect()).to_kind(Kind::Double);
                 let action = ((action - &mean) / &std).to_kind(Kind::Float);
-                Tensor::cat(&[action, to(data.normalizer.observations(&vec![0.0; states]))], 1)
+                Tensor::cat(&[action, to(data.normalizer.observations(&vec![0.0; states]).collect())], 1)
             }
             Padding::Last => {
                 let last: Vec<i64> = episodes.iter().map(|episode| episode.end as i64 - 1).collect();

@@ -5,9 +5,9 @@
 
 use super::facts::{DataFacts, NEAR};
 use super::goal::Goal;
+use super::judge::FEWEST_STARTS;
 use super::ladder::{LEAST_EPISODES, LEAST_HORIZON};
 use super::self_test::LEAST_BEHAVIORS;
-use super::judge::FEWEST_STARTS;
 use super::{RolloutEstimate, SelfTest, Shortage, Validity};
 use crate::run::RunConfig;
 use schemars::JsonSchema;

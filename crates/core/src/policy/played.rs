@@ -1,32 +1,42 @@
-//! A policy that exists only as a file: `drcorl-actor` plays it for everyone, the offline judges included.
+//! A policy that lives in its file alone and is played by `drcorl-actor` for everyone, the offline judges included: for
+//! kinds whose acting is worth writing down once.
 
 use super::{host, FrozenPolicy, Player, Turn};
 use crate::error::{Error, Result};
 use drcorl_actor::{Actor, PolicyFile};
 use tch::{Kind, Tensor};
 
-/// A file without normaliser and action box, and its actor on normalised observations with actions in [-1,1].
+/// The file of such a policy, without what the trainer adds, and the sizes of the problem.
 pub struct PlayedFile {
     file: PolicyFile,
-    actor: Actor,
+    observations: usize,
+    actions: usize,
     remembers: bool,
 }
 
 impl PlayedFile {
-    /// Of a policy of `states` observations and `actions`, which remembers its episode or not. Errs if the actor cannot
-    /// read it.
-    pub fn new(file: PolicyFile, states: usize, actions: usize, remembers: bool) -> Result<PlayedFile> {
-        let mut framed = file.clone();
+    /// Of a policy whose action depends on the course of the episode; [`PlayedFile::forgetful`] of any other.
+    pub fn new(file: PolicyFile, observations: i64, actions: i64) -> Self {
+        PlayedFile { file, observations: observations as usize, actions: actions as usize, remembers: true }
+    }
+
+    /// The same policy, one that does not remember.
+    pub fn forgetful(self) -> Self {
+        PlayedFile { remembers: false, ..self }
+    }
+
+    /// The policy on normalised observations, with actions in [-1,1].
+    pub fn actor(&self) -> Result<Actor> {
+        let mut file = self.file.clone();
         for (name, width, value) in [
-            ("observation.mean", states, 0.0),
-            ("observation.std", states, 1.0),
-            ("action.low", actions, -1.0),
-            ("action.high", actions, 1.0),
+            ("observation.mean", self.observations, 0.0),
+            ("observation.std", self.observations, 1.0),
+            ("action.low", self.actions, -1.0),
+            ("action.high", self.actions, 1.0),
         ] {
-            framed.insert(name, &[width], vec![value; width]);
+            file.insert(name, &[width], vec![value; width]);
         }
-        let actor = Actor::new(&framed).map_err(|error| Error::Data(error.to_string()))?;
-        Ok(PlayedFile { file, actor, remembers })
+        Actor::new(&file).map_err(|error| Error::Data(error.to_string()))
     }
 }
 
@@ -53,7 +63,8 @@ impl Player for TensorPlayer {
 
 impl FrozenPolicy for PlayedFile {
     fn start(&self, _rows: i64) -> Box<dyn Player + '_> {
-        Box::new(TensorPlayer { actions: self.actor.act_dim(), player: self.actor.play() })
+        let actor = self.actor().expect("a file of this program can be read");
+        Box::new(TensorPlayer { player: actor.play(), actions: self.actions })
     }
 
     fn remembers(&self) -> bool {
@@ -61,7 +72,7 @@ impl FrozenPolicy for PlayedFile {
     }
 
     fn work(&self) -> f64 {
-        self.actor.work()
+        self.actor().map_or(0.0, |actor| actor.work())
     }
 
     fn file(&self) -> Result<PolicyFile> {

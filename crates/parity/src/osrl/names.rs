@@ -40,7 +40,8 @@ impl Names {
         Names::list(arena, member, observation, &(0..layers).map(layer).collect::<Vec<_>>())
     }
 
-    fn list(arena: &str, member: i64, observation: i64, layers: &[(String, usize)]) -> Self {
+    /// These layers of theirs as those of that index in ours.
+    pub fn list(arena: &str, member: i64, observation: i64, layers: &[(String, usize)]) -> Self {
         let layers = layers.iter().map(|(fixture, i)| Layer {
             fixture: fixture.clone(),
             arena: format!("{arena}.{i}"),
@@ -57,7 +58,7 @@ impl Names {
             names.iter().enumerate().map(|(i, name)| (format!("vae.{name}"), i)).collect()
         };
         let mut layers = Names::list("encoder", 0, observation, &named(&["e1", "e2"])).0;
-        layers.extend(Names::halves("encoder.2", ["vae.mean", "vae.log_std"], latents));
+        layers.extend(Names::stacked("encoder.2", &["vae.mean".into(), "vae.log_std".into()], latents).0);
         layers.extend(Names::list("decoder", 0, observation, &named(&["d1", "d2", "d3"])).0);
         Names(layers)
     }
@@ -66,21 +67,26 @@ impl Names {
     pub fn squashed(fixture: &str, hidden_layers: usize, actions: i64) -> Self {
         let mut layers = Names::mlp(&format!("{fixture}.net"), "actor", 0, hidden_layers, 0).0;
         let heads = [format!("{fixture}.mu_layer"), format!("{fixture}.log_std_layer")];
-        layers.extend(Names::halves(&format!("actor.{hidden_layers}"), [&heads[0], &heads[1]], actions));
+        layers.extend(Names::stacked(&format!("actor.{hidden_layers}"), &heads, actions).0);
         Names(layers)
     }
 
-    /// Two layers of theirs stacked in one of ours.
-    fn halves(arena: &str, fixtures: [&str; 2], rows: i64) -> impl Iterator<Item = Layer> {
-        let arena = arena.to_string();
-        let fixtures = fixtures.map(str::to_string);
-        (0..).zip(fixtures).map(move |(half, fixture)| Layer {
-            fixture,
-            arena: arena.clone(),
+    /// These layers and those.
+    pub fn and(mut self, more: Names) -> Self {
+        self.0.extend(more.0);
+        self
+    }
+
+    /// Layers of theirs of `rows` outputs each, stacked in one of ours.
+    pub fn stacked(arena: &str, fixtures: &[String], rows: i64) -> Self {
+        let layers = (0..).zip(fixtures).map(|(index, fixture)| Layer {
+            fixture: fixture.clone(),
+            arena: arena.to_string(),
             member: 0,
-            rows: Some((half * rows, rows)),
+            rows: Some((index * rows, rows)),
             observation: 0,
-        })
+        });
+        Names(layers.collect())
     }
 
     /// Copies the stored parameters into the arena.
@@ -238,8 +244,16 @@ pub fn pid(fixture: &Fixture) -> Result<[f64; 3]> {
 
 /// Sizes of the fixture's problem, and the value by `values` that stands for its limit.
 pub fn task(fixture: &Fixture, values: Values, device: Device) -> Result<Task> {
-    let threshold = values.threshold(fixture.hyper(&["cost_limit"])?, count(fixture, "episode_len")?);
-    Ok(Task { observations: fixture.dim("obs")?, actions: fixture.dim("act")?, threshold, seed: 0, device })
+    let (cost_limit, episode_length) = (fixture.hyper(&["cost_limit"])?, count(fixture, "episode_len")?);
+    Ok(Task {
+        observations: fixture.dim("obs")?,
+        actions: fixture.dim("act")?,
+        cost_limit,
+        episode_length,
+        threshold: values.threshold(cost_limit, episode_length),
+        seed: 0,
+        device,
+    })
 }
 
 /// Parameters of the critics, of which one is stored under `name`.

@@ -15,8 +15,8 @@ pub(super) struct Split {
 }
 
 impl Split {
-    /// Holds out the episodes that `data` keeps from everything, or else `fraction` of the whole ones. Tails that were cut
-    /// off are learnt from and test nothing.
+    /// Holds out the episodes that `data` keeps from everything, or else `fraction` of the whole ones. Tails that were
+    /// cut off are learnt from and test nothing.
     pub fn new(data: &Dataset, fraction: f64, members: usize, rng: &mut Rng) -> Self {
         let (holdout, learnt) = if data.held_out.is_empty() {
             drawn(data, fraction, rng)

@@ -4,6 +4,7 @@ use drcorl_actor::{Array, PolicyFile};
 use drcorl_algos::{describe, REGISTRY};
 use drcorl_core::offline::Verdict;
 use drcorl_core::policy::{FrozenPolicy, LoadedPolicy};
+use drcorl_core::trainer::Origin;
 use drcorl_core::{Certifier, Trainer};
 use drcorl_data::{split, Columns, SplitOptions};
 use drcorl_nn::rng::Rng;
@@ -85,8 +86,8 @@ fn finished(mut trainer: Trainer) -> Trainer {
 }
 
 /// Every number of the policy that ships, by name.
-fn policy(trainer: &Trainer, folder: &Path) -> BTreeMap<String, Array> {
-    trainer.write_policies(folder).unwrap();
+fn policy(trainer: &mut Trainer, folder: &Path) -> BTreeMap<String, Array> {
+    trainer.write_policies(folder, &Origin::default()).unwrap();
     PolicyFile::load(&folder.join("policy.safetensors")).unwrap().tensors
 }
 
@@ -101,13 +102,13 @@ fn held_out_episodes_do_not_change_one_bit_of_the_policy() {
     let folder = folder("policy");
     for entry in REGISTRY {
         let name = entry.name;
-        let whole = finished(trainer(name, HOLDOUT, columns()));
-        let wanted = policy(&whole, &folder);
-        let other = finished(trainer(name, HOLDOUT, altered()));
-        assert!(policy(&other, &folder) == wanted, "{name}: the policy has seen episodes that were held out");
-        let seen = finished(trainer(name, 0.0, altered()));
-        let unaltered = finished(trainer(name, 0.0, columns()));
-        assert!(policy(&seen, &folder) != policy(&unaltered, &folder), "{name}: this test sees nothing");
+        let mut whole = finished(trainer(name, HOLDOUT, columns()));
+        let wanted = policy(&mut whole, &folder);
+        let mut other = finished(trainer(name, HOLDOUT, altered()));
+        assert!(policy(&mut other, &folder) == wanted, "{name}: the policy has seen episodes that were held out");
+        let mut seen = finished(trainer(name, 0.0, altered()));
+        let mut unaltered = finished(trainer(name, 0.0, columns()));
+        assert!(policy(&mut seen, &folder) != policy(&mut unaltered, &folder), "{name}: this test sees nothing");
 
         let certificate = whole.certificate().unwrap();
         let held = certificate.held_out.as_ref().unwrap();
@@ -122,8 +123,8 @@ fn held_out_episodes_do_not_change_one_bit_of_the_policy() {
         }
         let path = folder.join("c.safetensors");
         first.save(&path).unwrap();
-        let resumed = finished(Trainer::resume(REGISTRY, Arc::new(columns()), &path).unwrap());
-        assert!(policy(&resumed, &folder) == wanted, "{name}: resumed");
+        let mut resumed = finished(Trainer::resume(REGISTRY, Arc::new(columns()), &path).unwrap());
+        assert!(policy(&mut resumed, &folder) == wanted, "{name}: resumed");
         assert_eq!(resumed.certificate(), whole.certificate());
     }
     std::fs::remove_dir_all(folder).unwrap();
@@ -154,10 +155,10 @@ fn every_policy_is_judged_again_and_alike_in_any_company() {
     let folder = folder("judged");
     let mut paths = Vec::new();
     for entry in REGISTRY {
-        let trainer = finished(trainer(entry.name, 0.0, columns()));
+        let mut trainer = finished(trainer(entry.name, 0.0, columns()));
         let own = folder.join(entry.name);
         std::fs::create_dir_all(&own).unwrap();
-        policy(&trainer, &own);
+        policy(&mut trainer, &own);
         paths.push(own.join("policy.safetensors"));
         let _no_grad = tch::no_grad_guard();
         let data = trainer.data();
@@ -187,7 +188,7 @@ fn every_policy_is_judged_again_and_alike_in_any_company() {
 #[test]
 fn a_policy_among_data_of_smaller_actions_is_refused() {
     let folder = folder("outside");
-    policy(&finished(trainer(REGISTRY[0].name, 0.0, columns())), &folder);
+    policy(&mut finished(trainer(REGISTRY[0].name, 0.0, columns())), &folder);
     let mut small = columns();
     small.actions.iter_mut().for_each(|action| *action = 0.4 + *action * 1e-3);
     let path = [folder.join("policy.safetensors")];

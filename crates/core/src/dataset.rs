@@ -624,11 +624,11 @@ mod tests {
     #[test]
     fn entries_that_never_change_are_known() {
         let mut logged = columns(12, |i| (i == 3, i == 7));
-        assert_eq!(Dataset::new(Arc::new(logged.clone()), None, Device::Cpu).unwrap().varying_observations(), [0, 1]);
+        assert_eq!(Dataset::new(Arc::new(logged.clone()), None, Device::Cpu).unwrap().varying, [0, 1]);
         for row in [&mut logged.observations, &mut logged.next_observations] {
             row.iter_mut().step_by(2).for_each(|x| *x = -7.5);
         }
-        assert_eq!(Dataset::new(Arc::new(logged), None, Device::Cpu).unwrap().varying_observations(), [1]);
+        assert_eq!(Dataset::new(Arc::new(logged), None, Device::Cpu).unwrap().varying, [1]);
     }
 
     /// A constant signal has a constant normalised value, whatever the episode's length, unless the episode terminated.

@@ -82,7 +82,7 @@ fn feasibility_sees_a_violation_before_it_happens() {
             let batch = fisor.transition(&data.sample(256, &mut rng));
             fisor.learner.critic_step(&batch).unwrap();
         }
-        let at = |x: &[f32]| Tensor::from_slice(&data.normalizer.observations(x)).unsqueeze(1);
+        let at = |x: &[f32]| Tensor::from_slice(&data.normalizer.observations(x).collect::<Vec<f32>>()).unsqueeze(1);
         let values = fisor.learner.feasibility_value.evaluate(&at(&[0.1, 0.5, 0.7, 0.85, 0.9, 0.99]));
         let feasible = Vec::<bool>::try_from(values.le(0.0).view([-1])).unwrap();
         assert_eq!(feasible, [true, true, true, false, false, false], "{margin:?}: {values:?}");

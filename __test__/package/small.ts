@@ -10,7 +10,7 @@ export interface Sizes {
 }
 
 /** What a planner's decisions grow with: steps of a plan, noise levels, plans to choose from. */
-const planned: Record<string, number> = { horizon: 8, noise_levels: 3, candidates: 2 }
+const planned: Record<string, number> = { horizon: 8, noise_levels: 3, plans: 2 }
 
 /**
  * Values for the parameters that decide how long a run takes,

@@ -73,6 +73,7 @@ test('the modules of the browser entry are few and small', async (t) => {
   const found = await modules()
   t.deepEqual(Object.keys(found).toSorted(), [
     'base/errors.js',
+    'base/own.js',
     'policy/browser.js',
     'policy/mlp.js',
     'policy/player.js',

@@ -167,7 +167,8 @@ test.serial('exports name the policy they come from, and its verdict where it is
     if (format === 'tfjs') return (JSON.parse(bytes.toString()) as { userDefinedMetadata: never }).userDefinedMetadata
     // StringStringEntryProto: field 1 is the key, field 2 the value, each with its length.
     const entry = (key: string): string => {
-      const from = bytes.indexOf(key) + key.length
+      const head = Buffer.from([0x0a, key.length, ...Buffer.from(key)])
+      const from = bytes.indexOf(head) + head.length
       return bytes.subarray(from + 2, from + 2 + bytes[from + 1]!).toString()
     }
     return Object.fromEntries(

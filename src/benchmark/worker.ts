@@ -70,7 +70,10 @@ function requireSame({ algorithm, preset, config, folder, target }: Cell, record
   const parameters: Compared[] = [
     ['algorithm', algorithm, record.algorithm],
     ...(file ? [dataset] : []),
-    ...Object.keys({ ...asked, ...stored }).map((key): Compared => [key, asked[key], stored[key]]),
+    ...Object.keys({ ...asked, ...stored })
+      // Left to the run, which took it from its task.
+      .filter((key) => asked[key] !== null || !record.origins[key]?.startsWith('task '))
+      .map((key): Compared => [key, asked[key], stored[key]]),
   ]
   requireAgreement(parameters, folder, 'name another folder with --out')
 }

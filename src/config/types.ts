@@ -1046,7 +1046,7 @@ export interface TrebiConfig {
   /**
    * Plans a decision chooses from; 1 plans without choice. An evaluation can ask for others.
    */
-  candidates?: number
+  plans?: number
   /**
    * Actions that are taken of a plan before another is made. An evaluation can ask for others.
    */

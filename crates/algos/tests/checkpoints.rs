@@ -131,7 +131,7 @@ fn counters_and_indices_that_no_run_can_have_are_refused_by_name() {
         (value("data.rows", "3"), "not the dataset this checkpoint was trained on"),
         (value("visits.made", "[{}]"), "visits.made is [{}]"),
         (tensor("auditor.starts", &200i64.to_le_bytes()), "starts names row 200 at 0, the dataset has 200"),
-        (tensor("auditor.dynamics.train_rows", &(-1i64).to_le_bytes()), "train_rows names row -1 at 0"),
+        (tensor("auditor.logged", &(-1i64).to_le_bytes()), "logged names row -1 at 0"),
         (tensor("algorithm.policy.head.online.values", &f32::NAN.to_le_bytes()), "online.values is NaN at 0"),
     ];
     for (file, message) in cases {

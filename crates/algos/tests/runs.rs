@@ -50,7 +50,7 @@ fn brief(algorithm: &str, seed: u64) -> String {
                 json!(8)
             } else if key == "noise_levels" {
                 json!(3)
-            } else if key == "candidates" {
+            } else if key == "candidates" || key == "plans" {
                 json!(2)
             } else {
                 continue;

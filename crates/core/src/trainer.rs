@@ -270,7 +270,8 @@ impl Trainer {
         guarded(|| {
             let mut trainer = Trainer::build(registry, columns, &config)?;
             let _no_grad = tch::no_grad_guard();
-            let mut state = state.over(trainer.data.len(), trainer.data.episodes.len());
+            let all = trainer.whole.as_ref().unwrap_or(&trainer.data);
+            let mut state = state.over(all.len(), all.episodes.len());
             trainer.persist(&mut state)?;
             state.finish()?;
             trainer.require_position(&state)?;

@@ -37,8 +37,11 @@ pub fn write_dsrl(path: &Path, columns: &Columns, attributes: &[(&str, String)],
     write_together(&[(path, columns, attributes)], watch)
 }
 
+/// A file, its columns, and attributes it gets besides.
+type Planned<'a> = (&'a Path, &'a Columns, &'a [(&'a str, String)]);
+
 /// [`write_dsrl`] of several files; none appears before all are complete. Progress is in rows of all.
-pub(crate) fn write_together(files: &[(&Path, &Columns, &[(&str, String)])], watch: &Watch) -> Result<()> {
+pub(crate) fn write_together(files: &[Planned<'_>], watch: &Watch) -> Result<()> {
     watch.expect(files.iter().map(|(_, columns, _)| columns.len() as u64).sum());
     let mut done = 0;
     let mut written = Vec::new();

@@ -81,7 +81,7 @@ mod tests {
             let std = log_std.select(0, head).clamp(LOG_STD.0, LOG_STD.1).exp();
             let density = ((&action - mean) / &std).square() * -0.5 - std.log() - 0.5 * (2.0 * PI).ln();
             let density = density.sum_dim_intlist(1i64, false, Kind::Float);
-            total = total - (density * weights.select(1, head)).mean(Kind::Float) / heads as f64;
+            total -= (density * weights.select(1, head)).mean(Kind::Float) / heads as f64;
         }
         total.backward();
         let found = heads_likelihood(&outputs.detach(), &log_std.detach(), &action, &weights);

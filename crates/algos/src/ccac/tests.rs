@@ -20,7 +20,6 @@ fn data() -> Dataset {
         terminals: vec![false; 6],
         timeouts: vec![false, false, true, false, false, true],
         costs,
-        ..Columns::default()
     };
     Dataset::new(Arc::new(columns), None, Device::Cpu).unwrap()
 }

@@ -131,7 +131,7 @@ pub struct TrebiConfig {
     pub budget: PlanBudgetUnit,
     /// Plans a decision chooses from; 1 plans without choice. An evaluation can ask for others.
     #[schemars(range(min = 1, max = 4096))]
-    pub candidates: usize,
+    pub plans: usize,
     /// Actions that are taken of a plan before another is made. An evaluation can ask for others.
     #[schemars(range(min = 1, max = 1024))]
     pub replan_interval: usize,
@@ -178,7 +178,7 @@ impl Default for TrebiConfig {
             padding: Padding::Last,
             value_scale: ValueScale::Standardized,
             budget: PlanBudgetUnit::Remaining,
-            candidates: 64,
+            plans: 64,
             replan_interval: 1,
             guide_scale: 1.0,
             cost_weight: 5.0,
@@ -222,7 +222,7 @@ impl TrebiConfig {
             denoiser_lr: 1e-3,
             value_lr: 1e-3,
             average_start: 500,
-            candidates: 8,
+            plans: 8,
             replan_interval: 4,
             guide_repeats: 1,
             ..TrebiConfig::default()

@@ -72,7 +72,7 @@ pub fn freeze(
     file.set("guide_entries", if config.guide_entries == GuideEntries::All { "all" } else { "actions" });
     file.set("ranking", if config.ranking == Ranking::Stale { "stale" } else { "final" });
     file.set_setting("cost_limit", cost_limit);
-    file.set_setting("candidates", config.candidates as f64);
+    file.set_setting("candidates", config.plans as f64);
     file.set_setting("replan_interval", config.replan_interval as f64);
     file.set_setting("guide_scale", config.guide_scale);
     file.set_setting("cost_weight", config.cost_weight);

@@ -164,7 +164,10 @@ real('evaluate plays a run in a real environment: table, files, same seed same e
     stdout,
     /^policy +limit +return +95 % +cost +95 % +norm\. reward +norm\. cost \(dsrl\) +within limit +runtime +steps\/s$/m,
   )
-  t.regex(stdout, /^policy\.safetensors +10 +-?[\d.]+ \+- [\d.]+ +-?[\d.]+ to -?[\d.]+ .* \d\/6 \(\d+ %\) +native +\d+$/m)
+  t.regex(
+    stdout,
+    /^policy\.safetensors +10 +-?[\d.]+ \+- [\d.]+ +-?[\d.]+ to -?[\d.]+ .* \d\/6 \(\d+ %\) +native +\d+$/m,
+  )
   t.regex(stderr, /policy\.safetensors {2}\d\/6 episodes {2}\d+ % {2}\d+ steps\/s {2}ETA/)
   const first = await readFile(join(run, 'episodes.csv'), 'utf8')
   t.is(first.trimEnd().split('\n').length, 7)

@@ -120,7 +120,7 @@ fn counters_and_indices_that_no_run_can_have_are_refused_by_name() {
     let cases = [
         (value("phase", "9"), "phase is 9, this run has 3"),
         (value("phase", &most), "phase is 18446744073709551615"),
-        (value("phase", "3"), "step is 6"),
+        (value("phase", "3"), "phase_step is 2, phase 3 ends at 1"),
         (value("phase_step", "1000000"), "phase_step is 1000000, phase 1 ends at 5"),
         (value("phase_step", &most), "phase_step is 18446744073709551615, phase 1 ends at 5"),
         (value("phase_step", "3"), "step is 6, but phase 1 and phase_step 3 make 7"),

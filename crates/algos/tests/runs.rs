@@ -217,7 +217,8 @@ fn stored_equals_judged(file: &[u8], trainer: &Trainer, name: &str) {
         other += usize::from((action - (low + (unit + 1.0) / 2.0 * (high - low))).abs() >= 1e-5);
         assert!((low..=high).contains(&action), "{name}");
     }
-    // Of drawn candidates that are as good to the last digits either may be chosen; every other policy agrees everywhere.
+    // Of drawn candidates that are as good to the last digits either may be chosen;
+    // every other policy agrees everywhere.
     let most = if actor.metadata().get("choice").is_some() { actions.len() / 50 } else { 0 };
     assert!(other <= most, "{name}: {other} of {} actions", actions.len());
 }

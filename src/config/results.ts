@@ -579,7 +579,7 @@ export interface SelfTest {
    */
   shortfall: number | null
   /**
-   * Largest distance of one behavior to the nearest other.
+   * Twice the largest distance of one behavior to the nearest other: how far a policy may be from the nearest.
    */
   reach: number | null
 }

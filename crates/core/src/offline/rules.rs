@@ -305,7 +305,7 @@ fn of_policy(case: &Case<'_>, model: &RolloutEstimate) -> Vec<Refusal> {
             found.push(refusal(
                 Rule::Distance,
                 format!(
-                    "the policy's actions are {distance:.2} deviations from the nearest logged behavior, further than any kind of behavior from the next ({:.2}): the estimator was not tried so far from the data",
+                    "the policy's actions are {distance:.2} deviations from the nearest logged behavior, more than twice as far as any kind of behavior from the next ({:.2}): the estimator was not tried so far from the data",
                     test.reach
                 ),
                 "keep the policy closer to the data, or add data of such behavior",

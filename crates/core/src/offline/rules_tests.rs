@@ -117,7 +117,7 @@ fn each_rule_refuses_alone() {
         (validity.valid, validity.reasons) = (false, vec!["costs are wrong".into()]);
     });
     only(Rule::NoSelfTest, "100 whole episodes show too few kinds", |w| w.self_test = None);
-    only(Rule::Distance, "1.50 deviations from the nearest logged behavior", |w| w.model().distance = Some(1.5));
+    only(Rule::Distance, "2.50 deviations from the nearest logged behavior", |w| w.model().distance = Some(2.5));
     only(Rule::Distance, "NaN deviations", |w| w.model().distance = Some(f64::NAN));
     only(Rule::Range, "11 % of the entries", |w| w.model().clipped = 0.11);
     only(Rule::Range, "NaN % of the entries", |w| w.model().clipped = f64::NAN);

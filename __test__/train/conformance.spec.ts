@@ -169,9 +169,11 @@ for (const algorithm of Object.keys(schema.algorithms)) {
     }
     await refuse('no_such_parameter', 1)
     for (const parameter of parametersFor(schema, algorithm)) {
-      const { name, minimum, maximum, choices } = parameter
+      const { name, minimum, maximum, exclusiveMinimum, exclusiveMaximum, choices } = parameter
       if (minimum !== undefined) await refuse(name, minimum - 1)
       if (maximum !== undefined) await refuse(name, maximum + 1)
+      if (exclusiveMinimum !== undefined) await refuse(name, exclusiveMinimum)
+      if (exclusiveMaximum !== undefined) await refuse(name, exclusiveMaximum)
       if (choices.length > 0) await refuse(name, 'no_such_choice')
       if (name.endsWith('_lr')) await refuse(name, 0)
       if (name.endsWith('_hidden')) await refuse(name, parameter.types.has('array') ? [] : 0)

@@ -32,15 +32,8 @@ export const readRuns = (
   jobs: whole(args, 'jobs', availableParallelism()),
 })
 
-/** The command as the reader of a table would type it. */
-export function commandLine(command: string, args: Arguments): string {
-  const names = ['tasks', 'dataset', 'env', 'algorithms', 'preset', 'cost-limits', 'seeds', 'set', 'episodes']
-  const words = names.flatMap((name) => {
-    const values = ([] as unknown[]).concat(args[name] ?? [])
-    return values.map((value) => `--${name} ${String(value)}`)
-  })
-  return [`drcorl ${command}`, ...words].join(' ')
-}
+/** The options that decide the numbers of a table. */
+export const RUN_FLAGS = ['tasks', 'dataset', 'env', 'algorithms', 'preset', 'cost-limits', 'seeds', 'set', 'episodes']
 
 /** Which runs of a benchmark failed, how it ended where it did not end well, and its exit status. */
 export function ending({ outcomes, cells }: BenchmarkResult, interrupted: boolean) {

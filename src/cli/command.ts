@@ -68,7 +68,7 @@ export function optionalNumbers(args: Arguments, name: string): number[] | undef
     .map((text) => {
       const number = text.trim() === '' ? Number.NaN : Number(text)
       if (Number.isFinite(number)) return number
-      throw new DrcorlError('Usage', `--${name} "${text}" is no number; give numbers with commas between them`)
+      throw new DrcorlError('Usage', `--${name} "${text}" is not a number; give numbers with commas between them`)
     })
 }
 
@@ -88,4 +88,13 @@ export function numbersByKey(args: Arguments, name: string): Record<string, numb
       throw new DrcorlError('Usage', `--${name} "${text}" is not of the form NAME=NUMBER`)
     }),
   )
+}
+
+/** The command with those of its options that were given, as the reader of a page would type it. */
+export function commandLine(command: string, args: Arguments, names: readonly string[]): string {
+  const words = names.flatMap((name) => {
+    const values = ([] as unknown[]).concat(args[name] ?? [])
+    return values.map((value) => `--${name} ${String(value)}`)
+  })
+  return [`drcorl ${command}`, ...words].join(' ')
 }

@@ -1,5 +1,7 @@
 //! Episodes that training must not see, and policies that are judged again by other episodes, for every algorithm.
 
+mod support;
+
 use drcorl_actor::{Array, PolicyFile};
 use drcorl_algos::{describe, REGISTRY};
 use drcorl_core::offline::Verdict;
@@ -7,31 +9,15 @@ use drcorl_core::policy::{FrozenPolicy, LoadedPolicy};
 use drcorl_core::trainer::Origin;
 use drcorl_core::{Certifier, Trainer};
 use drcorl_data::{split, Columns, SplitOptions};
-use drcorl_nn::rng::Rng;
 use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use support::columns;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 const HOLDOUT: f64 = 0.25;
-
-fn columns() -> Columns {
-    let mut rng = Rng::new(21, 0);
-    let mut columns = Columns { obs_dim: 3, act_dim: 2, source: "toy".into(), ..Columns::default() };
-    for row in 0..400 {
-        let mut draw = |n: usize| (0..n).map(|_| 2.0 * rng.unit() - 1.0).collect::<Vec<f32>>();
-        columns.observations.extend(draw(3));
-        columns.next_observations.extend(draw(3));
-        columns.actions.extend(draw(2));
-        columns.rewards.extend(draw(1));
-        columns.costs.push(f32::from(u8::from(row % 7 == 0)));
-        columns.terminals.push(row % 40 == 39 && row % 80 == 79);
-        columns.timeouts.push(row % 40 == 39);
-    }
-    columns
-}
 
 /// The same data with other observations, rewards and costs in the episodes that are held out.
 fn altered() -> Columns {
@@ -47,21 +33,8 @@ fn altered() -> Columns {
     columns
 }
 
-/// A few small steps a phase, by the endings of the parameters' names.
 fn shrunk(schema: &Value) -> Map<String, Value> {
-    let mut out = Map::new();
-    for (key, property) in schema["properties"].as_object().unwrap() {
-        let default = &property["default"];
-        let small = match key {
-            _ if key.ends_with("_steps") && default.as_u64().is_some_and(|steps| steps > 0) => json!(4),
-            _ if key.ends_with("_hidden") && default.is_array() => json!([16, 16]),
-            _ if key.ends_with("_hidden") => json!(16),
-            _ if key.ends_with("batch") || key.ends_with("batch_size") => json!(32),
-            _ => continue,
-        };
-        out.insert(key.clone(), small);
-    }
-    out
+    support::shrunk(schema, 4, 32)
 }
 
 fn run(holdout: f64) -> Map<String, Value> {
@@ -92,9 +65,7 @@ fn policy(trainer: &mut Trainer, folder: &Path) -> BTreeMap<String, Array> {
 }
 
 fn folder(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("drcorl-held-out-{name}-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
+    support::folder(&format!("held-out-{name}"))
 }
 
 #[test]

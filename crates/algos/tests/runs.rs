@@ -1,6 +1,8 @@
 //! How a run goes: exact resumption, cancellation, divergence, refusals.
 //! The learning itself is tested with each algorithm.
 
+mod support;
+
 use drcorl_algos::{describe, REGISTRY};
 use drcorl_core::algorithm::{find, read, Metrics};
 use drcorl_core::hybrid::Played;
@@ -8,59 +10,21 @@ use drcorl_core::run::RunConfig;
 use drcorl_core::trainer::Origin;
 use drcorl_core::{memory, Trainer};
 use drcorl_data::Columns;
-use drcorl_nn::rng::Rng;
-use serde_json::{json, Map, Value};
+use serde_json::{json, Value};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
 fn columns() -> Arc<Columns> {
-    let mut rng = Rng::new(21, 0);
-    let mut columns = Columns { obs_dim: 3, act_dim: 2, source: "toy".into(), ..Columns::default() };
-    for row in 0..400 {
-        let mut draw = |n: usize| (0..n).map(|_| 2.0 * rng.unit() - 1.0).collect::<Vec<f32>>();
-        columns.observations.extend(draw(3));
-        columns.next_observations.extend(draw(3));
-        columns.actions.extend(draw(2));
-        columns.rewards.extend(draw(1));
-        columns.costs.push(f32::from(u8::from(row % 7 == 0)));
-        columns.terminals.push(row % 40 == 39 && row % 80 == 79);
-        columns.timeouts.push(row % 40 == 39);
-    }
-    Arc::new(columns)
+    Arc::new(support::columns())
 }
 
 /// A configuration of a few small steps a phase for any registered algorithm, by the endings of its parameters' names.
 fn brief(algorithm: &str, seed: u64) -> String {
     let description = describe();
-    let shrink = |schema: &Value, out: &mut Map<String, Value>| {
-        for (key, property) in schema["properties"].as_object().unwrap() {
-            let default = &property["default"];
-            let small = if key.ends_with("_steps") && default.as_u64().is_some_and(|steps| steps > 0) {
-                json!(6)
-            } else if key.ends_with("_hidden") {
-                if default.is_array() {
-                    json!([16, 16])
-                } else {
-                    json!(16)
-                }
-            } else if key.ends_with("batch") || key.ends_with("batch_size") {
-                json!(64)
-            } else if key == "horizon" {
-                json!(8)
-            } else if key == "noise_levels" {
-                json!(3)
-            } else if key == "candidates" || key == "plans" {
-                json!(2)
-            } else {
-                continue;
-            };
-            out.insert(key.clone(), small);
-        }
-    };
-    let (mut run, mut config) = (Map::new(), Map::new());
-    shrink(&description["run"]["schema"], &mut run);
-    shrink(&description["algorithms"][algorithm]["schema"], &mut config);
+    let shrunk = |schema: &Value| support::shrunk(schema, 6, 64);
+    let mut run = shrunk(&description["run"]["schema"]);
+    let config = shrunk(&description["algorithms"][algorithm]["schema"]);
     run.extend(
         json!({ "seed": seed, "cost_limit": 6.0, "device": "cpu", "model_hidden": [8], "model_rollouts": 4 })
             .as_object()
@@ -71,9 +35,7 @@ fn brief(algorithm: &str, seed: u64) -> String {
 }
 
 fn folder(name: &str) -> std::path::PathBuf {
-    let folder = std::env::temp_dir().join(format!("drcorl-trainer-{name}-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
+    support::folder(&format!("trainer-{name}"))
 }
 
 fn finish(trainer: &mut Trainer) -> Vec<String> {

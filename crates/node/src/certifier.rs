@@ -1,19 +1,28 @@
 //! `NativeCertifier`: policies from files, judged on given episodes, on a worker thread.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
 use drcorl_binding::{Job, Result};
+use drcorl_core::trainer::TrainerStatus;
 use drcorl_core::Certifier;
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 
 use crate::dataset::NativeTrainingData;
-use crate::shared::{failure, json, whole_steps, Shared, Worker};
+use crate::shared::{failure, json, CoreResult, Shared, Worker};
 
 impl Worker for Certifier {
     const NAME: &'static str = "certifier";
     const REMEDY: &'static str = "create another one";
+
+    fn run(&mut self, steps: u64, cancel: &AtomicBool) -> CoreResult<TrainerStatus> {
+        Certifier::run(self, steps, cancel)
+    }
+
+    fn status(&self) -> TrainerStatus {
+        Certifier::status(self)
+    }
 }
 
 /// Policies under judgement. One call at a time, another one fails with code `Busy`; `cancel` alone may come at any
@@ -43,13 +52,7 @@ impl NativeCertifier {
     /// Rejects with code `Config` if `steps` is no whole number, `Diverged` naming phase, step and value, or `Torch`.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn run(&self, steps: f64) -> AsyncTask<Job<String>> {
-        self.shared.later(move |certifier, cancel| {
-            let report = certifier.run(whole_steps(steps)?, cancel)?;
-            if report.cancelled {
-                cancel.store(false, Ordering::Relaxed);
-            }
-            json(&report)
-        })
+        self.shared.run(steps)
     }
 
     /// Asks the run under way, or else the next one, to stop after the step it is at. That run resolves with
@@ -62,7 +65,7 @@ impl NativeCertifier {
     /// Position without metrics, as JSON: `TrainerStatus` of `src/native`.
     #[napi]
     pub fn status(&self) -> Result<String> {
-        Ok(self.shared.now(|certifier| json(&certifier.status()))?)
+        Ok(self.shared.status()?)
     }
 
     /// The verdicts so far, one a policy in the order given, as JSON: a list of `Certificate` of `src/native`.

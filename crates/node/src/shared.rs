@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use drcorl_binding::{guard, Failure, Job, Outcome};
+use drcorl_core::trainer::TrainerStatus;
 use drcorl_core::Error;
 use napi::bindgen_prelude::{AsyncTask, ToNapiValue, TypeName};
 
@@ -15,6 +16,12 @@ pub trait Worker: Send + 'static {
     const NAME: &'static str;
     /// What to do once it has panicked.
     const REMEDY: &'static str;
+
+    /// Up to `steps` steps, never past the end of a phase.
+    fn run(&mut self, steps: u64, cancel: &AtomicBool) -> CoreResult<TrainerStatus>;
+
+    /// Position without metrics.
+    fn status(&self) -> TrainerStatus;
 }
 
 /// What JavaScript and the worker thread share.
@@ -46,6 +53,22 @@ impl<W: Worker> Shared<W> {
     /// `call` here and now.
     pub fn now<T>(self: &Arc<Self>, call: impl FnOnce(&mut W) -> CoreResult<T>) -> Outcome<T> {
         guard(|| Claim::take(self)?.with(|worker, _| call(worker)))
+    }
+
+    /// Steps on a worker thread; position and mean metrics as JSON.
+    pub fn run(self: &Arc<Self>, steps: f64) -> AsyncTask<Job<String>> {
+        self.later(move |worker, cancel| {
+            let report = worker.run(whole_steps(steps)?, cancel)?;
+            if report.cancelled {
+                cancel.store(false, Ordering::Relaxed);
+            }
+            json(&report)
+        })
+    }
+
+    /// Position as JSON.
+    pub fn status(self: &Arc<Self>) -> Outcome<String> {
+        self.now(|worker| json(&worker.status()))
     }
 
     /// Asks the run under way, or else the next one, to stop after the step it is at.
@@ -99,7 +122,7 @@ pub fn json<T: serde::Serialize + ?Sized>(result: &T) -> CoreResult<String> {
 }
 
 /// Steps as JavaScript gives them.
-pub fn whole_steps(steps: f64) -> CoreResult<u64> {
+fn whole_steps(steps: f64) -> CoreResult<u64> {
     // 2^53: above it a double skips integers.
     if steps.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&steps) {
         Ok(steps as u64)

@@ -1,23 +1,31 @@
 //! `NativeTrainer`: one training run, whose steps are taken on a worker thread.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
 use drcorl_algos::REGISTRY;
 use drcorl_binding::{Job, Result};
 use drcorl_core::hybrid::Played;
-use drcorl_core::trainer::Origin;
+use drcorl_core::trainer::{Origin, TrainerStatus};
 use drcorl_core::{Error, Trainer};
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 
 use crate::dataset::NativeTrainingData;
-use crate::shared::{failure, json, whole_steps, CoreResult, Shared, Worker};
+use crate::shared::{failure, json, CoreResult, Shared, Worker};
 
 impl Worker for Trainer {
     const NAME: &'static str = "trainer";
     const REMEDY: &'static str = "go on from its last checkpoint";
+
+    fn run(&mut self, steps: u64, cancel: &AtomicBool) -> CoreResult<TrainerStatus> {
+        Trainer::run(self, steps, cancel)
+    }
+
+    fn status(&self) -> TrainerStatus {
+        Trainer::status(self)
+    }
 }
 
 /// A training run. One call at a time, another one fails with code `Busy`; `cancel` alone may come at any moment.
@@ -72,13 +80,7 @@ impl NativeTrainer {
     /// Rejects with code `Config` if `steps` is no whole number, `Diverged` naming phase, step and value, or `Torch`.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn run(&self, steps: f64) -> AsyncTask<Job<String>> {
-        self.later(move |trainer, cancel| {
-            let report = trainer.run(whole_steps(steps)?, cancel)?;
-            if report.cancelled {
-                cancel.store(false, Ordering::Relaxed);
-            }
-            json(&report)
-        })
+        self.shared.run(steps)
     }
 
     /// Asks the run under way, or else the next one, to stop after the step it is at. That run resolves with
@@ -91,7 +93,7 @@ impl NativeTrainer {
     /// Position without metrics, as JSON: `TrainerStatus` of `src/native`.
     #[napi]
     pub fn status(&self) -> Result<String> {
-        Ok(self.shared.now(|trainer| json(&trainer.status()))?)
+        Ok(self.shared.status()?)
     }
 
     /// Writes a checkpoint: temporary name, fsync, rename.

@@ -5,8 +5,8 @@ import type { Target } from '../../benchmark/plan.js'
 import { terminalTables } from '../../benchmark/tables.js'
 import { fileTarget, taskTargets } from '../../benchmark/targets.js'
 import { DrcorlError } from '../../base/errors.js'
-import { commandLine, declareRuns, ending, list, readRuns } from '../benchmark-options.js'
-import { type Arguments, type Command, type Output, optionalString } from '../command.js'
+import { RUN_FLAGS, declareRuns, ending, list, readRuns } from '../benchmark-options.js'
+import { type Arguments, type Command, type Output, optionalString, commandLine } from '../command.js'
 
 /** Evaluation episodes of a policy, unless asked otherwise. */
 const EPISODES = 20
@@ -35,7 +35,7 @@ export const benchmarkCommand: Command = {
         out,
         signal: context.signal,
         report: (event) => progress.show(event),
-        command: commandLine('benchmark', args),
+        command: commandLine('benchmark', args, RUN_FLAGS),
       })
       return output(result, context.signal.aborted)
     } finally {

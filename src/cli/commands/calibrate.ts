@@ -4,8 +4,8 @@ import { CALIBRATION_LEGEND, countTable, skippedWords } from '../../benchmark/ca
 import { BenchmarkProgress } from '../../benchmark/progress.js'
 import { taskTargets } from '../../benchmark/targets.js'
 import { DrcorlError } from '../../base/errors.js'
-import { commandLine, declareRuns, ending, list, readRuns } from '../benchmark-options.js'
-import { type Arguments, type Command, type Context, type Output, optionalString } from '../command.js'
+import { RUN_FLAGS, declareRuns, ending, list, readRuns } from '../benchmark-options.js'
+import { type Arguments, type Command, type Context, type Output, optionalString, commandLine } from '../command.js'
 import { table } from '../table.js'
 
 /** Evaluation episodes of a policy, unless asked otherwise: a mean of fewer seldom settles who was right. */
@@ -57,7 +57,7 @@ async function fresh(args: Arguments, out: string, { stderr, signal }: Context):
       out,
       signal,
       report: (event) => progress.show(event),
-      command: commandLine('calibrate', args),
+      command: commandLine('calibrate', args, RUN_FLAGS),
     })
     const { done, failures, lines, error, status } = ending(result.benchmark!, signal.aborted)
     const { cells } = result.benchmark!

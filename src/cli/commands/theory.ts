@@ -2,9 +2,19 @@ import { writeAtomic } from '../../base/files.js'
 import { DrcorlError } from '../../base/errors.js'
 import { theoryPage } from '../../theory/page.js'
 import { type TheoryOptions, type TheoryResult, DEFAULTS, checkTheory } from '../../theory/theory.js'
-import { type Arguments, type Command, optionalNumber, optionalString } from '../command.js'
+import {
+  type Arguments,
+  type Command,
+  commandLine,
+  optionalNumber,
+  optionalNumbers,
+  optionalString,
+} from '../command.js'
 import { Meter } from '../meter.js'
 import { table } from '../table.js'
+
+/** What decides the numbers of a page. */
+const FLAGS = ['sizes', 'instances', 'gamma', 'iterations', 'critic-error', 'pairs', 'seed']
 
 export const theoryCommand: Command = {
   command: 'theory',
@@ -38,7 +48,7 @@ export const theoryCommand: Command = {
       meter.close()
     }
     const out = optionalString(args, 'out')
-    if (out !== undefined) await writeAtomic(out, theoryPage(result, `npx drcorl theory${flags(args)}`))
+    if (out !== undefined) await writeAtomic(out, theoryPage(result, `npx ${commandLine('theory', args, FLAGS)}`))
     const { statements, infeasible } = result
     const rows = statements.map(({ name, verdict, found }) => [name, verdict, found])
     const text = [
@@ -90,13 +100,7 @@ function one(args: Arguments, name: string, fallback: number, range: Range): num
 }
 
 function numbers(args: Arguments, name: string, fallback: readonly number[], range: Range): number[] {
-  const given = optionalString(args, name)
-  if (given === undefined) return [...fallback]
-  return given.split(',').map((part) => {
-    const value = part.trim() === '' ? Number.NaN : Number(part)
-    if (Number.isNaN(value)) throw new DrcorlError('Usage', `--${name} "${part}" is not a number`)
-    return checked(name, value, range)
-  })
+  return optionalNumbers(args, name)?.map((value) => checked(name, value, range)) ?? [...fallback]
 }
 
 /** `4x3,10x4` as pairs; more states would make an exact evaluation slow. */
@@ -108,10 +112,4 @@ function sizes(given: string | undefined): TheoryOptions['sizes'] {
     const range = { least: 2, most: 100, whole: true }
     return [checked('sizes', Number(states), range), checked('sizes', Number(actions), { ...range, most: 20 })] as const
   })
-}
-
-/** The flags as they were given, for the page's last line. */
-function flags(args: Arguments): string {
-  const names = ['sizes', 'instances', 'gamma', 'iterations', 'critic-error', 'pairs', 'seed']
-  return names.flatMap((name) => (args[name] === undefined ? [] : [` --${name} ${String(args[name])}`])).join('')
 }

@@ -1,6 +1,6 @@
 //! Parameters of CAPS: the repaired values, and those of the published implementation.
 
-use crate::frame::presets::{fixed, published, quick};
+use crate::frame::presets::{fixed, quick, released};
 use crate::frame::{help, ActorGroup, CostThreshold, Done, Parameters, Schedule, Values};
 use drcorl_core::algorithm::Preset;
 use drcorl_core::schema::most;
@@ -152,8 +152,7 @@ impl CapsConfig {
 
 impl Parameters for CapsConfig {
     fn presets() -> Vec<Preset<Self>> {
-        let released = "The released code with its faults, for comparison with its tables.";
-        vec![fixed(Self::default()), published("published", released, Self::published()), quick(Self::quick())]
+        vec![fixed(Self::default()), released(Self::published()), quick(Self::quick())]
     }
 
     fn values(&self) -> Values {

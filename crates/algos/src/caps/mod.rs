@@ -184,4 +184,6 @@ impl ActorCritic for Caps {
 }
 
 #[cfg(test)]
+pub mod problem;
+#[cfg(test)]
 mod tests;

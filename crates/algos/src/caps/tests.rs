@@ -1,21 +1,11 @@
 //! CAPS as a whole: what it learns on a problem with a known answer, and the file against its networks.
 
 use super::heads::judged;
+use super::problem::{batch, TASK};
 use super::*;
-use crate::critics::join;
 use crate::frame::{ActorGroup, Schedule};
 use drcorl_core::policy::Turn;
 use tch::{Device, Kind};
-
-const TASK: Task = Task {
-    observations: 3,
-    actions: 2,
-    cost_limit: 5.0,
-    episode_length: 50,
-    threshold: 0.0,
-    seed: 0,
-    device: Device::Cpu,
-};
 
 fn config(deviation: HeadDeviation) -> CapsConfig {
     CapsConfig {
@@ -30,22 +20,6 @@ fn config(deviation: HeadDeviation) -> CapsConfig {
     }
 }
 
-/// Episodes of one step: the first entry of an action is its reward, and its cost where it is above 0.
-fn batch(rng: &mut Rng) -> Transition {
-    let mut normal = |columns: i64| rng.normal(&[128, columns], Device::Cpu);
-    let (observation, action) = (normal(3), (normal(2) * 2.0).tanh());
-    let reward = action.narrow(1, 0, 1).contiguous();
-    Transition {
-        state_action: join(&action, &observation),
-        next_observation: normal(3),
-        cost: reward.gt(0.0).to_kind(Kind::Float),
-        reward_stop: reward.ones_like(),
-        cost_stop: reward.ones_like(),
-        reward,
-        observation,
-    }
-}
-
 /// The first head goes for reward, the last one avoids cost, and the policy takes the one or the other by its limit.
 #[test]
 fn heads_differ_and_the_limit_switches_among_them() {
@@ -53,7 +27,7 @@ fn heads_differ_and_the_limit_switches_among_them() {
     let mut rng = Rng::new(1, 0);
     let mut caps = Caps::new(config(HeadDeviation::Learnt), TASK, &mut rng);
     for _ in 0..600 {
-        caps.learn(&batch(&mut rng), &()).unwrap();
+        caps.learn(&batch(&mut rng, 128), &()).unwrap();
     }
     let observation = rng.normal(&[64, 3], Device::Cpu);
     let outputs = caps.actor.evaluate(&observation).tanh();
@@ -78,7 +52,7 @@ fn deviations_are_learnt_or_stay_one() {
         let mut rng = Rng::new(2, 0);
         let mut caps = Caps::new(config(kind), TASK, &mut rng);
         for _ in 0..50 {
-            caps.learn(&batch(&mut rng), &()).unwrap();
+            caps.learn(&batch(&mut rng, 128), &()).unwrap();
         }
         let largest = caps.deviations.logarithms().abs().max().double_value(&[]);
         assert_eq!(largest > 0.01, moves, "{kind:?}: {largest}");
@@ -92,7 +66,7 @@ fn the_file_plays_what_the_networks_say() {
     let mut rng = Rng::new(3, 0);
     let mut caps = Caps::new(config(HeadDeviation::Learnt), TASK, &mut rng);
     for _ in 0..100 {
-        caps.learn(&batch(&mut rng), &()).unwrap();
+        caps.learn(&batch(&mut rng, 128), &()).unwrap();
     }
     let observation = rng.normal(&[40, 3], Device::Cpu);
     let outputs = caps.actor.evaluate(&observation);

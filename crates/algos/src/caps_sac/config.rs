@@ -1,7 +1,7 @@
 //! Parameters of CAPS with soft actor-critics: the repaired values, and those of the published implementation.
 
 use crate::caps::CostFloor;
-use crate::frame::presets::{fixed, published, quick};
+use crate::frame::presets::{fixed, quick, released};
 use crate::frame::{help, ActorGroup, CostThreshold, CriticGroup, Done, Parameters, Schedule, Values};
 use drcorl_core::algorithm::Preset;
 use drcorl_core::schema::most;
@@ -38,7 +38,7 @@ pub struct CapsSacConfig {
     #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub temperature: f64,
     /// Learning rate of log alpha.
-    #[schemars(range(min = 0.0, max = most::RATE))]
+    #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub temperature_lr: f64,
     /// The least a head's cost is taken for when heads are compared with the remaining budget.
     pub cost_floor: CostFloor,
@@ -104,8 +104,7 @@ impl CapsSacConfig {
 
 impl Parameters for CapsSacConfig {
     fn presets() -> Vec<Preset<Self>> {
-        let released = "The released code with its faults, for comparison with its tables.";
-        vec![fixed(Self::default()), published("published", released, Self::published()), quick(Self::quick())]
+        vec![fixed(Self::default()), released(Self::published()), quick(Self::quick())]
     }
 
     fn values(&self) -> Values {

@@ -1,18 +1,9 @@
 //! CAPS-SAC as a whole: its policy gradient against autograd, and what it learns on a problem with a known answer.
 
 use super::*;
+use crate::caps::problem::{batch, TASK};
 use crate::frame::{ActorGroup, CriticGroup};
 use tch::Device;
-
-const TASK: Task = Task {
-    observations: 3,
-    actions: 2,
-    cost_limit: 5.0,
-    episode_length: 50,
-    threshold: 0.0,
-    seed: 0,
-    device: Device::Cpu,
-};
 
 fn learner(rng: &mut Rng) -> CapsSac {
     let config = CapsSacConfig {
@@ -22,22 +13,6 @@ fn learner(rng: &mut Rng) -> CapsSac {
         ..CapsSacConfig::default()
     };
     CapsSac::new(config, TASK, rng)
-}
-
-/// Episodes of one step: the first entry of an action is its reward, and its cost where it is above 0.
-fn batch(rng: &mut Rng, rows: i64) -> Transition {
-    let mut normal = |columns: i64| rng.normal(&[rows, columns], Device::Cpu);
-    let (observation, action) = (normal(3), (normal(2) * 2.0).tanh());
-    let reward = action.narrow(1, 0, 1).contiguous();
-    Transition {
-        state_action: join(&action, &observation),
-        next_observation: normal(3),
-        cost: reward.gt(0.0).to_kind(Kind::Float),
-        reward_stop: reward.ones_like(),
-        cost_stop: reward.ones_like(),
-        reward,
-        observation,
-    }
 }
 
 fn draws(rng: &mut Rng, rows: i64) -> CapsSacDraws {

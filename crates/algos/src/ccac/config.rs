@@ -1,7 +1,7 @@
 //! Parameters of CCAC: the repaired values, and those of the published implementation.
 
 use crate::critics::Bound;
-use crate::frame::presets::{fixed, published, quick};
+use crate::frame::presets::{fixed, quick, released};
 use crate::frame::{help, ActorGroup, CostThreshold, CriticGroup, Done, Parameters, Schedule, Values};
 use drcorl_core::algorithm::Preset;
 use drcorl_core::schema::most;
@@ -172,8 +172,7 @@ impl CcacConfig {
 
 impl Parameters for CcacConfig {
     fn presets() -> Vec<Preset<Self>> {
-        let released = "The released code with its faults, for comparison with its tables.";
-        vec![fixed(Self::default()), published("published", released, Self::published()), quick(Self::quick())]
+        vec![fixed(Self::default()), released(Self::published()), quick(Self::quick())]
     }
 
     fn values(&self) -> Values {

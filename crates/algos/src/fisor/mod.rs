@@ -44,6 +44,7 @@ pub use denoiser::{Denoiser, DenoiserDraws};
 pub use learner::Learner;
 
 use crate::critics::mean;
+use crate::frame::presets::{fixed, published, quick, FAULTS};
 use crate::frame::{Done, Transition};
 use crate::lagrange::finite_horizon_threshold;
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
@@ -52,7 +53,7 @@ use drcorl_core::error::{Error, Result};
 use drcorl_core::metrics::Metric;
 use drcorl_core::policy::FrozenPolicy;
 use drcorl_core::results::schema_of;
-use drcorl_core::run::{RunConfig, Scaling};
+use drcorl_core::run::RunConfig;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::Arena;
@@ -202,29 +203,10 @@ impl Define for Fisor {
     }
 
     fn presets() -> Vec<Preset<FisorConfig>> {
-        let preset = |name, summary, config, scaling| {
-            let run = RunConfig { scaling, ..RunConfig::default() };
-            Preset { name, summary, config, run }
-        };
         vec![
-            preset(
-                "fixed",
-                "The published budget, faults of the published implementation repaired.",
-                FisorConfig::default(),
-                Scaling::Standardized,
-            ),
-            preset(
-                "published",
-                "The published implementation with its faults, for comparison with its tables.",
-                FisorConfig::published(),
-                Scaling::Raw,
-            ),
-            preset(
-                "quick",
-                "Minutes on one core: fixed with small networks and fewer steps.",
-                FisorConfig::quick(),
-                Scaling::Standardized,
-            ),
+            fixed(FisorConfig::default()),
+            published("published", FAULTS, FisorConfig::published()),
+            quick(FisorConfig::quick()),
         ]
     }
 

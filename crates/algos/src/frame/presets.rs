@@ -3,6 +3,9 @@
 use drcorl_core::algorithm::Preset;
 use drcorl_core::run::{RunConfig, Scaling};
 
+/// What is said of a published implementation.
+pub const FAULTS: &str = "The published implementation with its faults, for comparison with its tables.";
+
 /// The recommended one: repaired, with the published budget.
 pub fn fixed<C>(config: C) -> Preset<C> {
     let text = "The published budget, faults of the published implementation repaired.";
@@ -11,7 +14,12 @@ pub fn fixed<C>(config: C) -> Preset<C> {
 
 /// OSRL's implementation, on raw data.
 pub fn osrl<C>(config: C) -> Preset<C> {
-    published("osrl", "The published implementation with its faults, for comparison with its tables.", config)
+    published("osrl", FAULTS, config)
+}
+
+/// The code that the authors released, with its faults, on raw data.
+pub fn released<C>(config: C) -> Preset<C> {
+    published("published", "The released code with its faults, for comparison with its tables.", config)
 }
 
 /// Another implementation that is reproduced with its faults, on raw data; `text` says which.

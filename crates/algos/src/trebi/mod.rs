@@ -45,6 +45,7 @@ pub mod windows;
 pub use config::TrebiConfig;
 pub use learner::{Diffusion, Draws, Learner};
 
+use crate::frame::presets::{fixed, published, quick, FAULTS};
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
 use drcorl_core::dataset::Dataset;
 use drcorl_core::error::Result;
@@ -156,20 +157,10 @@ impl Define for Trebi {
     }
 
     fn presets() -> Vec<Preset<TrebiConfig>> {
-        let preset = |name, summary, config| Preset { name, summary, config, run: RunConfig::default() };
-        vec![
-            preset(
-                "fixed",
-                "The published budget, faults of the published implementation repaired.",
-                TrebiConfig::default(),
-            ),
-            preset(
-                "published",
-                "The published implementation with its faults, for comparison with its tables.",
-                TrebiConfig::published(),
-            ),
-            preset("quick", "Minutes on one core: fixed with small networks and fewer steps.", TrebiConfig::quick()),
-        ]
+        // The released code standardises observations and actions too.
+        let published = published("published", FAULTS, TrebiConfig::published());
+        let published = Preset { run: RunConfig::default(), ..published };
+        vec![fixed(TrebiConfig::default()), published, quick(TrebiConfig::quick())]
     }
 
     fn check(config: &TrebiConfig, _run: &RunConfig) -> Result<()> {

@@ -45,6 +45,11 @@ fn affordable(asked: i64, members: i64, length: usize, work: f64) -> i64 {
     }
 }
 
+/// The first `count` of `starts [N,E]`, as rows of the models `[count*E]`.
+fn first(starts: &Tensor, count: i64) -> Tensor {
+    starts.narrow(0, 0, count).contiguous().view([-1])
+}
+
 /// A run has two that share nothing, not even the held-out episodes: one for gate and selection, and the auditor for
 /// the certificate. A policy steered by an ensemble exploits that ensemble's errors: measured on point-circle, its own
 /// models read a cost of 3.7 for a policy whose true cost was 6.9, where independent models read 6.9 and 7.1.
@@ -223,7 +228,7 @@ impl Judge {
         player: &mut dyn Player,
     ) -> Result<Option<RolloutEstimate>> {
         let total = self.starts.size()[0];
-        let starts = self.starts.narrow(0, 0, count.map_or(total, |n| (n as i64).min(total))).contiguous().view([-1]);
+        let starts = first(&self.starts, count.map_or(total, |n| (n as i64).min(total)));
         let Some(dynamics) = &mut self.dynamics else { return Ok(None) };
         Ok(Some(dynamics.whole_episodes(data, &starts, data.episode_length, cancel, player)?.0))
     }
@@ -250,7 +255,7 @@ impl Judge {
         if made == 0 {
             return Ok(None);
         }
-        let starts = self.starts.narrow(0, 0, made).contiguous().view([-1]);
+        let starts = first(&self.starts, made);
         let (found, visited) = match horizon {
             None => {
                 let mut player = policy.start(starts.size()[0]);

@@ -2,41 +2,41 @@
 //! kinds whose acting is worth writing down once.
 
 use super::{host, FrozenPolicy, Player, Turn};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use drcorl_actor::{Actor, PolicyFile};
+use std::cell::OnceCell;
 use tch::{Kind, Tensor};
 
-/// The file of such a policy, without what the trainer adds, and the sizes of the problem.
+/// The file of such a policy, without what the trainer adds; its action depends on the course of the episode.
 pub struct PlayedFile {
     file: PolicyFile,
     observations: usize,
     actions: usize,
-    remembers: bool,
+    /// Made when it first plays: most copies are only written, or asked whether they remember.
+    actor: OnceCell<Actor>,
 }
 
 impl PlayedFile {
-    /// Of a policy whose action depends on the course of the episode; [`PlayedFile::forgetful`] of any other.
+    /// Of a policy of so many observations and actions.
     pub fn new(file: PolicyFile, observations: i64, actions: i64) -> Self {
-        PlayedFile { file, observations: observations as usize, actions: actions as usize, remembers: true }
-    }
-
-    /// The same policy, one that does not remember.
-    pub fn forgetful(self) -> Self {
-        PlayedFile { remembers: false, ..self }
+        let (observations, actions) = (observations as usize, actions as usize);
+        PlayedFile { file, observations, actions, actor: OnceCell::new() }
     }
 
     /// The policy on normalised observations, with actions in [-1,1].
-    pub fn actor(&self) -> Result<Actor> {
-        let mut file = self.file.clone();
-        for (name, width, value) in [
-            ("observation.mean", self.observations, 0.0),
-            ("observation.std", self.observations, 1.0),
-            ("action.low", self.actions, -1.0),
-            ("action.high", self.actions, 1.0),
-        ] {
-            file.insert(name, &[width], vec![value; width]);
-        }
-        Actor::new(&file).map_err(|error| Error::Data(error.to_string()))
+    fn actor(&self) -> &Actor {
+        self.actor.get_or_init(|| {
+            let mut file = self.file.clone();
+            for (name, width, value) in [
+                ("observation.mean", self.observations, 0.0),
+                ("observation.std", self.observations, 1.0),
+                ("action.low", self.actions, -1.0),
+                ("action.high", self.actions, 1.0),
+            ] {
+                file.insert(name, &[width], vec![value; width]);
+            }
+            Actor::new(&file).expect("a file of this program can be read")
+        })
     }
 }
 
@@ -63,16 +63,15 @@ impl Player for TensorPlayer {
 
 impl FrozenPolicy for PlayedFile {
     fn start(&self, _rows: i64) -> Box<dyn Player + '_> {
-        let actor = self.actor().expect("a file of this program can be read");
-        Box::new(TensorPlayer { player: actor.play(), actions: self.actions })
+        Box::new(TensorPlayer { player: self.actor().play(), actions: self.actions })
     }
 
     fn remembers(&self) -> bool {
-        self.remembers
+        true
     }
 
     fn work(&self) -> f64 {
-        self.actor().map_or(0.0, |actor| actor.work())
+        self.actor().work()
     }
 
     fn file(&self) -> Result<PolicyFile> {

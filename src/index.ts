@@ -51,6 +51,16 @@ export type { ExportedRuntime } from './export/play.js'
 export { type EpisodeResult, rollout } from './envs/rollout.js'
 export { normalizeCost, normalizeReward } from './evaluate/score.js'
 export type { NativeColumns, NativeDataset, NativeEpisodes, NativeShape } from './native/dataset.js'
+export {
+  type PlayedEpisode,
+  type PolicyShare,
+  type RecordOptions,
+  type RecordProgress,
+  type RecordReport,
+  type RecordedEnv,
+  type RecordedPolicy,
+  recordDataset,
+} from './record/record.js'
 export { loadPolicy } from './policy/node.js'
 export type { LoadedPolicy, LoadPolicyOptions, PolicyRuntime } from './policy/policy.js'
 export type {

@@ -221,12 +221,18 @@ function isEmpty(value: unknown): boolean {
   return typeof value === 'object' && value !== null && Object.keys(value).length === 0
 }
 
-function requireSeed(seed: number): void {
+/** @throws DrcorlError `Usage` naming the seed. */
+export function requireSeed(seed: number): void {
   if (Number.isSafeInteger(seed) && seed >= 0) return
   throw new DrcorlError('Usage', `seed ${seed} is not a whole number, 0 or more`)
 }
 
-async function checkOutput(input: string, output: string, overwrite = false): Promise<void> {
+/**
+ * Refuses an output that is no HDF5 file name, is the input or is there.
+ *
+ * @throws DrcorlError `Usage`.
+ */
+export async function checkOutput(input: string, output: string, overwrite = false): Promise<void> {
   if (!/\.(hdf5|h5)$/i.test(output)) {
     throw new DrcorlError('Usage', `output ${output} is no HDF5 file name`, { hint: 'let it end in .hdf5' })
   }

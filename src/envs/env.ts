@@ -39,6 +39,9 @@ export interface VecEnv {
    * A, length of one action, in the environment's own units, [-1, 1] in every task here; it clips to its box itself.
    */
   readonly act_dim: number
+  /** The box of the actions, [A] each; left out where it is [-1, 1], an open side is an infinity. */
+  readonly action_low?: readonly number[]
+  readonly action_high?: readonly number[]
   /** Steps after which an episode is truncated. */
   readonly episode_length: number
   /** N, rows stepped side by side. */

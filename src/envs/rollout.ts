@@ -105,7 +105,10 @@ async function playRound(
   const running = new Set(rows)
   let observations = await env.reset(episodes.map((episode) => episode.seed))
   let feedback: Feedback = { rewards: new Float32Array(n), costs: new Float32Array(n) }
-  policy.reset(rows)
+  policy.reset(
+    rows,
+    episodes.map((episode) => episode.seed),
+  )
   let stepped = 0
   let steps = 0
   for (; running.size > 0; steps += 1) {

@@ -26,8 +26,12 @@ export interface Policy {
   readonly act_dim: number
   /** What computes its actions, for a policy that came from a file. */
   readonly runtime?: string
-  /** Forgets the state of the given rows; called before their first `act` of an episode. */
-  reset(rows: readonly number[]): void
+  /**
+   * Forgets the state of the given rows; called before their first `act` of an episode.
+   *
+   * @param seeds of their episodes, where the caller has any: a policy that draws repeats itself by them.
+   */
+  reset(rows: readonly number[], seeds?: readonly number[]): void
   /**
    * @param observations [N*S].
    * @param feedback answer to the previous action.

@@ -5,6 +5,7 @@ import { convertAction } from './data/convert.js'
 import { fetchAction } from './data/fetch.js'
 import { filterAction } from './data/filter.js'
 import { infoAction } from './data/info.js'
+import { recordAction } from './data/record.js'
 import { splitAction } from './data/split.js'
 
 /** One word after `data`. */
@@ -24,6 +25,7 @@ const ACTIONS: Readonly<Record<string, DataAction>> = {
   filter: filterAction,
   split: splitAction,
   convert: convertAction,
+  record: recordAction,
 }
 
 /** Words after the action; which there may be, each action says. */
@@ -31,7 +33,7 @@ const WORDS = ['source', 'output']
 
 export const dataCommand: Command = {
   command: `data <action> [${WORDS.join('] [')}]`,
-  describe: 'Look at, fetch, filter, split and convert datasets',
+  describe: 'Look at, fetch, filter, split, convert and record datasets',
   interruptible: true,
 
   builder(yargs, argv) {

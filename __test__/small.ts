@@ -3,7 +3,8 @@
  * takes them from here.
  */
 import { loadSchema, parametersFor } from '../src/config/schema.js'
-import type { TrainOptions } from '../src/train/events.js'
+import type { EndEvent, TrainOptions } from '../src/train/events.js'
+import { train } from '../src/train/experiment.js'
 import { type Sizes, small } from './package/small.js'
 
 /** @param more values that a test needs as they are. */
@@ -16,6 +17,16 @@ export const smallConfig = (
 /** The same as flags of the command line. */
 export const smallFlags = (...asked: Parameters<typeof smallConfig>): string[] =>
   Object.entries(smallConfig(...asked)).flatMap(([name, value]) => [`--${name}`, String(value)])
+
+/**
+ * Trains to the end.
+ *
+ * @throws where the run does not end as done.
+ */
+export async function trained(options: TrainOptions): Promise<EndEvent> {
+  for await (const event of train(options)) if (event.type === 'end' && event.status === 'done') return event
+  throw new Error('the run did not end as done')
+}
 
 /** Three phases of some dozen steps: cloning, the models of the audit, the certificate. */
 export const SMALL: TrainOptions = {

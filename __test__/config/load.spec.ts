@@ -14,6 +14,7 @@ import {
 } from '../../src/config/load.js'
 import { allowedValues, parametersFor } from '../../src/config/schema.js'
 import { FIXTURE } from './fixture.js'
+import { testIf } from '../test-if.js'
 
 const resolve = (options: ResolveOptions): ResolvedConfig => resolveConfig({ schema: FIXTURE, ...options })
 
@@ -175,15 +176,23 @@ test('numbers that are not finite are refused by name, as they were written', as
   }
 })
 
-test('a file of 100,000 keys, and one without end, are refused at once', async (t) => {
+const TOO_LONG = { code: 'Data', message: /is too long: it may have 65536 bytes/ }
+
+test('a file of 100,000 keys is refused at once', async (t) => {
   const keys = Array.from({ length: 100_000 }, (_, index) => `key_${index}: 1\n`).join('')
   const started = performance.now()
-  const endless = process.platform === 'linux' ? ['/dev/zero'] : []
-  for (const path of [await temporaryFile('long.yaml', keys), await temporaryFile('long.json', keys), ...endless]) {
-    await t.throwsAsync(readConfigFile(path), { code: 'Data', message: /is too long: it may have 65536 bytes/ })
+  for (const path of [await temporaryFile('long.yaml', keys), await temporaryFile('long.json', keys)]) {
+    await t.throwsAsync(readConfigFile(path), TOO_LONG)
   }
   t.true(performance.now() - started < 5000)
 })
+
+testIf(process.platform === 'linux', 'this system has no file without end')(
+  'a file without end is refused at once',
+  async (t) => {
+    await t.throwsAsync(readConfigFile('/dev/zero'), TOO_LONG)
+  },
+)
 
 test('the config.json of a run repeats it, without applying its preset again', async (t) => {
   const first = resolve({ preset: 'quick', flags: { behavior_steps: 5 } })

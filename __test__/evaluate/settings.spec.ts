@@ -7,15 +7,12 @@ import { DrcorlError } from '../../src/base/errors.js'
 import { numbersByKey } from '../../src/cli/command.js'
 import { evaluate } from '../../src/evaluate/evaluate.js'
 import { loadPolicy } from '../../src/policy/node.js'
-import { train } from '../../src/train/experiment.js'
-import { smallConfig } from '../small.js'
+import { smallConfig, trained } from '../small.js'
 
 test('one policy serves several targets, and each is judged by the limit it was asked to keep', async (t) => {
   const run = join(await mkdtemp(join(tmpdir(), 'drcorl-settings-')), 'run')
   const config = smallConfig('cdt', { cost_limit: 40, update_steps: 30, fqe_steps: 0 })
-  for await (const event of train({ dataset: 'env:point-circle?episodes=10', algorithm: 'cdt', config, out: run })) {
-    t.truthy(event.type)
-  }
+  await trained({ dataset: 'env:point-circle?episodes=10', algorithm: 'cdt', config, out: run })
   const play = async (settings?: Record<string, number>) =>
     (await evaluate({ run, episodes: 2, ...(settings === undefined ? {} : { settings }) })).evaluation
   const own = await play()

@@ -4,7 +4,7 @@ import { mkdtemp, readFile, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import * as fc from 'fast-check'
 import { DrcorlError, type ErrorCode } from '../../src/base/errors.js'
 import { loadSchema } from '../../src/config/schema.js'
@@ -12,9 +12,9 @@ import { makeDataset } from '../../src/envs/scripted.js'
 import { loadPolicy as loadInBrowser } from '../../src/policy/browser.js'
 import { loadPolicy } from '../../src/policy/node.js'
 import { type Safetensors, readSafetensors, writeSafetensors } from '../../src/policy/safetensors.js'
-import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
-import { smallConfig } from '../small.js'
+import { smallConfig, trained } from '../small.js'
+import { testIf } from '../test-if.js'
 import { type PolicyOptions, drawObservations, drawPolicy, largestDifference } from './files.js'
 
 /** Of the box's width. */
@@ -74,12 +74,7 @@ for (const [algorithm, config] of algorithms) {
     async (t) => {
       const out = join(folder, `run-${title.replace(' ', '-')}`)
       const options = { dataset: 'env:point-circle?episodes=10', algorithm, preset: 'none', out }
-      for await (const event of train({
-        ...options,
-        config: smallConfig(algorithm, { cost_limit: 40, ...config }),
-      })) {
-        t.truthy(event.type)
-      }
+      await trained({ ...options, config: smallConfig(algorithm, { cost_limit: 40, ...config }) })
       const path = join(out, RUN_FILES.policy)
       const content = readSafetensors(await readFile(path), path)
       const kind = content.metadata.get('kind') ?? 'mlp'
@@ -320,15 +315,25 @@ test('both refuse the same damaged files', async (t) => {
 test('what is no regular file, or larger than a policy can be, is refused before it is read', async (t) => {
   const sparse = await writePolicy(drawPolicy({ widths: [3, 4, 2] }))
   await truncate(sparse, 3 * 2 ** 30)
-  const pipe = join(folder, 'pipe')
-  const cases: [path: string, code: ErrorCode, message: RegExp][] = [
+  await refuse(t, [
     [sparse, 'Data', /has 3221225472 bytes, a policy at most 268435456/],
     [folder, 'Io', /it is no regular file/],
-  ]
-  if (process.platform === 'linux') {
+  ])
+})
+
+testIf(process.platform === 'linux', 'this system has no such files')(
+  'a pipe and a file without end are refused before they are read',
+  async (t) => {
+    const pipe = join(folder, 'pipe')
     t.is(spawnSync('mkfifo', [pipe]).status, 0)
-    cases.push([pipe, 'Io', /it is no regular file/], ['/dev/zero', 'Io', /it is no regular file/])
-  }
+    await refuse(t, [
+      [pipe, 'Io', /it is no regular file/],
+      ['/dev/zero', 'Io', /it is no regular file/],
+    ])
+  },
+)
+
+async function refuse(t: ExecutionContext, cases: readonly [string, ErrorCode, RegExp][]): Promise<void> {
   const before = process.memoryUsage.rss()
   for (const [path, code, message] of cases) {
     for (const runtime of ['native', 'javascript'] as const) {
@@ -336,7 +341,7 @@ test('what is no regular file, or larger than a policy can be, is refused before
     }
   }
   t.true(process.memoryUsage.rss() - before < 2 ** 28)
-})
+}
 
 test('a browser reads no further than a policy can go', async (t) => {
   const original = globalThis.fetch

@@ -9,10 +9,9 @@ import { loadDataset } from '../../src/data/dataset.js'
 import { pointCircle } from '../../src/envs/point-circle.js'
 import { Journal } from '../../src/record/journal.js'
 import { type RecordReport, recordDataset } from '../../src/record/record.js'
-import { train } from '../../src/train/experiment.js'
 import { start, inProcess, temporaryFolder } from '../cli/spawn.js'
 import { installedPython } from '../envs/real.js'
-import { SMALL, smallConfig } from '../small.js'
+import { SMALL, smallConfig, trained } from '../small.js'
 import { serialIf } from '../test-if.js'
 
 const python = await installedPython()
@@ -40,10 +39,10 @@ async function withModule(folder: string): Promise<string> {
   return path
 }
 
-async function trained(folder: string): Promise<string> {
+async function smallRun(folder: string): Promise<string> {
   const run = join(folder, 'run')
-  for await (const event of train({ ...SMALL, out: run })) if (event.type === 'end') return run
-  throw new Error('the run did not end')
+  await trained({ ...SMALL, out: run })
+  return run
 }
 
 async function attribute(path: string): Promise<Record<string, unknown>> {
@@ -64,7 +63,7 @@ const MIX = (module: string, run: string): { policy: string; weight: number }[] 
 
 test('a mixture of a run, a module and random play is data that info accepts and training learns from', async (t) => {
   const folder = await temporaryFolder()
-  const [run, module] = [await trained(folder), await withModule(folder)]
+  const [run, module] = [await smallRun(folder), await withModule(folder)]
   const output = join(folder, 'mixed.hdf5')
   const words = ['--policy', `${run}=3`, '--policy', 'random', '--policy', `${module}=1`, '--episodes', '20']
   const done = await inProcess('data', 'record', output, ...words, '--noise', '0.1', '--seed', '4', '--json')
@@ -123,17 +122,8 @@ test('a mixture of a run, a module and random play is data that info accepts and
     model_steps: 10,
     fqe_steps: 0,
   })
-  let ended = ''
-  for await (const event of train({
-    dataset: output,
-    algorithm: 'bc',
-    preset: 'none',
-    config,
-    out: join(folder, 'on'),
-  })) {
-    if (event.type === 'end') ended = event.status
-  }
-  t.is(ended, 'done')
+  const learnt = await trained({ dataset: output, algorithm: 'bc', preset: 'none', config, out: join(folder, 'on') })
+  t.is(learnt.status, 'done')
 })
 
 test('the same recording twice is the same bits, and another seed is other data', async (t) => {
@@ -156,7 +146,7 @@ test('the same recording twice is the same bits, and another seed is other data'
 
 test('how many rows play side by side changes no transition', async (t) => {
   const folder = await temporaryFolder()
-  const [run, module] = [await trained(folder), await withModule(folder)]
+  const [run, module] = [await smallRun(folder), await withModule(folder)]
   const columns = async (rows: number) => {
     const output = join(folder, `${rows}.hdf5`)
     await recordDataset(output, { policies: MIX(module, run), episodes: 7, noise: 0.1, rows })

@@ -1,9 +1,10 @@
 //! The recorded datasets beside the repository (`../shared/data`, or `DRCORL_DATA_DIR`), against numbers taken with
-//! h5py 3.16 and NumPy. Absent files are skipped, and the skip is printed.
+//! h5py 3.16 and NumPy. Absent files are counted as ignored.
 
 use std::path::{Path, PathBuf};
 
 use drcorl_data::{check, read_dsrl_with, ReadOptions, Summary};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 struct Expected {
     file: &'static str,
@@ -22,7 +23,7 @@ struct Expected {
     sums: [u64; 5],
 }
 
-const EXPECTED: [Expected; 4] = [
+static EXPECTED: [Expected; 4] = [
     Expected {
         file: "SafetyBallCircle-v0-80-800.hdf5",
         dims: (160_000, 8, 2),
@@ -119,32 +120,36 @@ fn assert_close(found: f64, expected: f64, what: &str) {
     assert!(error <= 1e-9 * expected.abs().max(1.0), "{what}: {found}, expected {expected}");
 }
 
-#[test]
-fn the_recorded_datasets_read_as_with_h5py() {
-    for expected in &EXPECTED {
+fn main() {
+    let trials = EXPECTED.iter().map(|expected| {
         let path = folder().join(expected.file);
-        if !path.exists() {
-            eprintln!("SKIPPED: {} is absent", path.display());
-            continue;
-        }
-        let options = ReadOptions { episode_length: Some(expected.lengths.2), ..ReadOptions::default() };
-        let columns = read_dsrl_with(&path, &options).unwrap();
-        let sums =
-            [&columns.observations, &columns.next_observations, &columns.actions, &columns.rewards, &columns.costs]
-                .map(|column| checksum(column));
-        assert_eq!(sums, expected.sums, "{}", expected.file);
-        compare(expected, &columns.summary());
-        let found: Vec<String> = check(&columns).iter().map(|f| format!("{} {}", f.code, f.place())).collect();
-        let odd = if expected.file.contains("PointGoal1") {
-            &["constant_observation observations[2,5,6,7,11]"][..]
-        } else {
-            &[]
+        let present = path.exists();
+        let test = move || {
+            if !present {
+                return Err(Failed::from(format!("{} is absent", path.display())));
+            }
+            reads_as_with_h5py(expected, &path);
+            Ok(())
         };
-        assert_eq!(found, odd, "{}", expected.file);
+        Trial::test(expected.file, test).with_kind("as with h5py").with_ignored_flag(!present)
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+}
 
-        let shorter = ReadOptions { episode_length: Some(expected.lengths.2 - 1), ..ReadOptions::default() };
-        assert!(read_dsrl_with(&path, &shorter).is_err());
-    }
+fn reads_as_with_h5py(expected: &Expected, path: &Path) {
+    let options = ReadOptions { episode_length: Some(expected.lengths.2), ..ReadOptions::default() };
+    let columns = read_dsrl_with(path, &options).unwrap();
+    let sums = [&columns.observations, &columns.next_observations, &columns.actions, &columns.rewards, &columns.costs]
+        .map(|column| checksum(column));
+    assert_eq!(sums, expected.sums, "{}", expected.file);
+    compare(expected, &columns.summary());
+    let found: Vec<String> = check(&columns).iter().map(|f| format!("{} {}", f.code, f.place())).collect();
+    let odd =
+        if expected.file.contains("PointGoal1") { &["constant_observation observations[2,5,6,7,11]"][..] } else { &[] };
+    assert_eq!(found, odd, "{}", expected.file);
+
+    let shorter = ReadOptions { episode_length: Some(expected.lengths.2 - 1), ..ReadOptions::default() };
+    assert!(read_dsrl_with(path, &shorter).is_err());
 }
 
 fn compare(expected: &Expected, summary: &Summary) {

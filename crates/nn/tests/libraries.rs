@@ -1,0 +1,59 @@
+//! Every library of matrix products against libtorch's own. What this machine has not is counted as ignored.
+
+use drcorl_kernels::gemm::Kernel;
+use drcorl_nn::matmul::{After, Library};
+use libtest_mimic::{Arguments, Failed, Trial};
+use tch::{Device, Kind, Tensor};
+
+fn main() {
+    let libraries = [
+        ("amx", Library::Own(Kernel::Amx)),
+        ("avx512", Library::Own(Kernel::Avx512)),
+        ("onednn", Library::OneDnn),
+        ("libtorch", Library::Default),
+    ];
+    let trials = libraries.map(|(name, library)| trial(name, library)).into();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+fn trial(name: &'static str, library: Library) -> Trial {
+    let test = move || {
+        if !library.available() {
+            return Err(Failed::from(format!("this machine has no {name}")));
+        }
+        gives_the_same_products(library);
+        Ok(())
+    };
+    Trial::test("the same products", test).with_kind(name).with_ignored_flag(!library.available())
+}
+
+/// On strided views, as columns of a batch are, with everything that can come after.
+fn gives_the_same_products(library: Library) {
+    let random = |size: [i64; 2]| Tensor::randn(size, (Kind::Float, Device::Cpu));
+    let (input, weight, grad) = (random([33, 2 * 70]).narrow(1, 70, 70), random([90, 70]), random([33, 90]));
+    let (bias, active) = (random([1, 90]).view([90]), random([33, 70]).relu());
+    let forward = input.mm(&weight.tr()) + &bias;
+    let backward = grad.mm(&weight);
+    let parameters = grad.tr().mm(&input);
+    let check = |expected: &Tensor, run: &dyn Fn(&Tensor)| {
+        let out = expected.full_like(0.5);
+        run(&out);
+        let distance = (&out - expected).abs().max().double_value(&[]);
+        assert!(distance < 5e-5, "{distance}");
+    };
+    check(&forward.relu(), &|out| library.forward(out, &input, &weight, After::BiasRelu(&bias)));
+    check(&(&forward - &bias), &|out| library.forward(out, &input, &weight, After::Nothing));
+    check(&backward, &|out| library.input_gradient(out, &grad, &weight, After::Nothing));
+    let through = &backward * active.sign();
+    check(&through, &|out| library.input_gradient(out, &grad, &weight, After::Relu(&active)));
+    check(&parameters, &|out| library.weight_gradient(out, &grad, &input, After::Nothing));
+    check(&(&parameters + 0.5), &|out| library.weight_gradient(out, &grad, &input, After::Add));
+    let none = |tensor: &Tensor| tensor.narrow(0, 0, 0);
+    check(&parameters.zeros_like(), &|out| library.weight_gradient(out, &none(&grad), &none(&input), After::Nothing));
+    // Where no row has a gradient.
+    library.input_gradient(&none(&backward), &none(&grad), &weight, After::Relu(&none(&active)));
+    let broken = input.full_like(f64::NAN);
+    let out = forward.zeros_like();
+    library.forward(&out, &broken, &weight, After::BiasRelu(&bias));
+    assert!(out.isnan().all().double_value(&[]) == 1.0, "NaN is hidden");
+}

@@ -86,7 +86,8 @@ function groupLimits(
   return limits.length === 0 ? [] : [limits]
 }
 
-function requireAlgorithm(name: string, schema: Schema): void {
+/** @throws DrcorlError `Usage`. */
+export function requireAlgorithm(name: string, schema: Schema): void {
   const known = Object.keys(schema.algorithms)
   if (!known.includes(name)) {
     throw new DrcorlError('Usage', `--algorithms: "${name}" is unknown; known: ${known.join(', ')}`)
@@ -102,8 +103,12 @@ function choosePreset(algorithm: string, asked: string | undefined, schema: Sche
   return asked !== undefined && (asked === 'none' || known.includes(asked)) ? asked : (known[0] ?? 'none')
 }
 
-/** Parameters by algorithm. */
-function parseOverrides(
+/**
+ * Parameters by algorithm.
+ *
+ * @throws DrcorlError `Usage` for a text that names no parameter of any of them.
+ */
+export function parseOverrides(
   texts: readonly string[],
   algorithms: readonly string[],
   schema: Schema,

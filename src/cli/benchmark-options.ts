@@ -87,7 +87,7 @@ function number(name: string, text: string, least: number): number {
 }
 
 /** A whole number, 1 or more. */
-function whole(args: Arguments, name: string, otherwise: number): number {
+export function whole(args: Arguments, name: string, otherwise: number): number {
   const value = optionalNumber(args, name) ?? otherwise
   if (Number.isSafeInteger(value) && value >= 1) return value
   throw new DrcorlError('Usage', `--${name} ${value} must be a whole number, 1 or more`)

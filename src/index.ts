@@ -57,6 +57,7 @@ export type {
   CertificateEvent,
   CheckpointEvent,
   EndEvent,
+  MonitorEvent,
   ParameterValues,
   ProgressEvent,
   StartEvent,

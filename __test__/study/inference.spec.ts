@@ -88,7 +88,7 @@ test('the command times what it is asked for', async (t) => {
 
 test('bad input is one line, status 2', async (t) => {
   for (const [words, message] of [
-    [['nothing'], /there is no study "nothing"/],
+    [['nothing'], /there is no study "nothing"; there are inference/],
     [['inference', '--sizes', '4'], /not of the form OBSERVATIONSxACTIONS/],
     [['inference', '--seconds', '0'], /--seconds 0: give a number above 0/],
     [['inference', '--seeds', '0'], /--seeds is for studies that train/],

@@ -14,6 +14,7 @@ export interface PublishedTime {
 export interface Published {
   source: string
   figure_2a: { about: string; algorithms: Record<string, PublishedTime> }
+  figure_2b: { about: string; algorithms: string[]; cost_limits: number[] }
   table_1: {
     about: string
     seeds: number

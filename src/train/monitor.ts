@@ -1,6 +1,7 @@
 /**
- * The monitor: between two steps of training the policy plays in the environment, for learning curves of true return and
- * cost. Nothing it sees reaches the trainer, its steps are counted apart, and its episodes are not those of evaluation.
+ * The monitor: between two steps of training the policy plays in the environment, for learning curves of true return
+ * and cost. Nothing it sees reaches the trainer, its steps are counted apart,
+ * and its episodes are not those of evaluation.
  */
 import { rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -54,8 +54,8 @@ for (const { page, index, code } of all) {
   })
 }
 
-/** Downloads, real environments, and the grid of runs that benchmark.spec.ts has in small. */
-const ELSEWHERE = /^data fetch|^envs |--task |^benchmark /
+/** Downloads, real environments, and the grids of runs and times that benchmark.spec.ts and study have in small. */
+const ELSEWHERE = /^data fetch|^envs |--task |^benchmark |^study /
 
 /** A log as a machine may have written it: 20 episodes of 30 steps, a new observation in each row. */
 function logFile(): string {

@@ -67,6 +67,7 @@ export type {
   CertificateEvent,
   CheckpointEvent,
   EndEvent,
+  MonitorEvent,
   ParameterValues,
   ProgressEvent,
   StartEvent,

@@ -1,10 +1,10 @@
 import { join } from 'node:path'
 import { makeFolder, writeAtomic } from '../base/files.js'
 import { writeReport } from '../report/report.js'
-import { type BenchmarkOptions, planCells } from './plan.js'
+import { type BenchmarkOptions, type Cell, planCells } from './plan.js'
 import { type CellOutcome, type PoolEvent, runCells } from './pool.js'
 import { benchmarkPage } from './report.js'
-import { type Measurement, type Score, measure, readCells, score } from './summary.js'
+import { type FinishedCell, type Measurement, type Score, measure, readCells, score } from './summary.js'
 import { csv, latex, markdown } from './tables.js'
 import type { Judging } from './worker.js'
 
@@ -35,6 +35,29 @@ export interface BenchmarkResult {
   files: Record<keyof typeof BENCHMARK_FILES, string> | null
 }
 
+/** Every cell of a plan, how each ended, and those that are done with what their folders say. */
+export interface PlanResult {
+  cells: Cell[]
+  outcomes: CellOutcome[]
+  finished: FinishedCell[]
+}
+
+/**
+ * Trains and judges every cell, and writes the report of each that is done. Cells whose folders hold their result are
+ * not repeated, half-trained ones go on from their checkpoint.
+ *
+ * @throws DrcorlError as `runBenchmark`.
+ */
+export async function runPlan(options: Omit<RunBenchmarkOptions, 'command'>): Promise<PlanResult> {
+  const cells = planCells(options)
+  await makeFolder(options.out)
+  const { judging, jobs, signal, report } = options
+  const outcomes = await runCells({ cells, judging, jobs, signal, report })
+  const finished = await readCells(outcomes.filter(({ status }) => status === 'done').map(({ cell }) => cell))
+  await Promise.all(finished.map(({ cell }) => writeReport(cell.folder)))
+  return { cells, outcomes, finished }
+}
+
 /**
  * Trains and judges every cell and writes the tables of all that are done. Cells whose folders hold their result are
  * not repeated, half-trained ones go on from their checkpoint.
@@ -42,15 +65,11 @@ export interface BenchmarkResult {
  * @throws DrcorlError `Usage` or `Io` before anything is trained; a cell that fails is in `outcomes` instead.
  */
 export async function runBenchmark(options: RunBenchmarkOptions): Promise<BenchmarkResult> {
-  const cells = planCells(options)
-  await makeFolder(options.out)
-  const { judging, jobs, signal, report, out, command } = options
-  const outcomes = await runCells({ cells, judging, jobs, signal, report })
-  const finished = await readCells(outcomes.filter(({ status }) => status === 'done').map(({ cell }) => cell))
+  const { out, command } = options
+  const { cells, outcomes, finished } = await runPlan(options)
   const measurements = finished.flatMap(measure)
   const scores = score(measurements)
   if (finished.length === 0) return { outcomes, cells: cells.length, measurements, scores, files: null }
-  await Promise.all(finished.map(({ cell }) => writeReport(cell.folder)))
   const names = Object.entries(BENCHMARK_FILES).map(([kind, name]) => [kind, join(out, name)])
   const files = Object.fromEntries(names) as Record<keyof typeof BENCHMARK_FILES, string>
   const title = `Benchmark: ${[...new Set(cells.map(({ target }) => target.name))].join(', ')}`

@@ -1,7 +1,7 @@
 /** A calibration as CSV, Markdown, SVG and a page. */
 import { normalizeCost } from '../evaluate/score.js'
 import { formatFixed } from '../report/format.js'
-import { CSS, htmlTable, linkToReport, page, section, tiles } from '../report/page.js'
+import { htmlTable, linkToReport, page, section, svgFile, tiles } from '../report/page.js'
 import { type Frame, axes, escape, line, linearScale, marker, rect, svg, text } from '../report/svg.js'
 import type { CalibrationCounts, CalibrationRow, Outcome, Rate, Skipped } from './calibration.js'
 import { csvText, markdownTable } from './tables.js'
@@ -160,19 +160,11 @@ export function calibrationPage(
 
 /** The picture as a file of its own. */
 export function calibrationSvg(rows: readonly CalibrationRow[]): string {
-  const { width, height } = FRAME
   const words = KEYS.map(({ css, shape, name }, index) => {
     const [x, y] = [FRAME.left + 12 + 190 * index, FRAME.top - 16]
     return marker(shape, x, y, 5, css) + text(x + 10, y + 4, name, 'tick')
   })
-  const body = [
-    `<style>${CSS}</style>`,
-    // A file of its own has no page behind it.
-    '<rect width="100%" height="100%" style="fill: var(--bg)"/>',
-    ...words,
-    ...marks(rows),
-  ]
-  return `${svg(FRAME, LABEL, body).replace('<svg ', `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" `)}\n`
+  return svgFile(FRAME, LABEL, [...words, ...marks(rows)])
 }
 
 const LABEL = 'Upper cost estimate against measured cost, each over the limit of its run'

@@ -1,15 +1,12 @@
 /**
  * Estimate beside truth: what certificates said of policies, and what the environment then measured. Reads files only.
  */
-import { readdir } from 'node:fs/promises'
-import { join } from 'node:path'
-import { DrcorlError } from '../base/errors.js'
 import type { Certificate } from '../config/results.js'
 import type { Stored } from '../config/stored.js'
 import { clopperPearson95 } from '../evaluate/statistics.js'
 import { labelOf } from '../report/compare.js'
-import { type RunData, readRun } from '../report/run-data.js'
-import { holdsRun } from '../train/run-folder.js'
+import type { RunData } from '../report/run-data.js'
+import { readRunsBelow } from './runs.js'
 
 /** How a verdict stands to what was measured. `false_certified` is the one that harms. */
 export type Outcome = 'certified_safe' | 'false_certified' | 'refused_safe' | 'refused_unsafe'
@@ -135,37 +132,17 @@ export function countRows(rows: readonly CalibrationRow[]): CalibrationCounts[] 
 
 const rate = (count: number, of: number): Rate => ({ count, of, ci95: clopperPearson95(count, of) })
 
-/** Folders below one of runs this many steps deep are looked into: OUT/TASK/ALGORITHM/lL-sS has three. */
-const DEPTH = 6
-
 /**
  * The rows of all runs in and below some folders, in the order of their paths.
  *
  * @throws DrcorlError `Io` (exit status 2) for a folder that cannot be read or holds no run, `Data` for damaged files.
  */
 export async function readRows(folders: readonly string[]): Promise<{ rows: CalibrationRow[]; skipped: Skipped[] }> {
-  const found = await Promise.all(folders.map((folder) => runsBelow(folder, DEPTH)))
-  folders.forEach((folder, index) => {
-    if (found[index]!.length > 0) return
-    throw new DrcorlError('Io', `${folder} holds no run folder`, { exitStatus: 2, hint: 'name folders of runs' })
-  })
-  const made: (CalibrationRow | Skipped)[] = []
-  for (const folder of new Set(found.flat())) made.push(rowOf(await readRun(folder)))
-  return divide(made)
+  return divide((await readRunsBelow(folders)).map((run) => rowOf(run)))
 }
 
 /** Rows, and what has none. */
 export function divide(made: readonly (CalibrationRow | Skipped)[]) {
   const skipped = made.filter((one): one is Skipped => 'why' in one)
   return { rows: made.filter((one): one is CalibrationRow => !('why' in one)), skipped }
-}
-
-async function runsBelow(folder: string, depth: number): Promise<string[]> {
-  if (await holdsRun(folder)) return [folder]
-  if (depth === 0) return []
-  const entries = await readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
-    throw new DrcorlError('Io', `cannot read ${folder}`, { cause: error, exitStatus: 2 })
-  })
-  const below = entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(folder, name))
-  return (await Promise.all(below.toSorted().map((one) => runsBelow(one, depth - 1)))).flat()
 }

@@ -19,6 +19,20 @@ export interface Target {
   cost_limits: readonly number[]
 }
 
+/** Parameters that runs differ in. */
+export interface Variant {
+  /** In tables and folders. */
+  name: string
+  /** `name=value` of an algorithm that must have it. */
+  set: readonly string[]
+}
+
+/** How runs are watched while they train: see `evalEvery` of `train`. */
+export interface Watch {
+  every: number
+  episodes: number
+}
+
 /** One run of a benchmark. */
 export interface Cell {
   target: Target
@@ -29,6 +43,9 @@ export interface Cell {
   /** What its policy is asked to keep in the environment; several only where it takes a limit. */
   cost_limits: readonly number[]
   seed: number
+  /** What it differs in from its neighbours; null where only algorithm, limit and seed differ. */
+  variant: string | null
+  watch: Watch | null
   /** Parameters given by hand, the limit and the seed among them. */
   config: Record<string, unknown>
   folder: string
@@ -38,13 +55,17 @@ export interface BenchmarkOptions {
   targets: readonly Target[]
   /** Default every registered algorithm. */
   algorithms?: readonly string[] | undefined
-  /** Preset of every algorithm that has it, the first of the others; default the first of each. */
+  /** Presets with commas between them: the first that an algorithm has, else its own first. */
   preset?: string | undefined
   /** Default the limits of each target. */
   cost_limits?: readonly number[] | undefined
   seeds: readonly number[]
   /** `name=value` for every algorithm that has the parameter, `algorithm.name=value` for one. */
   set?: readonly string[] | undefined
+  /** Every one of them is run; an algorithm that lacks a parameter is refused. Default one run without. */
+  variants?: readonly Variant[] | undefined
+  /** Watches every run in the environment of its target. */
+  watch?: Watch | undefined
   out: string
 }
 
@@ -59,20 +80,43 @@ export function planCells(options: BenchmarkOptions): Cell[] {
   for (const name of algorithms) requireAlgorithm(name, schema)
   const presets = new Map(algorithms.map((name) => [name, choosePreset(name, options.preset, schema)]))
   const overrides = parseOverrides(options.set ?? [], algorithms, schema)
+  const watch = options.watch ?? null
+  requireWatchable(options)
   const cells = options.targets.flatMap((target) =>
     algorithms.flatMap((algorithm) =>
-      groupLimits(options.cost_limits ?? target.cost_limits, target, algorithm, schema).flatMap((cost_limits) =>
-        options.seeds.map((seed): Cell => {
-          const cost_limit = cost_limits[0]!
-          const config = { ...overrides.get(algorithm), cost_limit, seed }
-          const folder = join(options.out, target.name, algorithm, `l${cost_limits.join('-')}-s${seed}`)
-          return { target, algorithm, preset: presets.get(algorithm)!, cost_limit, cost_limits, seed, config, folder }
-        }),
+      variantsOf(algorithm, options.variants, schema).flatMap(({ variant, own }) =>
+        groupLimits(options.cost_limits ?? target.cost_limits, target, algorithm, schema).flatMap((cost_limits) =>
+          options.seeds.map((seed): Cell => {
+            const cost_limit = cost_limits[0]!
+            const preset = presets.get(algorithm)!
+            const config = { ...overrides.get(algorithm), ...own, cost_limit, seed }
+            const place = variant === null ? [] : [variant.replaceAll(/[^\w.,=+ -]/g, '_')]
+            const folder = join(options.out, target.name, algorithm, ...place, `l${cost_limits.join('-')}-s${seed}`)
+            return { target, algorithm, preset, cost_limit, cost_limits, seed, variant, watch, config, folder }
+          }),
+        ),
       ),
     ),
   )
   if (cells.length === 0) throw new DrcorlError('Usage', 'the benchmark is empty: give targets, limits and seeds')
   return cells
+}
+
+function requireWatchable({ watch, targets }: BenchmarkOptions): void {
+  const blind = watch === undefined ? undefined : targets.find(({ env }) => env === null)
+  if (blind !== undefined) throw new DrcorlError('Usage', `${blind.name} has no environment to watch policies in`)
+}
+
+/** The variants with the values that their texts mean for this algorithm. */
+function variantsOf(
+  algorithm: string,
+  variants: readonly Variant[] | undefined,
+  schema: Schema,
+): { variant: string | null; own: Record<string, unknown> }[] {
+  if (variants === undefined) return [{ variant: null, own: {} }]
+  return variants.map(({ name, set }) => {
+    return { variant: name, own: parseOverrides(set, [algorithm], schema, '--vary').get(algorithm)! }
+  })
 }
 
 /** Limits that one policy serves. What models alone judge has one each: a certificate is for the limit of its run. */
@@ -86,7 +130,8 @@ function groupLimits(
   return limits.length === 0 ? [] : [limits]
 }
 
-function requireAlgorithm(name: string, schema: Schema): void {
+/** @throws DrcorlError `Usage`. */
+export function requireAlgorithm(name: string, schema: Schema): void {
   const known = Object.keys(schema.algorithms)
   if (!known.includes(name)) {
     throw new DrcorlError('Usage', `--algorithms: "${name}" is unknown; known: ${known.join(', ')}`)
@@ -96,17 +141,24 @@ function requireAlgorithm(name: string, schema: Schema): void {
 function choosePreset(algorithm: string, asked: string | undefined, schema: Schema): string {
   const known = Object.keys(schema.algorithms[algorithm]!.presets)
   const everywhere = new Set(Object.values(schema.algorithms).flatMap(({ presets }) => Object.keys(presets)))
-  if (asked !== undefined && asked !== 'none' && !everywhere.has(asked)) {
-    throw new DrcorlError('Usage', `--preset: "${asked}" is unknown; known: ${[...everywhere, 'none'].join(', ')}`)
+  const wishes = asked?.split(',').map((name) => name.trim()) ?? []
+  const unknown = wishes.find((name) => name !== 'none' && !everywhere.has(name))
+  if (unknown !== undefined) {
+    throw new DrcorlError('Usage', `--preset: "${unknown}" is unknown; known: ${[...everywhere, 'none'].join(', ')}`)
   }
-  return asked !== undefined && (asked === 'none' || known.includes(asked)) ? asked : (known[0] ?? 'none')
+  return wishes.find((name) => name === 'none' || known.includes(name)) ?? known[0] ?? 'none'
 }
 
-/** Parameters by algorithm. */
-function parseOverrides(
+/**
+ * Parameters by algorithm.
+ *
+ * @throws DrcorlError `Usage` for a text that names no parameter of any of them.
+ */
+export function parseOverrides(
   texts: readonly string[],
   algorithms: readonly string[],
   schema: Schema,
+  flag = '--set',
 ): Map<string, Record<string, unknown>> {
   const overrides = new Map(algorithms.map((name) => [name, {} as Record<string, unknown>]))
   for (const text of texts) {
@@ -116,7 +168,7 @@ function parseOverrides(
       return parameter === undefined ? [] : [{ one, parameter }]
     })
     if (places.length === 0 || name === 'cost_limit' || name === 'seed') {
-      throw new DrcorlError('Usage', `--set "${text}" names no parameter of ${scope ?? algorithms.join(', ')}`, {
+      throw new DrcorlError('Usage', `${flag} "${text}" names no parameter of ${scope ?? algorithms.join(', ')}`, {
         hint: 'write NAME=VALUE or ALGORITHM.NAME=VALUE; limits and seeds have options of their own',
       })
     }

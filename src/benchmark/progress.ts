@@ -3,8 +3,8 @@ import { formatSeconds } from '../train/progress.js'
 import type { Cell } from './plan.js'
 import type { PoolEvent } from './pool.js'
 
-const nameOf = ({ target, algorithm, cost_limits, seed }: Cell): string =>
-  `${target.name} ${algorithm} limit ${cost_limits.join(', ')} seed ${seed}`
+const nameOf = ({ target, algorithm, variant, cost_limits, seed }: Cell): string =>
+  `${target.name} ${algorithm} ${variant === null ? '' : `${variant} `}limit ${cost_limits.join(', ')} seed ${seed}`
 
 /** What the worker processes are at, on one live line, and a line of its own for each finished cell. */
 export class BenchmarkProgress {

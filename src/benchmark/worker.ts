@@ -11,6 +11,7 @@ import { readWhole } from '../config/stored.js'
 import { evaluate } from '../evaluate/evaluate.js'
 import { type Compared, requireAgreement } from '../train/agreement.js'
 import { train } from '../train/experiment.js'
+import { type MonitorRecord, readMonitor } from '../train/monitor-file.js'
 import { RUN_FILES, type RunRecord, holdsRun, readRecord } from '../train/run-folder.js'
 import type { Cell } from './plan.js'
 
@@ -43,13 +44,21 @@ async function work(cell: Cell, judging: Judging): Promise<Answer> {
 }
 
 async function trainCell(cell: Cell): Promise<boolean> {
-  const { algorithm, preset, config, folder, target } = cell
+  const { algorithm, preset, config, folder, target, watch } = cell
   const resume = await holdsRun(folder)
-  if (resume) requireSame(cell, await readRecord(folder))
+  if (resume) requireSame(cell, await readRecord(folder), await readMonitor(folder))
   if (resume && (await exists(join(folder, RUN_FILES.result)))) return false
   // The folder's own record says the rest of a run that goes on.
   const parameters = resume ? {} : { algorithm, preset, config }
-  const options = { dataset: target.dataset, out: folder, resume, signal: controller.signal, ...parameters }
+  const watched =
+    watch === null
+      ? {}
+      : {
+          evalEvery: watch.every,
+          evalEpisodes: watch.episodes,
+          ...(target.env === null ? {} : { environment: target.env }),
+        }
+  const options = { dataset: target.dataset, out: folder, resume, signal: controller.signal, ...parameters, ...watched }
   for await (const event of train(options)) {
     if (event.type !== 'progress') continue
     const { phase, step, steps, eta_seconds } = event
@@ -61,7 +70,11 @@ async function trainCell(cell: Cell): Promise<boolean> {
 /**
  * A folder whose run had other parameters belongs to another benchmark: its numbers must not enter this one's table.
  */
-function requireSame({ algorithm, preset, config, folder, target }: Cell, record: RunRecord): void {
+function requireSame(
+  { algorithm, preset, config, folder, target, watch }: Cell,
+  record: RunRecord,
+  monitor: MonitorRecord | null,
+): void {
   const wanted = resolveConfig({ algorithm, preset, flags: config })
   const asked: Record<string, unknown> = { ...wanted.run, ...wanted.config }
   const stored: Record<string, unknown> = { ...record.run, ...record.config }
@@ -70,6 +83,8 @@ function requireSame({ algorithm, preset, config, folder, target }: Cell, record
   const parameters: Compared[] = [
     ['algorithm', algorithm, record.algorithm],
     ...(file ? [dataset] : []),
+    ...(watch === null ? [] : [['eval_every', watch.every, monitor?.every ?? null] satisfies Compared]),
+    ...(watch === null ? [] : [['eval_episodes', watch.episodes, monitor?.episodes ?? null] satisfies Compared]),
     ...Object.keys({ ...asked, ...stored })
       // Left to the run, which took it from its task.
       .filter((key) => asked[key] !== null || !record.origins[key]?.startsWith('task '))

@@ -10,7 +10,10 @@ export const declareRuns = (yargs: Argv, episodes: number): Argv =>
   yargs
     .option('tasks', { requiresArg: true, describe: 'Tasks with an environment, separated by commas' })
     .option('algorithms', { requiresArg: true, describe: 'Default: all (see: drcorl list algorithms)' })
-    .option('preset', { requiresArg: true, describe: 'For the algorithms that have it (default the first of each)' })
+    .option('preset', {
+      requiresArg: true,
+      describe: 'NAME,..: the first that an algorithm has (default its own first)',
+    })
     .option('cost-limits', { requiresArg: true, describe: "Default the limits of each task's protocol" })
     .option('seeds', { requiresArg: true, describe: 'Default 0,1,2' })
     // The parser keeps the last of repeated options; here all of them count.
@@ -36,7 +39,7 @@ export const readRuns = (
 export const RUN_FLAGS = ['tasks', 'dataset', 'env', 'algorithms', 'preset', 'cost-limits', 'seeds', 'set', 'episodes']
 
 /** Which runs of a benchmark failed, how it ended where it did not end well, and its exit status. */
-export function ending({ outcomes, cells }: BenchmarkResult, interrupted: boolean) {
+export function ending({ outcomes, cells }: Pick<BenchmarkResult, 'outcomes' | 'cells'>, interrupted: boolean) {
   const failed = outcomes.filter(({ error, status }) => status === 'failed' && error !== null)
   const failures = failed.map(({ cell, error }) => ({
     run_dir: cell.folder,
@@ -87,7 +90,7 @@ function number(name: string, text: string, least: number): number {
 }
 
 /** A whole number, 1 or more. */
-function whole(args: Arguments, name: string, otherwise: number): number {
+export function whole(args: Arguments, name: string, otherwise: number): number {
   const value = optionalNumber(args, name) ?? otherwise
   if (Number.isSafeInteger(value) && value >= 1) return value
   throw new DrcorlError('Usage', `--${name} ${value} must be a whole number, 1 or more`)

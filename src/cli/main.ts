@@ -20,6 +20,7 @@ import { exportCommand } from './commands/export.js'
 import { infoCommand } from './commands/info.js'
 import { listCommand } from './commands/list.js'
 import { reportCommand } from './commands/report.js'
+import { studyCommand } from './commands/study.js'
 import { theoryCommand } from './commands/theory.js'
 import { torchCommand } from './commands/torch.js'
 import { trainCommand } from './commands/train.js'
@@ -39,6 +40,7 @@ const COMMANDS: readonly Command[] = [
   reportCommand,
   demoCommand,
   benchmarkCommand,
+  studyCommand,
   theoryCommand,
   calibrateCommand,
 ]

@@ -25,6 +25,9 @@ const OPTIONS = [
   'require-certified',
   'checkpoint-seconds',
   'tensorboard',
+  'eval-every',
+  'eval-episodes',
+  'keep-checkpoints',
 ]
 
 export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv {
@@ -42,7 +45,7 @@ export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv 
     .option('env', { requiresArg: true, describe: 'Train on the scripted data of this embedded environment' })
     .option('environment', {
       requiresArg: true,
-      describe: 'Environment of the hybrid modes (default that of the data); see: drcorl envs list',
+      describe: 'Environment of the hybrid modes and of --eval-every (default that of the data); see: drcorl envs list',
     })
     .option('algorithm', {
       requiresArg: true,
@@ -61,6 +64,12 @@ export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv 
     .option('require-certified', { boolean: true, describe: 'Exit with status 3 unless the policy is certified' })
     .option('checkpoint-seconds', { requiresArg: true, describe: 'Seconds between checkpoints (default 30)' })
     .option('tensorboard', { boolean: true, describe: 'Write event files for TensorBoard into the run folder' })
+    .option('eval-every', {
+      requiresArg: true,
+      describe: 'Watch the policy in the environment after every N updates (below 1: a share); training never reads it',
+    })
+    .option('eval-episodes', { requiresArg: true, describe: 'Episodes at each point of --eval-every (default 10)' })
+    .option('keep-checkpoints', { boolean: true, describe: 'Keep policy and checkpoint of each point of --eval-every' })
     .group(OPTIONS, 'Data, place and way of the run:')
     .conflicts('dataset', ['env', 'task'])
     .conflicts('task', 'env')
@@ -99,6 +108,9 @@ export async function readTrainOptions(args: Arguments, signal: AbortSignal): Pr
     signal,
     checkpointSeconds: seconds(args),
     tensorboard: args['tensorboard'] === true,
+    evalEvery: optionalNumber(args, 'eval-every'),
+    evalEpisodes: optionalNumber(args, 'eval-episodes'),
+    keepCheckpoints: args['keep-checkpoints'] === true,
   }
 }
 

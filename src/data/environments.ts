@@ -128,6 +128,24 @@ export function environmentOfVisits(
   })
 }
 
+/**
+ * What a monitor plays in.
+ *
+ * @param asked a name, a factory, or undefined for the environment the data came from.
+ * @throws DrcorlError `Usage` where none is known.
+ */
+export function environmentOfMonitor(
+  asked: string | EnvFactory | undefined,
+  task: KnownTask | null,
+): { name: string | null; make: EnvFactory } {
+  if (typeof asked === 'function') return { name: null, make: asked }
+  const name = asked ?? playable(task)
+  if (name !== undefined) return { name, make: findEnvironment(name).make }
+  throw new DrcorlError('Usage', 'a monitor needs an environment, and none is known for these data', {
+    hint: 'name one with --environment (see: npx drcorl envs list), or leave out --eval-every',
+  })
+}
+
 async function taskSource(task: Task, { dir, python, costKey, missingCost }: OpenOptions): Promise<PythonEnvSource> {
   const suite = suiteOf(task)
   if (suite === undefined) {

@@ -1,6 +1,6 @@
 import { dirname, join, relative, sep } from 'node:path'
 import { RUN_FILES } from '../train/run-folder.js'
-import { escape } from './svg.js'
+import { type Frame, escape, svg } from './svg.js'
 
 /**
  * Colours of the series are Okabe and Ito's, told apart by readers with any colour vision; in the dark they are
@@ -66,13 +66,15 @@ svg text { fill: var(--ink); } svg .tick, svg .axis-name, svg .phase-name { fill
 .grid { stroke: var(--hair); } .axis { stroke: var(--rule); }
 .phase.even { fill: transparent; } .phase.odd { fill: var(--band); }
 .curve { fill: none; stroke: var(--s0); stroke-width: 1.7; stroke-linejoin: round; }
-.curve.s1 { stroke: var(--s1); } .curve.s2 { stroke: var(--s2); } .curve.s3 { stroke: var(--s3); }
+.curve.s1 { stroke: var(--s1); } .curve.s2 { stroke: var(--s2); } .curve.s3 { stroke: var(--s3); } .curve.s4 { stroke: var(--s4); }
+.curve.d1 { stroke-dasharray: 7 3; } .curve.d2 { stroke-dasharray: 2 3; } .mark.hollow { fill: none; stroke: var(--muted); stroke-width: 1.6; }
+.area { stroke: none; opacity: 0.13; } .area.s0 { fill: var(--s0); } .area.s1 { fill: var(--s1); } .area.s2 { fill: var(--s2); } .area.s3 { fill: var(--s3); } .area.s4 { fill: var(--s4); }
 .limit { stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 5 4; } svg .limit-name { fill: var(--bad); font-weight: 600; }
 .safe-zone { fill: var(--zone); }
 .data { fill: none; stroke: var(--data); stroke-width: 4.5; stroke-linecap: round; opacity: 0.55; } .data.safe { stroke: var(--data-safe); opacity: 0.9; }
 .mark { fill-opacity: 0.55; stroke: var(--surface); stroke-width: 0.7; } .mark.mean { fill-opacity: 1; stroke-width: 1.5; }
 .mark.s0 { fill: var(--s0); } .mark.s1 { fill: var(--s1); } .mark.s2 { fill: var(--s2); } .mark.s3 { fill: var(--s3); } .mark.s4 { fill: var(--s4); }
-.spread { stroke-width: 2; } .spread.s0 { stroke: var(--s0); } .spread.s1 { stroke: var(--s1); } .spread.s2 { stroke: var(--s2); } .spread.s3 { stroke: var(--s3); }
+.spread { stroke-width: 2; } .spread.s0 { stroke: var(--s0); } .spread.s1 { stroke: var(--s1); } .spread.s2 { stroke: var(--s2); } .spread.s3 { stroke: var(--s3); } .spread.s4 { stroke: var(--s4); }
 .legend { list-style: none; margin: 8px 0 0; padding: 0; display: flex; flex-wrap: wrap; gap: 4px 22px; font-size: 13px; color: var(--muted); }
 .legend li { display: flex; align-items: center; gap: 6px; } .legend svg { width: 16px; height: 16px; flex: none; }
 .bar { display: flex; height: 12px; border-radius: 6px; overflow: hidden; background: var(--hair); margin: 4px 0 6px; }
@@ -82,6 +84,17 @@ footer { margin-top: 48px; padding-top: 14px; border-top: 1px solid var(--hair);
 @media (max-width: 700px) { main { padding: 24px 14px 48px; } .card { overflow-x: auto; padding: 12px; } .card > svg { min-width: 680px; } }
 @media print { main { max-width: none; padding: 0; } .card, .tile, figure { break-inside: avoid; } }
 `
+
+/** A drawing as an SVG file of its own, which has no page behind it. */
+export function svgFile(
+  { width, height }: Pick<Frame, 'width' | 'height'>,
+  label: string,
+  body: readonly string[],
+): string {
+  const background = '<rect width="100%" height="100%" style="fill: var(--bg)"/>'
+  const drawing = svg({ width, height }, label, [`<style>${CSS}</style>`, background, ...body])
+  return `${drawing.replace('<svg ', `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" `)}\n`
+}
 
 /** A whole page. `body` is HTML already; title and everything inside must have been escaped by its maker. */
 export function page(title: string, body: readonly string[]): string {

@@ -6,6 +6,7 @@ import type { Certificate, Evaluation, Metric, RunResult } from '../config/resul
 import { metricsOf } from '../config/schema.js'
 import { type Stored, isAmount, readStored, readWhole } from '../config/stored.js'
 import { type Provenance, checkMeasured, checkRunPolicies } from '../policy/provenance.js'
+import { type MonitorRecord, readMonitor } from '../train/monitor-file.js'
 import { RUN_FILES, type RunRecord, readRecord } from '../train/run-folder.js'
 
 /** A CSV file by columns; empty cells are NaN. */
@@ -31,6 +32,8 @@ export interface RunData {
   /** Whether the policies beside them are those that certificate and result speak of; null before the run has ended. */
   provenance: Provenance | null
   evaluation: Evaluation | null
+  /** What the policy did while it was trained, where it was watched. */
+  monitor: MonitorRecord | null
   /** Episodes of the evaluated policies. */
   episodes: Csv | null
   /** Return and cost of each episode of the dataset. */
@@ -59,6 +62,7 @@ export async function readRun(folder: string): Promise<RunData> {
     certificate: await stored('Certificate', RUN_FILES.certificate),
     provenance: await checkRunPolicies(folder),
     evaluation: await readEvaluation(join(folder, RUN_FILES.evaluation)),
+    monitor: await readMonitor(folder),
     episodes: await readCsv(join(folder, RUN_FILES.episodes), ['return', 'cost'], ['policy']),
     dataset: await readCsv(join(folder, RUN_FILES.datasetEpisodes), ['return', 'cost']),
   }

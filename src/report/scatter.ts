@@ -1,5 +1,5 @@
 import { formatNumber, formatSpread } from './format.js'
-import { CSS } from './page.js'
+import { svgFile } from './page.js'
 import {
   type Frame,
   MARKERS,
@@ -48,16 +48,10 @@ export function scatterChart(
 
 /** The episodes of a dataset as an SVG file of its own. */
 export function scatterFile(data: readonly ScatterPoint[], limit: number | null, title: string): string {
-  const { width, height } = FRAME
-  const body = [
-    `<style>${CSS}</style>`,
-    // A file of its own has no page behind it.
-    '<rect width="100%" height="100%" style="fill: var(--bg)"/>',
-    text(width - FRAME.right, FRAME.top - 10, title, 'axis-name', 'end'),
+  return svgFile(FRAME, `Return against cost of ${data.length} episodes: ${title}`, [
+    text(FRAME.width - FRAME.right, FRAME.top - 10, title, 'axis-name', 'end'),
     ...marks(data, [], limit),
-  ]
-  const drawing = svg(FRAME, `Return against cost of ${data.length} episodes: ${title}`, body)
-  return `${drawing.replace('<svg ', `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" `)}\n`
+  ])
 }
 
 function marks(data: readonly ScatterPoint[], groups: readonly ScatterGroup[], limit: number | null): string[] {

@@ -1,7 +1,9 @@
 import type { Metric } from '../config/results.js'
+import { monitorSteps } from '../train/monitor-file.js'
 import { formatSeconds } from '../train/progress.js'
 import { type Phase, type Series, estimateCurve, phasesOf, seriesOf, smallCurve } from './curves.js'
 import { formatFixed, formatNumber, formatSpread, formatValue, words } from './format.js'
+import { panelsChart } from './lines.js'
 import { type Tile, factTable, htmlTable, section, tiles } from './page.js'
 import type { RunData } from './run-data.js'
 import { type ScatterGroup, type ScatterPoint, scatterChart } from './scatter.js'
@@ -218,6 +220,29 @@ function estimatesAfter({ metrics, declared }: RunData): (step: number) => numbe
   }
 }
 
+/** What the policy did in the environment while it was trained: watched, and read by nobody but the reader. */
+export function monitorSection(run: RunData): string {
+  const { monitor } = run
+  if (monitor === null || monitor.points.length === 0) return ''
+  const lines = (of: 'return' | 'cost') => [
+    { name: 'policy', points: monitor.points.map((point) => ({ x: point.update, ...point[of] })) },
+  ]
+  const x_name = 'updates of the algorithm'
+  const chart = panelsChart(
+    [
+      { title: 'return', x_name, lines: lines('return') },
+      { title: 'cost', x_name, lines: lines('cost'), limit: limitOf(run) },
+    ],
+    { marks: false },
+  )
+  const about = `${monitor.episodes} episodes at each point, mean and standard deviation, in ${monitor.environment ?? 'an environment of the caller'}. Training never read them; evaluation plays others.`
+  return section(
+    'While it was trained',
+    `<p class="sub">${escape(about)}</p>`,
+    `<figure class="card">${chart}</figure>`,
+  )
+}
+
 /** Interactions with an environment, by purpose. */
 export function ledgerSection(run: RunData): string {
   const { evaluation, result } = run
@@ -229,6 +254,13 @@ export function ledgerSection(run: RunData): string {
       formatNumber(training),
       training === 0 ? 'data only' : `visits, mode ${formatValue(run.record.run['mode'])}`,
     ])
+  if (run.monitor !== null) {
+    rows.push([
+      'monitor, beside training',
+      formatNumber(monitorSteps(run.monitor)),
+      'watched; training never read them',
+    ])
+  }
   if (evaluation !== null) {
     const total = evaluation.environment_steps + (evaluation.selected?.environment_steps ?? 0)
     rows.push(['evaluation, after training', formatNumber(total), 'measures; nothing is chosen by it'])

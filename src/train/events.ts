@@ -15,6 +15,8 @@ import type { ChosenDevice } from '../native/device.js'
 import type { Unlock } from '../native/lock.js'
 import type { Trainer } from '../native/trainer.js'
 import type { MetricsLog } from './metrics.js'
+import type { MonitorPoint } from './monitor-file.js'
+import type { Monitor } from './monitor.js'
 import type { RunRecord } from './run-folder.js'
 import type { VisitResult } from './visits.js'
 
@@ -37,8 +39,8 @@ export interface TrainOptions {
   /** Path of a YAML or JSON file of parameters. */
   configFile?: string | undefined
   /**
-   * Environment of the hybrid modes: a name (embedded, DSRL task, `module:Id`) or a factory; default that of the data.
-   * Mode offline opens none.
+   * Environment of the hybrid modes and of `evalEvery`: a name (embedded, DSRL task, `module:Id`) or a factory; default
+   * that of the data. Without either none is opened.
    */
   environment?: string | EnvFactory | undefined
   /** Parameters by their names, e.g. `{ cost_limit: 10, seed: 0 }`; they win over file and preset. */
@@ -62,6 +64,16 @@ export interface TrainOptions {
    * modes, over gradient steps. A resumed run that has some goes on with them unasked.
    */
   tensorboard?: boolean | undefined
+  /**
+   * Play the policy in the environment after every so many updates (below 1: that share of all updates) and after the
+   * last, as a monitor: `monitor.json` and `monitor` events, which training never reads. Its steps are counted apart
+   * from those of training. A resumed run goes on with its monitor unasked.
+   */
+  evalEvery?: number | undefined
+  /** Episodes of the monitor, the same at every point; default 10. */
+  evalEpisodes?: number | undefined
+  /** Keep policy and checkpoint of every point of the monitor, in `monitor/update-N/`. */
+  keepCheckpoints?: boolean | undefined
   /** How error messages name a parameter of `config`. */
   configOrigin?: ((key: string) => string) | undefined
 }
@@ -112,6 +124,11 @@ export interface VisitEvent extends VisitResult {
   step: number
 }
 
+/** The policy under training was watched in the environment (`evalEvery`). */
+export interface MonitorEvent extends MonitorPoint {
+  type: 'monitor'
+}
+
 export interface CertificateEvent {
   type: 'certificate'
   certificate: Certificate
@@ -130,10 +147,13 @@ export interface EndEvent {
   certificate: Certificate | null
   /** Environment steps from the first step to the last, by the counter of `envs/ledger.ts`; 0 in mode offline. */
   environment_steps: number
+  /** Environment steps of the monitor, which are none of these: training never read them. */
+  monitor_steps: number
   wall_seconds: number
 }
 
-export type TrainEvent = StartEvent | ProgressEvent | VisitEvent | CheckpointEvent | CertificateEvent | EndEvent
+export type TrainEvent =
+  StartEvent | ProgressEvent | VisitEvent | MonitorEvent | CheckpointEvent | CertificateEvent | EndEvent
 
 /** An open run: its folder, its trainer and where its log stands. */
 export interface Session {
@@ -144,6 +164,8 @@ export interface Session {
   resumed: boolean
   /** Null in mode offline. */
   visits: EnvFactory | null
+  /** Null where nobody watches. */
+  monitor: Monitor | null
   /** Lets other processes write into the folder again. */
   unlock: Unlock
   /** Warnings about the data. */

@@ -12,6 +12,7 @@ import type { Unlock } from '../native/lock.js'
 import { Trainer } from '../native/trainer.js'
 import type { Session, TrainEvent, TrainOptions } from './events.js'
 import { MetricsLog } from './metrics.js'
+import { Monitor, forVisits, planMonitor } from './monitor.js'
 import { resumeSession } from './resume.js'
 import { Run } from './run.js'
 import { RUN_FILES, defaultRunFolder, makeRecord, statedEpisodeLength, writeRecord } from './run-folder.js'
@@ -55,7 +56,8 @@ async function startSession(options: TrainOptions): Promise<Session> {
   const dataset = await loadDataset(options.dataset, { episode_length: statedEpisodeLength(resolved.run), maxMemory })
   const findings = checkDataset(dataset, { strict })
   takeTaskLength(resolved, dataset)
-  const visits = environmentOfVisits(options.environment, resolved.run, dataset.task)
+  const plan = planMonitor(options, dataset.task, null)
+  const visits = environmentOfVisits(forVisits(options, resolved.run), resolved.run, dataset.task)
   const episodes = datasetEpisodesCsv(datasetEpisodes(dataset.native))
   // A dataset that was loaded here is nobody else's.
   const last = typeof options.dataset === 'string'
@@ -72,7 +74,8 @@ async function startSession(options: TrainOptions): Promise<Session> {
     await writeAtomic(join(folder, RUN_FILES.datasetEpisodes), episodes)
     const order = metricsOf(record.algorithm).map(({ name }) => name)
     const log = new MetricsLog(join(folder, RUN_FILES.metrics), order)
-    return { folder, record, trainer, log, resumed: false, visits: visits?.make ?? null, findings, unlock }
+    const monitor = plan === null ? null : await Monitor.open(folder, plan, options.signal)
+    return { folder, record, trainer, log, resumed: false, visits: visits?.make ?? null, monitor, findings, unlock }
   } catch (error) {
     unlock?.()
     trainer.dispose()

@@ -1,7 +1,7 @@
 import { LiveLine, type ProgressStream } from '../base/live-line.js'
 import type { Metric } from '../config/results.js'
 import { describeFinding } from '../data/checks.js'
-import type { EndEvent, ProgressEvent, StartEvent, TrainEvent, VisitEvent } from './events.js'
+import type { EndEvent, MonitorEvent, ProgressEvent, StartEvent, TrainEvent, VisitEvent } from './events.js'
 
 const BAR_WIDTH = 20
 const MOST_LOSSES = 4
@@ -20,6 +20,7 @@ export class Progress {
     if (event.type === 'start') this.start(event)
     else if (event.type === 'progress') this.progress(event)
     else if (event.type === 'visit') this.note(visitLine(event))
+    else if (event.type === 'monitor') this.note(monitorLine(event, this.reading.cost_limit))
     else if (event.type === 'end') this.note(endLine(event))
   }
 
@@ -109,6 +110,12 @@ function startLine(event: StartEvent): string {
 function visitLine({ number, episodes, step, ...found }: VisitEvent): string {
   const means = `cost ${formatNumber(found.cost)}, return ${formatNumber(found.return)}`
   return `visit ${number} before step ${step}: ${means} over ${episodes} episodes, ${found.environment_steps} environment steps`
+}
+
+function monitorLine({ update, episodes, environment_steps, ...found }: MonitorEvent, limit: number | null): string {
+  const against = limit === null ? '' : ` (limit ${formatNumber(limit)})`
+  const means = `cost ${formatNumber(found.cost.mean)}${against}, return ${formatNumber(found.return.mean)}`
+  return `monitor after ${update} updates: ${means} over ${episodes} episodes, ${environment_steps} environment steps, none read by training`
 }
 
 function endLine(event: EndEvent): string {

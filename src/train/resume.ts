@@ -11,6 +11,8 @@ import { type Compared, requireAgreement } from './agreement.js'
 import { readCheckpointConfig } from './checkpoint.js'
 import type { Session, TrainOptions } from './events.js'
 import { MetricsLog } from './metrics.js'
+import { readMonitor } from './monitor-file.js'
+import { Monitor, forVisits, planMonitor } from './monitor.js'
 import { RUN_FILES, type RunRecord, readRecord, removeTemporaries, statedEpisodeLength } from './run-folder.js'
 import { lockRun } from './run-lock.js'
 
@@ -43,7 +45,10 @@ async function open(options: TrainOptions, folder: string): Promise<Omit<Session
   // A dataset that was loaded here is nobody else's.
   const last = typeof (options.dataset ?? '') === 'string'
   await removeTemporaries(folder)
-  const environment = options.environment ?? recordedEnvironment(record.environment)
+  const kept = await readMonitor(folder)
+  const plan = planMonitor(options, record.task, kept)
+  const monitor = plan === null ? null : await Monitor.open(folder, plan, options.signal)
+  const environment = forVisits(options, record.run, plan !== null) ?? recordedEnvironment(record.environment)
   const known = environmentOfVisits(environment, record.run, record.task)
   const visits = known?.make ?? null
 
@@ -53,14 +58,14 @@ async function open(options: TrainOptions, folder: string): Promise<Omit<Session
   if (!(await exists(checkpoint))) {
     const trainer = await Trainer.create(dataset.native, record, last)
     const log = new MetricsLog(metrics, order)
-    return { folder, record, trainer, log, resumed: true, visits, findings: [] }
+    return { folder, record, trainer, log, resumed: true, visits, monitor, findings: [] }
   }
   await requireOwnCheckpoint(record, checkpoint, folder)
   const trainer = await Trainer.resume(dataset.native, checkpoint, record, last)
   try {
     const { step } = await trainer.status()
     const log = (await exists(metrics)) ? await MetricsLog.resume(metrics, step, order) : new MetricsLog(metrics, order)
-    return { folder, record, trainer, log, resumed: true, visits, findings: [] }
+    return { folder, record, trainer, log, resumed: true, visits, monitor, findings: [] }
   } catch (error) {
     trainer.dispose()
     throw error

@@ -22,6 +22,8 @@ export const RUN_FILES = {
   checkpoint: 'checkpoint.safetensors',
   policy: POLICY_FILE,
   selected: 'policy.selected.safetensors',
+  /** What the policy under training did in the environment, where it was watched. */
+  monitor: 'monitor.json',
   certificate: CERTIFICATE_FILE,
   result: RESULT_FILE,
   evaluation: 'evaluation.json',
@@ -31,6 +33,9 @@ export const RUN_FILES = {
 } as const
 
 const FILE_NAMES: ReadonlySet<string> = new Set(Object.values(RUN_FILES))
+
+/** With `keep_checkpoints`: a folder for each point of the monitor, with its policy and checkpoint. */
+export const MONITOR_FOLDER = 'monitor'
 
 /** The policy that meets the environment at a visit: only ever a temporary file. */
 export const VISITOR = 'visitor.safetensors'

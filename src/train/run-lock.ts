@@ -5,7 +5,8 @@ import { DrcorlError, codeOf, messageOf } from '../base/errors.js'
 import { makeFolder, makeNewFolder, readJson } from '../base/files.js'
 import { EXPORT_FOLDER, EXPORT_FORMATS, TFJS_FILES, exportName } from '../export/names.js'
 import { type Unlock, lock } from '../native/lock.js'
-import { RUN_FILES, RUN_FORMAT, type RunRecord, isOfRun } from './run-folder.js'
+import { clearPoint } from './monitor.js'
+import { MONITOR_FOLDER, RUN_FILES, RUN_FORMAT, type RunRecord, isOfRun } from './run-folder.js'
 
 /** There as long as a process writes into the folder. */
 const LOCK_FILE = '.lock'
@@ -67,6 +68,7 @@ async function clear(folder: string, overwrite: boolean): Promise<void> {
   if (old.length === 0) return
   await requireOwnRun(folder, old)
   await clearExports(join(folder, EXPORT_FOLDER))
+  await clearMonitor(join(folder, MONITOR_FOLDER))
   // The record goes last: what is left of a removal that was cut short is still known to be of a run.
   await Promise.all(old.filter((name) => name !== RUN_FILES.config).map((name) => rm(join(folder, name))))
   await rm(join(folder, RUN_FILES.config), { force: true })
@@ -79,6 +81,13 @@ async function clearExports(folder: string): Promise<void> {
   const tfjs = Object.values(TFJS_FILES).map((name) => join(EXPORT_FORMATS.tfjs, name))
   await Promise.all([...files, ...tfjs].map((name) => rm(join(folder, name), { force: true })))
   for (const emptied of [join(folder, EXPORT_FORMATS.tfjs), folder]) await rmdir(emptied).catch(() => undefined)
+}
+
+/** Removes what an earlier run's monitor kept, and the folder where nothing else is in it. */
+async function clearMonitor(folder: string): Promise<void> {
+  const points = (await readdir(folder).catch(() => [])).filter((name) => /^update-\d+$/.test(name))
+  await Promise.all(points.map((name) => clearPoint(join(folder, name))))
+  await rmdir(folder).catch(() => undefined)
 }
 
 /** A run writes its record first, so files without one are somebody else's, whatever their names. */

@@ -8,6 +8,7 @@ import { environmentSteps } from '../envs/ledger.js'
 import type {
   CheckpointEvent,
   EndEvent,
+  MonitorEvent,
   ProgressEvent,
   Session,
   TrainEvent,
@@ -33,6 +34,7 @@ export class Run {
   private readonly visitor: Visitor | undefined
   private readonly earlierSeconds: number
   private earlierEnvironmentSteps = 0
+  private readonly monitorBefore: number
   private readonly checkpointSeconds: number
   private readonly signal: AbortSignal | undefined
   private readonly declared: readonly Metric[]
@@ -47,6 +49,7 @@ export class Run {
     options: TrainOptions,
   ) {
     this.earlierSeconds = session.log.seconds
+    this.monitorBefore = session.monitor?.environmentSteps ?? 0
     this.checkpointSeconds = options.checkpointSeconds ?? CHECKPOINT_SECONDS
     this.signal = options.signal
     this.declared = metricsOf(session.record.algorithm)
@@ -94,6 +97,12 @@ export class Run {
         status = await trainer.status()
         continue
       }
+      if (this.session.monitor?.due(status)) {
+        const seen = await this.watch(status)
+        if (seen === undefined) break
+        yield seen
+        continue
+      }
       const before = status
       status = await this.call(before)
       yield this.progress(status)
@@ -113,6 +122,7 @@ export class Run {
       this.session.trainer.dispose()
       await this.scalars?.close()
       await this.visitor?.close()
+      await this.session.monitor?.close()
     }
   }
 
@@ -134,11 +144,31 @@ export class Run {
     }
   }
 
+  /** A point of the monitor; undefined when the signal cut it short, and it is still due then. */
+  private async watch(status: TrainerStatus): Promise<MonitorEvent | undefined> {
+    try {
+      const point = await this.session.monitor!.play(this.session.trainer, status, this.origin())
+      this.scalars?.add(status.step, { 'monitor/reward': point.return.mean, 'monitor/cost': point.cost.mean })
+      return { type: 'monitor', ...point }
+    } catch (error) {
+      if (this.signal?.aborted) return undefined
+      throw error
+    }
+  }
+
+  /** What policy files say they come from. */
+  private origin(): { dataset_sha256: string; date: string } {
+    const { created, dataset } = this.session.record
+    // The day alone: equal runs write equal bytes.
+    return { dataset_sha256: dataset.sha256, date: created.slice(0, 'YYYY-MM-DD'.length) }
+  }
+
   /** One native call; aborting the signal makes it return within a step. */
   private async call(before: TrainerStatus): Promise<TrainerStatus> {
     const { trainer, log } = this.session
     const next = upcoming(before)
-    const steps = Math.min(this.pace.next(next.phase), stepsToRow(next))
+    const point = this.session.monitor?.stepsToPoint(before) ?? Number.POSITIVE_INFINITY
+    const steps = Math.min(this.pace.next(next.phase), stepsToRow(next), point)
     const cancel = (): void => trainer.cancel()
     this.signal?.addEventListener('abort', cancel, { once: true })
     const start = performance.now()
@@ -206,13 +236,8 @@ export class Run {
   private async *finish(status: TrainerStatus): AsyncGenerator<TrainEvent, void, void> {
     const { folder, trainer, record, log } = this.session
     await log.flush()
-    const { created, dataset } = record
     // Before the certificate, which names their hashes; they hold its verdict.
-    const policy_files = await trainer.writePolicies(folder, {
-      dataset_sha256: dataset.sha256,
-      // The day alone: equal runs write equal bytes.
-      date: created.slice(0, 'YYYY-MM-DD'.length),
-    })
+    const policy_files = await trainer.writePolicies(folder, this.origin())
     const certificate = await trainer.certificate()
     if (certificate !== null) {
       await writeJson(join(folder, RUN_FILES.certificate), certificate)
@@ -250,6 +275,7 @@ export class Run {
       steps: status.steps,
       certificate,
       environment_steps: this.environmentSteps(),
+      monitor_steps: this.session.monitor?.environmentSteps ?? 0,
       wall_seconds: this.seconds(),
     }
   }
@@ -257,7 +283,7 @@ export class Run {
   private environmentSteps(): number {
     // The ledger counts for the whole process, which is what "none" has to mean; visits are counted each for itself.
     return this.visitor === undefined
-      ? environmentSteps() - this.stepsBefore
+      ? environmentSteps() - this.stepsBefore - ((this.session.monitor?.environmentSteps ?? 0) - this.monitorBefore)
       : this.earlierEnvironmentSteps + this.visitor.environmentSteps
   }
 

@@ -46,6 +46,9 @@ function done(end: EndEvent, report: string, requireCertified: boolean): Output 
     ['run folder', run_dir],
     ['report', report],
     ['steps', `${end.steps} in ${formatSeconds(end.wall_seconds)}, environment steps ${end.environment_steps}`],
+    ...(end.monitor_steps === 0
+      ? []
+      : [['monitor', `${end.monitor_steps} environment steps, none read by training`] as const]),
     ['verdict', verdict === null ? 'none: this algorithm gives no certificate' : [verdict, ...reasons].join('; ')],
     ...remedies,
     ['next', `drcorl evaluate ${run_dir}`],

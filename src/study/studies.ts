@@ -1,0 +1,61 @@
+/** The paper's figures that are grids of runs, a row each; and one's own, made of what is varied. */
+import { published } from '../benchmark/published.js'
+
+/** A grid of runs, and what its picture shows. */
+export interface Study {
+  /** Word of the command line. */
+  name: string
+  title: string
+  /** The paper's. */
+  figure: string
+  /**
+   * Axes as `--vary` takes them. The first is the horizontal axis of the picture; `cost_limit` is one too. Without any
+   * only algorithms and seeds differ.
+   */
+  vary: readonly string[]
+  /** Default those that have every parameter that is varied. */
+  algorithms?: readonly string[]
+  /** Watched while they train, unless asked otherwise: updates between two points, below 1 a share of all. */
+  eval_every?: number
+}
+
+const CURVES = 0.05
+
+export const STUDIES: readonly Study[] = [
+  {
+    name: 'cost-limit',
+    title: 'Return and cost against the limit',
+    figure: 'Figures 2b and 5',
+    vary: [`cost_limit=${published().figure_2b.cost_limits.join(',')}`],
+    algorithms: published().figure_2b.algorithms,
+  },
+  {
+    name: 'temperature',
+    title: 'Courses of the temperature',
+    figure: 'Figure 3',
+    vary: ['beta_schedule=constant,sqrt,linear'],
+    eval_every: CURVES,
+  },
+  {
+    name: 'slack',
+    title: 'Slack around the limit',
+    figure: 'Figure 4',
+    vary: ['slack_above+slack_below=0.1,0.3,0.5,0.7'],
+    eval_every: CURVES,
+  },
+  {
+    name: 'training-curves',
+    title: 'Return and cost while policies are trained',
+    figure: 'Figure 6',
+    vary: [],
+    eval_every: CURVES,
+  },
+]
+
+/** What `--vary` alone makes. */
+export const ownStudy = (vary: readonly string[]): Study => ({
+  name: 'own',
+  title: 'What was varied',
+  figure: 'none of the paper',
+  vary,
+})

@@ -9,6 +9,7 @@ use tch::Tensor;
 /// Which divergence keeps the policy near the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "PolicyDivergence")]
 pub enum Divergence {
     /// Of the diffused laws, `E_t[w(t) sigma/alpha KL(pi_t || mu_t)]` with `score_weight` as w: what the score term of
     /// (21) descends. The entropy of a Gaussian has the same weight over time.

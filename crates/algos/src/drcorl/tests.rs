@@ -64,6 +64,13 @@ fn trainer(algorithm: &str, limit: f64, config: Value) -> Trainer {
     Trainer::new(crate::REGISTRY, logged(300), &all.to_string()).unwrap()
 }
 
+/// As [`trainer`] on given data, without the certificate's models: for tests of training alone.
+fn unjudged(columns: Arc<Columns>, limit: f64, config: Value) -> Trainer {
+    let run = json!({ "cost_limit": limit, "device": "cpu", "model_members": 1, "audit_members": 0, "model_steps": 5, "fqe_steps": 0, "self_test_steps": 0, "model_rollouts": 4 });
+    let all = json!({ "algorithm": "drcorl", "run": run, "config": config });
+    Trainer::new(crate::REGISTRY, columns, &all.to_string()).unwrap()
+}
+
 /// Runs to the end and returns the exact return and cost of the shipped policy, and the certificate.
 fn outcome(trainer: &mut Trainer) -> (f64, f64, Value) {
     let never = AtomicBool::new(false);
@@ -308,7 +315,7 @@ fn a_band_step_of_updates_is_one_move() {
             "manipulation_space": space, "slack_above": 1e9, "slack_below": 1.0, "behavior_steps": 5, "warmup_steps": 5, "critic_steps": 5,
             "critic_init_steps": 5, "adaptation_steps": 40
         }));
-        let mut run = trainer("drcorl", 2.0, config);
+        let mut run = unjudged(logged(50), 2.0, config);
         let never = AtomicBool::new(false);
         while !run.run(1000, &never).unwrap().done {}
         let certificate = serde_json::to_value(run.certificate()).unwrap();
@@ -329,7 +336,7 @@ fn a_prologue_and_a_constant_slack_where_they_are_asked_for() {
             "behavior_steps": 5, "warmup_steps": 5, "critic_steps": 5, "critic_init_steps": 5, "adaptation_steps": 20, "gate": "critic_ucb"
         });
         config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-        let mut run = trainer("drcorl", 1e-3, small(config));
+        let mut run = unjudged(logged(50), 1e-3, small(config));
         let never = AtomicBool::new(false);
         while !run.run(1000, &never).unwrap().done {}
         serde_json::to_value(run.certificate()).unwrap()["branches"].clone()
@@ -357,10 +364,7 @@ fn constraints_bound_episodes_steps_or_everything() {
             "constraint": constraint, "gate": "critic_ucb", "gate_states": "dataset", "gamma": 0.05, "behavior_steps": 5, "warmup_steps": 5,
             "critic_init_steps": 500, "critic_steps": 100, "adaptation_steps": 10, "slack_above": 0.0, "slack_below": 0.0
         }));
-        let run =
-            json!({ "cost_limit": limit, "device": "cpu", "model_steps": 5, "fqe_steps": 5, "model_rollouts": 4 });
-        let all = json!({ "algorithm": "drcorl", "run": run, "config": config });
-        let mut run = Trainer::new(crate::REGISTRY, Arc::new(columns), &all.to_string()).unwrap();
+        let mut run = unjudged(Arc::new(columns), limit, config);
         let never = AtomicBool::new(false);
         while !run.run(1000, &never).unwrap().done {}
         let certificate = serde_json::to_value(run.certificate()).unwrap();

@@ -17,11 +17,20 @@ export interface PolicyOptions {
   squash?: 'tanh' | 'clamp'
   /** With a setting `cost_limit` behind the observation, of this value in the file. */
   condition?: number | undefined
+  /** As the mean of a Gaussian whose deviation is one number, or an output of the network. */
+  spread?: 'constant' | 'learnt' | undefined
   /** Multiplies the last layer, so that outputs reach the ends of the box. */
   gain?: number
 }
 
-export function drawPolicy({ widths, seed = 1, squash = 'tanh', condition, gain = 1 }: PolicyOptions): Safetensors {
+export function drawPolicy({
+  widths,
+  seed = 1,
+  squash = 'tanh',
+  condition,
+  spread,
+  gain = 1,
+}: PolicyOptions): Safetensors {
   const draw = draws(seed)
   const vector = (length: number, scale = 1, offset = 0): Tensor => ({
     shape: [length],
@@ -51,6 +60,16 @@ export function drawPolicy({ widths, seed = 1, squash = 'tanh', condition, gain 
   if (condition !== undefined) {
     metadata.set('condition', 'cost_limit').set('setting.cost_limit', String(condition))
     tensors.set('condition.scale', { shape: [2], values: Float32Array.of(20, 8) })
+  }
+  if (spread !== undefined) {
+    metadata.set('kind', 'gaussian').set('seed', '0').set('setting.sample', '0')
+    if (spread === 'constant') tensors.set('deviation.std', { shape: [1], values: Float32Array.of(0.2) })
+    else {
+      const hidden = widths.at(-2)!
+      tensors.set('deviation.weight', { shape: [act_dim, hidden], values: vector(act_dim * hidden, 0.1).values })
+      tensors.set('deviation.bias', vector(act_dim, 0.1, -1.5))
+      tensors.set('deviation.range', { shape: [2], values: Float32Array.of(-5, 2) })
+    }
   }
   return { metadata, tensors }
 }

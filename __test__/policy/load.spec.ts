@@ -102,6 +102,30 @@ test.serial('most algorithms are playable without the addon', (t) => {
   t.true(played.filter((kind) => kind === 'mlp').length >= 4, played.join(' '))
 })
 
+for (const spread of ['constant', 'learnt'] as const) {
+  test(`a Gaussian of ${spread} deviation plays its mean everywhere, and draws in the addon alone`, async (t) => {
+    const content = drawPolicy({ widths: [4, 16, 2], spread })
+    const path = join(folder, `gaussian-${spread}.safetensors`)
+    await writeFile(path, writeSafetensors(content))
+    const observations = drawObservations(content, 500)
+    const native = await loadPolicy(path, {}, { runtime: 'native' })
+    const mean = native.act(observations)
+    const javascript = await loadPolicy(path, {}, { runtime: 'javascript' })
+    t.true(largestDifference(javascript.act(observations), mean, content) <= TOLERANCE)
+    const draws = (await loadPolicy(path, { sample: 1 }, { runtime: 'native' })).act(observations)
+    const [low, high] = ['action.low', 'action.high'].map((name) => content.tensors.get(name)!.values)
+    t.true(draws.every((value, i) => value >= low![i % 2]! && value <= high![i % 2]! && value !== mean[i]))
+    const refused = await t.throwsAsync(loadPolicy(path, { sample: 1 }, { runtime: 'javascript' }), {
+      instanceOf: DrcorlError,
+    })
+    t.is(refused?.code, 'Addon')
+    t.regex(refused?.message ?? '', /sample is 1: only the native addon draws/)
+    for (const runtime of ['native', 'javascript'] as const) {
+      await t.throwsAsync(loadPolicy(path, { sample: -1 }, { runtime }), { message: /sample/ })
+    }
+  })
+}
+
 test('one observation, a batch, plain numbers and the array of the caller are one function', async (t) => {
   const content = drawPolicy({ widths: [5, 32, 32, 3] })
   const observations = drawObservations(content, 9)

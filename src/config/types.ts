@@ -65,7 +65,7 @@ export interface RunConfig {
    */
   hybrid_episodes?: number
   /**
-   * Share of a critic batch drawn from collected transitions (mode hybrid-data).
+   * Share of a batch of critics or policy drawn from collected transitions (mode hybrid-data).
    */
   hybrid_share?: number
   /**
@@ -144,7 +144,7 @@ export interface RunConfig {
   certificate_k?: number
 }
 /**
- * Parameters of DRCORL. The defaults are the paper's numbers where it states them.
+ * Parameters of DRCORL. The defaults are the paper's numbers where it states them, but for the number of updates.
  */
 export interface DrcorlConfig {
   /**
@@ -191,6 +191,18 @@ export interface DrcorlConfig {
    * Gradient steps of the behavior model.
    */
   behavior_steps?: number
+  /**
+   * Class of policies. A Gaussian ships as its mean; its file draws where the setting sample is 1.
+   */
+  policy_class?: 'dirac' | 'gaussian_constant' | 'gaussian'
+  /**
+   * Standard deviation of gaussian_constant, and the one gaussian begins with, in actions mapped to [-1, 1].
+   */
+  policy_std?: number
+  /**
+   * Divergence from the data.
+   */
+  divergence?: 'diffused' | 'plain'
   /**
    * Hidden layer widths of the actor.
    */
@@ -251,6 +263,14 @@ export interface DrcorlConfig {
    * Rate at which reward targets follow.
    */
   reward_target_rate?: number
+  /**
+   * How the cost critics learn.
+   */
+  cost_critic?: 'td' | 'td_double' | 'iql'
+  /**
+   * Expectile of the state value of cost_critic iql; above 1/2 it is pessimistic.
+   */
+  cost_expectile?: number
   /**
    * Members E of the cost ensemble.
    */
@@ -332,13 +352,25 @@ export interface DrcorlConfig {
    */
   cost_step?: 'cost' | 'lagrangian_fixed' | 'lagrangian_pid'
   /**
-   * Upper slack h+ at the start, as a share of the limit; linear to 0.
+   * First steps of adaptation that follow the reward whatever the estimate says.
+   */
+  prologue_steps?: number
+  /**
+   * Course of the slacks.
+   */
+  slack_schedule?: 'linear' | 'constant'
+  /**
+   * Upper slack h+ at the start, as a share of the limit.
    */
   slack_above?: number
   /**
-   * Lower slack h- at the start, as a share of the limit; linear to 0.
+   * Lower slack h- at the start, as a share of the limit.
    */
   slack_below?: number
+  /**
+   * What the combination (12) combines.
+   */
+  manipulation_space?: 'gradient' | 'update'
   /**
    * Largest weight of one gradient in the combination (12).
    */
@@ -354,6 +386,10 @@ export interface DrcorlConfig {
    * @maxItems 3
    */
   pid?: [number, number, number]
+  /**
+   * What the limit bounds.
+   */
+  constraint?: 'episodic' | 'stepwise' | 'hard'
   /**
    * The estimate that is compared with the limit.
    */

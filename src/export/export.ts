@@ -4,7 +4,7 @@ import { mkdtemp, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join, relative } from 'node:path'
 import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
 import { makeFolder, readBytes, writeAtomic } from '../base/files.js'
-import { type Mlp, readMlp } from '../policy/mlp.js'
+import { type Mlp, isMlp, readMlp } from '../policy/mlp.js'
 import { MlpPlayer } from '../policy/player.js'
 import { loadPolicy } from '../policy/node.js'
 import { checkPolicyFile } from '../policy/provenance.js'
@@ -159,7 +159,8 @@ export async function readSource({
   const { metadata } = readSafetensors(bytes, path)
   const kind = metadata.get('kind') ?? 'mlp'
   const origin = originOf(bytes, metadata, settings)
-  if (kind === 'mlp') {
+  const drawn = kind === 'gaussian' && Number(settings['sample'] ?? metadata.get('setting.sample')) !== 0
+  if (isMlp(kind) && !drawn) {
     const read = readMlp(bytes, path, settings)
     const mlp = { ...read, metadata: { ...read.metadata, ...origin } }
     return { bytes, path, settings: mlp.settings, reference: new MlpPlayer(basename(path), mlp), mlp, origin }
@@ -167,9 +168,13 @@ export async function readSource({
   const reference = await loadPolicy(path, settings)
   if (format === 'safetensors')
     return { bytes, path, settings: { ...reference.settings }, reference, mlp: null, origin }
-  throw new DrcorlError('Data', `${path} is of kind "${kind}": --format ${format} holds kind "mlp" only`, {
-    hint: `a policy that draws or remembers is exported with --format safetensors`,
-  })
+  throw new DrcorlError(
+    'Data',
+    `${path} is of kind "${kind}": --format ${format} holds kind "mlp" and the mean of "gaussian" only`,
+    {
+      hint: `a policy that draws or remembers is exported with --format safetensors`,
+    },
+  )
 }
 
 /** The hash of the policy; one that is asked for something else is not the one that was judged. */

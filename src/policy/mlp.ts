@@ -11,10 +11,10 @@ const DECIMAL = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/
 const REMEDY = 'use a policy file written by drcorl'
 
 /**
- * Kinds of policies this version knows; only the first is a function of the observation that needs no draws and no
- * memory.
+ * Kinds of policies this version knows; only the first, and the second as long as it plays its mean, are functions of
+ * the observation that need no draws and no memory.
  */
-const KINDS = ['mlp', 'latent', 'sequence', 'diffusion', 'planner', 'switching', 'budgeted']
+const KINDS = ['mlp', 'gaussian', 'latent', 'sequence', 'diffusion', 'planner', 'switching', 'budgeted']
 
 /** An affine layer. */
 export interface Layer {
@@ -47,18 +47,22 @@ export interface Mlp {
   metadata: Record<string, string>
 }
 
+/** True for the kinds that {@link readMlp} reads. */
+export const isMlp = (kind: string): boolean => kind === 'mlp' || kind === 'gaussian'
+
 /**
- * Reads a policy file of kind `mlp`.
+ * Reads a policy file of kind `mlp`, or the mean of one of kind `gaussian`.
  *
  * @param name stands in messages.
  * @param settings values for what the policy is conditioned on; default those of the file.
- * @throws DrcorlError `Data` or `Shape` (exit status 2) naming file and field; `Addon` for a kind only the addon plays.
+ * @throws DrcorlError `Data` or `Shape` (exit status 2) naming file and field; `Addon` for a kind, or draws, only the
+ *   addon plays.
  */
 export function readMlp(bytes: Uint8Array, name: string, settings: Record<string, number> = {}): Mlp {
   const fields = new Fields(readSafetensors(bytes, name), name)
   fields.choice('format', [FORMAT])
   const kind = fields.choice('kind', KINDS, 'mlp')
-  if (kind !== 'mlp') throw otherKind(name, kind)
+  if (!isMlp(kind)) throw otherKind(name, kind)
   fields.choice('hidden_activation', ['relu'])
   const squash = fields.choice('output_activation', ['tanh', 'clamp'])
   const mean = fields.vector('observation.mean')
@@ -73,6 +77,8 @@ export function readMlp(bytes: Uint8Array, name: string, settings: Record<string
   }
   const condition = readCondition(fields)
   const layers = readLayers(fields, mean.length + (condition === null ? 0 : 1), low.length)
+  const own = fields.settings(settings)
+  if (kind === 'gaussian') refuseDraws(fields, name, own)
   fields.finish()
   return {
     obs_dim: mean.length,
@@ -84,9 +90,23 @@ export function readMlp(bytes: Uint8Array, name: string, settings: Record<string
     layers,
     squash,
     condition,
-    settings: fields.settings(settings),
+    settings: own,
     metadata: Object.fromEntries(fields.file.metadata),
   }
+}
+
+/** The mean of a Gaussian is an `mlp`; its deviation, which nothing here needs, is passed over. */
+function refuseDraws(fields: Fields, name: string, { sample }: Record<string, number>): void {
+  fields.passOver('deviation.')
+  if (sample === undefined) throw fields.data('metadata setting.sample', `is missing, expected a number; ${REMEDY}`)
+  if (sample === 0) return
+  throw new DrcorlError(
+    'Addon',
+    `${name}: sample is ${sample}: only the native addon draws; JavaScript plays the mean`,
+    {
+      hint: 'give sample 0, or see: npx drcorl info',
+    },
+  )
 }
 
 function otherKind(name: string, kind: string): DrcorlError {
@@ -216,6 +236,11 @@ class Fields {
     if (bad >= 0) throw this.data(name, `value ${bad} is ${tensor.values[bad]}, not a finite number`)
     this.used.add(name)
     return tensor
+  }
+
+  /** Counts every tensor of that prefix as asked for. */
+  passOver(prefix: string): void {
+    for (const name of this.file.tensors.keys()) if (name.startsWith(prefix)) this.used.add(name)
   }
 
   /** A vector with entries, of that length where one is given. */

@@ -5,6 +5,8 @@
 //! With `s = (obs - mean) / std`:
 //!
 //! - `mlp`: `tanh` or a clamp of `mlp(s)`, with ReLU between the layers. The kind of a file that names none.
+//! - `gaussian`: the same network as the mean of a Gaussian, which is played unless the setting `sample` asks for
+//!   draws. The draws repeat: see [`Draws`].
 //! - `latent`: `b = tanh(decoder([z, s]))` for a drawn `z`, then `b + phi tanh(perturbation([b, s]))` clamped; of
 //!   several such actions the one critics in the file like best. The draws repeat: see [`Draws`].
 //! - `sequence`: a causal transformer over the last steps of the episode,
@@ -39,6 +41,7 @@ mod diffusion;
 mod draws;
 mod error;
 mod file;
+mod gaussian;
 mod latent;
 mod mlp;
 mod network;

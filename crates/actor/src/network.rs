@@ -60,6 +60,21 @@ impl Network {
         Ok(network)
     }
 
+    /// The same hidden layers with another last one: weight `NAME.weight`, bias `NAME.bias`, of as many outputs.
+    pub fn branch(&self, fields: &Fields, name: &str) -> Result<Self> {
+        let (outputs, last) = (self.outputs(), self.layers.len() - 1);
+        let inputs = self.layers[last].inputs();
+        let weight_name = format!("{name}.weight");
+        let (weight, bias) = (fields.tensor(&weight_name, 2)?, fields.vector(&format!("{name}.bias"), outputs)?);
+        if weight.shape != [outputs, inputs] {
+            let text = format!("has shape {:?}, expected [{outputs}, {inputs}]", weight.shape);
+            return Err(Error::shape(&weight_name, &text));
+        }
+        let mut layers = self.layers.clone();
+        layers[last] = Layer::pack(inputs, &weight.values, bias);
+        Ok(Network { layers, ..*self })
+    }
+
     /// Values a row of the input has.
     pub fn inputs(&self) -> usize {
         self.layers.first().map_or(0, Layer::inputs)

@@ -100,6 +100,20 @@ fn mlp(draws: &mut Draws) -> PolicyFile {
     file
 }
 
+fn gaussian(draws: &mut Draws) -> PolicyFile {
+    let mut file = PolicyFile::new("gaussian");
+    file.set("hidden_activation", "relu");
+    file.set("output_activation", "tanh");
+    file.set("seed", 3);
+    file.set_setting("sample", 1.0);
+    frame(&mut file);
+    network(&mut file, draws, "actor", &[3, 8, 2]);
+    file.insert("deviation.weight", &[2, 8], vec![0.1; 16]);
+    file.insert("deviation.bias", &[2], vec![-1.0; 2]);
+    file.insert("deviation.range", &[2], vec![-5.0, 2.0]);
+    file
+}
+
 fn latent(draws: &mut Draws) -> PolicyFile {
     let mut file = PolicyFile::new("latent");
     for (key, value) in [
@@ -311,8 +325,14 @@ fn weigh(bytes: &[u8], name: &str) -> (bool, usize) {
 
 type Make = fn(&mut Draws) -> PolicyFile;
 
-const KINDS: [(&str, Make); 5] =
-    [("mlp", mlp), ("latent", latent), ("sequence", sequence), ("diffusion", diffusion), ("planner", planner)];
+const KINDS: [(&str, Make); 6] = [
+    ("mlp", mlp),
+    ("gaussian", gaussian),
+    ("latent", latent),
+    ("sequence", sequence),
+    ("diffusion", diffusion),
+    ("planner", planner),
+];
 
 #[test]
 fn every_number_of_the_metadata_may_be_any_other() {

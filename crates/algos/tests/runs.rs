@@ -392,6 +392,39 @@ fn hybrid_runs_stop_for_their_visits_and_resume_exactly() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// B.3: what is collected teaches the policy too, where no critic learns from it; and where the environment only
+/// measures, costs alone are read.
+#[test]
+fn visits_teach_the_policy_or_measure_its_cost_alone() {
+    let weights = |mode: &str, played: Played, shift: f32| {
+        let mut config: Value = serde_json::from_str(&hybrid(mode)).unwrap();
+        for name in ["cost_updates_per_step", "reward_updates_per_step"] {
+            config["config"][name] = json!(0);
+        }
+        let mut trainer = Trainer::new(REGISTRY, columns(), &config.to_string()).unwrap();
+        let never = AtomicBool::new(false);
+        loop {
+            let report = trainer.run(1, &never).unwrap();
+            if let Some(visit) = report.visit.filter(|_| report.metrics.is_empty()) {
+                let mut met = support::columns();
+                met.observations.iter_mut().for_each(|x| *x += shift);
+                trainer.visited(&[played], visit.transitions.then_some(&met)).unwrap();
+            } else if report.done {
+                break;
+            }
+        }
+        let _no_grad = tch::no_grad_guard();
+        let rows = tch::Tensor::arange(8, (tch::Kind::Int64, tch::Device::Cpu));
+        trainer.policies()[0].policy.act(&trainer.data().gather(&rows).observation())
+    };
+    let played = Played { ret: 1.0, cost: 50.0, length: 400 };
+    let offline_gate = weights("hybrid-data", played, 0.0);
+    assert_ne!(offline_gate, weights("hybrid-data", played, 0.5));
+    let measured = weights("hybrid-eval", played, 0.0);
+    assert_eq!(measured, weights("hybrid-eval", Played { ret: -1e9, ..played }, 0.5));
+    assert_ne!(measured, weights("hybrid-eval", Played { cost: 0.0, ..played }, 0.0));
+}
+
 #[test]
 fn visits_are_refused_where_none_is_due_and_modes_where_none_can_be() {
     let mut trainer = Trainer::new(REGISTRY, columns(), &brief("drcorl", 0)).unwrap();

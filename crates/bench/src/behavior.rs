@@ -82,9 +82,9 @@ pub fn step(shape: ScoreNetShape, dropout: f64, rows: i64, device: Device) -> St
     let observation = rng.normal(&[rows, STATES], device);
     let action = rng.uniform(&[rows, ACTIONS], device);
     let unit = rng.uniform(&[rows], device);
-    let draws = Draws { unit, noise: rng.normal(&[rows, ACTIONS], device) };
+    let draws = Draws { unit, noise: rng.normal(&[rows, ACTIONS], device), action: None };
     let again = [&observation, &action].map(Tensor::shallow_clone);
-    let same = Draws { unit: draws.unit.shallow_clone(), noise: draws.noise.shallow_clone() };
+    let same = Draws { unit: draws.unit.shallow_clone(), noise: draws.noise.shallow_clone(), action: None };
     let (all, inputs) = row_products(shape);
     Step {
         flop: 2.0 * rows as f64 * (3.0 * all - inputs),

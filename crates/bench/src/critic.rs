@@ -4,7 +4,7 @@
 use crate::plain::Group;
 use crate::{column, flop, Step, ACTIONS, STATES};
 use drcorl_algos::critics::{
-    expectile_weight, CostBackup, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism,
+    expectile_weight, CostBackup, CostCritic, CostCriticConfig, CostCriticKind, IqlConfig, IqlCritic, Pessimism,
 };
 use drcorl_core::policy::Policy;
 use drcorl_nn::rng::Rng;
@@ -52,6 +52,8 @@ impl Ours {
     fn new(hidden: &[i64], members: usize, device: Device, rng: &mut Rng) -> Ours {
         let iql = IqlConfig { gamma: GAMMA, expectile: EXPECTILE, target_rate: RATE, q_lr: LR, v_lr: LR };
         let rates = CostCriticConfig {
+            kind: CostCriticKind::Td,
+            expectile: 0.5,
             gamma: GAMMA,
             target_rate: RATE,
             lr: LR,

@@ -111,8 +111,8 @@ pub fn step(branch: Branch, shape: ScoreNetShape, hidden: &[i64], rows: i64, dev
     };
     let observation = rng.normal(&[rows, STATES], device);
     let unit = rng.uniform(&[rows], device);
-    let draws = Draws { unit, noise: rng.normal(&[rows, ACTIONS], device) };
-    let again = Draws { unit: draws.unit.shallow_clone(), noise: draws.noise.shallow_clone() };
+    let draws = Draws { unit, noise: rng.normal(&[rows, ACTIONS], device), action: None };
+    let again = Draws { unit: draws.unit.shallow_clone(), noise: draws.noise.shallow_clone(), action: None };
     let same = observation.shallow_clone();
     Step {
         flop: flop(branch, shape, &widths, rows),

@@ -15,9 +15,10 @@ pub enum Mode {
     /// Nothing: zero environment steps.
     #[default]
     Offline,
-    /// The environment measures the policy's cost, and the gate goes by it.
+    /// The environment measures the policy's cost, and the gate goes by it. A simulator of costs alone will do: returns
+    /// are written down and not read.
     HybridEval,
-    /// The trajectories of each visit join the data the critics learn from; the gate stays offline.
+    /// The trajectories of each visit join the data that critics and policy learn from; the gate stays offline.
     HybridData,
 }
 

@@ -52,7 +52,7 @@ pub struct RunConfig {
     /// Episodes of each visit.
     #[schemars(range(min = 1, max = 10_000))]
     pub hybrid_episodes: usize,
-    /// Share of a critic batch drawn from collected transitions (mode hybrid-data).
+    /// Share of a batch of critics or policy drawn from collected transitions (mode hybrid-data).
     #[schemars(range(min = 0.0, max = 1.0))]
     pub hybrid_share: f64,
     /// Members of the dynamics ensemble behind gate and selection; only algorithms with a model gate train it.

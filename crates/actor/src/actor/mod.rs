@@ -9,7 +9,7 @@ use drcorl_kernels::InstructionSet;
 
 use crate::error::{Error, Result};
 use crate::file::{Fields, PolicyFile, FORMAT};
-use crate::{budgeted, diffusion, latent, mlp, planner, sequence, switching};
+use crate::{budgeted, diffusion, gaussian, latent, mlp, planner, sequence, switching};
 
 /// Reads a kind's own fields.
 type Read = fn(&Fields, &Frame, InstructionSet) -> Result<Arc<dyn Kind>>;
@@ -17,6 +17,7 @@ type Read = fn(&Fields, &Frame, InstructionSet) -> Result<Arc<dyn Kind>>;
 /// Every kind of policy, by the value of the metadata key `kind`. The first is meant where a file names none.
 const KINDS: &[(&str, Read)] = &[
     ("mlp", mlp::read),
+    ("gaussian", gaussian::read),
     ("latent", latent::read),
     ("sequence", sequence::read),
     ("diffusion", diffusion::read),

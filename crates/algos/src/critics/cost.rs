@@ -1,7 +1,8 @@
-//! The pessimistic cost ensemble (18): temporal differences on the policy's actions.
+//! The pessimistic cost ensemble (18): temporal differences on the policy's actions, of single members or of twins, or
+//! implicit Q-learning on logged actions.
 
-use super::{check_column, guidance, regress, upper_confidence};
-use crate::losses::conservative;
+use super::{bound, check_column, regress, upper_confidence, Bound};
+use crate::losses::{conservative, ensemble, expectile};
 use drcorl_core::error::Result;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
@@ -13,6 +14,21 @@ use tch::{Device, Tensor};
 /// The column of `member` in `columns [B,1]`, which is everybody's, or `[B,E]`.
 fn of_member(columns: &Tensor, member: i64) -> Tensor {
     columns.narrow(1, member.min(columns.size()[1] - 1), 1)
+}
+
+/// How the members of the cost ensemble learn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "CostCriticKind")]
+pub enum Kind {
+    /// Temporal differences on the policy's actions.
+    #[default]
+    Td,
+    /// The same with two networks a member, of which the one with the higher value speaks (double Q).
+    TdDouble,
+    /// Implicit Q-learning on logged actions: each member bootstraps from a state value, the `cost_expectile` of its
+    /// lagged values.
+    Iql,
 }
 
 /// What the members of the cost ensemble bootstrap from.
@@ -42,6 +58,9 @@ pub enum Pessimism {
 /// Rates and choices of a [`CostCritic`].
 #[derive(Clone, Copy, Debug)]
 pub struct CostCriticConfig {
+    pub kind: Kind,
+    /// Of the state values of [`Kind::Iql`].
+    pub expectile: f64,
     pub gamma: f64,
     pub target_rate: f64,
     pub lr: f64,
@@ -53,14 +72,28 @@ pub struct CostCriticConfig {
     pub clamp: Option<(f64, f64)>,
 }
 
-/// Ensemble of E cost critics evaluated on the current policy's actions.
+/// Ensemble of E cost critics.
 pub struct CostCritic {
     pub config: CostCriticConfig,
     pub q: Head,
+    /// State values `[S, hidden.., 1]` of E members; of [`Kind::Iql`] only.
+    v: Option<Head>,
+    actions: i64,
+}
+
+/// What members say, `[B,E]`: `networks [B,E]`, or of twins `[B,2E]` the higher one.
+fn spoken(kind: Kind, networks: &Tensor) -> Tensor {
+    match kind {
+        Kind::TdDouble => {
+            let (rows, networks_each) = (networks.size()[0], networks.size()[1]);
+            bound(&networks.reshape([rows * networks_each / 2, 2]), Bound::Max).view([rows, networks_each / 2])
+        }
+        _ => networks.shallow_clone(),
+    }
 }
 
 impl CostCritic {
-    /// E members `[A+S, hidden.., 1]` with targets.
+    /// E members `[A+S, hidden.., 1]` with targets, twice as many networks for twins.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         name: &str,
@@ -72,19 +105,38 @@ impl CostCritic {
         device: Device,
         rng: &mut Rng,
     ) -> Self {
-        let q = Head::new(&format!("{name}_q"), members, &widths(actions + observations, hidden, 1), true, device, rng);
-        CostCritic { config, q }
+        let networks = if config.kind == Kind::TdDouble { 2 * members } else { members };
+        let q =
+            Head::new(&format!("{name}_q"), networks, &widths(actions + observations, hidden, 1), true, device, rng);
+        let v = (config.kind == Kind::Iql)
+            .then(|| Head::new(&format!("{name}_v"), members, &widths(observations, hidden, 1), false, device, rng));
+        CostCritic { config, q, v, actions }
     }
 
-    /// Bootstrap target `[B,1]` or `[B,E]` from `next_state_action [B,A+S]`, whose action is the current policy's.
+    /// `values [B,E]` as the backup shares them among members, `[B,1]` or `[B,E]`.
+    fn shared(&self, values: &Tensor) -> Tensor {
+        match self.config.backup {
+            CostBackup::Own => values.shallow_clone(),
+            CostBackup::Max => values.amax(1i64, true),
+            CostBackup::Ucb => upper_confidence(values, self.config.backup_k),
+        }
+    }
+
+    /// The observation `[B,S]` of `[a | s]`.
+    fn observation(&self, state_action: &Tensor) -> Tensor {
+        state_action.narrow(1, self.actions, state_action.size()[1] - self.actions).contiguous()
+    }
+
+    /// Bootstrap target `[B,1]` or `[B,E]` from `next_state_action [B,A+S]`, whose action is the current policy's;
+    /// [`Kind::Iql`] reads the observation only.
     pub fn target(&mut self, cost: &Tensor, terminal: &Tensor, next_state_action: &Tensor) -> Tensor {
         let config = self.config;
-        let next = self.q.evaluate_target(next_state_action);
-        let mut bootstrap = match config.backup {
-            CostBackup::Own => next.shallow_clone(),
-            CostBackup::Max => next.amax(1i64, true),
-            CostBackup::Ucb => upper_confidence(&next, config.backup_k),
+        let observation = self.v.is_some().then(|| self.observation(next_state_action));
+        let next = match (&mut self.v, observation) {
+            (Some(v), Some(observation)) => v.evaluate(&observation),
+            _ => spoken(config.kind, &self.q.evaluate_target(next_state_action)),
         };
+        let mut bootstrap = self.shared(&next);
         if config.pessimism == Pessimism::TargetUcb && next.size()[1] > 1 {
             bootstrap += next.std_dim(1i64, true, true) * config.alpha;
         }
@@ -109,6 +161,8 @@ impl CostCritic {
         check_column("cost", cost, rows)?;
         check_column("terminal", terminal, rows)?;
         let target = self.target(cost, terminal, next_state_action);
+        let target = self.networks(&target);
+        self.value_step(state_action);
         let CostCriticConfig { alpha, lr, target_rate, .. } = self.config;
         let loss = match policy_state_action {
             Some(policy) if self.config.pessimism == Pessimism::Cql && alpha != 0.0 => {
@@ -127,24 +181,67 @@ impl CostCritic {
         Ok(loss)
     }
 
+    /// A target `[B,1]` or `[B,E]` for every network: twins share their member's.
+    fn networks(&self, target: &Tensor) -> Tensor {
+        match self.config.kind {
+            Kind::TdDouble if target.size()[1] > 1 => target.repeat_interleave_self_int(2, 1i64, None),
+            _ => target.shallow_clone(),
+        }
+    }
+
+    /// One step of the state values of [`Kind::Iql`] at `state_action [B,A+S]`, towards what members say there.
+    fn value_step(&mut self, state_action: &Tensor) {
+        if self.v.is_none() {
+            return;
+        }
+        let lagged = self.values(state_action);
+        let (target, observation) = (self.shared(&lagged), self.observation(state_action));
+        let CostCriticConfig { expectile: tau, lr, .. } = self.config;
+        if let Some(v) = &mut self.v {
+            let gradient = expectile(v.forward(&observation), &target, tau).1;
+            v.descend(&observation, &gradient, lr);
+        }
+    }
+
     /// One regression step on Monte-Carlo costs `[B,1]`; targets are copied.
     pub fn regress(&mut self, state_action: &Tensor, returns: &Tensor) -> Result<f64> {
         check_column("returns", returns, state_action.size()[0])?;
-        Ok(regress(&mut self.q, state_action, returns, self.config.lr, 1.0))
+        let loss = regress(&mut self.q, state_action, returns, self.config.lr, 1.0);
+        let observation = self.observation(state_action);
+        if let Some(v) = &mut self.v {
+            regress(v, &observation, returns, self.config.lr, 0.0);
+        }
+        Ok(loss)
     }
 
     /// Lagged values of all members, `[B,E]`.
     pub fn values(&mut self, state_action: &Tensor) -> Tensor {
-        self.q.evaluate_target(state_action)
+        let kind = self.config.kind;
+        spoken(kind, &self.q.evaluate_target(state_action))
     }
 
     /// Mean plus `k` deviations over lagged members `[B,1]`, and its gradient for the action columns `[B,A]`.
     pub fn guidance(&mut self, state_action: &Tensor, actions: i64, k: f64) -> (Tensor, Tensor) {
-        guidance(&mut self.q, state_action, actions, k)
+        let kind = self.config.kind;
+        let term = |networks: &Tensor| {
+            if kind != Kind::TdDouble {
+                return ensemble::upper_confidence(networks, k);
+            }
+            let (rows, count) = (networks.size()[0], networks.size()[1]);
+            let (values, speaks) = ensemble::bound(&networks.reshape([rows * count / 2, 2]), Bound::Max);
+            let (upper, slope) = ensemble::upper_confidence(&values.view([rows, count / 2]), k);
+            (upper, (speaks * slope.reshape([rows * count / 2, 1])).view([rows, count]))
+        };
+        let (value, gradient) = self.q.target_input_gradient(state_action, term);
+        (value, gradient.narrow(1, 0, actions))
     }
 
     /// Saves or restores everything.
     pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
-        state.group("q", |state| self.q.persist(state))
+        state.group("q", |state| self.q.persist(state))?;
+        match &mut self.v {
+            Some(v) => state.group("v", |state| v.persist(state)),
+            None => Ok(()),
+        }
     }
 }

@@ -9,7 +9,7 @@ pub mod cost;
 pub mod groups;
 pub mod iql;
 
-pub use cost::{CostBackup, CostCritic, CostCriticConfig, Pessimism};
+pub use cost::{CostBackup, CostCritic, CostCriticConfig, Kind as CostCriticKind, Pessimism};
 pub use groups::{Critics, Reduce};
 pub use iql::{IqlConfig, IqlCritic, IqlStep};
 

@@ -12,6 +12,8 @@ fn cpu(values: &[f32]) -> Tensor {
 
 fn config(gamma: f64) -> CostCriticConfig {
     CostCriticConfig {
+        kind: CostCriticKind::Td,
+        expectile: 0.5,
         gamma,
         target_rate: 0.05,
         lr: 3e-3,
@@ -114,9 +116,10 @@ fn chain(rng: &mut Rng, rows: i64) -> (Tensor, Tensor, Tensor, Tensor) {
 #[test]
 fn the_cost_critic_solves_a_small_chain() {
     let gamma = 0.8;
-    for backup in [CostBackup::Own, CostBackup::Max] {
+    let (own, max) = (CostBackup::Own, CostBackup::Max);
+    for (kind, backup) in [(CostCriticKind::Td, own), (CostCriticKind::Td, max), (CostCriticKind::TdDouble, own)] {
         let mut rng = Rng::new(3, 0);
-        let mut cost = critic(CostCriticConfig { backup, ..config(gamma) }, 2);
+        let mut cost = critic(CostCriticConfig { kind, backup, ..config(gamma) }, 2);
         for step in 0..2500 {
             cost.config.lr = cosine(3e-3, 1e-5, step, 2500);
             let (state, action, next, signal) = chain(&mut rng, 64);
@@ -126,7 +129,7 @@ fn the_cost_critic_solves_a_small_chain() {
         // V(0) = 0, V(1) = 1, so Q(s, stay) = s + gamma s, Q(s, flip) = s + gamma (1 - s).
         for (state, action, exact) in [(0.0, -1.0, 0.0), (0.0, 1.0, gamma), (1.0, -1.0, 1.0 + gamma), (1.0, 1.0, 1.0)] {
             let value = cost.values(&cpu(&[action, state]).view([1, 2])).mean(Kind::Double).double_value(&[]);
-            assert!((value - exact).abs() < 0.03, "{backup:?} Q({state},{action}) = {value}, exact {exact}");
+            assert!((value - exact).abs() < 0.03, "{kind:?} {backup:?} Q({state},{action}) = {value}, exact {exact}");
         }
     }
 }
@@ -152,6 +155,56 @@ fn iql_values_lie_between_behavior_and_optimum() {
     let (mean, middle, high) = (value(0.5), value(0.7), value(0.9));
     assert!((mean - 2.0).abs() < 0.1, "{mean}");
     assert!(mean < middle && middle < high && high < 4.05, "{mean} {middle} {high}");
+}
+
+/// The implicit cost value of logged actions: its mean at an expectile of 1/2, above it at a higher one, whatever the
+/// policy does.
+#[test]
+fn the_implicit_cost_critic_reads_logged_actions() {
+    let gamma = 0.8;
+    let value = |expectile: f64, chosen: f32| {
+        let mut rng = Rng::new(9, 0);
+        let mut cost = critic(CostCriticConfig { kind: CostCriticKind::Iql, expectile, ..config(gamma) }, 2);
+        for step in 0..2500 {
+            cost.config.lr = cosine(3e-3, 1e-5, step, 2500);
+            let (state, action, next, signal) = chain(&mut rng, 64);
+            let next_action = next.ones_like() * f64::from(chosen);
+            cost.step(&join(&action, &state), &signal, &signal.zeros_like(), &join(&next_action, &next), None).unwrap();
+        }
+        mean(&cost.values(&cpu(&[-1.0, 0.0]).view([1, 2])))
+    };
+    // Uniform behavior: V(0) = 2 as of rewards below, and staying in state 0 costs nothing now.
+    let plain = value(0.5, 1.0);
+    assert!((plain - gamma * 2.0).abs() < 0.08, "{plain}");
+    assert_eq!(plain, value(0.5, -1.0));
+    assert!(value(0.8, 1.0) > plain + 0.2);
+}
+
+/// Of twins the higher one speaks, to whoever asks: values, bootstrap and guidance.
+#[test]
+fn the_higher_twin_speaks() {
+    let mut rng = Rng::new(10, 0);
+    let double = CostCriticConfig { kind: CostCriticKind::TdDouble, ..config(0.9) };
+    let mut cost = critic(double, 3);
+    let state_action = rng.normal(&[5, 2], Device::Cpu);
+    let networks = cost.q.evaluate_target(&state_action);
+    assert_eq!(networks.size(), [5, 6]);
+    let values = cost.values(&state_action);
+    for (row, member) in (0..5).flat_map(|row| (0..3).map(move |member| (row, member))) {
+        let twin = |i: i64| networks.double_value(&[row, 2 * member + i]);
+        assert_eq!(values.double_value(&[row, member]), twin(0).max(twin(1)));
+    }
+    let zero = Tensor::zeros([5, 1], (Kind::Float, Device::Cpu));
+    let target = cost.target(&zero, &zero, &state_action);
+    assert!((target - &values * 0.9).abs().max().double_value(&[]) < 1e-6);
+    for k in [0.0, 1.5] {
+        let (upper, gradient) = cost.guidance(&state_action, 1, k);
+        assert!((upper - upper_confidence(&values, k)).abs().max().double_value(&[]) < 1e-6);
+        let step = Tensor::from_slice(&[1e-2f32, 0.0]).view([1, 2]);
+        let mut at = |sign: f64| cost.guidance(&(&state_action + &step * sign), 1, k).0;
+        let numeric = (at(1.0) - at(-1.0)) / 2e-2;
+        assert!((numeric - gradient).abs().max().double_value(&[]) < 2e-2, "k {k}");
+    }
 }
 
 /// With one state and no bootstrap, the fixed point of (18) at the policy's action is Q + alpha pi(a|s) / (2

@@ -2,9 +2,10 @@
 
 use super::critics::Guidance;
 use super::gradient::manipulate;
-use super::options::{Adaptation, CostStep};
+use super::options::{Adaptation, CostStep, SlackSchedule};
 use super::score_step::{ScoreStep, StepGradient};
 use super::Drcorl;
+use drcorl_nn::probe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
@@ -78,7 +79,13 @@ impl BranchCounts {
 impl Drcorl {
     /// The branch of step `step` for `Chat / l`.
     pub(super) fn branch(&self, step: u64, normalised_cost: f64) -> Branch {
-        let at = |initial: f64| slack(initial, step, self.config.adaptation_steps);
+        if step < self.config.prologue_steps {
+            return Branch::Reward;
+        }
+        let at = |initial: f64| match self.config.slack_schedule {
+            SlackSchedule::Linear => slack(initial, step, self.config.adaptation_steps),
+            SlackSchedule::Constant => initial,
+        };
         let above = at(self.config.slack_above);
         match self.config.adaptation {
             Adaptation::Band => branch(normalised_cost, at(self.config.slack_below), above),
@@ -124,6 +131,31 @@ impl Drcorl {
             (true, false) => reward.gradient,
         };
         StepGradient { gradient, loss }
+    }
+
+    /// The band in the space of updates: two tentative optimiser steps from the same weights, of rates `lr`, whose
+    /// moves are combined by (12) and made. `reward` and `cost` may be the same step or share their observations only.
+    /// Returns both losses.
+    pub fn band_update(&mut self, [reward, cost]: [&ScoreStep; 2], beta: f64, over: bool, lr: [f64; 2]) -> [f64; 2] {
+        let follow = self.reward_gradient(reward, beta);
+        let by_reward = self.policy.tentative(&follow.gradient, lr[0]);
+        let avoid = self.cost_gradient(cost, beta);
+        let by_cost = self.policy.tentative(&avoid.gradient, lr[1]);
+        let combined = manipulate(&by_reward, &by_cost, self.config.manipulation_cap);
+        self.branches.capped += u64::from(combined.capped);
+        self.branches.stalled += u64::from(combined.stalled);
+        probe::see("reward_gradient", &follow.gradient);
+        probe::see("cost_gradient", &avoid.gradient);
+        probe::see("reward_update", &by_reward);
+        probe::see("cost_update", &by_cost);
+        let made = match (combined.stalled, over) {
+            (false, _) => combined.gradient,
+            (true, true) => by_cost,
+            (true, false) => by_reward,
+        };
+        probe::see("update", &made);
+        self.policy.shift(&made, self.config.average_keep);
+        [follow.loss, avoid.loss]
     }
 }
 

@@ -1,18 +1,22 @@
-//! Parameters of DRCORL, their defaults (the paper's numbers) and presets.
+//! Parameters of DRCORL, their defaults and presets.
 
 use super::diffusion::ScoreWeight;
+use super::divergence::{Divergence, Weighing};
 use super::options::{
-    Adaptation, BehaviorData, BetaSchedule, CostStep, Gate, GateStates, GuidanceScale, RewardScaling, ValueUnit,
+    Adaptation, BehaviorData, BetaSchedule, Constraint, CostStep, Gate, GateStates, GuidanceScale, ManipulationSpace,
+    PolicyClass, RewardScaling, SlackSchedule, ValueUnit,
 };
-use crate::critics::{CostBackup, Pessimism};
+use crate::critics::{CostBackup, CostCriticKind, Pessimism};
 use drcorl_core::algorithm::Preset;
 use drcorl_core::error::Result;
-use drcorl_core::run::{require, RunConfig};
+use drcorl_core::hybrid::Mode;
+use drcorl_core::policy::Spread;
+use drcorl_core::run::{require, RunConfig, Scaling};
 use drcorl_core::schema::most;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Parameters of DRCORL. The defaults are the paper's numbers where it states them.
+/// Parameters of DRCORL. The defaults are the paper's numbers where it states them, but for the number of updates.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DrcorlConfig {
@@ -50,6 +54,13 @@ pub struct DrcorlConfig {
     #[schemars(range(min = 1, max = most::STEPS))]
     pub behavior_steps: u64,
 
+    /// Class of policies. A Gaussian ships as its mean; its file draws where the setting sample is 1.
+    pub policy_class: PolicyClass,
+    /// Standard deviation of gaussian_constant, and the one gaussian begins with, in actions mapped to [-1, 1].
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    pub policy_std: f64,
+    /// Divergence from the data.
+    pub divergence: Divergence,
     /// Hidden layer widths of the actor.
     #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub actor_hidden: Vec<i64>,
@@ -92,6 +103,11 @@ pub struct DrcorlConfig {
     /// Rate at which reward targets follow.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub reward_target_rate: f64,
+    /// How the cost critics learn.
+    pub cost_critic: CostCriticKind,
+    /// Expectile of the state value of cost_critic iql; above 1/2 it is pessimistic.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub cost_expectile: f64,
     /// Members E of the cost ensemble.
     #[schemars(range(min = 1, max = 64))]
     pub cost_members: usize,
@@ -146,12 +162,19 @@ pub struct DrcorlConfig {
     pub adaptation: Adaptation,
     /// What a step above the limit follows.
     pub cost_step: CostStep,
-    /// Upper slack h+ at the start, as a share of the limit; linear to 0.
+    /// First steps of adaptation that follow the reward whatever the estimate says.
+    #[schemars(range(min = 0, max = most::STEPS))]
+    pub prologue_steps: u64,
+    /// Course of the slacks.
+    pub slack_schedule: SlackSchedule,
+    /// Upper slack h+ at the start, as a share of the limit.
     #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub slack_above: f64,
-    /// Lower slack h- at the start, as a share of the limit; linear to 0.
+    /// Lower slack h- at the start, as a share of the limit.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub slack_below: f64,
+    /// What the combination (12) combines.
+    pub manipulation_space: ManipulationSpace,
     /// Largest weight of one gradient in the combination (12).
     #[schemars(range(max = most::FACTOR), extend("exclusiveMinimum" = 0.0))]
     pub manipulation_cap: f64,
@@ -162,6 +185,8 @@ pub struct DrcorlConfig {
     #[schemars(inner(range(min = 0.0, max = most::FACTOR)))]
     pub pid: [f64; 3],
 
+    /// What the limit bounds.
+    pub constraint: Constraint,
     /// The estimate that is compared with the limit.
     pub gate: Gate,
     /// Share of the limit the models' estimate is steered to. Below 1 it leaves room for the error of the estimate.
@@ -207,6 +232,9 @@ impl Default for DrcorlConfig {
             behavior_lr_final: 3e-4,
             behavior_batch: 2048,
             behavior_steps: 2_000_000,
+            policy_class: PolicyClass::Dirac,
+            policy_std: 0.1,
+            divergence: Divergence::Diffused,
             actor_hidden: vec![256, 256],
             actor_batch: 256,
             warmup_steps: 50_000,
@@ -222,8 +250,10 @@ impl Default for DrcorlConfig {
             reward_scaling: RewardScaling::ReturnRange,
             reward_expectile: 0.7,
             reward_target_rate: 0.005,
+            cost_critic: CostCriticKind::Td,
+            cost_expectile: 0.7,
             cost_members: 4,
-            cost_backup: CostBackup::Max,
+            cost_backup: CostBackup::Own,
             cost_backup_k: 2.0,
             pessimism: Pessimism::Cql,
             pessimism_alpha: 0.2,
@@ -242,11 +272,15 @@ impl Default for DrcorlConfig {
             beta_schedule: BetaSchedule::Linear,
             adaptation: Adaptation::Band,
             cost_step: CostStep::Cost,
+            prologue_steps: 0,
+            slack_schedule: SlackSchedule::Linear,
             slack_above: 0.2,
             slack_below: 0.2,
+            manipulation_space: ManipulationSpace::Gradient,
             manipulation_cap: 10.0,
             multiplier: 0.1,
             pid: [0.1, 0.003, 0.001],
+            constraint: Constraint::Episodic,
             gate: Gate::CriticUcb,
             model_gate_margin: 1.0,
             model_gate_correlation: 0.6,
@@ -282,7 +316,6 @@ impl DrcorlConfig {
             value_unit: ValueUnit::PerStep,
             reward_scaling: RewardScaling::Magnitude,
             reward_target_rate: 0.02,
-            cost_backup: CostBackup::Own,
             // Free, unlike the extra forward pass of (18): every backup adds a hundredth of the spread,
             // some 1/(1-gamma) backups deep.
             pessimism: Pessimism::TargetUcb,
@@ -307,26 +340,95 @@ impl DrcorlConfig {
         }
     }
 
+    /// Table 2 of the paper as printed: 2,050 updates of the policy, of which the first 50 are those of the warm-up.
+    /// What the paper leaves blank keeps its default.
+    pub fn paper() -> Self {
+        DrcorlConfig {
+            warmup_steps: 50,
+            cost_critic: CostCriticKind::TdDouble,
+            cost_clamp: false,
+            adaptation_steps: 2000,
+            manipulation_space: ManipulationSpace::Update,
+            gate_interval: 1,
+            ..DrcorlConfig::default()
+        }
+    }
+
+    /// What the published scripts set, but for what cannot be meant.
+    pub fn release() -> Self {
+        DrcorlConfig {
+            warmup_lr: 3e-4,
+            control_variate: false,
+            critic_lr: 3e-4,
+            cost_members: 2,
+            pessimism: Pessimism::None,
+            cost_clamp: false,
+            adaptation_steps: 2000,
+            actor_lr: 3e-4,
+            actor_lr_final: 3e-4,
+            // 0.01 sqrt(epoch), an epoch being one update.
+            beta_initial: 0.0,
+            beta_final: 0.447,
+            beta_schedule: BetaSchedule::Sqrt,
+            prologue_steps: 500,
+            slack_schedule: SlackSchedule::Constant,
+            slack_above: 0.5,
+            slack_below: 0.5,
+            manipulation_space: ManipulationSpace::Update,
+            manipulation_cap: 1e6,
+            gate_k: 0.0,
+            gate_interval: 1,
+            average_keep: 0.0,
+            ..DrcorlConfig::default()
+        }
+    }
+
     /// Presets, the recommended one first.
     pub fn presets() -> Vec<Preset<Self>> {
+        let run = || RunConfig {
+            model_steps: 20_000,
+            fqe_steps: 20_000,
+            model_hidden: vec![256, 256],
+            ..RunConfig::default()
+        };
+        let preset = |name, summary, config, run| Preset { name, summary, config, run };
         vec![
-            Preset {
-                name: "quick",
-                summary: "Minutes on one core: small networks, critics started from Monte-Carlo returns, the validated model gate.",
-                config: Self::quick(),
-                run: RunConfig::default(),
-            },
-            Preset {
-                name: "paper",
-                summary: "The paper's numbers: days on a CPU.",
-                config: Self::default(),
-                run: RunConfig { model_steps: 20_000, fqe_steps: 20_000, model_hidden: vec![256, 256], ..RunConfig::default() },
-            },
+            preset(
+                "quick",
+                "Minutes on one core: small networks, critics started from Monte-Carlo returns, the validated model gate.",
+                Self::quick(),
+                RunConfig::default(),
+            ),
+            preset(
+                "full",
+                "The defaults: the published networks and pretraining, 50,000 steps of adaptation; days on a CPU.",
+                Self::default(),
+                run(),
+            ),
+            preset(
+                "paper",
+                "The paper's table as printed, with its 2,050 updates of the policy; days on a CPU for the pretraining.",
+                Self::paper(),
+                run(),
+            ),
+            preset(
+                "release",
+                "The published scripts without their faults, on raw data; days on a CPU.",
+                Self::release(),
+                RunConfig { scaling: Scaling::Raw, ..run() },
+            ),
         ]
     }
 
     /// Refuses what no field can refuse alone.
     pub fn check(&self, run: &RunConfig) -> Result<()> {
+        let stepwise = self.constraint == Constraint::Stepwise;
+        require(
+            !stepwise || (self.gate == Gate::CriticUcb && run.mode != Mode::HybridEval),
+            "constraint",
+            "stepwise",
+            "only critics tell one time of an episode from another: give --gate critic_ucb, and no --mode hybrid-eval",
+        )?;
         let needs_model = self.gate != Gate::CriticUcb && run.model_members == 0;
         require(
             !needs_model,
@@ -342,6 +444,28 @@ impl DrcorlConfig {
             ValueUnit::PerStep => 1.0 - self.gamma,
             ValueUnit::Discounted => 1.0,
         }
+    }
+
+    /// The episodic cost that estimates are held against.
+    pub fn bound(&self, run: &RunConfig) -> f64 {
+        match self.constraint {
+            Constraint::Hard => 0.0,
+            Constraint::Episodic | Constraint::Stepwise => run.cost_limit,
+        }
+    }
+
+    /// What stands around the mean of the policy.
+    pub fn spread(&self) -> Spread {
+        match self.policy_class {
+            PolicyClass::Dirac => Spread::None,
+            PolicyClass::GaussianConstant => Spread::Constant(self.policy_std),
+            PolicyClass::Gaussian => Spread::Learnt(self.policy_std),
+        }
+    }
+
+    /// How the divergence from the data is weighed.
+    pub fn weighing(&self) -> Weighing {
+        Weighing { divergence: self.divergence, weight: self.score_weight, control_variate: self.control_variate }
     }
 
     /// Temperature at `step` of adaptation.
@@ -367,6 +491,33 @@ mod tests {
         }
     }
 
+    /// What the table prints, one line a row of it.
+    #[test]
+    fn the_paper_preset_is_the_printed_table() {
+        let paper = DrcorlConfig::paper();
+        assert_eq!((paper.actor_batch, paper.critic_batch), (256, 256));
+        assert_eq!(paper.warmup_steps + paper.adaptation_steps, 2050);
+        assert_eq!(
+            (paper.actor_hidden.as_slice(), paper.critic_hidden.as_slice()),
+            ([256, 256].as_slice(), [256, 256].as_slice())
+        );
+        assert_eq!([paper.actor_lr, paper.actor_lr_final, paper.critic_lr], [6e-4; 3]);
+        assert_eq!((paper.gamma, paper.reward_target_rate, paper.cost_target_rate), (0.99, 0.005, 0.005));
+        assert_eq!((paper.slack_above, paper.slack_below, paper.slack_schedule), (0.2, 0.2, SlackSchedule::Linear));
+        assert_eq!(paper.pid, [0.1, 0.003, 0.001]);
+        assert_eq!((paper.cost_members, paper.gate_k, paper.pessimism_alpha), (4, 2.0, 0.2));
+        assert_eq!((paper.beta(0), paper.beta(1999)), (0.04, 1.0));
+    }
+
+    /// The published temperature 0.01 sqrt(epoch), to what the last epochs round.
+    #[test]
+    fn the_release_preset_has_the_published_temperature() {
+        let release = DrcorlConfig::release();
+        for step in [0u64, 500, 1999] {
+            assert!((release.beta(step) - 0.01 * (step as f64).sqrt()).abs() < 5e-4, "{step}");
+        }
+    }
+
     #[test]
     fn beta_follows_its_schedule() {
         let at = |schedule, step| {
@@ -383,6 +534,16 @@ mod tests {
         assert!((at(BetaSchedule::Linear, 50) - 0.6).abs() < 1e-12);
         assert!((at(BetaSchedule::Sqrt, 25) - 0.6).abs() < 1e-12);
         assert_eq!(at(BetaSchedule::Constant, 3), 1.0);
+    }
+
+    #[test]
+    fn a_stepwise_constraint_needs_critics() {
+        let stepwise = DrcorlConfig { constraint: Constraint::Stepwise, ..DrcorlConfig::default() };
+        stepwise.check(&RunConfig::default()).unwrap();
+        let measured = RunConfig { mode: Mode::HybridEval, ..RunConfig::default() };
+        assert!(stepwise.check(&measured).is_err());
+        let gated = DrcorlConfig { gate: Gate::Max, ..stepwise };
+        assert!(gated.check(&RunConfig::default()).unwrap_err().to_string().contains("constraint is stepwise"));
     }
 
     #[test]

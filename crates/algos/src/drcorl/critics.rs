@@ -5,7 +5,7 @@ use super::config::DrcorlConfig;
 use super::facts::Facts;
 use super::options::GuidanceScale;
 use super::score_step::ScoreStep;
-use crate::critics::{join, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism};
+use crate::critics::{join, CostCritic, CostCriticConfig, CostCriticKind, IqlConfig, IqlCritic, Pessimism};
 use drcorl_core::dataset::Batch;
 use drcorl_core::error::Result;
 use drcorl_core::policy::Policy;
@@ -79,10 +79,14 @@ impl RewardAndCost {
         Ok(step.critic_loss)
     }
 
-    /// One step of (18) on the actions of `policy`.
-    pub fn update_cost(&mut self, batch: &Batch, policy: &mut Policy) -> Result<f64> {
-        let mut acting = |observation: Tensor| join(&policy.act(&observation), &observation);
-        let next = acting(batch.next_observation().contiguous());
+    /// One step of (18) on the actions of `policy`, as it draws them.
+    pub fn update_cost(&mut self, batch: &Batch, policy: &mut Policy, rng: &mut Rng) -> Result<f64> {
+        let mut acting = |observation: Tensor| join(&policy.sample(&observation, rng), &observation);
+        let next = match self.cost.config.kind {
+            // Reads the state alone.
+            CostCriticKind::Iql => join(&batch.action(), &batch.next_observation()),
+            _ => acting(batch.next_observation().contiguous()),
+        };
         let here = (self.cost.config.pessimism == Pessimism::Cql).then(|| acting(batch.observation().contiguous()));
         let signal = batch.cost() * self.unit;
         self.cost.step(&batch.state_action(), &signal, &batch.terminal(), &next, here.as_ref())
@@ -128,6 +132,8 @@ fn cost_rates(config: &DrcorlConfig, facts: &Facts) -> CostCriticConfig {
     let (low, high) = facts.cost_range;
     let scale = config.unit() / (1.0 - config.gamma);
     CostCriticConfig {
+        kind: config.cost_critic,
+        expectile: config.cost_expectile,
         gamma: config.gamma,
         target_rate: config.cost_target_rate,
         lr: config.critic_lr,

@@ -28,6 +28,8 @@ pub struct Draws {
     pub unit: Tensor,
     /// Standard normal `[B,A]`.
     pub noise: Tensor,
+    /// Standard normal `[B,A]` of the actions themselves, where these are drawn too.
+    pub action: Option<Tensor>,
 }
 
 impl Draws {
@@ -35,7 +37,14 @@ impl Draws {
     pub fn take(rows: i64, context: &mut Context<'_>) -> Self {
         let device = context.data.device();
         let unit = context.rng.uniform(&[rows], device);
-        Draws { unit, noise: context.rng.normal(&[rows, context.data.actions()], device) }
+        Draws { unit, noise: context.rng.normal(&[rows, context.data.actions()], device), action: None }
+    }
+
+    /// For `rows` actions that are drawn themselves where `drawn`.
+    pub fn of_policy(rows: i64, drawn: bool, context: &mut Context<'_>) -> Self {
+        let draws = Draws::take(rows, context);
+        let action = drawn.then(|| context.rng.normal(&[rows, context.data.actions()], context.data.device()));
+        Draws { action, ..draws }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the data say once and for all, before anything is learnt.
 
 use super::config::DrcorlConfig;
-use super::options::{BehaviorData, RewardScaling};
+use super::options::{BehaviorData, Constraint, RewardScaling};
 use crate::lagrange::infinite_horizon_threshold;
 use drcorl_core::dataset::{discounted_returns, Dataset};
 use drcorl_core::error::{Error, Result};
@@ -22,6 +22,8 @@ pub struct Facts {
     pub behavior_rows: Tensor,
     /// Rows of the episodes within the limit, `[K]`, if there are any.
     pub safe_rows: Option<Tensor>,
+    /// Rows of every stretch of the time of an episode, each `[K]`; only where each is bounded for itself.
+    pub stretches: Vec<Tensor>,
     /// Monte-Carlo values of reward and cost in the critics' unit, `[N,2]`.
     pub monte_carlo: Tensor,
 }
@@ -37,6 +39,7 @@ impl Default for Facts {
             cost_limit: 0.0,
             behavior_rows: none(),
             safe_rows: None,
+            stretches: Vec::new(),
             monte_carlo: none(),
         }
     }
@@ -66,13 +69,30 @@ impl Facts {
             cost_range: costs
                 .iter()
                 .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &c| (low.min(c), high.max(c))),
-            set_point: infinite_horizon_threshold(run.cost_limit, config.gamma, data.episode_length) * config.unit(),
-            cost_limit: run.cost_limit,
+            set_point: infinite_horizon_threshold(config.bound(run), config.gamma, data.episode_length) * config.unit(),
+            cost_limit: config.bound(run),
             behavior_rows,
             safe_rows,
+            stretches: if config.constraint == Constraint::Stepwise { stretches(data) } else { Vec::new() },
             monte_carlo: monte_carlo(data, config, reward_factor),
         })
     }
+}
+
+/// Stretches an episode is cut into, at most: a time of its own for every step would leave few rows each.
+const STRETCHES: usize = 10;
+
+/// The rows of each tenth of the time of an episode, where the data have any.
+fn stretches(data: &Dataset) -> Vec<Tensor> {
+    let count = STRETCHES.min(data.episode_length.max(1));
+    let mut rows: Vec<Vec<i64>> = vec![Vec::new(); count];
+    for episode in &data.episodes {
+        for (time, row) in (episode.start..episode.end).enumerate() {
+            rows[(time * count / data.episode_length.max(1)).min(count - 1)].push(row as i64);
+        }
+    }
+    let filled = rows.into_iter().filter(|rows| !rows.is_empty());
+    filled.map(|rows| Tensor::from_slice(&rows).to_device(data.device())).collect()
 }
 
 /// Factor that brings rewards to the scale the critic expects: episodes end where they are flagged to end.

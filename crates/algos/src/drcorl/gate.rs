@@ -1,7 +1,7 @@
 //! The gate of Safe Adaptation: the offline estimate of the policy's cost that opens and closes the branches.
 //! No environment is stepped.
 
-use super::options::{Gate, GateStates};
+use super::options::{Constraint, Gate, GateStates};
 use super::Drcorl;
 use crate::critics::{join, upper_confidence};
 use crate::lagrange::infinite_horizon_episode_cost;
@@ -35,6 +35,14 @@ impl GateEstimate {
 }
 
 impl Drcorl {
+    /// The episodic cost a candidate may have; for a bound of 0 what estimates can resolve.
+    pub(super) fn bound(&self) -> f64 {
+        match self.config.constraint {
+            Constraint::Hard => TARGET_FLOOR,
+            _ => self.facts.cost_limit,
+        }
+    }
+
     /// Every `gate_interval` steps: a new estimate.
     pub(super) fn refresh_estimate(&mut self, step: u64, context: &mut Context<'_>) -> Result<()> {
         if step.is_multiple_of(self.config.gate_interval) {
@@ -46,7 +54,7 @@ impl Drcorl {
     /// What the branches go by: the offline estimate, or what the environment said where it is asked.
     pub(super) fn gated(&self, context: &Context<'_>) -> GateEstimate {
         match (context.run.mode, context.visit) {
-            (Mode::HybridEval, Some(visit)) => GateEstimate { cost: visit.cost, target: context.run.cost_limit },
+            (Mode::HybridEval, Some(visit)) => GateEstimate { cost: visit.cost, target: self.facts.cost_limit },
             _ => self.estimate,
         }
     }
@@ -54,13 +62,13 @@ impl Drcorl {
     /// Estimates the live policy's episodic cost by the chosen gate. The critics' upper bound is steered to the limit,
     /// as in the paper, the models' to a share of it.
     fn gate_estimate(&mut self, context: &mut Context<'_>) -> Result<GateEstimate> {
-        let limit = context.run.cost_limit;
+        let limit = self.facts.cost_limit;
         let critics = |drcorl: &mut Self, context: &mut Context<'_>| {
-            let rows = drcorl.states(drcorl.config.gate_states, drcorl.config.gate_batch, context);
-            let observation = context.data.gather(&rows).observation().contiguous();
-            let action = drcorl.policy.act(&observation);
-            let cost = drcorl.critic_estimate(&action, &observation, drcorl.config.gate_k, context.data).ucb;
-            GateEstimate { cost, target: limit }
+            let sets = drcorl.bounded_states(context).into_iter().map(|observation| {
+                let action = drcorl.policy.act(&observation);
+                drcorl.critic_estimate(&action, &observation, drcorl.config.gate_k, context.data).ucb
+            });
+            GateEstimate { cost: sets.fold(f64::NEG_INFINITY, f64::max), target: limit }
         };
         if self.config.gate == Gate::CriticUcb || self.models_unfit(context).is_some() {
             return Ok(critics(self, context));
@@ -95,6 +103,22 @@ impl Drcorl {
         (found < least).then(|| {
             format!("replayed costs of held-out episodes correlate {found:.2} with the logged ones, {least:.2} is needed to steer")
         })
+    }
+
+    /// Observations `[B,S]` the critics' gate is averaged over: of each set the mean cost is bounded.
+    pub(super) fn bounded_states(&self, context: &mut Context<'_>) -> Vec<Tensor> {
+        let (data, count) = (context.data, self.config.gate_batch);
+        let stretches = &self.facts.stretches;
+        let rows: Vec<Tensor> = match stretches.as_slice() {
+            [] => vec![self.states(self.config.gate_states, count, context)],
+            stretches => {
+                let share = count.div_ceil(stretches.len());
+                let pick =
+                    |rows: &Tensor| rows.index_select(0, &context.rng.rows(share, rows.size()[0], data.device()));
+                stretches.iter().map(pick).collect()
+            }
+        };
+        rows.iter().map(|rows| data.gather(rows).observation().contiguous()).collect()
     }
 
     /// Row numbers of `count` states of one set.

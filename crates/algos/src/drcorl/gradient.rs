@@ -38,6 +38,48 @@ pub fn manipulate(reward: &Tensor, cost: &Tensor, cap: f64) -> Manipulated {
     Manipulated { gradient, capped, stalled }
 }
 
+/// Weights of `g = sum_i x_i g_i` for any number of objectives, from the matrix of their inner products, `[n][n]`.
+///
+/// Every gradient is projected on the cone of directions that worsen none of the others, and the projections are
+/// averaged: `<g, g_j> >= 0` for every j, whatever the others are, and for two objectives this is (12). A projection is
+/// `g_i + sum_j l_j g_j` with the multipliers `l_j >= 0` that make it shortest, found by descent on one at a time.
+pub fn cone_weights(inner: &[Vec<f64>]) -> Vec<f64> {
+    const SWEEPS: usize = 10_000;
+    let count = inner.len();
+    let mut weights = vec![1.0 / count as f64; count];
+    for i in 0..count {
+        let mut multipliers = vec![0.0; count];
+        for _ in 0..SWEEPS {
+            let mut moved = 0.0f64;
+            for j in (0..count).filter(|&j| j != i && inner[j][j] > 0.0) {
+                let slope = inner[i][j] + (0..count).map(|k| multipliers[k] * inner[k][j]).sum::<f64>();
+                let next = (multipliers[j] - slope / inner[j][j]).max(0.0);
+                moved = moved.max((next - multipliers[j]).abs());
+                multipliers[j] = next;
+            }
+            if moved <= 1e-14 {
+                break;
+            }
+        }
+        weights.iter_mut().zip(&multipliers).for_each(|(weight, multiplier)| *weight += multiplier / count as f64);
+    }
+    weights
+}
+
+/// Combines flat gradients `[P]` of any number of objectives by [`cone_weights`], each weight at most `cap`.
+pub fn manipulate_all(gradients: &[&Tensor], cap: f64) -> Manipulated {
+    let dot = |a: &Tensor, b: &Tensor| a.dot(b).double_value(&[]);
+    let inner: Vec<Vec<f64>> = gradients.iter().map(|a| gradients.iter().map(|b| dot(a, b)).collect()).collect();
+    let weights = cone_weights(&inner);
+    let capped = weights.iter().any(|&weight| weight > cap);
+    let parts = gradients.iter().zip(&weights).map(|(gradient, weight)| *gradient * weight.min(cap));
+    let gradient = parts.reduce(|sum, part| sum + part).expect("at least one objective");
+    let norm2 = gradient.square().sum(Kind::Double).double_value(&[]);
+    let length2: f64 = weights.iter().enumerate().map(|(i, weight)| weight * weight * inner[i][i]).sum();
+    let conflict = inner.iter().flatten().any(|&product| product < 0.0);
+    Manipulated { gradient, capped, stalled: conflict && norm2 <= 1e-10 * length2 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,5 +170,37 @@ mod tests {
         let m = manipulate(&r, &c, 10.0);
         assert!(m.capped && (dot(&m.gradient, &Tensor::from_slice(&[1.0f64, 0.0]))).is_finite());
         assert!(!manipulate(&r, &c, f64::INFINITY).capped);
+    }
+
+    /// Of any number of objectives none is worsened; two are combined as by (12); the order does not matter.
+    #[test]
+    fn more_than_two_objectives_are_combined_without_harm() {
+        let mut rng = Rng::new(4, 0);
+        let distance = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+        for round in 0..60 {
+            let count = 2 + round % 4;
+            let common = rng.normal(&[9], Device::Cpu).to_kind(Kind::Double);
+            let gradients: Vec<Tensor> = (0..count)
+                .map(|i| {
+                    rng.normal(&[9], Device::Cpu).to_kind(Kind::Double) + &common * if i % 2 == 0 { 1.0 } else { -1.0 }
+                })
+                .collect();
+            let all: Vec<&Tensor> = gradients.iter().collect();
+            let combined = manipulate_all(&all, f64::INFINITY).gradient;
+            for gradient in &gradients {
+                assert!(dot(&combined, gradient) >= -1e-6, "{count}: {}", dot(&combined, gradient));
+            }
+            let reversed: Vec<&Tensor> = gradients.iter().rev().collect();
+            assert!(distance(&combined, &manipulate_all(&reversed, f64::INFINITY).gradient) < 1e-6);
+            if count == 2 {
+                let pair = manipulate(&gradients[0], &gradients[1], f64::INFINITY).gradient;
+                assert!(distance(&combined, &pair) < 1e-9);
+            }
+        }
+        let (one, zero) = (Tensor::from_slice(&[1.0, 0.0]), Tensor::zeros([2], (Kind::Double, Device::Cpu)));
+        let other = Tensor::from_slice(&[0.0, 1.0]);
+        let mean = manipulate_all(&[&one, &other, &zero], f64::INFINITY).gradient;
+        assert!(distance(&mean, &Tensor::from_slice(&[1.0 / 3.0, 1.0 / 3.0])) < 1e-12);
+        assert!(manipulate_all(&[&one, &(&one * -2.0), &(&one * -1.0)], f64::INFINITY).stalled);
     }
 }

@@ -2,9 +2,10 @@
 //! the paper's Algorithm 1.
 //!
 //! 1. *behavior*: a diffusion model `eps(a_t, s, t)` of the logged actions, (5); then it is frozen.
-//! 2. *warm-up*: a Dirac policy `a = tanh(MLP(s))` follows the score term of (21) alone to a mode of the data.
-//! 3. *critics*: reward by implicit Q-learning on logged actions, (16) and (17); cost by an ensemble on the policy's
-//!    actions with pessimism, (18).
+//! 2. *warm-up*: the policy, `a = tanh(MLP(s))` or a Gaussian around it, follows the score term of (21) alone to a mode
+//!    of the data.
+//! 3. *critics*: reward by implicit Q-learning on logged actions, (16) and (17); cost by an ensemble, of the policy's
+//!    actions unless it is chosen otherwise, with pessimism, (18).
 //! 4. *adaptation*: critic steps, then one policy step by Algorithm 2: the offline estimate `Chat` of the episodic cost
 //!    chooses the reward step (19) while `Chat/l <= 1 - h-`, both steps combined by gradient manipulation (12) up to
 //!    `1 + h+`, the cost step (20) above. The slacks h go to 0 linearly, the temperature beta rises.
@@ -13,8 +14,8 @@
 //! Deviations from the published code, all of them repairs: costs are `[B,1]` and asserted; the cost critic is
 //! pessimistic; the spread is over members at one state; no environment is ever stepped, neither for the gate nor for
 //! selection; the PID set point is the limit in the critics' unit, with anti-windup; (12) acts on raw gradients of the
-//! same noise, followed by one optimiser step; returns are summed over episodes as flagged; the control variate is on.
-//! Deviation from the paper: critics start after the warm-up,
+//! same noise, followed by one optimiser step, unless it is asked for in the space of updates; returns are summed over
+//! episodes as flagged; the control variate is on. Deviation from the paper: critics start after the warm-up,
 //! so that the cost ensemble is evaluated on the actions of a policy and not of an untrained network.
 
 pub mod adaptation;
@@ -22,6 +23,7 @@ pub mod behavior;
 pub mod config;
 pub mod critics;
 pub mod diffusion;
+pub mod divergence;
 pub mod facts;
 mod gate;
 pub mod gradient;
@@ -50,7 +52,7 @@ use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
 use facts::Facts;
 use gate::GateEstimate;
-use options::Gate;
+use options::{Gate, ManipulationSpace};
 use report::Diagnostics;
 use schemars::Schema;
 use score_step::{ScoreStep, StepGradient};
@@ -114,10 +116,11 @@ impl Drcorl {
             expansion: config.behavior_expansion,
         };
         let behavior = BehaviorModel::new(shape, config.behavior_dropout, config.behavior_weight_decay, device, rng);
-        let policy = Policy::new(states, actions, &config.actor_hidden, true, device, rng);
+        let policy = Policy::spread(states, actions, &config.actor_hidden, config.spread(), true, device, rng);
         Drcorl {
             critics: RewardAndCost::new(&config, (states, actions), &facts, device, rng),
-            pid: Pid::new(config.pid, facts.set_point, Some(MULTIPLIER_CAP)),
+            // The gains are those of errors in discounted sums, whatever unit the critics speak.
+            pid: Pid::new(config.pid.map(|gain| gain / config.unit()), facts.set_point, Some(MULTIPLIER_CAP)),
             estimate: GateEstimate { cost: f64::MAX, target: facts.cost_limit },
             branches: BranchCounts::default(),
             selected: Selected::none(policy.averaged()),
@@ -142,7 +145,7 @@ impl Drcorl {
     /// One policy step along the score term of (21) alone.
     fn warmup_step(&mut self, step: u64, context: &mut Context<'_>) -> Result<Metrics> {
         let batch = context.data.sample(self.config.actor_batch, context.rng);
-        let draws = Draws::take(batch.len(), context);
+        let draws = Draws::of_policy(batch.len(), self.policy.draws(), context);
         let score = self.score(&batch.observation(), &draws);
         let result = score.gradient(&mut self.policy, None);
         let lr = cosine(self.config.warmup_lr, 0.1 * self.config.warmup_lr, step, self.config.warmup_steps);
@@ -157,7 +160,7 @@ impl Drcorl {
         let (reward, cost) = if step < self.config.critic_init_steps {
             self.critics.regress(&batch, &self.facts.monte_carlo.index_select(0, &batch.rows))?
         } else {
-            (self.critics.update_reward(&batch)?, self.critics.update_cost(&batch, &mut self.policy)?)
+            (self.critics.update_reward(&batch)?, self.critics.update_cost(&batch, &mut self.policy, context.rng)?)
         };
         Ok(vec![("reward_critic_loss", reward), ("cost_critic_loss", cost)])
     }
@@ -172,8 +175,8 @@ impl Drcorl {
         self.consider(step, context)?;
         self.refresh_estimate(step, context)?;
         let cost_loss = self.update_critics(context)?;
-        let batch = context.data.sample(self.config.actor_batch, context.rng);
-        let draws = Draws::take(batch.len(), context);
+        let batch = context.data.sample_mixed(self.config.actor_batch, context.run.hybrid_share, context.rng);
+        let draws = Draws::of_policy(batch.len(), self.policy.draws(), context);
         let normalised_cost = self.gated(context).normalised();
         let policy_loss = self.policy_step(step, normalised_cost, &batch.observation(), &draws);
         let mut metrics =
@@ -192,7 +195,7 @@ impl Drcorl {
         let mut cost_loss = 0.0;
         for _ in 0..self.config.cost_updates_per_step {
             let batch = context.data.sample_mixed(rows, share, context.rng);
-            let loss = self.critics.update_cost(&batch, &mut self.policy)?;
+            let loss = self.critics.update_cost(&batch, &mut self.policy, context.rng)?;
             cost_loss += loss / self.config.cost_updates_per_step as f64;
         }
         Ok(cost_loss)
@@ -204,13 +207,18 @@ impl Drcorl {
         let score = self.score(observation, draws);
         let beta = self.config.beta(step);
         let branch = self.branch(step, normalised_cost);
-        let StepGradient { gradient, loss } = match branch {
-            Branch::Reward => self.reward_gradient(&score, beta), // (19)
-            Branch::Band => self.band_gradient(&score, beta, normalised_cost > 1.0), // (12)
-            Branch::Cost => self.cost_gradient(&score, beta),     // (20)
-        };
+        let over = normalised_cost > 1.0;
         self.branches.count(branch);
         let lr = cosine(self.config.actor_lr, self.config.actor_lr_final, step, self.config.adaptation_steps);
+        if branch == Branch::Band && self.config.manipulation_space == ManipulationSpace::Update {
+            let [reward, cost] = self.band_update([&score, &score], beta, over, [lr; 2]);
+            return 0.5 * (reward + cost);
+        }
+        let StepGradient { gradient, loss } = match branch {
+            Branch::Reward => self.reward_gradient(&score, beta),   // (19)
+            Branch::Band => self.band_gradient(&score, beta, over), // (12)
+            Branch::Cost => self.cost_gradient(&score, beta),       // (20)
+        };
         self.policy.apply(&gradient, lr, self.config.average_keep);
         loss
     }

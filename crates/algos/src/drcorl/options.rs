@@ -81,6 +81,43 @@ pub enum ValueUnit {
     Discounted,
 }
 
+/// The class of policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyClass {
+    /// One action a state, `tanh(MLP(s))`: the published one.
+    Dirac,
+    /// A Gaussian around it with standard deviation `policy_std`, clipped to the box.
+    GaussianConstant,
+    /// A Gaussian whose standard deviations are learnt too, from `policy_std` on, their logarithms in [-5, 2].
+    Gaussian,
+}
+
+/// What gradient manipulation combines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ManipulationSpace {
+    /// The gradients of both objectives; one optimiser step follows the combination.
+    Gradient,
+    /// The moves of two tentative optimiser steps from the same weights: the paper's appendix B.1. Their moments are
+    /// shared, as published.
+    Update,
+}
+
+/// What the limit bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Constraint {
+    /// The mean cost of an episode, (46).
+    Episodic,
+    /// The mean cost of every step by `cost_limit / episode_length`, (47): no time of the episode may cost more than its
+    /// share.
+    Stepwise,
+    /// Every cost by 0, (45): with costs that are not negative, a mean cost of 0. `cost_limit` is what the certificate
+    /// goes by, and no more.
+    Hard,
+}
+
 /// What Safe Adaptation does near the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -89,6 +126,16 @@ pub enum Adaptation {
     Band,
     /// No band: reward up to the upper slack, cost beyond (CRPO).
     Crpo,
+}
+
+/// How the slacks go over adaptation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SlackSchedule {
+    /// Linearly to exactly 0 at the last step: the paper's.
+    Linear,
+    /// Not at all: the published code's.
+    Constant,
 }
 
 /// What a step above the limit follows.

@@ -79,7 +79,7 @@ impl Drcorl {
         let action = policy.act(&observation);
         let rows = observation.size()[0];
         let noise = context.rng.normal(&[rows, context.data.actions()], context.data.device());
-        let draws = Draws { unit: context.rng.uniform(&[rows], context.data.device()), noise };
+        let draws = Draws { unit: context.rng.uniform(&[rows], context.data.device()), noise, action: None };
         let diffused = diffuse(&action, &draws, POLICY_TIME);
         let residual = self.behavior.predict(&diffused.noisy, &observation, &diffused.time) - &draws.noise;
         let pull = residual * self.config.score_weight.at(&diffused.alpha, &diffused.sigma);

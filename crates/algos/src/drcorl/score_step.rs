@@ -2,20 +2,22 @@
 
 use super::behavior::BehaviorModel;
 use super::config::DrcorlConfig;
-use super::diffusion::{diffuse, Draws, POLICY_TIME};
+use super::diffusion::Draws;
+use super::divergence::{slopes, Slopes};
 use crate::critics::join;
 use crate::losses::along;
-use drcorl_core::policy::Policy;
+use drcorl_core::policy::{Drawn, Policy};
 use drcorl_nn::probe;
 use tch::Tensor;
 
 /// The part of a step all objectives share: actions, one set of noise, the score residual.
 pub struct ScoreStep {
     observation: Tensor,
-    /// `a = pi(s)`, `[B,A]`
+    drawn: Drawn,
+    /// `a = pi(s)`, or drawn from it, in the box: `[B,A]`.
     pub action: Tensor,
-    /// `w(t) e`, `[B,A]`
-    pull: Tensor,
+    /// Of the divergence from the data, `w(t) e` for a Dirac policy.
+    pull: Slopes,
 }
 
 /// A flat policy gradient and the loss it belongs to.
@@ -35,13 +37,12 @@ impl ScoreStep {
         config: &DrcorlConfig,
     ) -> Self {
         let observation = observation.contiguous();
-        let action = policy.forward(&observation);
-        probe::see("action", &action);
-        let diffused = diffuse(&action, draws, POLICY_TIME);
-        let predicted = behavior.predict(&diffused.noisy, &observation, &diffused.time);
-        let residual = if config.control_variate { predicted - &draws.noise } else { predicted };
-        let pull = residual * config.score_weight.at(&diffused.alpha, &diffused.sigma);
-        ScoreStep { observation, action, pull }
+        let drawn = policy.draw(&observation, draws.action.as_ref());
+        probe::see("action", &drawn.action);
+        let predict = |noisy: &Tensor, time: &Tensor| behavior.predict(noisy, &observation, time);
+        // The law is the Gaussian before the box, so that its pull reaches samples the box has clipped.
+        let pull = slopes(&drawn.sample, drawn.std.as_ref(), draws, config.weighing(), predict);
+        ScoreStep { action: drawn.action.shallow_clone(), observation, drawn, pull }
     }
 
     /// `[a | s]`, where the critics give their guidance.
@@ -49,15 +50,17 @@ impl ScoreStep {
         join(&self.action, &self.observation)
     }
 
-    /// Gradient of `mean_b[w <e,a>] - mean_b[<push, a>]`; `push [B,A]` is `beta G`, with a minus for costs.
-    /// `None` is the warm-up.
+    /// Gradient of `mean_b[w <e,a>] - mean_b[<push, a>]`, of a Gaussian with its entropy; `push [B,A]` is `beta G`,
+    /// with a minus for costs. `None` is the warm-up.
     pub fn gradient(&self, policy: &mut Policy, push: Option<&Tensor>) -> StepGradient {
         let direction = match push {
-            Some(push) => &self.pull - push,
-            None => self.pull.shallow_clone(),
+            Some(push) => &self.pull.sample - self.drawn.through_box(push),
+            None => self.pull.sample.shallow_clone(),
         };
-        let (loss, gradient) = along(&self.action, &direction);
-        let gradient = policy.backward(&self.observation, &self.action, &gradient);
+        let (loss, gradient) = along(&self.drawn.sample, &direction);
+        let entropy = self.pull.log_std.as_ref().filter(|_| self.drawn.learns_deviation());
+        let entropy = entropy.map(|slope| slope / self.action.size()[0] as f64);
+        let gradient = policy.backward_drawn(&self.observation, &self.drawn, &gradient, entropy.as_ref());
         StepGradient { gradient, loss }
     }
 }

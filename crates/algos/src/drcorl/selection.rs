@@ -56,16 +56,20 @@ impl Drcorl {
         let (cost, ret) = match model {
             Some(model) => (model.upper(run.certificate_k), model.ret),
             None => {
-                let rows = self.states(self.config.gate_states, self.config.gate_batch, context);
-                let observation = context.data.gather(&rows).observation().contiguous();
-                let action = averaged.act(&observation);
-                let value = self.critics.reward.guidance(&join(&action, &observation), action.size()[1]).0;
-                let cost = self.critic_estimate(&action, &observation, self.config.gate_k, context.data).ucb;
-                let discounted = value.mean(Kind::Double).double_value(&[]) / self.facts.reward_factor;
+                let sets = self.bounded_states(context);
+                let (mut cost, mut value) = (f64::NEG_INFINITY, 0.0);
+                for observation in &sets {
+                    let action = averaged.act(observation);
+                    let reward = self.critics.reward.guidance(&join(&action, observation), action.size()[1]).0;
+                    value += reward.mean(Kind::Double).double_value(&[]) / sets.len() as f64;
+                    let upper = self.critic_estimate(&action, observation, self.config.gate_k, context.data).ucb;
+                    cost = cost.max(upper);
+                }
+                let discounted = value / self.facts.reward_factor;
                 (cost, infinite_horizon_episode_cost(discounted, self.config.gamma, context.data.episode_length))
             }
         };
-        if cost <= run.certificate_margin * run.cost_limit && ret > self.selected.ret {
+        if cost <= run.certificate_margin * self.bound() && ret > self.selected.ret {
             self.selected = Selected { policy: averaged, found: true, step, ret };
         }
         Ok(())

@@ -1,8 +1,9 @@
 //! DRCORL on problems whose answer is known, and guards against the published faults.
 
 use super::diffusion::ScoreWeight;
+use super::divergence::Divergence;
 use super::facts::reward_factor;
-use super::options::RewardScaling;
+use super::options::{PolicyClass, RewardScaling};
 use super::*;
 use drcorl_core::dataset::Dataset;
 use drcorl_core::trainer::{Origin, Trainer};
@@ -38,7 +39,7 @@ fn logged(episodes: usize) -> Arc<Columns> {
 /// Times before noise, as a step draws them.
 fn draws(rng: &mut Rng, rows: i64, actions: i64) -> Draws {
     let unit = rng.uniform(&[rows], Device::Cpu);
-    Draws { unit, noise: rng.normal(&[rows, actions], Device::Cpu) }
+    Draws { unit, noise: rng.normal(&[rows, actions], Device::Cpu), action: None }
 }
 
 fn small(change: Value) -> Value {
@@ -61,6 +62,13 @@ fn trainer(algorithm: &str, limit: f64, config: Value) -> Trainer {
     let run = json!({ "cost_limit": limit, "device": "cpu", "model_steps": 800, "model_hidden": [48, 48], "model_batch": 128, "fqe_steps": 50, "model_rollouts": 64 });
     let all = json!({ "algorithm": algorithm, "run": run, "config": config });
     Trainer::new(crate::REGISTRY, logged(300), &all.to_string()).unwrap()
+}
+
+/// As [`trainer`] on given data, without the certificate's models: for tests of training alone.
+fn unjudged(columns: Arc<Columns>, limit: f64, config: Value) -> Trainer {
+    let run = json!({ "cost_limit": limit, "device": "cpu", "model_members": 1, "audit_members": 0, "model_steps": 5, "fqe_steps": 0, "self_test_steps": 0, "model_rollouts": 4 });
+    let all = json!({ "algorithm": "drcorl", "run": run, "config": config });
+    Trainer::new(crate::REGISTRY, columns, &all.to_string()).unwrap()
 }
 
 /// Runs to the end and returns the exact return and cost of the shipped policy, and the certificate.
@@ -162,21 +170,28 @@ fn the_shipped_policy_is_the_running_average() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// A denoiser of actions around -0.6 and 0.6, with that deviation around each, and 128 states.
+fn two_modes(std: f64, rng: &mut Rng) -> (BehaviorModel, Tensor) {
+    let shape = ScoreNetShape { observations: 1, actions: 1, hidden: 48, blocks: 2, expansion: 2 };
+    let mut behavior = BehaviorModel::new(shape, 0.0, 0.0, Device::Cpu, rng);
+    let state = Tensor::zeros([128, 1], (Kind::Float, Device::Cpu));
+    for step in 0..1500 {
+        let (action, draws) = (of_two_modes(std, rng), draws(rng, 128, 1));
+        behavior.step(&state, &action, &draws, &[], cosine(3e-3, 1e-4, step, 1500));
+    }
+    (behavior, state)
+}
+
+fn of_two_modes(std: f64, rng: &mut Rng) -> Tensor {
+    let side = rng.uniform(&[128, 1], Device::Cpu).lt(0.5).to_kind(Kind::Float) * 1.2 - 0.6;
+    side + rng.normal(&[128, 1], Device::Cpu) * std
+}
+
 /// Between two modes at +-0.6 a Dirac policy under the score term goes to one of them; regression goes to the middle.
 #[test]
 fn the_score_term_seeks_a_mode() {
     let mut rng = Rng::new(12, 0);
-    let shape = ScoreNetShape { observations: 1, actions: 1, hidden: 48, blocks: 2, expansion: 2 };
-    let mut behavior = BehaviorModel::new(shape, 0.0, 0.0, Device::Cpu, &mut rng);
-    let sample = |rng: &mut Rng| {
-        let side = rng.uniform(&[128, 1], Device::Cpu).lt(0.5).to_kind(Kind::Float) * 1.2 - 0.6;
-        side + rng.normal(&[128, 1], Device::Cpu) * 0.08
-    };
-    let state = Tensor::zeros([128, 1], (Kind::Float, Device::Cpu));
-    for step in 0..1500 {
-        let (action, draws) = (sample(&mut rng), draws(&mut rng, 128, 1));
-        behavior.step(&state, &action, &draws, &[], cosine(3e-3, 1e-4, step, 1500));
-    }
+    let (behavior, state) = two_modes(0.08, &mut rng);
     let config = DrcorlConfig { score_weight: ScoreWeight::Score, ..DrcorlConfig::default() };
     let mut policy = Policy::new(1, 1, &[16], false, Device::Cpu, &mut rng);
     let mut cloned = Policy::new(1, 1, &[16], false, Device::Cpu, &mut rng);
@@ -184,12 +199,57 @@ fn the_score_term_seeks_a_mode() {
         let score = ScoreStep::new(&mut policy, &behavior, &state, &draws(&mut rng, 128, 1), &config);
         let gradient = score.gradient(&mut policy, None).gradient;
         policy.apply(&gradient, cosine(1e-2, 1e-4, step, 1500), 0.0);
-        crate::bc::regress(&mut cloned, &state, &sample(&mut rng), cosine(1e-2, 1e-4, step, 1500));
+        crate::bc::regress(&mut cloned, &state, &of_two_modes(0.08, &mut rng), cosine(1e-2, 1e-4, step, 1500));
     }
     let action = policy.act(&state).double_value(&[0, 0]);
     let middle = cloned.act(&state).double_value(&[0, 0]);
     assert!((action.abs() - 0.6).abs() < 0.12, "{action}");
     assert!(middle.abs() < 0.12, "{middle}");
+}
+
+/// So does the mean of a Gaussian, whose deviation, where it is learnt, becomes about that of the mode: neither nothing
+/// nor the distance of the modes.
+#[test]
+fn gaussian_policies_seek_a_mode() {
+    for (class, divergence) in [
+        (PolicyClass::GaussianConstant, Divergence::Diffused),
+        (PolicyClass::Gaussian, Divergence::Diffused),
+        (PolicyClass::Gaussian, Divergence::Plain),
+    ] {
+        let mut rng = Rng::new(14, 0);
+        let (behavior, state) = two_modes(0.15, &mut rng);
+        let config = DrcorlConfig {
+            score_weight: ScoreWeight::Score,
+            policy_class: class,
+            policy_std: 0.05,
+            divergence,
+            ..DrcorlConfig::default()
+        };
+        let mut policy = Policy::spread(1, 1, &[16], config.spread(), false, Device::Cpu, &mut rng);
+        for step in 0..1500 {
+            let action = Some(rng.normal(&[128, 1], Device::Cpu));
+            let draws = Draws { action, ..draws(&mut rng, 128, 1) };
+            let score = ScoreStep::new(&mut policy, &behavior, &state, &draws, &config);
+            let gradient = score.gradient(&mut policy, None).gradient;
+            policy.apply(&gradient, cosine(1e-2, 1e-4, step, 1500), 0.0);
+        }
+        let mean = policy.act(&state).double_value(&[0, 0]);
+        assert!((mean.abs() - 0.6).abs() < 0.12, "{class:?} {divergence:?}: {mean}");
+        if class == PolicyClass::Gaussian {
+            let std = policy.draw(&state, None).std.unwrap().double_value(&[0, 0]);
+            assert!((0.08..0.3).contains(&std), "{divergence:?}: {std}");
+        }
+    }
+}
+
+/// Gaussian policies of either kind solve the toy problem under its limit, by their mean.
+#[test]
+fn gaussian_policies_keep_the_limit() {
+    for (class, critic) in [("gaussian_constant", "td_double"), ("gaussian", "td")] {
+        let config = small(json!({ "policy_class": class, "cost_critic": critic }));
+        let (ret, cost, certificate) = outcome(&mut trainer("drcorl", 2.0, config));
+        assert!(cost <= 2.0 && ret > 8.0, "{class}: return {ret}, cost {cost}, {certificate}");
+    }
 }
 
 /// With opposite critics and equal temperature, reward and cost step coincide, because they share their noise.
@@ -247,10 +307,81 @@ fn a_band_step_is_one_optimiser_step() {
     assert!(f64::from(largest) <= 1.9 * lr && largest > 0.0, "{largest}");
 }
 
-/// The PID set point is the limit in the critics' unit.
+/// In the space of updates too a band step makes one move, of both tentative ones; it differs from that of gradients.
+#[test]
+fn a_band_step_of_updates_is_one_move() {
+    let moved = |space: &str| {
+        let config = small(json!({
+            "manipulation_space": space, "slack_above": 1e9, "slack_below": 1.0, "behavior_steps": 5, "warmup_steps": 5, "critic_steps": 5,
+            "critic_init_steps": 5, "adaptation_steps": 40
+        }));
+        let mut run = unjudged(logged(50), 2.0, config);
+        let never = AtomicBool::new(false);
+        while !run.run(1000, &never).unwrap().done {}
+        let certificate = serde_json::to_value(run.certificate()).unwrap();
+        // The last step has no slack left.
+        assert!(certificate["branches"]["band"].as_u64().unwrap() >= 38, "{certificate}");
+        let all = tch::Tensor::zeros([1, 2], (Kind::Float, Device::Cpu));
+        run.policies()[0].policy.act(&all).double_value(&[0, 0])
+    };
+    let (gradients, updates) = (moved("gradient"), moved("update"));
+    assert!((gradients - updates).abs() < 0.2 && gradients != updates, "{gradients} {updates}");
+}
+
+/// The published prologue follows the reward whatever the cost; a constant slack does not fall.
+#[test]
+fn a_prologue_and_a_constant_slack_where_they_are_asked_for() {
+    let branches = |change: Value| {
+        let mut config = json!({
+            "behavior_steps": 5, "warmup_steps": 5, "critic_steps": 5, "critic_init_steps": 5, "adaptation_steps": 20, "gate": "critic_ucb"
+        });
+        config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let mut run = unjudged(logged(50), 1e-3, small(config));
+        let never = AtomicBool::new(false);
+        while !run.run(1000, &never).unwrap().done {}
+        serde_json::to_value(run.certificate()).unwrap()["branches"].clone()
+    };
+    assert_eq!(branches(json!({}))["reward"], 0);
+    assert_eq!(branches(json!({ "prologue_steps": 7 }))["reward"], 7);
+    let wide = |schedule: &str| branches(json!({ "slack_above": 1e9, "slack_below": 1.0, "slack_schedule": schedule }));
+    assert_eq!(wide("constant")["band"], 20);
+    assert_eq!(wide("linear")["band"], 19);
+}
+
+/// Costs that come at one time of the episode: in the mean over an episode they are within the limit, at their time not.
+/// A hard constraint leaves nothing of the limit.
+#[test]
+fn constraints_bound_episodes_steps_or_everything() {
+    let gates = |constraint: &str, limit: f64| {
+        let mut columns = (*logged(200)).clone();
+        for (row, cost) in columns.costs.iter_mut().enumerate() {
+            let last = (row % LENGTH) as f32 / LENGTH as f32 >= 0.8;
+            columns.observations[2 * row] = row as f32 % LENGTH as f32 / LENGTH as f32;
+            columns.next_observations[2 * row] = (row as f32 % LENGTH as f32 + 1.0) / LENGTH as f32;
+            *cost = f32::from(u8::from(last));
+        }
+        let config = small(json!({
+            "constraint": constraint, "gate": "critic_ucb", "gate_states": "dataset", "gamma": 0.05, "behavior_steps": 5, "warmup_steps": 5,
+            "critic_init_steps": 500, "critic_steps": 100, "adaptation_steps": 10, "slack_above": 0.0, "slack_below": 0.0
+        }));
+        let mut run = unjudged(Arc::new(columns), limit, config);
+        let never = AtomicBool::new(false);
+        while !run.run(1000, &never).unwrap().done {}
+        let certificate = serde_json::to_value(run.certificate()).unwrap();
+        (certificate["branches"]["reward"].as_u64().unwrap(), certificate["branches"]["cost"].as_u64().unwrap())
+    };
+    // Two of ten steps cost 1: 2 an episode, 10 if every step were as dear as those.
+    assert_eq!(gates("episodic", 4.0), (10, 0));
+    assert_eq!(gates("stepwise", 4.0), (0, 10));
+    assert_eq!(gates("stepwise", 14.0), (10, 0));
+    assert_eq!(gates("hard", 4.0), (0, 10));
+}
+
+/// The PID set point is the limit in the critics' unit, and its gains are in that unit too.
 #[test]
 fn the_pid_set_point_is_the_limit() {
     let data = Dataset::new(logged(20), None, Device::Cpu).unwrap();
+    let mut multipliers: Vec<f64> = Vec::new();
     for (unit, expected) in [("per_step", 2.0 / LENGTH as f64), ("discounted", 2.0 / LENGTH as f64 / 0.5)] {
         let config: DrcorlConfig = serde_json::from_value(small(json!({ "value_unit": unit }))).unwrap();
         let run = RunConfig { cost_limit: 2.0, ..RunConfig::default() };
@@ -269,8 +400,10 @@ fn the_pid_set_point_is_the_limit() {
         )
         .unwrap();
         assert_eq!(built.pid.update(expected), 0.0);
-        assert!(built.pid.update(expected + 0.1) > 0.0);
+        // The same violation of the limit, in whatever unit, is answered by the same multiplier.
+        multipliers.push(built.pid.update(expected * 1.1));
     }
+    assert!(multipliers[0] > 0.0 && (multipliers[0] - multipliers[1]).abs() < 1e-9, "{multipliers:?}");
 }
 
 /// The reward scale does not depend on the order of episodes, and episodes end at their flags, whatever their length.

@@ -5,11 +5,13 @@
 //! as a file for the crate `drcorl-actor`, which needs no tensor library. Both compute the same function.
 
 mod diffusion;
+mod gaussian;
 mod latent;
 mod loaded;
 mod played;
 
 pub use diffusion::{Chain, Choice, DiffusionLevels, FrozenDiffusion};
+pub use gaussian::{Drawn, Spread, LOG_STD};
 pub use latent::{FrozenLatent, Perturbation};
 pub use loaded::LoadedPolicy;
 pub use played::PlayedFile;
@@ -74,19 +76,18 @@ pub trait FrozenPolicy: Send {
     fn file(&self) -> Result<PolicyFile>;
 }
 
-/// A tanh policy with its optimiser and, if wanted, a running average of its weights.
+/// A tanh policy with its optimiser and, if wanted, a running average of its weights. It is deterministic, or the mean
+/// of a Gaussian ([`Policy::spread`]).
 pub struct Policy {
     head: Head,
     average: Option<Arena>,
+    spread: Spread,
 }
 
 impl Policy {
     /// `[S, hidden.., A]`; with `averaged`, an exponential average of the weights is kept beside the live ones.
     pub fn new(observations: i64, actions: i64, hidden: &[i64], averaged: bool, device: Device, rng: &mut Rng) -> Self {
-        let widths: Vec<i64> = std::iter::once(observations).chain(hidden.iter().copied()).chain([actions]).collect();
-        let head = Head::new("policy", 1, &widths, false, device, rng);
-        let average = averaged.then(|| head.online().duplicate());
-        Policy { head, average }
+        Policy::spread(observations, actions, hidden, Spread::None, averaged, device, rng)
     }
 
     /// Live parameters, for loading.
@@ -104,9 +105,10 @@ impl Policy {
         self.head.forward(observation).tanh()
     }
 
-    /// Live actions `[B,A]`, leaving the activations of [`Policy::forward`] alone.
+    /// Live actions `[B,A]`, of a Gaussian its mean, leaving the activations of [`Policy::forward`] alone.
     pub fn act(&mut self, observation: &Tensor) -> Tensor {
-        self.head.evaluate(observation).tanh()
+        let outputs = self.head.evaluate(observation);
+        self.spread.mean(&outputs).tanh()
     }
 
     /// Gradient `[P]` of a loss with `dloss/daction = grad_action [B,A]` at `action` from the last [`Policy::forward`];
@@ -147,13 +149,13 @@ impl Policy {
 
     /// A frozen copy of the live weights.
     pub fn live(&self) -> FrozenMlp {
-        FrozenMlp::copy(self.head.net(), self.head.online())
+        FrozenMlp::copy(self.head.net(), self.head.online()).spread(self.spread)
     }
 
     /// A frozen copy of the averaged weights (the live ones where no average is kept).
     pub fn averaged(&self) -> FrozenMlp {
         let arena = self.average.as_ref().unwrap_or(self.head.online());
-        FrozenMlp::copy(self.head.net(), arena)
+        FrozenMlp::copy(self.head.net(), arena).spread(self.spread)
     }
 
     /// Saves or restores everything.
@@ -221,12 +223,14 @@ pub struct FrozenMlp {
     layers: Vec<(Tensor, Tensor)>,
     squash: Squash,
     condition: Option<Condition>,
+    /// Of a Gaussian, whose mean the network is.
+    deviation: Option<gaussian::Deviation>,
 }
 
 impl FrozenMlp {
     /// A copy of member 0 of `net`.
     pub fn copy(net: &Ensemble, arena: &Arena) -> Self {
-        FrozenMlp { layers: copy_layers(net, arena, 0), squash: Squash::Tanh, condition: None }
+        FrozenMlp { layers: copy_layers(net, arena, 0), squash: Squash::Tanh, condition: None, deviation: None }
     }
 
     /// The policy that always takes the squashed mean of a stochastic actor.
@@ -237,7 +241,7 @@ impl FrozenMlp {
             let actions = bias.size()[0] / 2;
             (*weight, *bias) = (weight.narrow(0, 0, actions).copy(), bias.narrow(0, 0, actions).copy());
         }
-        FrozenMlp { layers, squash: Squash::Tanh, condition: None }
+        FrozenMlp { layers, squash: Squash::Tanh, condition: None, deviation: None }
     }
 
     /// The same network with its outputs clipped instead of squashed.
@@ -253,7 +257,8 @@ impl FrozenMlp {
     /// An independent copy.
     pub fn duplicate(&self) -> FrozenMlp {
         let layers = self.layers.iter().map(|(weight, bias)| (weight.copy(), bias.copy())).collect();
-        FrozenMlp { layers, condition: self.condition.clone(), ..*self }
+        let deviation = self.deviation.as_ref().map(gaussian::Deviation::duplicate);
+        FrozenMlp { layers, condition: self.condition.clone(), deviation, ..*self }
     }
 
     fn actions(&self, observation: &Tensor) -> Tensor {
@@ -277,7 +282,7 @@ impl FrozenMlp {
             state.tensor(&format!("{i}.weight"), weight)?;
             state.tensor(&format!("{i}.bias"), bias)?;
         }
-        Ok(())
+        self.deviation.as_mut().map_or(Ok(()), |deviation| deviation.persist(state))
     }
 }
 
@@ -300,6 +305,9 @@ impl FrozenPolicy for FrozenMlp {
             file.insert("condition.scale", &[2], vec![condition.mean as f32, condition.std as f32]);
         }
         insert_layers(&mut file, "actor", &self.layers)?;
+        if let Some(deviation) = &self.deviation {
+            deviation.describe(&mut file)?;
+        }
         Ok(file)
     }
 }

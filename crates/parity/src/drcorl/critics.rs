@@ -4,7 +4,7 @@ use crate::mlp::Mlp;
 use crate::{shown_at, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::critics::iql::value_step;
 use drcorl_algos::critics::{
-    bound, join, mean, Bound, CostBackup, CostCritic, CostCriticConfig, IqlConfig, IqlCritic, Pessimism,
+    bound, join, mean, Bound, CostBackup, CostCritic, CostCriticConfig, CostCriticKind, IqlConfig, IqlCritic, Pessimism,
 };
 use drcorl_algos::lagrange::infinite_horizon_episode_cost;
 use drcorl_core::error::{Error, Result};
@@ -118,6 +118,8 @@ pub fn bind_td_cost(fixture: &Fixture, _variant: &str, init: &Tensors, device: D
         .collect();
     let widths = Mlp::widths(&member("", 0), init)?;
     let config = CostCriticConfig {
+        kind: CostCriticKind::Td,
+        expectile: 0.5,
         gamma: fixture.hyper(&["gamma"])?,
         target_rate: fixture.hyper(&["target_ema"])?,
         lr: fixture.hyper(&["q_lr"])?,

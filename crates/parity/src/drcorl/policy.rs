@@ -9,8 +9,7 @@ use drcorl_algos::critics::mean;
 use drcorl_algos::drcorl::config::DrcorlConfig;
 use drcorl_algos::drcorl::diffusion::ScoreWeight;
 use drcorl_algos::drcorl::facts::Facts;
-use drcorl_algos::drcorl::gradient::manipulate;
-use drcorl_algos::drcorl::options::{Adaptation, BetaSchedule, CostStep, GuidanceScale};
+use drcorl_algos::drcorl::options::{Adaptation, BetaSchedule, CostStep, GuidanceScale, ManipulationSpace};
 use drcorl_algos::drcorl::Drcorl;
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::optim::cosine;
@@ -50,6 +49,8 @@ fn learner(fixture: &Fixture, variant: &str, init: &Tensors, beta: f64, device: 
         beta_final: beta,
         beta_schedule: BetaSchedule::Constant,
         adaptation: Adaptation::Band,
+        manipulation_space: ManipulationSpace::Update,
+        manipulation_cap: f64::INFINITY,
         cost_step: match variant {
             "lagrangian_fixed" => CostStep::LagrangianFixed,
             "lagrangian_pid" => CostStep::LagrangianPid,
@@ -170,8 +171,7 @@ impl Binding for PolicySteps {
 }
 
 /// The band as released: two optimiser steps on shared moments, each with its own noise, whose moves are combined by
-/// (12). Ours combines the raw gradients of the same noise and makes one step;
-/// the steps and the combination are the same functions.
+/// (12). It is our band in the space of updates, which shares the noise.
 struct ReleasedBand(Drcorl);
 
 pub fn bind_adaptation(fixture: &Fixture, variant: &str, init: &Tensors, device: Device) -> Result<Plan> {
@@ -183,25 +183,11 @@ impl Binding for ReleasedBand {
     fn step(&mut self, step: usize, batch: &Tensors, draws: &[Tensor]) -> Result<Record> {
         let ReleasedBand(learner) = self;
         let observation = batch.get("obs")?;
-        let flat = |learner: &Drcorl| learner.policy.arena().values().copy();
-        let before = flat(learner);
-        let mut gradients = Record::new();
-        let mut losses = [0.0; 2];
-        let (moves, seen) = probe::watch(|| {
-            [(LOW, "grad/"), (HIGH, "grad2/")].map(|(estimate, prefix)| {
-                let part = gradients.len().min(1);
-                let draws = given(&draws[2 * part..]);
-                losses[part] = learner.policy_step((2 * step + part) as u64, estimate, observation, &draws);
-                let named = policy_names().gradients(learner.policy.arena());
-                gradients.extend(named.into_iter().map(|(name, value)| (name.replacen("grad/", prefix, 1), value)));
-                let moved = flat(learner) - &before;
-                learner.policy.arena().values().shallow_clone().copy_(&before);
-                moved
-            })
+        let rates = [0, 1].map(|part| rate(&learner.config, 2 * step + part));
+        let (losses, seen) = probe::watch(|| {
+            let [reward, cost] = [0, 2].map(|first| learner.score(observation, &given(&draws[first..])));
+            learner.band_update([&reward, &cost], learner.config.beta(step as u64), false, rates)
         });
-        let [reward, cost] = moves;
-        let (combined, inner) = probe::watch(|| manipulate(&reward, &cost, f64::INFINITY).gradient);
-        learner.policy.arena().values().shallow_clone().copy_(&(&before + &combined));
         let mut record = scalars([
             ("loss/policy_reward", losses[0]),
             ("loss/policy_cost", losses[1]),
@@ -209,16 +195,18 @@ impl Binding for ReleasedBand {
             ("loss/mean_qc", mean(shown_at(&seen, "cost_values", 0)?)),
             ("state/lr_next", rate(&learner.config, 2 * step + 2)),
         ]);
-        record.extend(gradients);
+        for (gradient, prefix) in [("reward_gradient", "grad/"), ("cost_gradient", "grad2/")] {
+            let arena = learner.policy.arena();
+            arena.gradients().shallow_clone().copy_(shown_at(&seen, gradient, 0)?);
+            let named = policy_names().gradients(arena);
+            record.extend(named.into_iter().map(|(name, value)| (name.replacen("grad/", prefix, 1), value)));
+        }
         record.extend(shown(&seen, &DIFFUSED));
         record.extend(shown(&seen, &[("action", "action"), ("reward_guidance", "guidance_raw")]));
-        record.extend(shown(&inner, &[("inner_product", "inner_product")]));
-        record.extend([
-            ("aux/guidance_raw_2".to_string(), shown_at(&seen, "cost_guidance", 0)?.copy()),
-            ("aux/update_reward".into(), reward),
-            ("aux/update_cost".into(), cost),
-            ("aux/update_final".into(), combined),
-        ]);
+        record.extend(shown(&seen, &[("inner_product", "inner_product")]));
+        record.push(("aux/guidance_raw_2".to_string(), shown_at(&seen, "cost_guidance", 0)?.copy()));
+        let updates = [("reward_update", "update_reward"), ("cost_update", "update_cost"), ("update", "update_final")];
+        record.extend(shown(&seen, &updates));
         Ok(record)
     }
 

@@ -64,7 +64,7 @@ pub(super) const DIFFUSED: [(&str, &str); 4] =
 
 /// The recorded draws of one diffused batch: times, then noise.
 pub(super) fn given(draws: &[Tensor]) -> Draws {
-    Draws { unit: draws[0].shallow_clone(), noise: draws[1].shallow_clone() }
+    Draws { unit: draws[0].shallow_clone(), noise: draws[1].shallow_clone(), action: None }
 }
 
 struct ScoreNetForward(BehaviorModel);

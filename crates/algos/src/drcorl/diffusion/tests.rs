@@ -40,7 +40,7 @@ fn diffused_samples_have_the_stated_moments() {
     let action = Tensor::full([n, 1], 0.4f64, (Kind::Float, Device::Cpu));
     for t in [0.05, 0.3, 0.9] {
         let unit = Tensor::full([n], (t - 0.0) / 1.0, (Kind::Float, Device::Cpu));
-        let draws = Draws { unit, noise: rng.normal(&[n, 1], Device::Cpu) };
+        let draws = Draws { unit, noise: rng.normal(&[n, 1], Device::Cpu), action: None };
         let x = diffuse(&action, &draws, (0.0, 1.0)).noisy.to_kind(Kind::Double);
         let (alpha, sigma) = scalar(t);
         let (mean, std) = (x.mean(Kind::Double).double_value(&[]), x.std(true).double_value(&[]));
@@ -70,7 +70,7 @@ fn train(steps: u64, rng: &mut Rng, mut sample: impl FnMut(&mut Rng) -> (Tensor,
         model.step(
             &observation,
             &action,
-            &Draws { unit, noise },
+            &Draws { unit, noise, action: None },
             &[],
             drcorl_nn::optim::cosine(3e-3, 1e-5, step, steps),
         );
@@ -97,7 +97,7 @@ fn a_trained_denoiser_reaches_the_closed_form_minimum() {
     let n = 40_000;
     let action = rng.normal(&[n, 1], Device::Cpu) * std + mean;
     let noise = rng.normal(&[n, 1], Device::Cpu);
-    let draws = Draws { unit: rng.uniform(&[n], Device::Cpu), noise: noise.shallow_clone() };
+    let draws = Draws { unit: rng.uniform(&[n], Device::Cpu), noise: noise.shallow_clone(), action: None };
     let d = diffuse(&action, &draws, (TRAIN_TIME_MIN, 1.0));
     let zeros = Tensor::zeros([n, 1], (Kind::Float, Device::Cpu));
     let loss = |predicted: &Tensor| (predicted - &noise).square().mean(Kind::Double).double_value(&[]);
@@ -126,7 +126,7 @@ fn a_trained_denoiser_follows_a_conditional_mixture() {
         let side = rng.uniform(&[n, 1], Device::Cpu).lt(0.5).to_kind(Kind::Float) * 1.2 - 0.6;
         let action = side + &observation * 0.3 + rng.normal(&[n, 1], Device::Cpu) * std;
         let unit = Tensor::full([n], t, (Kind::Float, Device::Cpu));
-        let draws = Draws { unit, noise: rng.normal(&[n, 1], Device::Cpu) };
+        let draws = Draws { unit, noise: rng.normal(&[n, 1], Device::Cpu), action: None };
         let d = diffuse(&action, &draws, (0.0, 1.0));
         let variance = d.alpha.square() * (std * std) + d.sigma.square();
         let component = |m: f64| {
@@ -189,7 +189,7 @@ fn frequencies_are_frozen() {
     let dropout = model.draw_dropout(&mut rng);
     assert_eq!(dropout.len(), 2);
     let (unit, noise) = (rng.uniform(&[8], Device::Cpu), rng.normal(&[8, 2], Device::Cpu));
-    model.step(&s, &a, &Draws { unit, noise }, &dropout, 1e-2);
+    model.step(&s, &a, &Draws { unit, noise, action: None }, &dropout, 1e-2);
     assert_eq!(&before, model.frequencies_mut());
 }
 
@@ -209,7 +209,7 @@ fn the_regulariser_pulls_with_strength_kappa() {
     let unit = rng.uniform(&[n], Device::Cpu);
     let noise = rng.normal(&[n, 1], Device::Cpu);
     let action = Tensor::full([n, 1], mean + offset, (Kind::Float, Device::Cpu));
-    let draws = Draws { unit, noise: noise.shallow_clone() };
+    let draws = Draws { unit, noise: noise.shallow_clone(), action: None };
     let d = diffuse(&action, &draws, POLICY_TIME);
     for (std, vds, stable, score) in KAPPA {
         for (weight, kappa) in [(ScoreWeight::Vds, vds), (ScoreWeight::Stable, stable), (ScoreWeight::Score, score)] {
@@ -241,7 +241,7 @@ fn the_stationary_point_is_known() {
         for i in 0..120 {
             let a = Tensor::full([n, 1], action, (Kind::Float, Device::Cpu));
             let noise = rng.normal(&[n, 1], Device::Cpu);
-            let draws = Draws { unit: rng.uniform(&[n], Device::Cpu), noise: noise.shallow_clone() };
+            let draws = Draws { unit: rng.uniform(&[n], Device::Cpu), noise: noise.shallow_clone(), action: None };
             let d = diffuse(&a, &draws, POLICY_TIME);
             let residual = weight.at(&d.alpha, &d.sigma) * (exact(&d.noisy, &d.time, mean, std) - noise);
             action -= (residual.mean(Kind::Double).double_value(&[]) - beta * slope) * 0.5 / kappa;

@@ -56,7 +56,7 @@ impl Drcorl {
     fn gate_estimate(&mut self, context: &mut Context<'_>) -> Result<GateEstimate> {
         let limit = context.run.cost_limit;
         let critics = |drcorl: &mut Self, context: &mut Context<'_>| {
-            let rows = drcorl.states(drcorl.config.gate_states, drcorl.config.gate_batch, context);
+            let rows = drcorl.states(drcorl.gate_states(), drcorl.config.gate_batch, context);
             let observation = context.data.gather(&rows).observation().contiguous();
             let action = drcorl.policy.act(&observation);
             let cost = drcorl.critic_estimate(&action, &observation, drcorl.config.gate_k, context.data).ucb;
@@ -95,6 +95,14 @@ impl Drcorl {
         (found < least).then(|| {
             format!("replayed costs of held-out episodes correlate {found:.2} with the logged ones, {least:.2} is needed to steer")
         })
+    }
+
+    /// The states that the critics' gate is averaged over: those asked for, or all where there is no safe one.
+    pub(super) fn gate_states(&self) -> GateStates {
+        match (self.config.gate_states, &self.facts.safe_rows) {
+            (GateStates::Safe, None) => GateStates::Dataset,
+            (asked, _) => asked,
+        }
     }
 
     /// Row numbers of `count` states of one set.

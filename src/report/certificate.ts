@@ -1,4 +1,4 @@
-import type { BranchCounts, Certificate } from '../config/results.js'
+import type { BranchCounts, Certificate, Tried } from '../config/results.js'
 import type { Stored } from '../config/stored.js'
 import { type Provenance, provenanceNote } from '../policy/provenance.js'
 import { estimateChart, estimateTable, estimatesOf, policyEstimates } from './estimates.js'
@@ -169,9 +169,19 @@ function selfTest({ self_test: found }: Stored<Certificate>): string {
   const head = ['logged behavior', 'logged', 'its clone, estimated', 'shortfall', 'distance to the next']
   return (
     `<h3>The estimator, tried on clones of logged behavior</h3>` +
+    `<p class="note">${escape(estimator(found))}</p>` +
     `<p class="note">Estimates are widened by a shortfall of ${formatFixed(found.shortfall ?? null, 2)}; a policy further than ${formatFixed(found.reach ?? null, 2)} from the nearest behavior is refused.</p>` +
     table(head, rows)
   )
+}
+
+/** Which way of estimating was used, and how wrong each was on the clones. */
+function estimator({ estimator: used, others = [] }: NonNullable<Stored<Certificate>['self_test']>): string {
+  if (!used) return ''
+  const way = ({ horizon, error }: Stored<Tried>): string =>
+    `${horizon == null ? 'whole episodes' : `stretches of ${horizon} steps with a learnt tail`} (${formatFixed(error == null ? null : 100 * error, 0)} % off)`
+  const rest = others.map(way).join(' and ')
+  return `The policy is judged by ${way(used)}${rest === '' ? '' : `; tried beside it: ${rest}`}.`
 }
 
 function table(head: readonly string[], rows: readonly string[]): string {

@@ -130,7 +130,7 @@ impl Default for RunConfig {
             audit_members: 5,
             model_hidden: vec![128, 128],
             model_steps: 6000,
-            model_lr: 1e-3,
+            model_lr: 3e-3,
             model_batch: 256,
             model_rollouts: 120,
             holdout_fraction: 0.1,

@@ -110,7 +110,7 @@ impl Drcorl {
         let (data, count) = (context.data, self.config.gate_batch);
         let stretches = &self.facts.stretches;
         let rows: Vec<Tensor> = match stretches.as_slice() {
-            [] => vec![self.states(self.config.gate_states, count, context)],
+            [] => vec![self.states(self.gate_states(), count, context)],
             stretches => {
                 let share = count.div_ceil(stretches.len());
                 let pick =
@@ -119,6 +119,14 @@ impl Drcorl {
             }
         };
         rows.iter().map(|rows| data.gather(rows).observation().contiguous()).collect()
+    }
+
+    /// The states that the critics' gate is averaged over: those asked for, or all where there is no safe one.
+    pub(super) fn gate_states(&self) -> GateStates {
+        match (self.config.gate_states, &self.facts.safe_rows) {
+            (GateStates::Safe, None) => GateStates::Dataset,
+            (asked, _) => asked,
+        }
     }
 
     /// Row numbers of `count` states of one set.

@@ -3,7 +3,7 @@
 use super::adaptation::BranchCounts;
 use super::diffusion::{diffuse, Draws, POLICY_TIME};
 use super::gate::REPORT_ROWS;
-use super::options::Gate;
+use super::options::{Gate, GateStates};
 use super::selection::Selected;
 use super::Drcorl;
 use drcorl_core::algorithm::Context;
@@ -31,6 +31,8 @@ pub(super) struct GateReport {
     pub used: Gate,
     /// Why the critics took the place of the models; null if they did not.
     pub fallback_reason: Option<String>,
+    /// What the critics' gate was averaged over: all logged states where no logged episode is within the limit.
+    pub states: GateStates,
 }
 
 /// How far the policy that ships is from the logged actions.
@@ -60,7 +62,7 @@ impl Drcorl {
         let used = if fallback_reason.is_some() { Gate::CriticUcb } else { requested };
         let Selected { found, step, ret, .. } = self.selected;
         Diagnostics {
-            gate: GateReport { requested, used, fallback_reason },
+            gate: GateReport { requested, used, fallback_reason, states: self.gate_states() },
             branches: self.branches,
             policy_distance: self.distance(policy, context),
             selected: found.then_some(Candidate { step, estimated_return: ret }),

@@ -113,12 +113,17 @@ fn the_toy_problem_is_solved_under_its_limit() {
 #[test]
 fn models_that_rank_costs_badly_leave_the_gate_to_the_critics() {
     let short = json!({ "adaptation_steps": 20, "behavior_steps": 50, "warmup_steps": 50, "critic_steps": 20, "critic_init_steps": 20 });
-    let gate = |correlation: f64| {
+    let gate_at = |limit: f64, correlation: f64| {
         let mut config = small(short.clone());
         config["model_gate_correlation"] = json!(correlation);
-        outcome(&mut trainer("drcorl", 2.0, config)).2["gate"].clone()
+        outcome(&mut trainer("drcorl", limit, config)).2["gate"].clone()
     };
-    assert_eq!(gate(0.6), json!({ "requested": "model_rollout", "used": "model_rollout", "fallback_reason": null }));
+    let gate = |correlation: f64| gate_at(2.0, correlation);
+    assert_eq!(gate_at(1e-9, 1.0)["states"], "dataset", "where no episode is within the limit");
+    assert_eq!(
+        gate(0.6),
+        json!({ "requested": "model_rollout", "used": "model_rollout", "fallback_reason": null, "states": "safe" })
+    );
     let unfit = gate(1.0);
     assert_eq!(unfit["used"], "critic_ucb");
     assert!(unfit["fallback_reason"].as_str().unwrap().contains("1.00 is needed to steer"), "{unfit}");

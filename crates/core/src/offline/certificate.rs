@@ -247,7 +247,7 @@ pub fn certify(
     visits: &[Visit],
 ) -> Certificate {
     let shipped = &policies[0].1;
-    let self_test = auditor.self_test();
+    let self_test = auditor.self_test(data, remembers);
     let facts = DataFacts::of(data, auditor.held_out(), run);
     let case = Case {
         model: shipped.model_rollout.as_ref(),

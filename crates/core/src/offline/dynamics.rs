@@ -6,7 +6,7 @@
 
 use super::signal::{center_and_scale, CostKind};
 use super::split::Split;
-use crate::dataset::{Batch, Dataset};
+use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::run::RunConfig;
 use drcorl_nn::checkpoint::State;
@@ -19,7 +19,6 @@ use tch::{Kind, Tensor};
 const RANGE_MARGIN: f64 = 0.5;
 /// Smallest scale of a step's change, in deviations of a column.
 const CHANGE_FLOOR: f64 = 1e-4;
-
 /// E pairs of models: motion (s, a) -> [scaled state difference | termination logit], outcome (a, s,
 /// s') -> [scaled reward | cost].
 ///
@@ -35,6 +34,9 @@ pub struct Dynamics {
     varying: Option<Tensor>,
     /// `[1,S]`, an observation whose entries that never change are right.
     anchor: Tensor,
+    /// Mean and deviation of each entry `[1,S']`: the networks see states of unit size, whatever a sensor's unit.
+    center: Tensor,
+    spread: Tensor,
     change: Tensor,
     low: Tensor,
     high: Tensor,
@@ -83,6 +85,8 @@ impl Dynamics {
             cost: CostKind::of(&data.columns.costs),
             terminates: data.columns.terminals.iter().any(|&t| t),
             anchor: data.gather(&data.starts().narrow(0, 0, 1)).observation().copy(),
+            center: now.mean_dim(0i64, true, Kind::Float),
+            spread: now.std_dim(0i64, false, true).clamp_min(1e-12),
             low: next.amin(0i64, false) - &margin,
             high: next.amax(0i64, false) + &margin,
             varying,
@@ -129,7 +133,7 @@ impl Dynamics {
 
         // Gradients of mean squared error (states, reward,
         // real-valued cost) and of cross entropy (flags) are both error / rows.
-        let input = self.input(&batch, &[&now], rows);
+        let input = self.input(&batch.action(), &[&now], rows);
         let raw = self.motion.forward(&input).view([rows * self.members, -1]);
         let change_error = raw.narrow(1, 0, states) - (&next - &now) / &self.change;
         let terminal_error =
@@ -137,7 +141,7 @@ impl Dynamics {
         let grad = Tensor::cat(&[&change_error * 2.0, terminal_error], 1) / rows as f64;
         self.motion.descend(&input, &grad.view([rows, -1]), lr);
 
-        let input = self.input(&batch, &[&now, &next], rows);
+        let input = self.input(&batch.action(), &[&now, &next], rows);
         let raw = self.outcome.forward(&input).view([rows * self.members, 2]);
         let reward_error = raw.narrow(1, 0, 1) - (batch.reward() - self.reward_center) / self.reward_scale;
         let cost_grad = self.cost.gradient(&raw.narrow(1, 1, 1), &self.cost.target(&batch.cost()));
@@ -147,20 +151,22 @@ impl Dynamics {
     }
 
     /// `[rows, E*(A+..)]`: a member's rows are its own.
-    fn input(&self, batch: &Batch, states: &[&Tensor], rows: i64) -> Tensor {
-        let action = batch.action();
-        let parts: Vec<&Tensor> = std::iter::once(&action).chain(states.iter().copied()).collect();
+    fn input(&self, action: &Tensor, states: &[&Tensor], rows: i64) -> Tensor {
+        let scaled = states.iter().map(|&state| (state - &self.center) / &self.spread);
+        let parts: Vec<Tensor> = std::iter::once(action.shallow_clone()).chain(scaled).collect();
         Tensor::cat(&parts, 1).view([rows, -1])
     }
 
     /// Predictions for per-member rows `state [B*E,S']`, `action [B*E,A]`, row b*E+e for member e.
     pub(super) fn predict(&mut self, state: &Tensor, action: &Tensor) -> Predicted {
         let (total, states) = (state.size()[0], state.size()[1]);
-        let per_member = |rows: Tensor| rows.view([total / self.members, -1]);
-        let raw = self.motion.evaluate(&per_member(Tensor::cat(&[action, state], 1))).view([total, -1]);
+        let rows = total / self.members;
+        let input = self.input(action, &[state], rows);
+        let raw = self.motion.evaluate(&input).view([total, -1]);
         let free = state + raw.narrow(1, 0, states) * &self.change;
         let next = free.clamp_tensor(Some(&self.low), Some(&self.high));
-        let outcome = self.outcome.evaluate(&per_member(Tensor::cat(&[action, state, &next], 1))).view([total, 2]);
+        let input = self.input(action, &[state, &next], rows);
+        let outcome = self.outcome.evaluate(&input).view([total, 2]);
         let cost = outcome.narrow(1, 1, 1);
         Predicted {
             clipped: free.ne_tensor(&next).to_kind(Kind::Float).mean(Kind::Float),

@@ -4,7 +4,7 @@
 use super::dynamics::Dynamics;
 use super::estimate::RolloutEstimate;
 use super::ladder::{Rung, Validity};
-use super::self_test::{Behavior, Clones, SelfTest};
+use super::self_test::{choose, Behavior, Clones, SelfTest, Trial, Tried};
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::policy::{FrozenPolicy, Player};
@@ -58,7 +58,8 @@ pub struct Judge {
     validity: Option<Validity>,
     /// The auditor's.
     clones: Option<Clones>,
-    behaviors: Vec<Behavior>,
+    /// One an estimator.
+    trials: Vec<Trial>,
     /// Rows of initial states `[N,E]`, a bootstrap a member.
     starts: Tensor,
     /// Rows of logged states `[M*E]`.
@@ -78,7 +79,7 @@ impl Judge {
             dynamics,
             validity: None,
             clones: None,
-            behaviors: Vec::new(),
+            trials: Vec::new(),
             starts: starts.index_select(0, &picks).view([-1, members as i64]),
             logged: rng.rows(LOGGED * members, data.len(), data.device()),
             shortage: None,
@@ -134,7 +135,7 @@ impl Judge {
         Ok(None)
     }
 
-    /// Estimates clone `k` as a policy is estimated and compares it with its episodes.
+    /// Estimates clone `k` as a policy is estimated, by every estimator, and compares it with its episodes.
     fn try_clone(
         &mut self,
         k: usize,
@@ -144,32 +145,40 @@ impl Judge {
         cancel: &AtomicBool,
     ) -> Result<()> {
         let Some(mut clones) = self.clones.take() else { return Ok(()) };
+        if k == 0 {
+            clones.measure_noise(data);
+            let untried = |horizon| Trial { horizon, behaviors: Vec::new() };
+            self.trials = self.estimators(data).into_iter().map(untried).collect();
+        }
         // A copy, so that a cancelled estimate has drawn nothing.
         let mut draws = rng.clone();
-        let tried = self.behavior(&mut clones, k, data, run, &mut draws, cancel);
+        let horizons: Vec<Option<usize>> = self.trials.iter().map(|trial| trial.horizon).collect();
+        let tried: Result<Vec<Behavior>> = horizons
+            .into_iter()
+            .map(|horizon| self.behavior(&mut clones, (k, horizon), data, run, &mut draws, cancel))
+            .collect();
         self.clones = Some(clones);
-        self.behaviors.push(tried?);
+        for (trial, behavior) in self.trials.iter_mut().zip(tried?) {
+            trial.behaviors.push(behavior);
+        }
         *rng = draws;
         Ok(())
     }
 
+    /// Clone `k` by stretches of `horizon` steps, or by whole episodes.
     fn behavior(
         &mut self,
         clones: &mut Clones,
-        k: usize,
+        (k, horizon): (usize, Option<usize>),
         data: &Dataset,
         run: &RunConfig,
         draws: &mut Rng,
         cancel: &AtomicBool,
     ) -> Result<Behavior> {
-        if k == 0 {
-            clones.measure_noise(data);
-        }
         let starts = clones.starts(data, k);
         let members = self.dynamics.as_ref().map_or(1, Dynamics::members);
         let picks = draws.rows(CLONE_STARTS * members as usize, starts.size()[0], data.device());
         let starts = starts.index_select(0, &picks);
-        let horizon = self.horizon(data, false);
         let (logged, length) = (self.logged.shallow_clone(), data.episode_length);
         let Some(dynamics) = &mut self.dynamics else { unreachable!("clones come with models") };
         let mut player = clones.player(k, draws);
@@ -204,18 +213,46 @@ impl Judge {
         }
     }
 
-    /// What the clones say; None before they have played or without any.
-    pub fn self_test(&self) -> Option<SelfTest> {
-        let complete = self.clones.as_ref().is_some_and(|clones| clones.count() == self.behaviors.len());
-        complete.then(|| SelfTest::of(self.behaviors.clone()))
+    /// What the clones say about the estimator of a policy that remembers or not; None before all have played.
+    pub fn self_test(&self, data: &Dataset, remembers: bool) -> Option<SelfTest> {
+        let chosen = self.chosen(data, remembers)?;
+        let others = self
+            .trials
+            .iter()
+            .filter(|trial| trial.horizon != chosen.horizon)
+            .map(Trial::tried)
+            .collect::<Vec<Tried>>();
+        Some(SelfTest::of(chosen, others))
+    }
+
+    fn chosen(&self, data: &Dataset, remembers: bool) -> Option<&Trial> {
+        let count = self.clones.as_ref()?.count();
+        let complete = self.trials.iter().all(|trial| trial.behaviors.len() == count);
+        complete.then(|| choose(&self.trials, self.believed(data), remembers)).flatten()
+    }
+
+    /// True where the models passed the test of whole episodes, as long as they are.
+    fn believed(&self, data: &Dataset) -> bool {
+        let reaches = |validity: &Validity| validity.reaches_the_end() && validity.whole >= data.episode_length;
+        self.validity.as_ref().is_some_and(reaches)
+    }
+
+    /// What can be tried: stretches of the longest horizon that passed, and whole episodes.
+    fn estimators(&self, data: &Dataset) -> Vec<Option<usize>> {
+        let stretches = self.validity.as_ref().filter(|_| !self.believed(data)).map(|validity| Some(validity.horizon));
+        stretches.into_iter().chain([None]).collect()
     }
 
     /// Steps of a stretch of an estimate; None for whole episodes. Models that failed, and policies that remember, play
-    /// whole episodes: those estimates decide nothing.
+    /// whole episodes: those of failed models decide nothing.
     fn horizon(&self, data: &Dataset, remembers: bool) -> Option<usize> {
-        let validity = self.validity.as_ref().filter(|validity| validity.valid && !remembers)?;
-        let whole = validity.reaches_the_end() && validity.whole >= data.episode_length;
-        (!whole).then_some(validity.horizon)
+        if remembers || !self.valid() {
+            return None;
+        }
+        match self.chosen(data, remembers) {
+            Some(trial) => trial.horizon,
+            None => self.estimators(data)[0],
+        }
     }
 
     /// Rolls a policy out over whole episodes from `count` of the run's initial states (all of them if `None`). The
@@ -266,7 +303,7 @@ impl Judge {
                 dynamics.stretches(data, (&starts, &logged), (length, steps), cancel, player.as_mut())?
             }
         };
-        let distance = match (&mut self.clones, self.behaviors.is_empty()) {
+        let distance = match (&mut self.clones, self.trials.is_empty()) {
             (Some(clones), false) => Some(clones.distance(&visited, None)),
             _ => None,
         };
@@ -279,7 +316,7 @@ impl Judge {
         state.tensor("starts", &mut self.starts)?;
         state.tensor("logged", &mut self.logged)?;
         state.value("validity", &mut self.validity)?;
-        state.value("behaviors", &mut self.behaviors)?;
+        state.value("trials", &mut self.trials)?;
         if let Some(clones) = &mut self.clones {
             state.group("clones", |state| clones.persist(state))?;
         }

@@ -34,4 +34,4 @@ pub use held_out::HeldOut;
 pub use judge::{Judge, Shortage};
 pub use ladder::{Rung, Validity};
 pub use rules::{Refusal, Rule, Thresholds};
-pub use self_test::{Behavior, SelfTest};
+pub use self_test::{Behavior, SelfTest, Tried};

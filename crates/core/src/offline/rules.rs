@@ -7,7 +7,7 @@ use super::facts::{DataFacts, NEAR};
 use super::goal::Goal;
 use super::judge::FEWEST_STARTS;
 use super::ladder::{LEAST_EPISODES, LEAST_HORIZON};
-use super::self_test::LEAST_BEHAVIORS;
+use super::self_test::{LARGEST_ERROR, LEAST_BEHAVIORS};
 use super::{RolloutEstimate, SelfTest, Shortage, Validity};
 use crate::run::RunConfig;
 use schemars::JsonSchema;
@@ -262,13 +262,19 @@ fn of_models(case: &Case<'_>, validity: &Validity) -> Vec<Refusal> {
         ));
         return found;
     }
-    let whole = validity.reaches_the_end() && validity.whole >= case.facts.episode_length;
+    let tried =
+        case.self_test.is_some_and(|test| test.estimator.horizon.is_none() && test.estimator.error <= LARGEST_ERROR);
+    let whole = tried || validity.reaches_the_end() && validity.whole >= case.facts.episode_length;
     if case.remembers && !whole {
         found.push(refusal(
             Rule::Memory,
             format!(
-                "the policy's actions depend on the course of the episode, so it must be played over whole episodes, but the models can be believed over {} of {} steps",
-                validity.horizon, case.facts.episode_length
+                "the policy's actions depend on the course of the episode, so it must be played over whole episodes, but the models can be believed over {} of {} steps{}",
+                validity.horizon,
+                case.facts.episode_length,
+                case.self_test.map_or(String::new(), |test| {
+                    format!(", and whole episodes of cloned behavior are read {:.0} % wrong", 100.0 * test.estimator.error)
+                })
             ),
             "train a policy without memory, or measure this one in the environment",
         ));

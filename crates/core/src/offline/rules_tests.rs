@@ -1,7 +1,8 @@
 //! Every rule alone: a case in which nothing refuses, and one change at a time.
 
 use super::super::ladder::Rung;
-use super::super::Behavior;
+use super::super::self_test::Trial;
+use super::super::{Behavior, Tried};
 use super::*;
 
 /// Everything a case borrows.
@@ -49,7 +50,7 @@ fn world() -> World {
             whole: 100,
             ladder: vec![rung],
         }),
-        self_test: Some(SelfTest::of(vec![behavior; 4])),
+        self_test: Some(SelfTest::of(&Trial { horizon: None, behaviors: vec![behavior; 4] }, vec![])),
         run: RunConfig::default(),
     }
 }
@@ -74,6 +75,7 @@ impl World {
     fn believed_over(&mut self, horizon: usize) {
         self.validity.as_mut().unwrap().horizon = horizon;
         self.model().costs.clear();
+        self.self_test.as_mut().unwrap().estimator = Tried { horizon: Some(horizon), error: 0.2 };
     }
 }
 
@@ -141,9 +143,19 @@ fn memory_needs_models_for_whole_episodes() {
         w.remembers = true;
         w.believed_over(20);
     });
+    // Whole episodes may be read well on clones where replayed actions go astray, or may not.
+    let by_clones = |w: &mut World, error: f64| {
+        w.remembers = true;
+        w.believed_over(20);
+        w.self_test.as_mut().unwrap().estimator = Tried { horizon: None, error };
+    };
+    assert_eq!(refused(|w| by_clones(w, 0.2)).0, []);
+    only(Rule::Memory, "whole episodes of cloned behavior are read 30 % wrong", |w| by_clones(w, 0.3));
+    only(Rule::Memory, "read NaN % wrong", |w| by_clones(w, f64::NAN));
     // Where tasks are longer than what was held out, whole held-out episodes are not whole.
     only(Rule::Memory, "over 100 of 200 steps", |w| {
         w.remembers = true;
+        w.self_test.as_mut().unwrap().estimator.error = 0.3;
         (w.facts.episode_length, w.facts.full_episodes) = (200, 5);
     });
 }
@@ -179,7 +191,7 @@ fn a_self_test_with_nothing_found_certifies_nothing() {
     let (rules, _) = refused(|w| {
         let mut behaviors = w.self_test.clone().unwrap().behaviors;
         behaviors[0].shortfall = f64::NAN;
-        w.self_test = Some(SelfTest::of(behaviors));
+        w.self_test = Some(SelfTest::of(&Trial { horizon: None, behaviors }, vec![]));
     });
     assert_eq!(rules, [Rule::Bound]);
 }

@@ -6,7 +6,7 @@
 
 use super::clusters::behaviors;
 use super::estimate::{RolloutEstimate, Visited};
-use super::stats::conformal;
+use super::stats::{conformal, mean};
 use crate::dataset::Dataset;
 use crate::policy::{Player, Turn};
 use crate::results::nullable;
@@ -26,6 +26,8 @@ const LR: f64 = 2e-3;
 pub(super) const LEAST_BEHAVIORS: usize = 4;
 /// Share of behaviors whose under-reading stays below what widens the estimate.
 const LEVEL: f64 = 0.75;
+/// Largest error of the estimator of whole episodes on the clones where the ladder does not reach the end.
+pub(super) const LARGEST_ERROR: f64 = 0.25;
 /// A policy may be this many times as far from the nearest behavior as one behavior is from the next: kinds that differ
 /// in their cost may lie close together in their actions. On point-circle a clone of the safe episodes alone is at 1.4.
 const ROOM: f64 = 2.0;
@@ -62,9 +64,56 @@ impl Behavior {
     }
 }
 
+/// One estimator, and how it read the clones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Trial {
+    /// Steps of a stretch; None for whole episodes.
+    pub horizon: Option<usize>,
+    pub behaviors: Vec<Behavior>,
+}
+
+/// How wrong an estimator was on the clones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Tried {
+    /// Steps of a stretch before the learnt tail takes over; null for whole episodes.
+    pub horizon: Option<usize>,
+    /// Root mean square over behaviors of the error either way, in the units of `shortfall`.
+    #[serde(with = "nullable")]
+    #[schemars(with = "Option<f64>")]
+    pub error: f64,
+}
+
+impl Trial {
+    pub fn tried(&self) -> Tried {
+        let squares: Vec<f64> = self.behaviors.iter().map(|behavior| behavior.shortfall.powi(2)).collect();
+        Tried { horizon: self.horizon, error: mean(&squares).sqrt() }
+    }
+}
+
+/// Which of the estimators a policy is judged by: the one that read the clones best, before the policy is looked at.
+/// Whole episodes are one only where the ladder reaches their end (`believed`) or the clones' are read well; for a
+/// policy that remembers they are the only one.
+///
+/// Open-loop replay is the harsher test: logged actions do not answer to where the models are, a policy's do. On
+/// point-circle replayed episodes without cost are read at two limits, and a policy along the boundary, rolled out
+/// closed loop, at its own cost.
+pub(super) fn choose(trials: &[Trial], believed: bool, remembers: bool) -> Option<&Trial> {
+    let whole = |trial: &&Trial| trial.horizon.is_none();
+    if remembers {
+        return trials.iter().find(whole);
+    }
+    let eligible = |trial: &&Trial| !whole(trial) || believed || trial.tried().error <= LARGEST_ERROR;
+    // An error of NaN is the largest.
+    trials.iter().filter(eligible).min_by(|a, b| a.tried().error.total_cmp(&b.tried().error))
+}
+
 /// What the clones say about the estimator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SelfTest {
+    /// The estimator that the policy is judged by.
+    pub estimator: Tried,
+    /// Those it was preferred to.
+    pub others: Vec<Tried>,
     pub behaviors: Vec<Behavior>,
     /// One-sided conformal quantile of the shortfalls, at least 0: what widens the estimate of a policy.
     #[serde(with = "nullable")]
@@ -77,13 +126,15 @@ pub struct SelfTest {
 }
 
 impl SelfTest {
-    /// Of the behaviors. One that could not be estimated leaves nothing to widen by: NaN, which certifies nothing.
-    pub fn of(behaviors: Vec<Behavior>) -> Self {
+    /// Of the chosen trial. A behavior that could not be estimated leaves nothing to widen by: NaN, which certifies
+    /// nothing.
+    pub(super) fn of(trial: &Trial, others: Vec<Tried>) -> Self {
+        let behaviors = trial.behaviors.clone();
         let shortfalls: Vec<f64> = behaviors.iter().map(|behavior| behavior.shortfall).collect();
         let unknown = shortfalls.iter().any(|shortfall| shortfall.is_nan());
         let reach = ROOM * behaviors.iter().fold(0.0, |most: f64, behavior| most.max(behavior.distance));
         let shortfall = if unknown { f64::NAN } else { conformal(&shortfalls, LEVEL).max(0.0) };
-        SelfTest { shortfall, reach, behaviors }
+        SelfTest { estimator: trial.tried(), others, shortfall, reach, behaviors }
     }
 }
 
@@ -216,5 +267,36 @@ impl Player for ClonePlayer<'_> {
             }
             None => action,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trial(horizon: Option<usize>, shortfalls: &[f64]) -> Trial {
+        let behavior = |&shortfall| Behavior { episodes: 9, logged: 1.0, estimated: 1.0, shortfall, distance: 0.5 };
+        Trial { horizon, behaviors: shortfalls.iter().map(behavior).collect() }
+    }
+
+    #[test]
+    fn the_estimator_that_reads_clones_best_judges() {
+        let stretches = trial(Some(20), &[0.1, -0.1]);
+        let chosen = |whole: &[f64], believed, remembers| {
+            let trials = [stretches.clone(), trial(None, whole)];
+            choose(&trials, believed, remembers).unwrap().horizon
+        };
+        assert_eq!(chosen(&[0.05, 0.05], false, false), None);
+        assert_eq!(chosen(&[-0.2, 0.0], false, false), Some(20), "an error either way is one");
+        assert_eq!(chosen(&[f64::NAN, 0.0], false, false), Some(20));
+        assert_eq!(chosen(&[0.9, 0.9], false, true), None, "a memory needs a past");
+        let poor = [trial(Some(20), &[0.9, 0.9]), trial(None, &[0.3, 0.3])];
+        assert_eq!(
+            choose(&poor, false, false).unwrap().horizon,
+            Some(20),
+            "neither ladder nor clones believe the other"
+        );
+        assert_eq!(choose(&poor, true, false).unwrap().horizon, None);
+        assert_eq!(choose(&[], false, false), None);
     }
 }

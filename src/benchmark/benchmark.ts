@@ -5,11 +5,14 @@ import { type BenchmarkOptions, type Cell, planCells } from './plan.js'
 import { type CellOutcome, type PoolEvent, runCells } from './pool.js'
 import { benchmarkPage } from './report.js'
 import { type FinishedCell, type Measurement, type Score, measure, readCells, score } from './summary.js'
+import { besideMarkdown } from './beside.js'
+import { type LedgerRow, ledgerCsv, ledgerMarkdown, ledgerOf } from './ledger.js'
 import { csv, latex, markdown } from './tables.js'
 import type { Judging } from './worker.js'
 
 export const BENCHMARK_FILES = {
   csv: 'results.csv',
+  ledger: 'ledger.csv',
   markdown: 'results.md',
   latex: 'results.tex',
   report: 'report.html',
@@ -23,6 +26,8 @@ export interface RunBenchmarkOptions extends BenchmarkOptions {
   report: (event: PoolEvent) => void
   /** Command line that repeats the benchmark, for the head of the tables. */
   command: string
+  /** Lays the paper's own table beside the scores. */
+  beside_paper?: boolean | undefined
 }
 
 export interface BenchmarkResult {
@@ -31,6 +36,8 @@ export interface BenchmarkResult {
   cells: number
   measurements: Measurement[]
   scores: Score[]
+  /** What every system was given. */
+  ledger: LedgerRow[]
   /** Absent where no cell was finished. */
   files: Record<keyof typeof BENCHMARK_FILES, string> | null
 }
@@ -69,13 +76,20 @@ export async function runBenchmark(options: RunBenchmarkOptions): Promise<Benchm
   const { cells, outcomes, finished } = await runPlan(options)
   const measurements = finished.flatMap(measure)
   const scores = score(measurements)
-  if (finished.length === 0) return { outcomes, cells: cells.length, measurements, scores, files: null }
+  const ledger = await ledgerOf(finished)
+  const ended = { outcomes, cells: cells.length, measurements, scores, ledger }
+  if (finished.length === 0) return { ...ended, files: null }
   const names = Object.entries(BENCHMARK_FILES).map(([kind, name]) => [kind, join(out, name)])
   const files = Object.fromEntries(names) as Record<keyof typeof BENCHMARK_FILES, string>
   const title = `Benchmark: ${[...new Set(cells.map(({ target }) => target.name))].join(', ')}`
   await writeAtomic(files.csv, csv(measurements))
-  await writeAtomic(files.markdown, markdown(scores, measurements, `# ${title}\n\nMade by \`${command}\`.`))
+  await writeAtomic(files.ledger, ledgerCsv(ledger))
+  const more = [...(options.beside_paper ? [besideMarkdown(scores)] : []), ledgerMarkdown(ledger)]
+  await writeAtomic(files.markdown, markdown(scores, measurements, `# ${title}\n\nMade by \`${command}\`.`, more))
   await writeAtomic(files.latex, latex(scores))
-  await writeAtomic(files.report, benchmarkPage(title, finished, scores, files.report))
-  return { outcomes, cells: cells.length, measurements, scores, files }
+  await writeAtomic(
+    files.report,
+    benchmarkPage(title, finished, scores, { out: files.report, ledger, beside_paper: options.beside_paper ?? false }),
+  )
+  return { ...ended, files }
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { parseFlag } from '../config/load.js'
 import { type Schema, loadSchema, parametersFor } from '../config/schema.js'
+import { scaledSteps } from './budget.js'
 
 /** A dataset, and the environment that judges what is learnt from it. */
 export interface Target {
@@ -66,6 +67,8 @@ export interface BenchmarkOptions {
   variants?: readonly Variant[] | undefined
   /** Watches every run in the environment of its target. */
   watch?: Watch | undefined
+  /** Multiplies every count of updates of every algorithm; `set` and `variants` win over it. Default 1. */
+  budget?: number | undefined
   out: string
 }
 
@@ -80,6 +83,8 @@ export function planCells(options: BenchmarkOptions): Cell[] {
   for (const name of algorithms) requireAlgorithm(name, schema)
   const presets = new Map(algorithms.map((name) => [name, choosePreset(name, options.preset, schema)]))
   const overrides = parseOverrides(options.set ?? [], algorithms, schema)
+  const { budget = 1 } = options
+  const scaled = new Map(algorithms.map((name) => [name, scaledSteps(name, presets.get(name)!, budget, schema)]))
   const watch = options.watch ?? null
   requireWatchable(options)
   const cells = options.targets.flatMap((target) =>
@@ -89,7 +94,7 @@ export function planCells(options: BenchmarkOptions): Cell[] {
           options.seeds.map((seed): Cell => {
             const cost_limit = cost_limits[0]!
             const preset = presets.get(algorithm)!
-            const config = { ...overrides.get(algorithm), ...own, cost_limit, seed }
+            const config = { ...scaled.get(algorithm), ...overrides.get(algorithm), ...own, cost_limit, seed }
             const place = variant === null ? [] : [variant.replaceAll(/[^\w.,=+ -]/g, '_')]
             const folder = join(options.out, target.name, algorithm, ...place, `l${cost_limits.join('-')}-s${seed}`)
             return { target, algorithm, preset, cost_limit, cost_limits, seed, variant, watch, config, folder }

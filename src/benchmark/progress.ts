@@ -34,6 +34,10 @@ export class BenchmarkProgress {
     this.line.update(`${this.done} finished   ${[...this.running.values()].join('   ')}`)
   }
 
+  note(text: string): void {
+    this.line.note(text)
+  }
+
   /** Ends a line left open. */
   close(): void {
     this.line.close()

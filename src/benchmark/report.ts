@@ -5,6 +5,8 @@ import { pointsOf, policyGroups } from '../report/sections.js'
 import { escape } from '../report/svg.js'
 import { summarize } from '../evaluate/statistics.js'
 import { formatFixed } from '../report/format.js'
+import { besideTable, besideText } from './beside.js'
+import { LEDGER_LEGEND, type LedgerRow, ledgerTable } from './ledger.js'
 import { type FinishedCell, type Score, measure } from './summary.js'
 import { DETAILS, LEGEND, detailRow, judgeWords } from './tables.js'
 
@@ -13,7 +15,7 @@ export function benchmarkPage(
   title: string,
   finished: readonly FinishedCell[],
   scores: readonly Score[],
-  out: string,
+  { out, ledger, beside_paper }: { out: string; ledger: readonly LedgerRow[]; beside_paper: boolean },
 ): string {
   const targets = [...new Set(finished.map(({ cell }) => cell.target.name))]
   return page(`drcorl: ${title}`, [
@@ -31,8 +33,22 @@ export function benchmarkPage(
       return section(target, htmlTable(DETAILS, rows, 'numbers'), ...charts)
     }),
     `<p class="note">${escape(LEGEND)}</p>`,
+    beside_paper ? section('Beside the published table', paperTable(scores)) : '',
+    section('Step parity', ...ledgerTables(ledger), `<p class="note">${escape(LEDGER_LEGEND)}.</p>`),
     section('Runs', htmlRuns(finished, out)),
   ])
+}
+
+function paperTable(scores: readonly Score[]): string {
+  const { header, rows } = besideTable(scores)
+  return `${htmlTable(header, rows, 'numbers')}<p class="note">${escape(besideText())}.</p>`
+}
+
+function ledgerTables(ledger: readonly LedgerRow[]): string[] {
+  return [...new Set(ledger.map(({ target }) => target))].map((target) => {
+    const { header, rows } = ledgerTable(ledger.filter((row) => row.target === target))
+    return `<h3>${escape(target)}</h3>${htmlTable(header, rows)}`
+  })
 }
 
 /** All algorithms at one limit, their seeds pooled. */

@@ -149,7 +149,12 @@ export function markdownTable(header: readonly string[], rows: readonly string[]
 }
 
 /** The paper's table and the details of each target. Bold: safe; asterisk: best reward among the safe. */
-export function markdown(scores: readonly Score[], measurements: readonly Measurement[], heading: string): string {
+export function markdown(
+  scores: readonly Score[],
+  measurements: readonly Measurement[],
+  heading: string,
+  more: readonly string[] = [],
+): string {
   const grid = gridOf(scores)
   const style: Style = { safe: (text) => `**${text}**`, best: (text) => `${text}*` }
   const header = ['task', ...grid.algorithms.flatMap(({ label }) => [`${label} reward`, `${label} cost`])]
@@ -162,6 +167,7 @@ export function markdown(scores: readonly Score[], measurements: readonly Measur
     `Normalised reward and cost, ${judgeWords(scores)}. **Bold**: safe. *: best reward among the safe. ${LEGEND}.`,
     markdownTable(header, paperRows(grid, style)),
     ...details,
+    ...more,
     `## Runs\n\nThe offline columns were written before an episode was played.\n\n${runsTable(measurements)}`,
   ].join('\n\n')}\n`
 }

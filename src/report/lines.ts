@@ -55,6 +55,8 @@ const LEGEND_ROW = 19
 /** Room for one name of the legend; longer ones take two places. */
 const LEGEND_PLACE = 245
 const COLORS = 5
+/** Between the marks of two lines, and their bars. */
+const ASIDE = 3
 
 /** How line `index` is told from the others: by colour, then by dashes, and by the shape of its marks. */
 const css = (index: number): string => `s${index % COLORS}`
@@ -67,7 +69,7 @@ export function panelsDrawing(
 ): { frame: Pick<Frame, 'width' | 'height'>; label: string; body: string[] } {
   const [first] = panels
   const width = WIDTH / Math.max(1, panels.length)
-  const legend = legendOf(first?.lines.map(({ name }) => name) ?? [])
+  const legend = legendOf(first?.lines.map(({ name }) => name) ?? [], options)
   const body = panels.flatMap((panel, index) => {
     const frame: Frame = {
       width: width * (index + 1),
@@ -89,7 +91,7 @@ export function panelsChart(panels: readonly Panel[], options: PanelsOptions): s
   return svg(frame, label, body)
 }
 
-function legendOf(names: readonly string[]): { height: number; body: string[] } {
+function legendOf(names: readonly string[], { marks }: PanelsOptions): { height: number; body: string[] } {
   let [column, row] = [0, 0]
   const columns = Math.floor(WIDTH / LEGEND_PLACE)
   const body = names.flatMap((name, index) => {
@@ -105,7 +107,7 @@ function legendOf(names: readonly string[]): { height: number; body: string[] } 
         ],
         `curve ${css(index)} ${dashes(index)}`,
       ),
-      marker(MARKERS[index % MARKERS.length]!, x + 12, y, 4, `mark mean ${css(index)}`),
+      marks ? marker(MARKERS[index % MARKERS.length]!, x + 12, y, 4, `mark mean ${css(index)}`) : '',
       text(x + 31, y + 4, name, 'tick'),
     ]
   })
@@ -122,6 +124,9 @@ function panelBody(frame: Frame, panel: Panel, { marks }: PanelsOptions): string
   if (all.length === 0) return [...titles, text(middle, frame.height / 2, 'nothing was measured', 'tick', 'middle')]
   const x = xScale(frame, panel)
   const y = yScale(frame, panel)
+  const limit = limitLine(frame, panel, x, y)
+  // Marks and bars of several lines at one place stand beside each other.
+  const aside = (index: number): number => (marks ? ASIDE * (index - (panel.lines.length - 1) / 2) : 0)
   return [
     ...titles,
     ...(panel.names === undefined
@@ -130,8 +135,9 @@ function panelBody(frame: Frame, panel: Panel, { marks }: PanelsOptions): string
           ...axes(frame, Object.assign(x, { ticks: [] }), y, (value) => formatNumber(value)),
           ...nameTicks(frame, x, panel.names),
         ]),
-    ...limitLine(frame, panel, x, y),
-    ...panel.lines.map((one, index) => lineMarks(one, index, { x, y, marks })),
+    ...limit.slice(0, 1),
+    ...panel.lines.map((one, index) => lineMarks(one, index, { x, y, marks, aside: aside(index) })),
+    ...limit.slice(1),
   ]
 }
 
@@ -179,8 +185,9 @@ function limitLine(frame: Frame, { limit }: Panel, x: Scale, y: Scale): string[]
 function lineMarks(
   { name, points }: ChartLine,
   index: number,
-  { x, y, marks }: { x: Scale; y: Scale; marks: boolean },
+  { x: place, y, marks, aside }: { x: Scale; y: Scale; marks: boolean; aside: number },
 ): string {
+  const x = (value: number): number => place(value) + aside
   const [floor, top] = y.domain
   const inside = (value: number): number => y(Math.min(top, Math.max(floor, value)))
   const curve = polyline(

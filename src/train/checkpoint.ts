@@ -33,6 +33,29 @@ export async function readCheckpointConfig(path: string): Promise<CheckpointConf
   }
 }
 
+/** Something that one optimiser moves: a network, or an ensemble as one. */
+export interface TrainedNetwork {
+  /** As the checkpoint calls it. */
+  name: string
+  parameters: number
+}
+
+/** Every flat vector of the algorithm with moments of Adam beside it; the models around the algorithm are left out. */
+const MOMENTS = /^algorithm\.(.+?)\.adam\.first_moment$/
+
+/** What the algorithm of a checkpoint trains; none for a file that is no checkpoint. */
+export async function readTrainedNetworks(path: string): Promise<TrainedNetwork[]> {
+  try {
+    const header = JSON.parse(await readHeader(path)) as Record<string, { shape?: number[] }>
+    return Object.entries(header).flatMap(([key, { shape = [] }]) => {
+      const name = MOMENTS.exec(key)?.[1]?.replace(/\.head$/, '')
+      return name === undefined ? [] : [{ name, parameters: shape.reduce((size, length) => size * length, 1) }]
+    })
+  } catch {
+    return []
+  }
+}
+
 async function readHeader(path: string): Promise<string> {
   // Opening a pipe waits until someone writes into it.
   if (!(await stat(path)).isFile()) throw new Error('no regular file')

@@ -47,12 +47,13 @@ pub fn cone_weights(inner: &[Vec<f64>]) -> Vec<f64> {
     const SWEEPS: usize = 10_000;
     let count = inner.len();
     let mut weights = vec![1.0 / count as f64; count];
-    for i in 0..count {
-        let mut multipliers = vec![0.0; count];
+    for (i, products) in inner.iter().enumerate() {
+        let mut multipliers = vec![0.0f64; count];
         for _ in 0..SWEEPS {
             let mut moved = 0.0f64;
             for j in (0..count).filter(|&j| j != i && inner[j][j] > 0.0) {
-                let slope = inner[i][j] + (0..count).map(|k| multipliers[k] * inner[k][j]).sum::<f64>();
+                let others = multipliers.iter().zip(inner).map(|(multiplier, row)| multiplier * row[j]);
+                let slope = products[j] + others.sum::<f64>();
                 let next = (multipliers[j] - slope / inner[j][j]).max(0.0);
                 moved = moved.max((next - multipliers[j]).abs());
                 multipliers[j] = next;

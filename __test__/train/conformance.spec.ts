@@ -151,22 +151,25 @@ for (const algorithm of Object.keys(schema.algorithms)) {
     })
 
     // Serial: beside others it would measure them.
-    test.serial(`${algorithm}, preset ${preset}: stops within a second of being cancelled, with a checkpoint`, async (t) => {
-      const out = await newRun()
-      const endless = Object.fromEntries(
-        Object.entries(options.config).map(([name, value]) => [name, name.endsWith('_steps') ? 1_000_000 : value]),
-      )
-      const controller = new AbortController()
-      let cancelled = 0
-      await collect({ ...options, out, config: endless, signal: controller.signal }, (event) => {
-        if (event.type !== 'progress' || cancelled > 0) return
-        cancelled = Date.now()
-        controller.abort()
-      })
-      t.true(cancelled > 0)
-      t.true(Date.now() - cancelled < 1000)
-      t.true((await readFile(join(out, RUN_FILES.checkpoint))).length > 0)
-    })
+    test.serial(
+      `${algorithm}, preset ${preset}: stops within a second of being cancelled, with a checkpoint`,
+      async (t) => {
+        const out = await newRun()
+        const endless = Object.fromEntries(
+          Object.entries(options.config).map(([name, value]) => [name, name.endsWith('_steps') ? 1_000_000 : value]),
+        )
+        const controller = new AbortController()
+        let cancelled = 0
+        await collect({ ...options, out, config: endless, signal: controller.signal }, (event) => {
+          if (event.type !== 'progress' || cancelled > 0) return
+          cancelled = Date.now()
+          controller.abort()
+        })
+        t.true(cancelled > 0)
+        t.true(Date.now() - cancelled < 1000)
+        t.true((await readFile(join(out, RUN_FILES.checkpoint))).length > 0)
+      },
+    )
 
     test(`${algorithm}, preset ${preset}: another seed gives another policy`, async (t) => {
       const out = await newRun()

@@ -1,5 +1,6 @@
 /** Some damaged files of every kind; `npm run mutants` tries thousands. */
 import { execFile } from 'node:child_process'
+import { readdir, readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
@@ -11,6 +12,23 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
 test('every target has a name and a place in the order', (t) => {
   t.deepEqual([...NAMES].toSorted(), Object.keys(TARGETS).toSorted())
+})
+
+test('targets of cargo-fuzz are declared, written, and told about', async (t) => {
+  const declared = [
+    ...(await readFile(`${ROOT}fuzz/Cargo.toml`, 'utf8')).matchAll(/^path = "fuzz_targets\/(\w+)\.rs"$/gm),
+  ]
+  const names = declared.map(([, name]) => name!)
+  t.deepEqual(
+    names.toSorted().map((name) => `${name}.rs`),
+    (await readdir(`${ROOT}fuzz/fuzz_targets`)).toSorted(),
+  )
+  const page = await readFile(`${ROOT}docs/reliability.md`, 'utf8')
+  for (const name of names.filter((name) => name !== 'lib')) {
+    t.true(page.includes(`\`${name}\``), name)
+    t.true((await readFile(`${ROOT}fuzz/fuzz_targets/${name}.rs`, 'utf8')).includes('fuzz_target!'), name)
+    t.true(NAMES.includes(name), `${name} is a target of npm run fuzz too`)
+  }
 })
 
 test('the same seed makes the same damage, and damage it is', (t) => {

@@ -29,6 +29,11 @@ async function collect(options: TrainOptions, see?: (event: TrainEvent) => void)
   return events
 }
 
+function stopper(): { signal: AbortSignal; abort: () => void } {
+  const controller = new AbortController()
+  return { signal: controller.signal, abort: () => controller.abort() }
+}
+
 /** Rewards and costs of row `row` after step `step`, any but always the same. */
 const answer = (row: number, step: number): [reward: number, cost: number] => [Math.sin(row + step), (row + step) % 2]
 
@@ -62,29 +67,42 @@ for (const algorithm of Object.keys(schema.algorithms)) {
     // Scripted data is mostly unsafe: with this limit some of ten episodes are within it.
     const options = { dataset: DATASET, algorithm, preset, config: smallConfig(algorithm, { cost_limit: 40 }) }
 
+    // Trained once for all tests that look at what came of it.
+    let made: Promise<{ out: string; events: TrainEvent[] }> | undefined
+    const whole = (): NonNullable<typeof made> =>
+      (made ??= newRun().then(async (out) => ({ out, events: await collect({ ...options, out }) })))
+
     test(`${algorithm}, preset ${preset}: trains, repeats bit by bit, resumes from every phase, acts in the box`, async (t) => {
-      const out = await newRun()
-      const events = await collect({ ...options, out })
+      const { out, events } = await whole()
       const start = events[0]
       if (start?.type !== 'start') return t.fail()
       for (const event of events) {
         if (event.type === 'progress') t.true(Object.values(event.metrics).every(Number.isFinite), event.phase)
       }
-      const wanted = await policyHash(out)
 
-      for (const { name } of start.phases) {
-        const interrupted = await newRun()
-        const controller = new AbortController()
-        await collect({ ...options, out: interrupted, signal: controller.signal }, (event) => {
-          if (event.type === 'progress' && event.phase === name && event.phase_step >= 3) controller.abort()
+      // One more run, interrupted in each phase and taken up again.
+      const interrupted = await newRun()
+      const [seen, parts] = [new Set<string>(), start.phases.length + 1]
+      for (let part = 0; part < parts; part += 1) {
+        const { signal, abort } = stopper()
+        const place: TrainOptions = part === 0 ? { ...options, out: interrupted } : { out: interrupted, resume: true }
+        await collect({ ...place, signal }, (event) => {
+          if (event.type !== 'progress' || seen.has(event.phase) || event.phase_step < Math.min(3, event.phase_steps))
+            return
+          seen.add(event.phase)
+          abort()
         })
-        await collect({ out: interrupted, resume: true })
-        t.is(await policyHash(interrupted), wanted, `interrupted in ${name}`)
-        const certificates = await Promise.all(
-          [out, interrupted].map((run) => readFile(join(run, RUN_FILES.certificate), 'utf8')),
-        )
-        t.is(certificates[0], certificates[1])
       }
+      const where = `interrupted in ${[...seen].join(', ')}`
+      t.deepEqual(
+        [...seen],
+        start.phases.map(({ name }) => name),
+      )
+      t.is(await policyHash(interrupted), await policyHash(out), where)
+      const certificates = await Promise.all(
+        [out, interrupted].map((run) => readFile(join(run, RUN_FILES.certificate), 'utf8')),
+      )
+      t.is(certificates[0], certificates[1], where)
 
       const { actions, observations, act_dim } = makeDataset('point-circle', { episodes: 10 })
       const policy = await loadPolicy(join(out, RUN_FILES.policy))
@@ -103,9 +121,7 @@ for (const algorithm of Object.keys(schema.algorithms)) {
     })
 
     test(`${algorithm}, preset ${preset}: acts alike in batches of 1, 7 and 1000, and forgets an episode row by row`, async (t) => {
-      const out = await newRun()
-      await collect({ ...options, out })
-      const path = join(out, RUN_FILES.policy)
+      const path = join((await whole()).out, RUN_FILES.policy)
       const [policy, again] = [await loadPolicy(path), await loadPolicy(path)]
       const { observations } = makeDataset('point-circle', { episodes: 10 })
       const rows = Array.from({ length: 1000 }, (_, row) => row)
@@ -134,27 +150,31 @@ for (const algorithm of Object.keys(schema.algorithms)) {
       t.deepEqual([...mixed], [...second.subarray(0, act_dim), ...first.subarray(act_dim)])
     })
 
-    test(`${algorithm}, preset ${preset}: stops within a second of being cancelled, with a checkpoint`, async (t) => {
-      const out = await newRun()
-      const endless = Object.fromEntries(
-        Object.entries(options.config).map(([name, value]) => [name, name.endsWith('_steps') ? 1_000_000 : value]),
-      )
-      const controller = new AbortController()
-      let cancelled = 0
-      await collect({ ...options, out, config: endless, signal: controller.signal }, (event) => {
-        if (event.type !== 'progress' || cancelled > 0) return
-        cancelled = Date.now()
-        controller.abort()
-      })
-      t.true(cancelled > 0)
-      t.true(Date.now() - cancelled < 1000)
-      t.true((await readFile(join(out, RUN_FILES.checkpoint))).length > 0)
-    })
+    // Serial: beside others it would measure them.
+    test.serial(
+      `${algorithm}, preset ${preset}: stops within a second of being cancelled, with a checkpoint`,
+      async (t) => {
+        const out = await newRun()
+        const endless = Object.fromEntries(
+          Object.entries(options.config).map(([name, value]) => [name, name.endsWith('_steps') ? 1_000_000 : value]),
+        )
+        const controller = new AbortController()
+        let cancelled = 0
+        await collect({ ...options, out, config: endless, signal: controller.signal }, (event) => {
+          if (event.type !== 'progress' || cancelled > 0) return
+          cancelled = Date.now()
+          controller.abort()
+        })
+        t.true(cancelled > 0)
+        t.true(Date.now() - cancelled < 1000)
+        t.true((await readFile(join(out, RUN_FILES.checkpoint))).length > 0)
+      },
+    )
 
     test(`${algorithm}, preset ${preset}: another seed gives another policy`, async (t) => {
-      const runs = await Promise.all([newRun(), newRun()])
-      for (const [seed, out] of runs.entries()) await collect({ ...options, out, config: { ...options.config, seed } })
-      t.not(await policyHash(runs[0]!), await policyHash(runs[1]!))
+      const out = await newRun()
+      await collect({ ...options, out, config: { ...options.config, seed: 1 } })
+      t.not(await policyHash(out), await policyHash((await whole()).out))
     })
   }
   test(`${algorithm}: refuses values outside a parameter's range, of another type, and names it does not know`, async (t) => {

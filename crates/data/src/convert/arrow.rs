@@ -1,14 +1,18 @@
 //! Arrow's IPC files of records: numbers, in structs and lists of a fixed size.
 //!
-//! The format's headers are read by arrow-ipc, which checks every offset in them. Its arrays, of every type there is,
-//! are not used and so no part of the addon: what is wanted of a file are a few columns of numbers.
+//! Of the format's headers only what leads to columns of numbers is read, by `flat.rs`; a library of the whole format
+//! brings arrays of every type there is.
+
+mod flat;
+mod header;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
-use arrow_ipc::{root_as_footer, root_as_message, Block, Endianness, Field, Precision, Type};
 use half::f16;
 
+use self::header::{Batch, Block, Field, Footer, Kind};
 use super::episode::Array;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
@@ -45,47 +49,7 @@ struct Piece {
     values: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    Bool,
-    Signed(usize),
-    Unsigned(usize),
-    Float(usize),
-    /// What no number can be made of, by its name.
-    Other(&'static str),
-}
-
 impl Kind {
-    fn of(field: Field) -> Kind {
-        if field.dictionary().is_some() {
-            return Kind::Other("dictionary");
-        }
-        if let Some(int) = field.type_as_int() {
-            let bytes = int.bitWidth().clamp(0, 64) as usize / 8;
-            return if int.is_signed() { Kind::Signed(bytes) } else { Kind::Unsigned(bytes) };
-        }
-        if let Some(float) = field.type_as_floating_point() {
-            return match float.precision() {
-                Precision::HALF => Kind::Float(2),
-                Precision::SINGLE => Kind::Float(4),
-                _ => Kind::Float(8),
-            };
-        }
-        match field.type_type() {
-            Type::Bool => Kind::Bool,
-            other => Kind::Other(other.variant_name().unwrap_or("unknown")),
-        }
-    }
-
-    /// Bytes of that many values.
-    fn bytes(self, values: usize) -> Option<usize> {
-        match self {
-            Kind::Bool => Some(values.div_ceil(8)),
-            Kind::Signed(bytes) | Kind::Unsigned(bytes) | Kind::Float(bytes) => values.checked_mul(bytes),
-            Kind::Other(_) => Some(0),
-        }
-    }
-
     fn value(self, bytes: &[u8], index: usize) -> f32 {
         let at = |width: usize| {
             let mut word = [0; 8];
@@ -102,7 +66,7 @@ impl Kind {
             Kind::Float(2) => f16::from_bits(at(2) as u16).to_f32(),
             Kind::Float(4) => f32::from_bits(at(4) as u32),
             Kind::Float(_) => f64::from_bits(at(8)) as f32,
-            Kind::Other(_) => f32::NAN,
+            _ => f32::NAN,
         }
     }
 }
@@ -127,25 +91,22 @@ impl Table {
         let end = length - 4 - MAGIC.len();
         let size = u32::from_le_bytes([0, 1, 2, 3].map(|i| self.bytes[end + i])) as usize;
         let Some(start) = end.checked_sub(size) else { return Err(self.damaged("its footer is too long")) };
-        // A copy of its own is aligned as the format's readers want it.
-        let bytes = self.bytes[start..end].to_vec();
-        let footer = root_as_footer(&bytes).map_err(|_| self.damaged("its footer"))?;
-        let Some(schema) = footer.schema() else { return Err(self.damaged("it has no schema")) };
-        if schema.endianness() != Endianness::Little {
+        let footer = Footer::read(&self.bytes[start..end]).map_err(|_| self.damaged("its footer"))?;
+        let Some(footer) = footer else { return Err(self.damaged("it has no schema")) };
+        if !footer.little_endian {
             return Err(self.error(None, "is in the byte order of other machines", "write it on a little-endian one"));
         }
-        for block in footer.recordBatches().iter().flatten() {
-            let (message, body) = self.block(block)?;
-            let message = root_as_message(&message).map_err(|_| self.damaged("the header of a batch"))?;
-            let Some(batch) = message.header_as_record_batch() else { return Err(self.damaged("a batch")) };
-            if batch.compression().is_some() {
+        for block in footer.batches {
+            let (message, body) = self.block(&block)?;
+            let batch = Batch::read(&self.bytes[message]).map_err(|_| self.damaged("the header of a batch"))?;
+            let Some(batch) = batch else { return Err(self.damaged("a batch")) };
+            if batch.compressed {
                 return Err(self.error(None, "is compressed", "write it with compression=None"));
             }
-            let rows = usize::try_from(batch.length()).map_err(|_| self.damaged("the length of a batch"))?;
-            let nodes = batch.nodes().iter().flatten().map(|n| (n.length(), n.null_count())).collect::<Vec<_>>();
-            let buffers = batch.buffers().iter().flatten().map(|b| (b.offset(), b.length())).collect::<Vec<_>>();
-            let mut walk = Walk { table: self, body, nodes: nodes.into_iter(), buffers: buffers.into_iter() };
-            for field in schema.fields().iter().flatten() {
+            let rows = usize::try_from(batch.rows).map_err(|_| self.damaged("the length of a batch"))?;
+            let (nodes, buffers) = (batch.nodes.into_iter(), batch.buffers.into_iter());
+            let mut walk = Walk { table: self, body, nodes, buffers };
+            for field in &footer.fields {
                 walk.field(field, None, rows, 1, false)?;
             }
             self.rows = self.rows.checked_add(rows).ok_or_else(|| self.damaged("the length of a batch"))?;
@@ -153,16 +114,15 @@ impl Table {
         Ok(())
     }
 
-    /// The message of a batch, and where its values lie.
-    fn block(&self, block: &Block) -> Result<(Vec<u8>, std::ops::Range<usize>)> {
+    /// Where the message of a batch lies, and where its values.
+    fn block(&self, block: &Block) -> Result<(Range<usize>, Range<usize>)> {
         let places = || {
-            let start = usize::try_from(block.offset()).ok()?;
-            let body = start.checked_add(usize::try_from(block.metaDataLength()).ok()?)?;
-            let end = body.checked_add(usize::try_from(block.bodyLength()).ok()?)?;
-            let message = self.bytes.get(start..body)?;
+            let start = usize::try_from(block.offset).ok()?;
+            let body = start.checked_add(usize::try_from(block.header).ok()?)?;
+            let end = body.checked_add(usize::try_from(block.body).ok()?)?;
             // In front: a mark and the length; older files have the length alone.
-            let message = if message.starts_with(&[0xff; 4]) { message.get(8..)? } else { message.get(4..)? };
-            (end <= self.bytes.len()).then(|| (message.to_vec(), body..end))
+            let skipped = if self.bytes.get(start..body)?.starts_with(&[0xff; 4]) { 8 } else { 4 };
+            (start + skipped <= body && end <= self.bytes.len()).then_some((start + skipped..body, body..end))
         };
         places().ok_or_else(|| self.damaged("a batch lies outside of it"))
     }
@@ -185,7 +145,7 @@ impl Table {
     /// Entries a row, and the values of all rows; none for a struct.
     pub fn floats(&self, key: &str, budget: &Budget) -> Result<Option<Array>> {
         let Some(column) = self.columns.get(key) else { return Ok(None) };
-        if let Kind::Other(kind) = column.kind {
+        if let Kind::Other(kind, _) = column.kind {
             let remedy = "numbers and lists of them of a fixed size are";
             return Err(self.error(Some(key), &format!("has the type {kind}, which is not read"), remedy));
         }
@@ -215,48 +175,44 @@ impl Table {
 /// Hands out the nodes and buffers of a batch, which stand in the order of its columns, depth first.
 struct Walk<'a> {
     table: &'a mut Table,
-    body: std::ops::Range<usize>,
+    body: Range<usize>,
     nodes: std::vec::IntoIter<(i64, i64)>,
     buffers: std::vec::IntoIter<(i64, i64)>,
 }
 
 impl Walk<'_> {
     /// A column of `rows` rows with `dim` values each, or all inside a struct.
-    fn field(&mut self, field: Field, parent: Option<&str>, rows: usize, dim: usize, nulls: bool) -> Result<()> {
-        let own = field.name().unwrap_or_default();
-        let path = parent.map_or_else(|| own.to_owned(), |parent| format!("{parent}/{own}"));
+    fn field(&mut self, field: &Field, parent: Option<&str>, rows: usize, dim: usize, nulls: bool) -> Result<()> {
+        let own = &field.name;
+        let path = parent.map_or_else(|| own.clone(), |parent| format!("{parent}/{own}"));
         self.values(field, &path, rows, dim, nulls)
     }
 
-    fn values(&mut self, field: Field, path: &str, rows: usize, dim: usize, nulls: bool) -> Result<()> {
+    fn values(&mut self, field: &Field, path: &str, rows: usize, dim: usize, nulls: bool) -> Result<()> {
         let (length, missing) = self.node()?;
         let values = rows.checked_mul(dim).filter(|values| i64::try_from(*values) == Ok(length));
         let Some(values) = values else {
             return Err(self.table.damaged(&format!("{path} has another number of rows than the file")));
         };
         let nulls = nulls || missing != 0;
-        let kind = Kind::of(field);
-        if field.type_as_struct_().is_some() {
-            self.buffer()?;
-            self.table.groups.insert(path.to_owned());
-            return field
-                .children()
-                .iter()
-                .flatten()
-                .try_for_each(|child| self.field(child, Some(path), rows, dim, nulls));
-        }
-        if let Some(list) = field.type_as_fixed_size_list() {
-            self.buffer()?;
-            let each = usize::try_from(list.listSize()).ok().and_then(|size| dim.checked_mul(size));
-            let child = field.children().filter(|children| children.len() == 1).map(|children| children.get(0));
-            return match (each, child) {
-                (Some(each), Some(child)) => self.values(child, path, rows, each, nulls),
-                _ => Err(self.table.damaged(&format!("{path} is a list of no kind"))),
-            };
-        }
+        let kind = field.kind;
         let start = match kind {
-            Kind::Other(_) => {
-                self.skip_buffers(field, path)?;
+            Kind::Struct => {
+                self.buffer()?;
+                self.table.groups.insert(path.to_owned());
+                let mut children = field.children.iter();
+                return children.try_for_each(|child| self.field(child, Some(path), rows, dim, nulls));
+            }
+            Kind::Lists(size) => {
+                self.buffer()?;
+                let each = usize::try_from(size).ok().and_then(|size| dim.checked_mul(size));
+                return match (each, field.children.as_slice()) {
+                    (Some(each), [child]) => self.values(child, path, rows, each, nulls),
+                    _ => Err(self.table.damaged(&format!("{path} is a list of no kind"))),
+                };
+            }
+            Kind::Other(name, buffers) => {
+                self.skip(field, (name, buffers), path)?;
                 0
             }
             _ => {
@@ -281,30 +237,24 @@ impl Walk<'_> {
     }
 
     /// Passes over a column that is not read, and all that is in it.
-    fn skip_buffers(&mut self, field: Field, path: &str) -> Result<()> {
-        let count = match field.type_type() {
-            Type::Null => 0,
-            _ if field.dictionary().is_some() => 2,
-            Type::List | Type::LargeList | Type::Map => 2,
-            Type::Struct_ | Type::FixedSizeList => 1,
-            Type::Utf8 | Type::Binary | Type::LargeUtf8 | Type::LargeBinary => 3,
-            Type::Int | Type::FloatingPoint | Type::Bool | Type::Decimal | Type::Date | Type::Time => 2,
-            Type::Timestamp | Type::Interval | Type::FixedSizeBinary | Type::Duration => 2,
-            other => {
-                let kind = other.variant_name().unwrap_or("unknown");
-                let problem = format!("has the type {kind}, which is not read");
-                return Err(self.table.error(Some(path), &problem, "leave that column out"));
-            }
+    fn skip(&mut self, field: &Field, (name, buffers): (&str, Option<usize>), path: &str) -> Result<()> {
+        let Some(buffers) = buffers else {
+            let problem = format!("has the type {name}, which is not read");
+            return Err(self.table.error(Some(path), &problem, "leave that column out"));
         };
-        for _ in 0..count {
+        for _ in 0..buffers {
             self.buffer()?;
         }
-        if field.dictionary().is_some() {
-            return Ok(());
-        }
-        field.children().iter().flatten().try_for_each(|child| {
+        // The children of a dictionary's type are in the dictionary.
+        let children = if name == "dictionary" { &[] } else { field.children.as_slice() };
+        children.iter().try_for_each(|child| {
             self.node()?;
-            self.skip_buffers(child, path)
+            let about = match child.kind {
+                Kind::Other(name, buffers) => (name, buffers),
+                Kind::Struct | Kind::Lists(_) => ("", Some(1)),
+                _ => ("", Some(2)),
+            };
+            self.skip(child, about, path)
         })
     }
 
@@ -312,7 +262,7 @@ impl Walk<'_> {
         self.nodes.next().ok_or_else(|| self.table.damaged("a batch has fewer columns than the file"))
     }
 
-    fn buffer(&mut self) -> Result<std::ops::Range<usize>> {
+    fn buffer(&mut self) -> Result<Range<usize>> {
         let place = self.buffers.next().and_then(|(offset, length)| {
             let start = self.body.start.checked_add(usize::try_from(offset).ok()?)?;
             let end = start.checked_add(usize::try_from(length).ok()?)?;

@@ -141,6 +141,10 @@ fn every_choice_trains_and_ships() {
                 }
             }
             config["config"][name.as_str()] = value.clone();
+            // The certificate is nothing of a choice, and takes two thirds of the time of such a run.
+            for key in ["audit_members", "fqe_steps", "self_test_steps"] {
+                config["run"][key] = json!(0);
+            }
             let mut trainer = match Trainer::new(REGISTRY, columns(), &config.to_string()) {
                 Ok(trainer) => trainer,
                 Err(error) => {
@@ -170,19 +174,37 @@ fn stored_equals_judged(file: &[u8], trainer: &Trainer, name: &str) {
     let _no_grad = tch::no_grad_guard();
     let dataset = trainer.data();
     let rows = tch::Tensor::arange(dataset.len(), (tch::Kind::Int64, tch::Device::Cpu));
-    let judged = trainer.policies()[0].policy.act(&dataset.gather(&rows).observation());
-    let judged = Vec::<f32>::try_from(judged.contiguous().view([-1])).unwrap();
+    let policy = &trainer.policies()[0].policy;
+    let observation = dataset.gather(&rows).observation();
+    let numbers = |tensor: &tch::Tensor| Vec::<f32>::try_from(tensor.contiguous().view([-1])).unwrap();
+    let judged = numbers(&policy.act(&observation));
+    let candidates = policy.candidates(&observation).map(|of| {
+        let drawn = of.scores.size()[1] as usize;
+        (numbers(&of.actions), numbers(&of.scores), drawn)
+    });
     let (low, high) = (&dataset.normalizer.action_low, &dataset.normalizer.action_high);
-    let mut other = 0;
-    for (i, (&action, unit)) in actions.iter().zip(judged).enumerate() {
-        let (low, high) = (low[i % 2], high[i % 2]);
-        other += usize::from((action - (low + (unit + 1.0) / 2.0 * (high - low))).abs() >= 1e-5);
-        assert!((low..=high).contains(&action), "{name}");
+    let within = |action: &[f32], unit: &[f32], most: f32| {
+        let raw = |(i, unit): (usize, &f32)| low[i] + (unit + 1.0) / 2.0 * (high[i] - low[i]);
+        unit.iter().enumerate().map(raw).zip(action).all(|(raw, action)| (action - raw).abs() < most)
+    };
+    for (row, (action, unit)) in actions.chunks(2).zip(judged.chunks(2)).enumerate() {
+        let inside =
+            action.iter().zip(low.iter().zip(high)).all(|(action, (low, high))| (low..=high).contains(&action));
+        assert!(inside, "{name}: {action:?}");
+        if within(action, unit, 1e-5) {
+            continue;
+        }
+        // Of candidates, one of the best score but for its last digits. Their own last digits have gone through all
+        // levels of a diffusion, which make 1.3e-5 of them.
+        let (drawn, scores, count) = candidates.as_ref().unwrap_or_else(|| panic!("{name}: {action:?} {unit:?}"));
+        let scores = &scores[row * count..][..*count];
+        let highest = |scores: &mut dyn Iterator<Item = f32>| scores.fold(f32::NEG_INFINITY, f32::max);
+        let best = highest(&mut scores.iter().copied());
+        let units = drawn[row * count * 2..][..count * 2].chunks(2).zip(scores);
+        let taken = highest(&mut units.filter(|(unit, _)| within(action, unit, 1e-4)).map(|(_, &score)| score));
+        let text = format!("{name}: {action:?} of score {taken} is taken, the best is {unit:?} of {best}");
+        assert!(best - taken <= 1e-5 * best.abs().max(1.0), "{text}");
     }
-    // Of drawn candidates that are as good to the last digits either may be chosen;
-    // every other policy agrees everywhere.
-    let most = if actor.metadata().get("choice").is_some() { actions.len() / 50 } else { 0 };
-    assert!(other <= most, "{name}: {other} of {} actions", actions.len());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A diffusion policy at one moment: denoise several draws, take the one that critics choose.
 
-use super::{copy_layers, host, insert_layers, run_layers, FrozenPolicy, Player, Turn};
+use super::{copy_layers, host, insert_layers, run_layers, Candidates, FrozenPolicy, Player, Turn};
 use crate::error::Result;
 use drcorl_actor::{Draws, PolicyFile};
 use drcorl_nn::{Arena, Head, Hidden, ScoreNet};
@@ -203,12 +203,17 @@ impl FrozenDiffusion {
 
     /// The number of the action to take in each of `[B]` rows of N candidates, for `action [B*N,A]`.
     pub fn choose(&self, action: &Tensor, observation: &Tensor) -> Tensor {
+        self.scores(action, observation).argmax(1, false)
+    }
+
+    /// `[B,N]`, the highest of which is taken, for `action [B*N,A]`.
+    fn scores(&self, action: &Tensor, observation: &Tensor) -> Tensor {
         let rows = action.size()[0] / self.candidates;
         let (Some(ranking), Some((reward, violation))) = (&self.ranking, self.values(action, observation)) else {
-            return Tensor::zeros([rows], (Kind::Int64, action.device()));
+            return Tensor::zeros([rows, self.candidates], (Kind::Float, action.device()));
         };
         let [reward, violation] = [reward, violation].map(|value| value.view([rows, self.candidates]));
-        let score = match ranking.choice {
+        match ranking.choice {
             Choice::Safest => -violation,
             Choice::Best => reward,
             Choice::Feasible => {
@@ -216,12 +221,11 @@ impl FrozenDiffusion {
                 let among = reward.masked_fill(&feasible.logical_not(), f64::NEG_INFINITY);
                 among.where_self(&feasible.any_dim(1, true), &-violation)
             }
-        };
-        score.argmax(1, false)
+        }
     }
 
-    /// Actions `[B,A]` at step `step` of the episodes.
-    fn actions(&self, observation: &Tensor, step: u64) -> Tensor {
+    /// What is drawn at step `step` of the episodes.
+    fn draw(&self, observation: &Tensor, step: u64) -> Candidates {
         let (rows, states) = (observation.size()[0], observation.size()[1]);
         let (levels, actions) = (self.levels.len() as i64, self.output.1.size()[0]);
         let host = host(observation).expect("an observation tensor");
@@ -234,8 +238,7 @@ impl FrozenDiffusion {
             .to_device(observation.device());
         let state = observation.repeat_interleave_self_int(self.candidates, 0i64, None);
         let denoised = self.chain(&draws, &state).actions.pop().expect("the last level");
-        let first = Tensor::arange(rows, (Kind::Int64, observation.device())) * self.candidates;
-        denoised.index_select(0, &(self.choose(&denoised, &state) + first))
+        Candidates { scores: self.scores(&denoised, &state), actions: denoised.view([rows, self.candidates, actions]) }
     }
 }
 
@@ -247,13 +250,17 @@ struct DiffusionPlayer<'a> {
 impl Player for DiffusionPlayer<'_> {
     fn act(&mut self, turn: &Turn<'_>) -> Tensor {
         self.step += 1;
-        self.policy.actions(turn.observation, self.step - 1)
+        self.policy.draw(turn.observation, self.step - 1).best()
     }
 }
 
 impl FrozenPolicy for FrozenDiffusion {
     fn start(&self, _rows: i64) -> Box<dyn Player + '_> {
         Box::new(DiffusionPlayer { policy: self, step: 0 })
+    }
+
+    fn candidates(&self, observation: &Tensor) -> Option<Candidates> {
+        (self.candidates > 1).then(|| self.draw(observation, 0))
     }
 
     fn file(&self) -> Result<PolicyFile> {

@@ -1,7 +1,7 @@
 //! The latent-variable policy of BCQ at one moment: decode a draw, perturb it,
 //! of several keep the one the critics like best.
 
-use super::{copy_layers, host, insert_layers, run_layers, FrozenPolicy, Player, Turn};
+use super::{copy_layers, host, insert_layers, run_layers, Candidates, FrozenPolicy, Player, Turn};
 use crate::error::Result;
 use drcorl_actor::{Draws, PolicyFile};
 use drcorl_nn::vae::LATENT_BOUND;
@@ -54,8 +54,8 @@ impl FrozenLatent {
         FrozenLatent { candidates: candidates as i64, reward: members(reward), cost: members(cost), multiplier, ..self }
     }
 
-    /// Actions `[B,A]` at step `step` of the episodes.
-    fn actions(&self, observation: &Tensor, step: u64) -> Tensor {
+    /// What is drawn at step `step` of the episodes.
+    fn draw(&self, observation: &Tensor, step: u64) -> Candidates {
         let (rows, states) = (observation.size()[0], observation.size()[1]);
         let host = host(observation).expect("an observation tensor");
         let bound = LATENT_BOUND as f32;
@@ -70,17 +70,17 @@ impl FrozenLatent {
         let decoded = run_layers(&self.decoder, &Tensor::cat(&[&latent, &state], 1), Hidden::Relu).tanh();
         let shift = run_layers(&self.perturbation, &Tensor::cat(&[&decoded, &state], 1), self.shape.hidden).tanh();
         let action = (decoded + shift * self.shape.phi).clamp(-1.0, 1.0);
+        let shape = [rows, self.candidates];
+        let actions = action.view([rows, self.candidates, -1]);
         if self.candidates == 1 {
-            return action;
+            return Candidates { actions, scores: Tensor::zeros(shape, (Kind::Float, observation.device())) };
         }
         let input = Tensor::cat(&[&action, &state], 1);
         let values = |members: &[Layers]| {
             Tensor::cat(&members.iter().map(|member| run_layers(member, &input, Hidden::Relu)).collect::<Vec<_>>(), 1)
         };
         let score = values(&self.reward).amin(1i64, false) - values(&self.cost).amax(1i64, false) * self.multiplier;
-        let best = score.view([rows, self.candidates]).argmax(1, true);
-        let first = Tensor::arange(rows, (Kind::Int64, observation.device())).unsqueeze(1) * self.candidates;
-        action.index_select(0, &(best + first).view([-1]))
+        Candidates { actions, scores: score.view(shape) }
     }
 }
 
@@ -92,13 +92,17 @@ struct LatentPlayer<'a> {
 impl Player for LatentPlayer<'_> {
     fn act(&mut self, turn: &Turn<'_>) -> Tensor {
         self.step += 1;
-        self.policy.actions(turn.observation, self.step - 1)
+        self.policy.draw(turn.observation, self.step - 1).best()
     }
 }
 
 impl FrozenPolicy for FrozenLatent {
     fn start(&self, _rows: i64) -> Box<dyn Player + '_> {
         Box::new(LatentPlayer { policy: self, step: 0 })
+    }
+
+    fn candidates(&self, observation: &Tensor) -> Option<Candidates> {
+        (self.candidates > 1).then(|| self.draw(observation, 0))
     }
 
     fn file(&self) -> Result<PolicyFile> {

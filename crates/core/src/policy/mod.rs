@@ -48,6 +48,23 @@ impl<F: FnMut(&Tensor) -> Tensor> Player for F {
     }
 }
 
+/// Actions that a policy drew, of which it takes the one with the highest score.
+pub struct Candidates {
+    /// `[B,N,A]` in [-1,1].
+    pub actions: Tensor,
+    /// `[B,N]`
+    pub scores: Tensor,
+}
+
+impl Candidates {
+    /// The chosen actions `[B,A]`; the first of equals.
+    pub fn best(&self) -> Tensor {
+        let width = self.actions.size()[2];
+        let index = self.scores.argmax(1, true).unsqueeze(2).expand([-1, 1, width], false);
+        self.actions.gather(1, &index, false).squeeze_dim(1)
+    }
+}
+
 /// A policy at one moment of training: what is judged and what ships.
 pub trait FrozenPolicy: Send {
     /// The policy at the start of `rows` episodes.
@@ -70,6 +87,12 @@ pub trait FrozenPolicy: Send {
         let rows = observation.size()[0];
         let zero = Tensor::zeros([rows, 1], (Kind::Float, observation.device()));
         self.start(rows).act(&Turn { observation, reward: &zero, cost: &zero })
+    }
+
+    /// What an action at the first step of an episode is chosen from, for normalised observations `[B,S]`; none for a
+    /// policy that does not choose.
+    fn candidates(&self, _observation: &Tensor) -> Option<Candidates> {
+        None
     }
 
     /// The policy as a file, without what the trainer adds: normaliser, action box, origin.

@@ -36,6 +36,10 @@ export type Goal = 'mean' | 'chance' | 'cvar'
  */
 export type Gate = 'critic_ucb' | 'model_rollout' | 'max'
 /**
+ * States the critics' gate is averaged over.
+ */
+export type GateStates = 'dataset' | 'initial' | 'safe'
+/**
  * Where data come from.
  */
 export type DatasetKind = 'file' | 'env' | 'columns'
@@ -573,6 +577,14 @@ export interface HeldOut {
  * What the clones say about the estimator.
  */
 export interface SelfTest {
+  /**
+   * The estimator that the policy is judged by.
+   */
+  estimator: Tried
+  /**
+   * Those it was preferred to.
+   */
+  others: Tried[]
   behaviors: Behavior[]
   /**
    * One-sided conformal quantile of the shortfalls, at least 0: what widens the estimate of a policy.
@@ -582,6 +594,19 @@ export interface SelfTest {
    * Twice the largest distance of one behavior to the nearest other: how far a policy may be from the nearest.
    */
   reach: number | null
+}
+/**
+ * How wrong an estimator was on the clones.
+ */
+export interface Tried {
+  /**
+   * Steps of a stretch before the learnt tail takes over; null for whole episodes.
+   */
+  horizon: number | null
+  /**
+   * Root mean square over behaviors of the error either way, in the units of `shortfall`.
+   */
+  error: number | null
 }
 /**
  * One kind of logged behavior, and the estimate of its clone.
@@ -658,6 +683,10 @@ export interface GateReport {
    * Why the critics took the place of the models; null if they did not.
    */
   fallback_reason: string | null
+  /**
+   * What the critics' gate was averaged over: all logged states where no logged episode is within the limit.
+   */
+  states: GateStates
 }
 /**
  * How often each branch of Safe Adaptation ran.

@@ -179,7 +179,7 @@ function selfTest({ self_test: found }: Stored<Certificate>): string {
 function estimator({ estimator: used, others = [] }: NonNullable<Stored<Certificate>['self_test']>): string {
   if (!used) return ''
   const way = ({ horizon, error }: Stored<Tried>): string =>
-    `${horizon == null ? 'whole episodes' : `stretches of ${horizon} steps with a learnt tail`} (${formatFixed(error == null ? null : 100 * error, 0)} % off)`
+    `${horizon === null || horizon === undefined ? 'whole episodes' : `stretches of ${horizon} steps with a learnt tail`} (${formatFixed(100 * (error ?? Number.NaN), 0)} % off)`
   const rest = others.map(way).join(' and ')
   return `The policy is judged by ${way(used)}${rest === '' ? '' : `; tried beside it: ${rest}`}.`
 }

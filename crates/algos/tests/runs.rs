@@ -141,7 +141,7 @@ fn every_choice_trains_and_ships() {
                 }
             }
             config["config"][name.as_str()] = value.clone();
-            // The certificate is nothing of a choice, and takes two thirds of the time of such a run.
+            // The certificate is nothing of a choice, and takes most of the time of such a run.
             for key in ["audit_members", "fqe_steps", "self_test_steps"] {
                 config["run"][key] = json!(0);
             }

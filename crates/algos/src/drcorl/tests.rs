@@ -59,7 +59,7 @@ fn small(change: Value) -> Value {
 }
 
 fn trainer(algorithm: &str, limit: f64, config: Value) -> Trainer {
-    let run = json!({ "cost_limit": limit, "device": "cpu", "model_steps": 800, "model_hidden": [48, 48], "model_batch": 128, "fqe_steps": 50, "model_rollouts": 64 });
+    let run = json!({ "cost_limit": limit, "device": "cpu", "model_steps": 800, "model_hidden": [48, 48], "model_batch": 128, "fqe_steps": 50, "self_test_steps": 50, "model_rollouts": 64 });
     let all = json!({ "algorithm": algorithm, "run": run, "config": config });
     Trainer::new(crate::REGISTRY, logged(300), &all.to_string()).unwrap()
 }

@@ -207,8 +207,9 @@ fn the_score_term_seeks_a_mode() {
     assert!(middle.abs() < 0.12, "{middle}");
 }
 
-/// So does the mean of a Gaussian; under the plain divergence a learnt deviation becomes about that of the mode, neither
-/// nothing nor the distance of the modes. (Laws diffused to late times are one hill, which a learnt deviation covers.)
+/// So does the mean of a Gaussian; under the plain divergence a learnt deviation becomes about that of the mode,
+/// neither nothing nor the distance of the modes.
+/// (Laws diffused to late times are one hill, which a learnt deviation covers.)
 #[test]
 fn gaussian_policies_seek_a_mode() {
     for (class, divergence, std) in
@@ -347,8 +348,8 @@ fn a_prologue_and_a_constant_slack_where_they_are_asked_for() {
     assert_eq!(wide("linear")["band"], 19);
 }
 
-/// Costs that come at one time of the episode: in the mean over an episode they are within the limit, at their time not.
-/// A hard constraint leaves nothing of the limit.
+/// Costs that come at one time of the episode: in the mean over an episode they are within the limit, at their time
+/// not. A hard constraint leaves nothing of the limit.
 #[test]
 fn constraints_bound_episodes_steps_or_everything() {
     let gates = |constraint: &str, limit: f64| {

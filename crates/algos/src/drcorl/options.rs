@@ -110,8 +110,8 @@ pub enum ManipulationSpace {
 pub enum Constraint {
     /// The mean cost of an episode, (46).
     Episodic,
-    /// The mean cost of every step by `cost_limit / episode_length`, (47): no time of the episode may cost more than its
-    /// share.
+    /// The mean cost of every step by `cost_limit / episode_length`, (47): no time of the episode may cost more than
+    /// its share.
     Stepwise,
     /// Every cost by 0, (45): with costs that are not negative, a mean cost of 0. `cost_limit` is what the certificate
     /// goes by, and no more.

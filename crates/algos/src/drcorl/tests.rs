@@ -212,17 +212,16 @@ fn the_score_term_seeks_a_mode() {
     assert!(middle.abs() < 0.12, "{middle}");
 }
 
-/// So does the mean of a Gaussian, whose deviation, where it is learnt, becomes about that of the mode: neither nothing
-/// nor the distance of the modes.
+/// So does the mean of a Gaussian; under the plain divergence a learnt deviation becomes about that of the mode,
+/// neither nothing nor the distance of the modes.
+/// (Laws diffused to late times are one hill, which a learnt deviation covers.)
 #[test]
 fn gaussian_policies_seek_a_mode() {
-    for (class, divergence) in [
-        (PolicyClass::GaussianConstant, Divergence::Diffused),
-        (PolicyClass::Gaussian, Divergence::Diffused),
-        (PolicyClass::Gaussian, Divergence::Plain),
-    ] {
+    for (class, divergence, std) in
+        [(PolicyClass::GaussianConstant, Divergence::Diffused, 0.08), (PolicyClass::Gaussian, Divergence::Plain, 0.15)]
+    {
         let mut rng = Rng::new(14, 0);
-        let (behavior, state) = two_modes(0.15, &mut rng);
+        let (behavior, state) = two_modes(std, &mut rng);
         let config = DrcorlConfig {
             score_weight: ScoreWeight::Score,
             policy_class: class,
@@ -231,18 +230,19 @@ fn gaussian_policies_seek_a_mode() {
             ..DrcorlConfig::default()
         };
         let mut policy = Policy::spread(1, 1, &[16], config.spread(), false, Device::Cpu, &mut rng);
-        for step in 0..1500 {
+        for step in 0..1000 {
             let action = Some(rng.normal(&[128, 1], Device::Cpu));
             let draws = Draws { action, ..draws(&mut rng, 128, 1) };
             let score = ScoreStep::new(&mut policy, &behavior, &state, &draws, &config);
             let gradient = score.gradient(&mut policy, None).gradient;
-            policy.apply(&gradient, cosine(1e-2, 1e-4, step, 1500), 0.0);
+            policy.apply(&gradient, cosine(1e-2, 1e-4, step, 1000), 0.0);
         }
         let mean = policy.act(&state).double_value(&[0, 0]);
-        assert!((mean.abs() - 0.6).abs() < 0.12, "{class:?} {divergence:?}: {mean}");
+        assert!((mean.abs() - 0.6).abs() < 0.12, "{class:?}: {mean}");
         if class == PolicyClass::Gaussian {
-            let std = policy.draw(&state, None).std.unwrap().double_value(&[0, 0]);
-            assert!((0.08..0.3).contains(&std), "{divergence:?}: {std}");
+            // Of the mode seen at the smallest time: sqrt(0.15^2 + 0.077^2) = 0.17.
+            let found = policy.draw(&state, None).std.unwrap().double_value(&[0, 0]);
+            assert!((0.1..0.28).contains(&found), "{found}");
         }
     }
 }
@@ -353,8 +353,8 @@ fn a_prologue_and_a_constant_slack_where_they_are_asked_for() {
     assert_eq!(wide("linear")["band"], 19);
 }
 
-/// Costs that come at one time of the episode: in the mean over an episode they are within the limit, at their time not.
-/// A hard constraint leaves nothing of the limit.
+/// Costs that come at one time of the episode: in the mean over an episode they are within the limit, at their time
+/// not. A hard constraint leaves nothing of the limit.
 #[test]
 fn constraints_bound_episodes_steps_or_everything() {
     let gates = |constraint: &str, limit: f64| {

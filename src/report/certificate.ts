@@ -178,8 +178,10 @@ function selfTest({ self_test: found }: Stored<Certificate>): string {
 /** Which way of estimating was used, and how wrong each was on the clones. */
 function estimator({ estimator: used, others = [] }: NonNullable<Stored<Certificate>['self_test']>): string {
   if (!used) return ''
-  const way = ({ horizon, error }: Stored<Tried>): string =>
-    `${horizon === null || horizon === undefined ? 'whole episodes' : `stretches of ${horizon} steps with a learnt tail`} (${formatFixed(100 * (error ?? Number.NaN), 0)} % off)`
+  const way = ({ horizon, error }: Stored<Tried>): string => {
+    const what = horizon ? `stretches of ${horizon} steps with a learnt tail` : 'whole episodes'
+    return `${what} (${formatFixed(100 * (error ?? Number.NaN), 0)} % off)`
+  }
   const rest = others.map(way).join(' and ')
   return `The policy is judged by ${way(used)}${rest === '' ? '' : `; tried beside it: ${rest}`}.`
 }

@@ -17,6 +17,8 @@ const RUNS: Record<string, { algorithms: string; seeds: string; points: number; 
   'cost-limit': { algorithms: 'bc,cdt', seeds: '0,1', points: 6, curves: 0 },
   temperature: { algorithms: 'drcorl', seeds: '0', points: 3, curves: 3 },
   slack: { algorithms: 'drcorl', seeds: '0', points: 4, curves: 4 },
+  policy: { algorithms: 'drcorl', seeds: '0', points: 3, curves: 0 },
+  critic: { algorithms: 'drcorl', seeds: '0', points: 9, curves: 0 },
   'training-curves': { algorithms: 'bc,bc_safe', seeds: '0,1', points: 2, curves: 2 },
 }
 

@@ -44,6 +44,18 @@ export const STUDIES: readonly Study[] = [
     eval_every: CURVES,
   },
   {
+    name: 'policy',
+    title: 'Classes of policies',
+    figure: 'the classes of appendix C.2, of which it draws none',
+    vary: ['policy_class=dirac,gaussian_constant,gaussian'],
+  },
+  {
+    name: 'critic',
+    title: 'Kinds of cost critics and their pessimism',
+    figure: 'the critics of its text, of which it draws none',
+    vary: ['cost_critic=td,td_double,iql', 'pessimism=none,cql,target_ucb'],
+  },
+  {
     name: 'training-curves',
     title: 'Return and cost while policies are trained',
     figure: 'Figure 6',

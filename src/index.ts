@@ -52,12 +52,12 @@ export { type EpisodeResult, rollout } from './envs/rollout.js'
 export { normalizeCost, normalizeReward } from './evaluate/score.js'
 export type { NativeColumns, NativeDataset, NativeEpisodes, NativeShape } from './native/dataset.js'
 export {
-  type PlayedEpisode,
   type PolicyShare,
   type RecordOptions,
   type RecordProgress,
   type RecordReport,
   type RecordedEnv,
+  type RecordedEpisode,
   type RecordedPolicy,
   recordDataset,
 } from './record/record.js'
@@ -76,6 +76,7 @@ export type {
   VisitEvent,
 } from './train/events.js'
 export { train } from './train/experiment.js'
+export type { MonitorPoint, MonitorValue } from './train/monitor-file.js'
 export { type RunRecord, readRecord } from './train/run-folder.js'
 export { VERSION } from './base/version.js'
 // What the signatures above are made of.

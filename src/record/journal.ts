@@ -10,7 +10,7 @@ import { DrcorlError, describeFsError } from '../base/errors.js'
 import type { NativeColumns } from '../native/dataset.js'
 
 /** One episode as it was played. */
-export interface PlayedEpisode {
+export interface RecordedEpisode {
   /** As it was named. */
   policy: string
   /** Seed the environment was reset with. */
@@ -25,14 +25,14 @@ export interface PlayedEpisode {
 
 /** A round: episodes side by side, in their order. */
 export interface Round {
-  episodes: PlayedEpisode[]
+  episodes: RecordedEpisode[]
   /** As the environment executed them. */
   environment_steps: number
   columns: NativeColumns
 }
 
 interface Entry {
-  episodes: PlayedEpisode[]
+  episodes: RecordedEpisode[]
   environment_steps: number
   /** Where its columns lie. */
   at: number

@@ -10,12 +10,12 @@ import { datasetFromColumns } from '../native/dataset.js'
 import { lock } from '../native/lock.js'
 import { writeDatasetFile } from '../native/operation.js'
 import { columnsOf } from '../train/visits.js'
-import { Journal, type PlayedEpisode, type Recipe, type Round } from './journal.js'
+import { Journal, type RecordedEpisode, type Recipe, type Round } from './journal.js'
 import { Mixture } from './mixture.js'
 import { type Plan, type RecordOptions, boxed, partOf, readPlan, recipeOf, requireMemory } from './plan.js'
 import type { Player } from './players.js'
 
-export type { PlayedEpisode } from './journal.js'
+export type { RecordedEpisode } from './journal.js'
 export type { RecordOptions, RecordProgress } from './plan.js'
 export type { PolicyShare, RecordedEnv } from './players.js'
 
@@ -51,7 +51,7 @@ export interface RecordReport {
   kept: number
   policies: RecordedPolicy[]
   /** Every episode, in the order of the file. */
-  played: PlayedEpisode[]
+  played: RecordedEpisode[]
   /** What is odd about the data. */
   findings: readonly Finding[]
 }
@@ -170,7 +170,7 @@ async function roundOf(
 ): Promise<Round> {
   // What a dataset cannot hold, a negative cost say, is told now and not at the end.
   ;(await datasetFromColumns(columns)).release()
-  const told = episodes.map((episode, row): PlayedEpisode => {
+  const told = episodes.map((episode, row): RecordedEpisode => {
     const { seed, return: ret, cost, length, terminated } = episode
     return { policy: players[row]!.policy, seed, return: ret, cost, length, terminated }
   })
@@ -206,7 +206,7 @@ async function write(
 }
 
 /** Of the episodes played, those that were asked for. */
-function wanted({ episodes, steps }: Plan, played: readonly PlayedEpisode[]): PlayedEpisode[] {
+function wanted({ episodes, steps }: Plan, played: readonly RecordedEpisode[]): RecordedEpisode[] {
   if (episodes !== null) return played.slice(0, episodes)
   let [count, sum] = [0, 0]
   while (count < played.length && sum < steps!) sum += played[count++]!.length

@@ -18,7 +18,8 @@ export const studyCommand: Command = {
         )
         .positional('name', {
           type: 'string',
-          describe: 'inference, cost-limit, temperature, slack, policy, critic or training-curves; left out with --vary',
+          describe:
+            'inference, cost-limit, temperature, slack, policy, critic or training-curves; left out with --vary',
         }),
       EPISODES,
     )

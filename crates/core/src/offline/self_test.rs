@@ -95,7 +95,7 @@ impl Trial {
 /// policy that remembers they are the only one.
 ///
 /// Open-loop replay is the harsher test: logged actions do not answer to where the models are, a policy's do. On
-/// point-circle replayed episodes without cost are read at two limits, and a policy along the boundary, rolled out
+/// point-circle replayed episodes without cost are read at 1.7 limits, and a policy along the boundary, rolled out
 /// closed loop, at its own cost.
 pub(super) fn choose(trials: &[Trial], believed: bool, remembers: bool) -> Option<&Trial> {
     let whole = |trial: &&Trial| trial.horizon.is_none();

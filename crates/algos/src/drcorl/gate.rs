@@ -34,6 +34,15 @@ impl GateEstimate {
     }
 }
 
+/// The states asked for, or all where there is no safe one.
+pub(super) fn averaged_over(asked: GateStates, any_safe: bool) -> GateStates {
+    if asked == GateStates::Safe && !any_safe {
+        GateStates::Dataset
+    } else {
+        asked
+    }
+}
+
 impl Drcorl {
     /// The episodic cost a candidate may have; for a bound of 0 what estimates can resolve.
     pub(super) fn bound(&self) -> f64 {
@@ -121,12 +130,9 @@ impl Drcorl {
         rows.iter().map(|rows| data.gather(rows).observation().contiguous()).collect()
     }
 
-    /// The states that the critics' gate is averaged over: those asked for, or all where there is no safe one.
+    /// The states that the critics' gate is averaged over.
     pub(super) fn gate_states(&self) -> GateStates {
-        match (self.config.gate_states, &self.facts.safe_rows) {
-            (GateStates::Safe, None) => GateStates::Dataset,
-            (asked, _) => asked,
-        }
+        averaged_over(self.config.gate_states, self.facts.safe_rows.is_some())
     }
 
     /// Row numbers of `count` states of one set.

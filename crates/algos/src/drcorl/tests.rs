@@ -3,7 +3,8 @@
 use super::diffusion::ScoreWeight;
 use super::divergence::Divergence;
 use super::facts::reward_factor;
-use super::options::{PolicyClass, RewardScaling};
+use super::gate::averaged_over;
+use super::options::{GateStates, PolicyClass, RewardScaling};
 use super::*;
 use drcorl_core::dataset::Dataset;
 use drcorl_core::trainer::{Origin, Trainer};
@@ -113,13 +114,13 @@ fn the_toy_problem_is_solved_under_its_limit() {
 #[test]
 fn models_that_rank_costs_badly_leave_the_gate_to_the_critics() {
     let short = json!({ "adaptation_steps": 20, "behavior_steps": 50, "warmup_steps": 50, "critic_steps": 20, "critic_init_steps": 20 });
-    let gate_at = |limit: f64, correlation: f64| {
+    let gate = |correlation: f64| {
         let mut config = small(short.clone());
-        config["model_gate_correlation"] = json!(correlation);
-        outcome(&mut trainer("drcorl", limit, config)).2["gate"].clone()
+        (config["model_gate_correlation"], config["gate_states"]) = (json!(correlation), json!("safe"));
+        outcome(&mut trainer("drcorl", 2.0, config)).2["gate"].clone()
     };
-    let gate = |correlation: f64| gate_at(2.0, correlation);
-    assert_eq!(gate_at(1e-9, 1.0)["states"], "dataset", "where no episode is within the limit");
+    assert_eq!(averaged_over(GateStates::Safe, false), GateStates::Dataset);
+    assert_eq!(averaged_over(GateStates::Initial, false), GateStates::Initial);
     assert_eq!(
         gate(0.6),
         json!({ "requested": "model_rollout", "used": "model_rollout", "fallback_reason": null, "states": "safe" })

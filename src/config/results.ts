@@ -582,7 +582,7 @@ export interface SelfTest {
    */
   estimator: Tried
   /**
-   * Those it was preferred to.
+   * The others that were tried.
    */
   others: Tried[]
   behaviors: Behavior[]

@@ -8,7 +8,7 @@ use super::Drcorl;
 use drcorl_nn::probe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 /// Which objective a policy step follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -116,43 +116,39 @@ impl Drcorl {
         score.gradient(&mut self.policy, Some(&push))
     }
 
-    /// Both steps on the same actions, times and noise, combined by (12). Where they cancel, the cost step if `over`
-    /// the limit, else the reward step.
+    /// Both steps on the same actions, times and noise, combined.
     pub fn band_gradient(&mut self, score: &ScoreStep, beta: f64, over: bool) -> StepGradient {
         let reward = self.reward_gradient(score, beta);
         let cost = self.cost_gradient(score, beta);
-        let combined = manipulate(&reward.gradient, &cost.gradient, self.config.manipulation_cap);
+        let loss = 0.5 * (reward.loss + cost.loss);
+        StepGradient { gradient: self.combine(reward.gradient, cost.gradient, over), loss }
+    }
+
+    /// (12) of two gradients or two moves; where they cancel, that of the cost if `over` the limit, else of the reward.
+    fn combine(&mut self, reward: Tensor, cost: Tensor, over: bool) -> Tensor {
+        let combined = manipulate(&reward, &cost, self.config.manipulation_cap);
         self.branches.capped += u64::from(combined.capped);
         self.branches.stalled += u64::from(combined.stalled);
-        let loss = 0.5 * (reward.loss + cost.loss);
-        let gradient = match (combined.stalled, over) {
+        match (combined.stalled, over) {
             (false, _) => combined.gradient,
-            (true, true) => cost.gradient,
-            (true, false) => reward.gradient,
-        };
-        StepGradient { gradient, loss }
+            (true, true) => cost,
+            (true, false) => reward,
+        }
     }
 
     /// The band in the space of updates: two tentative optimiser steps from the same weights, of rates `lr`, whose
-    /// moves are combined by (12) and made. `reward` and `cost` may be the same step or share their observations only.
+    /// moves are combined and made. `reward` and `cost` may be the same step or share their observations only.
     /// Returns both losses.
     pub fn band_update(&mut self, [reward, cost]: [&ScoreStep; 2], beta: f64, over: bool, lr: [f64; 2]) -> [f64; 2] {
         let follow = self.reward_gradient(reward, beta);
         let by_reward = self.policy.tentative(&follow.gradient, lr[0]);
         let avoid = self.cost_gradient(cost, beta);
         let by_cost = self.policy.tentative(&avoid.gradient, lr[1]);
-        let combined = manipulate(&by_reward, &by_cost, self.config.manipulation_cap);
-        self.branches.capped += u64::from(combined.capped);
-        self.branches.stalled += u64::from(combined.stalled);
         probe::see("reward_gradient", &follow.gradient);
         probe::see("cost_gradient", &avoid.gradient);
         probe::see("reward_update", &by_reward);
         probe::see("cost_update", &by_cost);
-        let made = match (combined.stalled, over) {
-            (false, _) => combined.gradient,
-            (true, true) => by_cost,
-            (true, false) => by_reward,
-        };
+        let made = self.combine(by_reward, by_cost, over);
         probe::see("update", &made);
         self.policy.shift(&made, self.config.average_keep);
         [follow.loss, avoid.loss]

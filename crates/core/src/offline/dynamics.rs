@@ -19,6 +19,7 @@ use tch::{Kind, Tensor};
 const RANGE_MARGIN: f64 = 0.5;
 /// Smallest scale of a step's change, in deviations of a column.
 const CHANGE_FLOOR: f64 = 1e-4;
+
 /// E pairs of models: motion (s, a) -> [scaled state difference | termination logit], outcome (a, s,
 /// s') -> [scaled reward | cost].
 ///
@@ -129,11 +130,12 @@ impl Dynamics {
         let total =
             |errors: &Tensor| errors.square().sum(Kind::Double).double_value(&[]) / (rows * self.members) as f64;
         let (now, next) = (self.state(&batch.observation()), self.state(&batch.next_observation()));
+        let (action, seen) = (batch.action(), self.scaled(&now));
         let states = now.size()[1];
 
         // Gradients of mean squared error (states, reward,
         // real-valued cost) and of cross entropy (flags) are both error / rows.
-        let input = self.input(&batch.action(), &[&now], rows);
+        let input = joined(rows, &[&action, &seen]);
         let raw = self.motion.forward(&input).view([rows * self.members, -1]);
         let change_error = raw.narrow(1, 0, states) - (&next - &now) / &self.change;
         let terminal_error =
@@ -141,7 +143,7 @@ impl Dynamics {
         let grad = Tensor::cat(&[&change_error * 2.0, terminal_error], 1) / rows as f64;
         self.motion.descend(&input, &grad.view([rows, -1]), lr);
 
-        let input = self.input(&batch.action(), &[&now, &next], rows);
+        let input = joined(rows, &[&action, &seen, &self.scaled(&next)]);
         let raw = self.outcome.forward(&input).view([rows * self.members, 2]);
         let reward_error = raw.narrow(1, 0, 1) - (batch.reward() - self.reward_center) / self.reward_scale;
         let cost_grad = self.cost.gradient(&raw.narrow(1, 1, 1), &self.cost.target(&batch.cost()));
@@ -150,22 +152,20 @@ impl Dynamics {
         Ok(total(&change_error) + total(&reward_error) + total(&cost_grad))
     }
 
-    /// `[rows, E*(A+..)]`: a member's rows are its own.
-    fn input(&self, action: &Tensor, states: &[&Tensor], rows: i64) -> Tensor {
-        let scaled = states.iter().map(|&state| (state - &self.center) / &self.spread);
-        let parts: Vec<Tensor> = std::iter::once(action.shallow_clone()).chain(scaled).collect();
-        Tensor::cat(&parts, 1).view([rows, -1])
+    /// States as the networks see them.
+    fn scaled(&self, state: &Tensor) -> Tensor {
+        (state - &self.center) / &self.spread
     }
 
     /// Predictions for per-member rows `state [B*E,S']`, `action [B*E,A]`, row b*E+e for member e.
     pub(super) fn predict(&mut self, state: &Tensor, action: &Tensor) -> Predicted {
         let (total, states) = (state.size()[0], state.size()[1]);
         let rows = total / self.members;
-        let input = self.input(action, &[state], rows);
-        let raw = self.motion.evaluate(&input).view([total, -1]);
+        let seen = self.scaled(state);
+        let raw = self.motion.evaluate(&joined(rows, &[action, &seen])).view([total, -1]);
         let free = state + raw.narrow(1, 0, states) * &self.change;
         let next = free.clamp_tensor(Some(&self.low), Some(&self.high));
-        let input = self.input(action, &[state, &next], rows);
+        let input = joined(rows, &[action, &seen, &self.scaled(&next)]);
         let outcome = self.outcome.evaluate(&input).view([total, 2]);
         let cost = outcome.narrow(1, 1, 1);
         Predicted {
@@ -183,4 +183,9 @@ impl Dynamics {
         state.group("motion", |state| self.motion.persist(state))?;
         state.group("outcome", |state| self.outcome.persist(state))
     }
+}
+
+/// `[rows, E*(A+..)]`: a member's rows are its own.
+fn joined(rows: i64, parts: &[&Tensor]) -> Tensor {
+    Tensor::cat(parts, 1).view([rows, -1])
 }

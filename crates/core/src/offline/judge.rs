@@ -4,7 +4,7 @@
 use super::dynamics::Dynamics;
 use super::estimate::RolloutEstimate;
 use super::ladder::{Rung, Validity};
-use super::self_test::{choose, Behavior, Clones, SelfTest, Trial, Tried};
+use super::self_test::{choose, Behavior, Clones, SelfTest, Trial};
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::policy::{FrozenPolicy, Player};
@@ -216,12 +216,7 @@ impl Judge {
     /// What the clones say about the estimator of a policy that remembers or not; None before all have played.
     pub fn self_test(&self, data: &Dataset, remembers: bool) -> Option<SelfTest> {
         let chosen = self.chosen(data, remembers)?;
-        let others = self
-            .trials
-            .iter()
-            .filter(|trial| trial.horizon != chosen.horizon)
-            .map(Trial::tried)
-            .collect::<Vec<Tried>>();
+        let others = self.trials.iter().filter(|trial| trial.horizon != chosen.horizon).map(Trial::tried).collect();
         Some(SelfTest::of(chosen, others))
     }
 
@@ -233,8 +228,7 @@ impl Judge {
 
     /// True where the models passed the test of whole episodes, as long as they are.
     fn believed(&self, data: &Dataset) -> bool {
-        let reaches = |validity: &Validity| validity.reaches_the_end() && validity.whole >= data.episode_length;
-        self.validity.as_ref().is_some_and(reaches)
+        self.validity.as_ref().is_some_and(|validity| validity.covers(data.episode_length))
     }
 
     /// What can be tried: stretches of the longest horizon that passed, and whole episodes.

@@ -116,6 +116,11 @@ impl Validity {
     pub fn reaches_the_end(&self) -> bool {
         self.valid && self.horizon >= self.whole
     }
+
+    /// True where episodes of `length` steps pass: held-out ones may all be shorter.
+    pub(super) fn covers(&self, length: usize) -> bool {
+        self.reaches_the_end() && self.whole >= length
+    }
 }
 
 /// Predicted and logged sums of the same episodes.

@@ -7,7 +7,7 @@ use super::facts::{DataFacts, NEAR};
 use super::goal::Goal;
 use super::judge::FEWEST_STARTS;
 use super::ladder::{LEAST_EPISODES, LEAST_HORIZON};
-use super::self_test::{LARGEST_ERROR, LEAST_BEHAVIORS};
+use super::self_test::LEAST_BEHAVIORS;
 use super::{RolloutEstimate, SelfTest, Shortage, Validity};
 use crate::run::RunConfig;
 use schemars::JsonSchema;
@@ -262,9 +262,8 @@ fn of_models(case: &Case<'_>, validity: &Validity) -> Vec<Refusal> {
         ));
         return found;
     }
-    let tried =
-        case.self_test.is_some_and(|test| test.estimator.horizon.is_none() && test.estimator.error <= LARGEST_ERROR);
-    let whole = tried || validity.reaches_the_end() && validity.whole >= case.facts.episode_length;
+    let read_well = case.self_test.is_some_and(|test| test.estimator.is_whole_and_right());
+    let whole = read_well || validity.covers(case.facts.episode_length);
     if case.remembers && !whole {
         found.push(refusal(
             Rule::Memory,

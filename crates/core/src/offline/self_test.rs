@@ -27,7 +27,7 @@ pub(super) const LEAST_BEHAVIORS: usize = 4;
 /// Share of behaviors whose under-reading stays below what widens the estimate.
 const LEVEL: f64 = 0.75;
 /// Largest error of the estimator of whole episodes on the clones where the ladder does not reach the end.
-pub(super) const LARGEST_ERROR: f64 = 0.25;
+const LARGEST_ERROR: f64 = 0.25;
 /// A policy may be this many times as far from the nearest behavior as one behavior is from the next: kinds that differ
 /// in their cost may lie close together in their actions. On point-circle a clone of the safe episodes alone is at 1.4.
 const ROOM: f64 = 2.0;
@@ -83,6 +83,13 @@ pub struct Tried {
     pub error: f64,
 }
 
+impl Tried {
+    /// True of the estimator of whole episodes where it read the clones well.
+    pub(super) fn is_whole_and_right(&self) -> bool {
+        self.horizon.is_none() && self.error <= LARGEST_ERROR
+    }
+}
+
 impl Trial {
     pub fn tried(&self) -> Tried {
         let squares: Vec<f64> = self.behaviors.iter().map(|behavior| behavior.shortfall.powi(2)).collect();
@@ -98,11 +105,10 @@ impl Trial {
 /// point-circle replayed episodes without cost are read at 1.7 limits, and a policy along the boundary, rolled out
 /// closed loop, at its own cost.
 pub(super) fn choose(trials: &[Trial], believed: bool, remembers: bool) -> Option<&Trial> {
-    let whole = |trial: &&Trial| trial.horizon.is_none();
     if remembers {
-        return trials.iter().find(whole);
+        return trials.iter().find(|trial| trial.horizon.is_none());
     }
-    let eligible = |trial: &&Trial| !whole(trial) || believed || trial.tried().error <= LARGEST_ERROR;
+    let eligible = |trial: &&Trial| trial.horizon.is_some() || believed || trial.tried().is_whole_and_right();
     // An error of NaN is the largest.
     trials.iter().filter(eligible).min_by(|a, b| a.tried().error.total_cmp(&b.tried().error))
 }
@@ -112,7 +118,7 @@ pub(super) fn choose(trials: &[Trial], believed: bool, remembers: bool) -> Optio
 pub struct SelfTest {
     /// The estimator that the policy is judged by.
     pub estimator: Tried,
-    /// Those it was preferred to.
+    /// The others that were tried.
     pub others: Vec<Tried>,
     pub behaviors: Vec<Behavior>,
     /// One-sided conformal quantile of the shortfalls, at least 0: what widens the estimate of a policy.

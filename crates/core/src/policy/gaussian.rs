@@ -1,7 +1,7 @@
 //! Gaussian policies in the box: `a = mean(s) + sd(s) eps` clipped to [-1,1], with the mean `tanh(MLP(s))` and a
 //! deviation that is a constant or another output of the network. They act by their mean unless samples are asked for.
 
-use super::{host, FrozenMlp, Policy};
+use super::{halve, host, FrozenMlp, Policy};
 use crate::error::Result;
 use drcorl_actor::PolicyFile;
 use drcorl_nn::checkpoint::State;
@@ -141,8 +141,7 @@ impl Policy {
     /// The move `[P]` of one Adam step along `gradient [P]`, taken back again; its moments stay.
     pub fn tentative(&mut self, gradient: &Tensor, lr: f64) -> Tensor {
         let before = self.head.online().values().copy();
-        self.head.online().gradients().shallow_clone().copy_(gradient);
-        self.head.step(lr);
+        self.step(gradient, lr);
         let values = self.head.online().values().shallow_clone();
         let moved = &values - &before;
         values.shallow_clone().copy_(&before);
@@ -226,13 +225,7 @@ impl FrozenMlp {
         self.deviation = match spread {
             Spread::None => None,
             Spread::Constant(std) => Some(Deviation::Constant(std)),
-            Spread::Learnt(_) => self.layers.last_mut().map(|(weight, bias)| {
-                let actions = bias.size()[0] / 2;
-                let half = |from: i64| (weight.narrow(0, from, actions).copy(), bias.narrow(0, from, actions).copy());
-                let (mean, deviation) = (half(0), half(actions));
-                (*weight, *bias) = mean;
-                Deviation::Learnt(deviation.0, deviation.1)
-            }),
+            Spread::Learnt(_) => halve(&mut self.layers).map(|(weight, bias)| Deviation::Learnt(weight, bias)),
         };
         self
     }

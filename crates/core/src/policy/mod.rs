@@ -143,9 +143,13 @@ impl Policy {
 
     /// One Adam step along `gradient [P]`; the average follows by `1 - keep`.
     pub fn apply(&mut self, gradient: &Tensor, lr: f64, keep: f64) {
+        self.step(gradient, lr);
+        self.follow(keep);
+    }
+
+    fn step(&mut self, gradient: &Tensor, lr: f64) {
         self.head.online().gradients().shallow_clone().copy_(gradient);
         self.head.step(lr);
-        self.follow(keep);
     }
 
     /// One Adam step along `dloss/daction = gradient(live actions [B,A]) [B,A]`; the average follows by `1 - keep`.
@@ -259,11 +263,7 @@ impl FrozenMlp {
     /// The policy that always takes the squashed mean of a stochastic actor.
     pub fn mean_of(actor: &SquashedActor) -> Self {
         let mut layers = copy_layers(actor.head.net(), actor.head.online(), 0);
-        if let Some((weight, bias)) = layers.last_mut() {
-            // The last layer gives [mu | log sigma].
-            let actions = bias.size()[0] / 2;
-            (*weight, *bias) = (weight.narrow(0, 0, actions).copy(), bias.narrow(0, 0, actions).copy());
-        }
+        halve(&mut layers);
         FrozenMlp { layers, squash: Squash::Tanh, condition: None, deviation: None }
     }
 
@@ -307,6 +307,16 @@ impl FrozenMlp {
         }
         self.deviation.as_mut().map_or(Ok(()), |deviation| deviation.persist(state))
     }
+}
+
+/// Leaves of a last layer that gives `[mean | log deviation]` the mean, and returns weight and bias of the other half.
+fn halve(layers: &mut [(Tensor, Tensor)]) -> Option<(Tensor, Tensor)> {
+    let (weight, bias) = layers.last_mut()?;
+    let actions = bias.size()[0] / 2;
+    let half = |from: i64| (weight.narrow(0, from, actions).copy(), bias.narrow(0, from, actions).copy());
+    let (mean, deviation) = (half(0), half(actions));
+    (*weight, *bias) = mean;
+    Some(deviation)
 }
 
 impl FrozenPolicy for FrozenMlp {

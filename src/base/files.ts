@@ -74,6 +74,15 @@ async function isFolder(path: string): Promise<boolean> {
   )
 }
 
+/** The paths of some files in a folder, by the names they are asked for. */
+export function pathsIn<Name extends string>(
+  folder: string,
+  files: Readonly<Record<Name, string>>,
+): Record<Name, string> {
+  const paths = Object.entries<string>(files).map(([name, file]) => [name, join(folder, file)])
+  return Object.fromEntries(paths) as Record<Name, string>
+}
+
 /**
  * Writes a file so that a reader, or a crash at any moment, sees the old content or the new one, never a part:
  * temporary name in the same folder, fsync, rename, fsync of the folder.

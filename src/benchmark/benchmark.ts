@@ -1,5 +1,4 @@
-import { join } from 'node:path'
-import { makeFolder, writeAtomic } from '../base/files.js'
+import { makeFolder, pathsIn, writeAtomic } from '../base/files.js'
 import { writeReport } from '../report/report.js'
 import { type BenchmarkOptions, type Cell, planCells } from './plan.js'
 import { type CellOutcome, type PoolEvent, runCells } from './pool.js'
@@ -79,8 +78,7 @@ export async function runBenchmark(options: RunBenchmarkOptions): Promise<Benchm
   const ledger = await ledgerOf(finished)
   const ended = { outcomes, cells: cells.length, measurements, scores, ledger }
   if (finished.length === 0) return { ...ended, files: null }
-  const names = Object.entries(BENCHMARK_FILES).map(([kind, name]) => [kind, join(out, name)])
-  const files = Object.fromEntries(names) as Record<keyof typeof BENCHMARK_FILES, string>
+  const files = pathsIn(out, BENCHMARK_FILES)
   const title = `Benchmark: ${[...new Set(cells.map(({ target }) => target.name))].join(', ')}`
   await writeAtomic(files.csv, csv(measurements))
   await writeAtomic(files.ledger, ledgerCsv(ledger))

@@ -1,7 +1,6 @@
 /** Calibrates the certificate: trains and plays, or reads what was trained and played, and writes what came out. */
-import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
-import { makeFolder, writeAtomic } from '../base/files.js'
+import { makeFolder, pathsIn, writeAtomic } from '../base/files.js'
 import { readRun } from '../report/run-data.js'
 import { type BenchmarkResult, type RunBenchmarkOptions, runBenchmark } from './benchmark.js'
 import {
@@ -62,8 +61,7 @@ async function compare(
   const counts = countRows(rows)
   if (rows.length === 0) return { counts, rows, skipped, files: null }
   await makeFolder(out)
-  const names = Object.entries(CALIBRATION_FILES).map(([kind, name]) => [kind, join(out, name)])
-  const files = Object.fromEntries(names) as Record<keyof typeof CALIBRATION_FILES, string>
+  const files = pathsIn(out, CALIBRATION_FILES)
   const picture = CALIBRATION_FILES.svg
   await writeAtomic(files.csv, calibrationCsv(rows))
   await writeAtomic(files.svg, calibrationSvg(rows))

@@ -1,4 +1,5 @@
 /** From the run folders of a benchmark to the numbers of its tables. Reads files only. */
+import { groupBy } from '../base/groups.js'
 import type { Certificate, LimitEvaluation, RunPhase } from '../config/results.js'
 import type { Stored } from '../config/stored.js'
 import { summarize } from '../evaluate/statistics.js'
@@ -173,11 +174,7 @@ function training({
 
 /** Table 1's protocol: normalise every run by its own limit, then average over limits and seeds. */
 export function score(measurements: readonly Measurement[]): Score[] {
-  const groups = new Map<string, Measurement[]>()
-  for (const measurement of measurements) {
-    const key = [measurement.target, measurement.algorithm, measurement.policy].join('/')
-    groups.set(key, [...(groups.get(key) ?? []), measurement])
-  }
+  const groups = groupBy(measurements, ({ target, algorithm, policy }) => [target, algorithm, policy].join('/'))
   const scores = [...groups.values()].map(scoreOf)
   for (const target of new Set(scores.map((one) => one.target))) {
     const used = scores.filter((one) => one.target === target && one.policy === 'used' && one.safe)

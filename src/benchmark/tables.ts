@@ -228,6 +228,18 @@ ${body.join('\n')}
 `
 }
 
+/** How a run ended, the last columns of a CSV of runs. */
+export const ENDING_COLUMNS = [
+  'normalized_reward',
+  'normalized_cost',
+  'within_limit',
+  'episodes',
+  'verdict',
+  'update_steps',
+  'training_seconds',
+  'training_environment_steps',
+] as const satisfies readonly (keyof Measurement)[]
+
 const CSV_COLUMNS = [
   'target',
   'algorithm',
@@ -242,23 +254,18 @@ const CSV_COLUMNS = [
   'model_cost_upper',
   'fqe_return',
   'fqe_cost',
-  'normalized_reward',
-  'normalized_cost',
-  'within_limit',
-  'episodes',
-  'verdict',
-  'update_steps',
-  'training_seconds',
-  'training_environment_steps',
+  ...ENDING_COLUMNS,
 ] as const satisfies readonly (keyof Measurement)[]
 
 /** One line a run and policy, so that any statistic can be computed again. */
-export function csv(measurements: readonly Measurement[]): string {
-  return csvText(
-    CSV_COLUMNS,
-    measurements.map((one) => CSV_COLUMNS.map((name) => one[name])),
+export const csv = (measurements: readonly Measurement[]): string => csvOf(CSV_COLUMNS, measurements)
+
+/** CSV of these properties of some objects. */
+export const csvOf = <Row>(columns: readonly (keyof Row & string)[], rows: readonly Row[]): string =>
+  csvText(
+    columns,
+    rows.map((row) => columns.map((name) => row[name])),
   )
-}
 
 /** CSV of any cells; null is an empty one. */
 export function csvText(header: readonly string[], rows: readonly (readonly unknown[])[]): string {

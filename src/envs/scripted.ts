@@ -1,29 +1,10 @@
+import { type Columns, emptyColumns } from './columns.js'
 import { type Guidance, makeController } from './controllers.js'
 import { type PointState, advance } from './point-mass.js'
 import { Random } from './random.js'
 import { EMBEDDED_ENVS, type EmbeddedEnv, findEnv } from './registry.js'
 
-/** Transitions in columns, the shape the addon's `NativeDataset.fromColumns` takes. T transitions. */
-export interface Columns {
-  obs_dim: number
-  act_dim: number
-  /** [T*S] */
-  observations: Float32Array
-  /** [T*S] */
-  next_observations: Float32Array
-  /** [T*A], the clamped action that was executed. */
-  actions: Float32Array
-  /** [T] */
-  rewards: Float32Array
-  /** [T] */
-  costs: Float32Array
-  /** [T], 1 where the episode ended in a terminal state. */
-  terminals: Uint8Array
-  /** [T], 1 where the episode was cut at its step limit. */
-  timeouts: Uint8Array
-  /** Where the transitions come from, enough to make them again. */
-  source: string
-}
+export type { Columns }
 
 /** How much scripted data, and which. */
 export interface DatasetOptions {
@@ -59,19 +40,7 @@ class Recorder {
     transitions: number,
     source: string,
   ) {
-    const { obs_dim } = env.task
-    this.columns = {
-      obs_dim,
-      act_dim: ACT_DIM,
-      observations: new Float32Array(transitions * obs_dim),
-      next_observations: new Float32Array(transitions * obs_dim),
-      actions: new Float32Array(transitions * ACT_DIM),
-      rewards: new Float32Array(transitions),
-      costs: new Float32Array(transitions),
-      terminals: new Uint8Array(transitions),
-      timeouts: new Uint8Array(transitions),
-      source,
-    }
+    this.columns = emptyColumns({ obs_dim: env.task.obs_dim, act_dim: ACT_DIM }, transitions, source)
   }
 
   before(state: PointState, action: readonly [number, number]): void {

@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto'
 import { type FileHandle, open, rm } from 'node:fs/promises'
 import { DrcorlError, describeFsError } from '../base/errors.js'
+import { emptyColumns } from '../envs/columns.js'
 import type { NativeColumns } from '../native/dataset.js'
 
 /** One episode as it was played. */
@@ -212,21 +213,6 @@ const rowsOf = ({ episodes }: Pick<Entry, 'episodes'>): number => sum(episodes, 
 
 const sum = <T>(items: readonly T[], of: (item: T) => number): number =>
   items.reduce((total, item) => total + of(item), 0)
-
-function emptyColumns({ obs_dim, act_dim }: Head, rows: number, source: string): NativeColumns {
-  return {
-    obs_dim,
-    act_dim,
-    observations: new Float32Array(rows * obs_dim),
-    next_observations: new Float32Array(rows * obs_dim),
-    actions: new Float32Array(rows * act_dim),
-    rewards: new Float32Array(rows),
-    costs: new Float32Array(rows),
-    terminals: new Uint8Array(rows),
-    timeouts: new Uint8Array(rows),
-    source,
-  }
-}
 
 const bytesOf = (column: Float32Array | Uint8Array): Buffer =>
   Buffer.from(column.buffer, column.byteOffset, column.byteLength)

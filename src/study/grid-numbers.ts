@@ -1,6 +1,6 @@
 /** From the finished runs of a grid to the points and curves of its pictures. */
-import type { FinishedCell } from '../benchmark/summary.js'
-import { type Measurement, measure } from '../benchmark/summary.js'
+import { groupBy } from '../base/groups.js'
+import { type FinishedCell, type Measurement, measure } from '../benchmark/summary.js'
 import { summarize } from '../evaluate/statistics.js'
 import type { LinePoint } from '../report/lines.js'
 import { type Axis, LIMIT, variantsOf } from './axes.js'
@@ -56,9 +56,10 @@ export function gridOf(finished: readonly FinishedCell[], axes: readonly Axis[])
       .filter(({ policy }) => policy === 'used')
       .map((measured): GridRun => Object.assign({}, measured, { variant: one.cell.variant })),
   )
-  const points = grouped(runs, keyOf).map(pointOf)
+  const points = [...groupBy(runs, keyOf).values()].map(pointOf)
   const watched = finished.filter(({ run }) => run.monitor !== null && run.monitor.points.length > 0)
-  const curves = grouped(watched, ({ cell }) => keyOf({ ...cell, target: cell.target.name })).map((own) =>
+  const alike = groupBy(watched, ({ cell }) => keyOf({ ...cell, target: cell.target.name }))
+  const curves = [...alike.values()].map((own) =>
     curveOf(own, runs.find(({ algorithm }) => algorithm === own[0]!.cell.algorithm)?.label),
   )
   return { axes, runs, points, curves }
@@ -66,13 +67,6 @@ export function gridOf(finished: readonly FinishedCell[], axes: readonly Axis[])
 
 const keyOf = (one: Pick<GridPoint, 'target' | 'algorithm' | 'variant' | 'cost_limit'>): string =>
   JSON.stringify([one.target, one.algorithm, one.variant, one.cost_limit])
-
-/** Groups in the order of their first members. */
-function grouped<Item>(items: readonly Item[], key: (item: Item) => string): Item[][] {
-  const groups = new Map<string, Item[]>()
-  for (const item of items) groups.set(key(item), [...(groups.get(key(item)) ?? []), item])
-  return [...groups.values()]
-}
 
 function spread(values: readonly number[]): Spread {
   const { mean, std } = summarize(values)

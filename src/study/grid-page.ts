@@ -1,6 +1,6 @@
 /** A grid as CSV, Markdown, pictures and a page. */
 import type { FinishedCell } from '../benchmark/summary.js'
-import { csvText, markdownTable } from '../benchmark/tables.js'
+import { ENDING_COLUMNS, csvOf, csvText, markdownTable } from '../benchmark/tables.js'
 import { type ChartLine, type Panel, panelsChart, panelsDrawing } from '../report/lines.js'
 import { htmlTable, linkToReport, page, section, svgFile } from '../report/page.js'
 import { formatFixed, formatSpread } from '../report/format.js'
@@ -68,22 +68,11 @@ const RUN_COLUMNS = [
   'judge',
   'return',
   'cost',
-  'normalized_reward',
-  'normalized_cost',
-  'within_limit',
-  'episodes',
-  'verdict',
-  'update_steps',
-  'training_seconds',
-  'training_environment_steps',
+  ...ENDING_COLUMNS,
 ] as const satisfies readonly (keyof GridRun)[]
 
 /** One line a run. */
-export const gridCsv = ({ runs }: GridResult): string =>
-  csvText(
-    RUN_COLUMNS,
-    runs.map((run) => RUN_COLUMNS.map((name) => run[name])),
-  )
+export const gridCsv = ({ runs }: GridResult): string => csvOf(RUN_COLUMNS, runs)
 
 /** One line a point of a curve. */
 export function curvesCsv({ curves }: GridResult): string {

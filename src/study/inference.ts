@@ -1,11 +1,12 @@
 /** The paper's Figure 2a by us: how long every system of the registry takes to decide, at the published sizes. */
 import { cpus } from 'node:os'
 import { join } from 'node:path'
-import { makeFolder, writeAtomic } from '../base/files.js'
-import type { Evaluation } from '../config/results.js'
+import { makeFolder, pathsIn, writeAtomic } from '../base/files.js'
+import { groupBy } from '../base/groups.js'
 import { loadSchema } from '../config/schema.js'
 import { type PublishedTime, published } from '../benchmark/published.js'
 import { readRunsBelow } from '../benchmark/runs.js'
+import { summarize } from '../evaluate/statistics.js'
 import { labelOf } from '../report/compare.js'
 import { type LoadedPolicy, loadPolicy } from '../policy/node.js'
 import { inferenceCsv, inferenceMarkdown, inferencePage, inferenceSvg } from './inference-page.js'
@@ -115,8 +116,7 @@ export async function studyInference(options: InferenceOptions): Promise<Inferen
   }
   const machine = machineOf()
   const sizes = { obs_dim, act_dim }
-  const names = Object.entries(INFERENCE_FILES).map(([kind, name]) => [kind, join(out, name)])
-  const files = Object.fromEntries(names) as InferenceResult['files']
+  const files = pathsIn(out, INFERENCE_FILES)
   const result = { machine, sizes, rows, files }
   const head = { command: options.command, picture: INFERENCE_FILES.svg }
   await writeAtomic(files.csv, inferenceCsv(result))
@@ -165,13 +165,11 @@ function judge(
 /** Mean scores of the evaluated runs in and below some folders, by algorithm. */
 async function scoresOf(folders: readonly string[]): Promise<Map<string, RunScore>> {
   const runs = folders.length === 0 ? [] : await readRunsBelow(folders)
-  const groups = new Map<string, Evaluation[]>()
-  for (const { record, evaluation } of runs) {
-    if (evaluation !== null) groups.set(record.algorithm, [...(groups.get(record.algorithm) ?? []), evaluation])
-  }
-  const mean = (values: number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
+  const evaluated = runs.filter(({ evaluation }) => evaluation !== null)
+  const mean = (values: number[]): number => summarize(values).mean
   return new Map(
-    [...groups].map(([algorithm, own]) => {
+    [...groupBy(evaluated, ({ record }) => record.algorithm)].map(([algorithm, group]) => {
+      const own = group.map(({ evaluation }) => evaluation!)
       const rewards = own.map((one) => one.normalized_reward).filter((value) => value !== null)
       const normalized = rewards.length === own.length
       const costs = own.map((one) => one.normalized_cost?.dsrl ?? Number.POSITIVE_INFINITY)

@@ -43,6 +43,9 @@ export interface MonitorRecord {
   points: MonitorPoint[]
 }
 
+/** Whether a monitor can play so often: after every so many updates, or after a share of all. */
+export const isInterval = (every: number): boolean => every > 0 && (every < 1 || Number.isSafeInteger(every))
+
 /** Environment steps the monitor has taken in all. */
 export const monitorSteps = ({ points }: Pick<MonitorRecord, 'points'>): number =>
   points.reduce((sum, point) => sum + point.environment_steps, 0)

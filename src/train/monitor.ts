@@ -21,6 +21,7 @@ import {
   type MonitorPoint,
   type MonitorRecord,
   type MonitorValue,
+  isInterval,
   monitorSteps,
   readMonitor,
 } from './monitor-file.js'
@@ -64,7 +65,7 @@ export function planMonitor(
       `${keepCheckpoints ? 'keep-checkpoints' : 'eval-episodes'} is for runs with eval-every`,
     )
   }
-  if (!(every > 0 && (every < 1 || Number.isSafeInteger(every)))) {
+  if (!isInterval(every)) {
     throw new DrcorlError(
       'Usage',
       `eval-every ${every} must be a whole number of updates, or a share of all above 0 and below 1`,

@@ -1,10 +1,9 @@
 import { DrcorlError } from '../../base/errors.js'
+import { INFERENCE, STUDY_NAMES } from '../../study/studies.js'
 import { declareRuns } from '../benchmark-options.js'
 import { type Command, optionalString } from '../command.js'
 import { EPISODES, GRID_FLAGS, studyGridCommand } from './study/grid.js'
 import { INFERENCE_FLAGS, studyInferenceCommand } from './study/inference.js'
-
-const INFERENCE = 'inference'
 
 export const studyCommand: Command = {
   command: 'study [name]',
@@ -18,8 +17,7 @@ export const studyCommand: Command = {
         )
         .positional('name', {
           type: 'string',
-          describe:
-            'inference, cost-limit, temperature, slack, policy, critic or training-curves; left out with --vary',
+          describe: `${STUDY_NAMES.slice(0, -1).join(', ')} or ${STUDY_NAMES.at(-1)}; left out with --vary`,
         }),
       EPISODES,
     )

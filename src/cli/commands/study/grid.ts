@@ -2,9 +2,10 @@ import { join } from 'node:path'
 import { DrcorlError } from '../../../base/errors.js'
 import { BenchmarkProgress } from '../../../benchmark/progress.js'
 import { taskTargets } from '../../../benchmark/targets.js'
+import { isInterval } from '../../../train/monitor-file.js'
 import { type StudyResult, runStudy } from '../../../study/grid.js'
 import { CURVES_LEGEND, GRID_LEGEND, gridTables } from '../../../study/grid-page.js'
-import { type Study, STUDIES, ownStudy } from '../../../study/studies.js'
+import { type Study, STUDIES, STUDY_NAMES, ownStudy } from '../../../study/studies.js'
 import { RUN_FLAGS, ending, list, readRuns, whole } from '../../benchmark-options.js'
 import {
   type Arguments,
@@ -60,9 +61,8 @@ function findStudy(name: string | undefined, vary: readonly string[] | undefined
   const found = STUDIES.find((study) => study.name === name)
   if (found !== undefined) return found
   if (name === undefined && vary !== undefined) return ownStudy(vary)
-  const known = ['inference', ...STUDIES.map((study) => study.name)].join(', ')
   const message = name === undefined ? 'study needs a name' : `there is no study "${name}"`
-  throw new DrcorlError('Usage', `${message}; there are ${known}`, {
+  throw new DrcorlError('Usage', `${message}; there are ${STUDY_NAMES.join(', ')}`, {
     hint: 'one of your own: drcorl study --vary NAME=a,b',
   })
 }
@@ -70,7 +70,7 @@ function findStudy(name: string | undefined, vary: readonly string[] | undefined
 /** 0 for none. */
 function every(args: Arguments): number | undefined {
   const value = optionalNumber(args, 'eval-every')
-  if (value === undefined || value === 0 || (value > 0 && (value < 1 || Number.isSafeInteger(value)))) return value
+  if (value === undefined || value === 0 || isInterval(value)) return value
   throw new DrcorlError(
     'Usage',
     `--eval-every ${value} must be a whole number of updates, a share below 1, or 0 for none`,

@@ -1,6 +1,8 @@
 //! Parquet: scalars as plain columns, vectors as a list column or as several plain ones;
 //! or an episode per row, as lists of lists.
 
+mod footer;
+
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type};
 use parquet::column::reader::{get_column_reader, ColumnReader, ColumnReaderImpl};
 use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::schema::types::ColumnDescriptor;
 
@@ -31,8 +33,7 @@ pub(super) fn read(
     let file = File::open(path).map_err(|e| crate::hdf5::io_error(name, None, &e))?;
     let bytes = file.metadata().map_or(0, |m| m.len());
     // Pages are read by themselves: the readers of whole files bring those of single records into the addon.
-    let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).map_err(|e| parquet_error(name, None, &e))?;
-    let metadata = &metadata;
+    let metadata = &footer::read(&file, name, bytes)?;
     let schema = metadata.file_metadata().schema_descr();
     let table: Vec<String> = schema.columns().iter().map(|c| name_of(c)).collect();
     let nested = schema.columns().iter().any(|c| c.max_rep_level() == 2 && number(c));
@@ -51,7 +52,6 @@ pub(super) fn read(
         true => (None, None),
         false => (mapping.episode(&table)?, mapping.time(&table)?),
     };
-    check_metadata(name, metadata)?;
     let parquet = Parquet { name, file: Arc::new(file), table: &table, origins, episode, time, mapping };
     let total = metadata.file_metadata().num_rows().max(1) as u64;
     let mut done = 0;
@@ -75,25 +75,6 @@ pub(super) fn read(
         columns.check_end()?;
     }
     Ok("parquet")
-}
-
-/// Counts and places that a damaged footer states; no checksum covers it, and the decoder panics at some.
-fn check_metadata(name: &str, metadata: &ParquetMetaData) -> Result<()> {
-    let error = |problem: &str| Error::data(name, None, problem, "write the file again");
-    let groups = metadata.row_groups();
-    let rows = groups.iter().try_fold(0_i64, |sum, group| sum.checked_add(group.num_rows()));
-    if rows != Some(metadata.file_metadata().num_rows()) {
-        return Err(error("has a damaged footer: it states another number of rows than its row groups"));
-    }
-    let numbers = |column: &ColumnChunkMetaData| {
-        let places =
-            [column.data_page_offset(), column.dictionary_page_offset().unwrap_or(0), column.compressed_size()];
-        places.into_iter().chain([column.num_values(), column.uncompressed_size()]).all(|number| number >= 0)
-    };
-    if !groups.iter().all(|group| group.num_rows() >= 0 && group.columns().iter().all(numbers)) {
-        return Err(error("has a damaged footer: it states negative numbers"));
-    }
-    Ok(())
 }
 
 /// What is read of a file, whichever the row group.

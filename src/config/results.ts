@@ -607,6 +607,10 @@ export interface Tried {
    * Root mean square over behaviors of the error either way, in the units of `shortfall`.
    */
   error: number | null
+  /**
+   * The same of what it read too low alone.
+   */
+  under_reading: number | null
 }
 /**
  * One kind of logged behavior, and the estimate of its clone.
@@ -689,7 +693,7 @@ export interface GateReport {
   states: GateStates
 }
 /**
- * How often each branch of Safe Adaptation ran.
+ * How often each branch of Safe Adaptation ran: steps, or states where each is switched by itself.
  */
 export interface BranchCounts {
   /**

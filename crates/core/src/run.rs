@@ -68,7 +68,7 @@ pub struct RunConfig {
     /// Gradient steps of each dynamics ensemble.
     #[schemars(range(min = 0, max = most::STEPS))]
     pub model_steps: u64,
-    /// Learning rate of the dynamics ensembles, decayed to a tenth by a cosine.
+    /// Learning rate of the dynamics ensembles, decayed to a hundredth by a cosine.
     #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub model_lr: f64,
     /// Rows a member sees in one step.

@@ -272,7 +272,7 @@ fn of_models(case: &Case<'_>, validity: &Validity) -> Vec<Refusal> {
                 validity.horizon,
                 case.facts.episode_length,
                 case.self_test.map_or(String::new(), |test| {
-                    format!(", and whole episodes of cloned behavior are read {:.0} % wrong", 100.0 * test.estimator.error)
+                    format!(", and whole episodes of cloned behavior are read {:.0} % too low", 100.0 * test.estimator.under_reading)
                 })
             ),
             "train a policy without memory, or measure this one in the environment",

@@ -75,7 +75,7 @@ impl World {
     fn believed_over(&mut self, horizon: usize) {
         self.validity.as_mut().unwrap().horizon = horizon;
         self.model().costs.clear();
-        self.self_test.as_mut().unwrap().estimator = Tried { horizon: Some(horizon), error: 0.2 };
+        self.self_test.as_mut().unwrap().estimator = Tried { horizon: Some(horizon), error: 0.2, under_reading: 0.2 };
     }
 }
 
@@ -144,18 +144,18 @@ fn memory_needs_models_for_whole_episodes() {
         w.believed_over(20);
     });
     // Whole episodes may be read well on clones where replayed actions go astray, or may not.
-    let by_clones = |w: &mut World, error: f64| {
+    let by_clones = |w: &mut World, under_reading: f64| {
         w.remembers = true;
         w.believed_over(20);
-        w.self_test.as_mut().unwrap().estimator = Tried { horizon: None, error };
+        w.self_test.as_mut().unwrap().estimator = Tried { horizon: None, error: 0.3, under_reading };
     };
     assert_eq!(refused(|w| by_clones(w, 0.2)).0, []);
-    only(Rule::Memory, "whole episodes of cloned behavior are read 30 % wrong", |w| by_clones(w, 0.3));
-    only(Rule::Memory, "read NaN % wrong", |w| by_clones(w, f64::NAN));
+    only(Rule::Memory, "whole episodes of cloned behavior are read 30 % too low", |w| by_clones(w, 0.3));
+    only(Rule::Memory, "read NaN % too low", |w| by_clones(w, f64::NAN));
     // Where tasks are longer than what was held out, whole held-out episodes are not whole.
     only(Rule::Memory, "over 100 of 200 steps", |w| {
         w.remembers = true;
-        w.self_test.as_mut().unwrap().estimator.error = 0.3;
+        w.self_test.as_mut().unwrap().estimator.under_reading = 0.3;
         (w.facts.episode_length, w.facts.full_episodes) = (200, 5);
     });
 }

@@ -26,8 +26,9 @@ const LR: f64 = 2e-3;
 pub(super) const LEAST_BEHAVIORS: usize = 4;
 /// Share of behaviors whose under-reading stays below what widens the estimate.
 const LEVEL: f64 = 0.75;
-/// Largest error of the estimator of whole episodes on the clones where the ladder does not reach the end.
-const LARGEST_ERROR: f64 = 0.25;
+/// Most that the estimator of whole episodes may read the clones too low where the ladder does not reach the end. What it
+/// reads too high refuses policies and certifies none.
+const LARGEST_UNDER_READING: f64 = 0.25;
 /// A policy may be this many times as far from the nearest behavior as one behavior is from the next: kinds that differ
 /// in their cost may lie close together in their actions. On point-circle a clone of the safe episodes alone is at 1.4.
 const ROOM: f64 = 2.0;
@@ -81,25 +82,34 @@ pub struct Tried {
     #[serde(with = "nullable")]
     #[schemars(with = "Option<f64>")]
     pub error: f64,
+    /// The same of what it read too low alone.
+    #[serde(default, with = "nullable")]
+    #[schemars(with = "Option<f64>")]
+    pub under_reading: f64,
 }
 
 impl Tried {
-    /// True of the estimator of whole episodes where it read the clones well.
+    /// True of the estimator of whole episodes where it did not read the clones too low.
     pub(super) fn is_whole_and_right(&self) -> bool {
-        self.horizon.is_none() && self.error <= LARGEST_ERROR
+        self.horizon.is_none() && self.under_reading <= LARGEST_UNDER_READING
     }
 }
 
 impl Trial {
     pub fn tried(&self) -> Tried {
-        let squares: Vec<f64> = self.behaviors.iter().map(|behavior| behavior.shortfall.powi(2)).collect();
-        Tried { horizon: self.horizon, error: mean(&squares).sqrt() }
+        let root_mean_square = |part: fn(f64) -> f64| {
+            let squares: Vec<f64> = self.behaviors.iter().map(|behavior| part(behavior.shortfall).powi(2)).collect();
+            mean(&squares).sqrt()
+        };
+        // What could not be estimated stays NaN.
+        let too_low = |shortfall: f64| if shortfall < 0.0 { 0.0 } else { shortfall };
+        Tried { horizon: self.horizon, error: root_mean_square(|s| s), under_reading: root_mean_square(too_low) }
     }
 }
 
 /// Which of the estimators a policy is judged by: the one that read the clones best, before the policy is looked at.
-/// Whole episodes are one only where the ladder reaches their end (`believed`) or the clones' are read well; for a
-/// policy that remembers they are the only one.
+/// Whole episodes are one only where the ladder reaches their end (`believed`) or the clones' are not read too low; for
+/// a policy that remembers they are the only one.
 ///
 /// Open-loop replay is the harsher test: logged actions do not answer to where the models are, a policy's do. On
 /// point-circle replayed episodes without cost are read at 1.7 limits, and a policy along the boundary, rolled out
@@ -296,6 +306,8 @@ mod tests {
         assert_eq!(chosen(&[-0.2, 0.0], false, false), Some(20), "an error either way is one");
         assert_eq!(chosen(&[f64::NAN, 0.0], false, false), Some(20));
         assert_eq!(chosen(&[0.9, 0.9], false, true), None, "a memory needs a past");
+        let high = [trial(Some(20), &[-0.9, -0.9]), trial(None, &[-0.3, -0.3])];
+        assert_eq!(choose(&high, false, false).unwrap().horizon, None, "what is read too high certifies nothing");
         let poor = [trial(Some(20), &[0.9, 0.9]), trial(None, &[0.3, 0.3])];
         assert_eq!(
             choose(&poor, false, false).unwrap().horizon,

@@ -86,7 +86,7 @@ export interface RunConfig {
    */
   model_steps?: number
   /**
-   * Learning rate of the dynamics ensembles, decayed to a tenth by a cosine.
+   * Learning rate of the dynamics ensembles, decayed to a hundredth by a cosine.
    */
   model_lr?: number
   /**
@@ -256,6 +256,10 @@ export interface DrcorlConfig {
    */
   reward_scaling?: 'magnitude' | 'return_range'
   /**
+   * Whose actions the reward critic learns from in adaptation.
+   */
+  reward_critic?: 'iql' | 'td'
+  /**
    * Expectile of the reward critic's state value.
    */
   reward_expectile?: number
@@ -320,7 +324,7 @@ export interface DrcorlConfig {
    */
   reward_updates_per_step?: number
   /**
-   * Rate at which cost targets follow in adaptation.
+   * Rate at which cost targets follow in adaptation, and reward targets where reward_critic is td.
    */
   adaptation_target_rate?: number
   /**
@@ -344,9 +348,9 @@ export interface DrcorlConfig {
    */
   beta_schedule?: 'constant' | 'sqrt' | 'linear'
   /**
-   * Band or CRPO.
+   * What is switched near the limit, and how.
    */
-  adaptation?: 'band' | 'crpo'
+  adaptation?: 'band' | 'crpo' | 'state'
   /**
    * What a step above the limit follows.
    */

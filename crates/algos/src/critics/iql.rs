@@ -86,6 +86,23 @@ impl IqlCritic {
         Ok(IqlStep { value_loss, critic_loss, advantage })
     }
 
+    /// One step of Q alone by temporal differences on a policy's actions: towards
+    /// `signal + gamma (1-terminal) min_j Q'_j(s', pi(s'))`, `next_state_action [B,A+S]` holding `pi(s')`.
+    pub fn follow(
+        &mut self,
+        state_action: &Tensor,
+        next_state_action: &Tensor,
+        signal: &Tensor,
+        terminal: &Tensor,
+    ) -> Result<f64> {
+        let rows = state_action.size()[0];
+        check_column("signal", signal, rows)?;
+        check_column("terminal", terminal, rows)?;
+        let next = bound(&self.q.evaluate_target(next_state_action), Bound::Min);
+        let target = signal + (1.0 - terminal) * next * self.config.gamma;
+        Ok(regress(&mut self.q, state_action, &target, self.config.q_lr, self.config.target_rate))
+    }
+
     /// One regression step of Q and V on Monte-Carlo returns `[B,1]`; targets are copied. Returns the Q loss.
     pub fn regress(&mut self, state_action: &Tensor, observation: &Tensor, returns: &Tensor) -> Result<f64> {
         check_column("returns", returns, state_action.size()[0])?;

@@ -45,6 +45,7 @@ fn flat_columns_are_refused() {
     let mut iql = IqlCritic::new("r", 1, 1, &[8], rates, Device::Cpu, &mut rng);
     let state = state_action.narrow(1, 1, 1);
     assert!(iql.step(&state_action, &state, &state, &flat, &column).is_err());
+    assert!(iql.follow(&state_action, &state_action, &flat, &column).is_err());
     assert!(iql.regress(&state_action, &state, &flat).is_err());
 }
 
@@ -131,6 +132,26 @@ fn the_cost_critic_solves_a_small_chain() {
             let value = cost.values(&cpu(&[action, state]).view([1, 2])).mean(Kind::Double).double_value(&[]);
             assert!((value - exact).abs() < 0.03, "{kind:?} {backup:?} Q({state},{action}) = {value}, exact {exact}");
         }
+    }
+}
+
+/// Twins that follow a policy converge to its values, whatever was logged: of "flip in state 1, stay in state 0",
+/// rewarded in state 1, V(0) = 0 and V(1) = 1.
+#[test]
+fn reward_twins_follow_a_policy() {
+    let gamma = 0.8;
+    let mut rng = Rng::new(5, 0);
+    let rates = IqlConfig { gamma, expectile: 0.9, target_rate: 0.05, q_lr: 3e-3, v_lr: 3e-3 };
+    let mut critic = IqlCritic::new("r", 1, 1, &[32, 32], rates, Device::Cpu, &mut rng);
+    for step in 0..2500 {
+        critic.config.q_lr = cosine(3e-3, 1e-5, step, 2500);
+        let (state, action, next, reward) = chain(&mut rng, 64);
+        let next = join(&(&next * 2.0 - 1.0), &next);
+        critic.follow(&join(&action, &state), &next, &reward, &reward.zeros_like()).unwrap();
+    }
+    for (state, action, exact) in [(0.0, -1.0, 0.0), (0.0, 1.0, gamma), (1.0, -1.0, 1.0 + gamma), (1.0, 1.0, 1.0)] {
+        let value = critic.guidance(&cpu(&[action, state]).view([1, 2]), 1).0.double_value(&[0, 0]);
+        assert!((value - exact).abs() < 0.05, "Q({state},{action}) = {value}, exact {exact}");
     }
 }
 

@@ -4,7 +4,7 @@ use super::diffusion::ScoreWeight;
 use super::divergence::{Divergence, Weighing};
 use super::options::{
     Adaptation, BehaviorData, BetaSchedule, Constraint, CostStep, Gate, GateStates, GuidanceScale, ManipulationSpace,
-    PolicyClass, RewardScaling, SlackSchedule, ValueUnit,
+    PolicyClass, RewardCritic, RewardScaling, SlackSchedule, ValueUnit,
 };
 use crate::critics::{CostBackup, CostCriticKind, Pessimism};
 use drcorl_core::algorithm::Preset;
@@ -97,6 +97,8 @@ pub struct DrcorlConfig {
     pub value_unit: ValueUnit,
     /// Scaling of rewards.
     pub reward_scaling: RewardScaling,
+    /// Whose actions the reward critic learns from in adaptation.
+    pub reward_critic: RewardCritic,
     /// Expectile of the reward critic's state value.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub reward_expectile: f64,
@@ -142,7 +144,7 @@ pub struct DrcorlConfig {
     /// Reward critic updates before each policy step.
     #[schemars(range(min = 0, max = 1000))]
     pub reward_updates_per_step: u64,
-    /// Rate at which cost targets follow in adaptation.
+    /// Rate at which cost targets follow in adaptation, and reward targets where reward_critic is td.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub adaptation_target_rate: f64,
     /// Scale of the guidance.
@@ -158,7 +160,7 @@ pub struct DrcorlConfig {
     pub beta_final: f64,
     /// Course of beta.
     pub beta_schedule: BetaSchedule,
-    /// Band or CRPO.
+    /// What is switched near the limit, and how.
     pub adaptation: Adaptation,
     /// What a step above the limit follows.
     pub cost_step: CostStep,
@@ -248,6 +250,7 @@ impl Default for DrcorlConfig {
             critic_steps: 500_000,
             value_unit: ValueUnit::Discounted,
             reward_scaling: RewardScaling::ReturnRange,
+            reward_critic: RewardCritic::Iql,
             reward_expectile: 0.7,
             reward_target_rate: 0.005,
             cost_critic: CostCriticKind::Td,
@@ -428,6 +431,12 @@ impl DrcorlConfig {
             "constraint",
             "stepwise",
             "only critics tell one time of an episode from another: give --gate critic_ucb, and no --mode hybrid-eval",
+        )?;
+        require(
+            self.reward_critic == RewardCritic::Iql || self.reward_updates_per_step > 0,
+            "reward_updates_per_step",
+            0,
+            "reward_critic td learns in adaptation alone: give at least 1",
         )?;
         let needs_model = self.gate != Gate::CriticUcb && run.model_members == 0;
         require(

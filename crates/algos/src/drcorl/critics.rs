@@ -79,6 +79,14 @@ impl RewardAndCost {
         Ok(step.critic_loss)
     }
 
+    /// One step of the reward critic along the actions of `policy`, as it draws them.
+    pub fn follow_reward(&mut self, batch: &Batch, policy: &mut Policy, rng: &mut Rng) -> Result<f64> {
+        let next = batch.next_observation().contiguous();
+        let next = join(&policy.sample(&next, rng), &next);
+        let signal = batch.reward() * self.reward_factor;
+        self.reward.follow(&batch.state_action(), &next, &signal, &batch.terminal())
+    }
+
     /// One step of (18) on the actions of `policy`, as it draws them.
     pub fn update_cost(&mut self, batch: &Batch, policy: &mut Policy, rng: &mut Rng) -> Result<f64> {
         let mut acting = |observation: Tensor| join(&policy.sample(&observation, rng), &observation);
@@ -112,6 +120,7 @@ impl RewardAndCost {
     pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.group("reward", |state| self.reward.persist(state))?;
         state.group("cost", |state| self.cost.persist(state))?;
+        state.value("reward_target_rate", &mut self.reward.config.target_rate)?;
         state.value("cost_target_rate", &mut self.cost.config.target_rate)?;
         state.group("reward_scaler", |state| self.reward_scaler.persist(state))?;
         state.group("cost_scaler", |state| self.cost_scaler.persist(state))

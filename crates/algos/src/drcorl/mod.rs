@@ -52,7 +52,7 @@ use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
 use facts::Facts;
 use gate::GateEstimate;
-use options::{Gate, ManipulationSpace};
+use options::{Adaptation, Gate, ManipulationSpace, RewardCritic};
 use report::Diagnostics;
 use schemars::Schema;
 use score_step::{ScoreStep, StepGradient};
@@ -170,6 +170,9 @@ impl Drcorl {
         if step == 0 {
             self.policy.restart_average();
             self.critics.cost.config.target_rate = self.config.adaptation_target_rate;
+            if self.config.reward_critic == RewardCritic::Td {
+                self.critics.reward.config.target_rate = self.config.adaptation_target_rate;
+            }
         }
         // Estimates first: they may be cancelled, and nothing that cannot be repeated has happened yet.
         self.consider(step, context)?;
@@ -190,7 +193,11 @@ impl Drcorl {
     fn update_critics(&mut self, context: &mut Context<'_>) -> Result<f64> {
         let (rows, share) = (self.config.critic_batch, context.run.hybrid_share);
         for _ in 0..self.config.reward_updates_per_step {
-            self.critics.update_reward(&context.data.sample_mixed(rows, share, context.rng))?;
+            let batch = context.data.sample_mixed(rows, share, context.rng);
+            match self.config.reward_critic {
+                RewardCritic::Iql => self.critics.update_reward(&batch)?,
+                RewardCritic::Td => self.critics.follow_reward(&batch, &mut self.policy, context.rng)?,
+            };
         }
         let mut cost_loss = 0.0;
         for _ in 0..self.config.cost_updates_per_step {
@@ -206,10 +213,15 @@ impl Drcorl {
     pub fn policy_step(&mut self, step: u64, normalised_cost: f64, observation: &Tensor, draws: &Draws) -> f64 {
         let score = self.score(observation, draws);
         let beta = self.config.beta(step);
+        let lr = cosine(self.config.actor_lr, self.config.actor_lr_final, step, self.config.adaptation_steps);
+        if self.config.adaptation == Adaptation::State && step >= self.config.prologue_steps {
+            let StepGradient { gradient, loss } = self.state_gradient(&score, beta, step);
+            self.policy.apply(&gradient, lr, self.config.average_keep);
+            return loss;
+        }
         let branch = self.branch(step, normalised_cost);
         let over = normalised_cost > 1.0;
         self.branches.count(branch);
-        let lr = cosine(self.config.actor_lr, self.config.actor_lr_final, step, self.config.adaptation_steps);
         if branch == Branch::Band && self.config.manipulation_space == ManipulationSpace::Update {
             let [reward, cost] = self.band_update([&score, &score], beta, over, [lr; 2]);
             return 0.5 * (reward + cost);

@@ -104,6 +104,16 @@ pub enum ManipulationSpace {
     Update,
 }
 
+/// Whose actions the reward critic learns from in adaptation; before it, implicit Q-learning learns from logged ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RewardCritic {
+    /// Implicit Q-learning on logged actions, (16) and (17): the paper's.
+    Iql,
+    /// Temporal differences on the policy's actions, from the lower of two lagged twins. Ours: values follow the policy.
+    Td,
+}
+
 /// What the limit bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -126,6 +136,8 @@ pub enum Adaptation {
     Band,
     /// No band: reward up to the upper slack, cost beyond (CRPO).
     Crpo,
+    /// Ours: every state of the batch is switched by its own cost value, the band being a mixture of both objectives.
+    State,
 }
 
 /// How the slacks go over adaptation.

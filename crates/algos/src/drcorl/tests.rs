@@ -110,6 +110,22 @@ fn the_toy_problem_is_solved_under_its_limit() {
     assert!(ungated_cost > 4.0, "{ungated_cost}");
 }
 
+/// So it is where every state is switched by itself, and where the reward critic follows the policy.
+#[test]
+fn states_of_their_own_and_critics_that_follow_keep_the_limit() {
+    let limit = 2.0;
+    for change in [
+        json!({ "gate": "critic_ucb", "adaptation": "state" }),
+        json!({ "gate": "critic_ucb", "reward_critic": "td", "reward_updates_per_step": 1 }),
+    ] {
+        let (ret, cost, certificate) = outcome(&mut unjudged(logged(300), limit, small(change.clone())));
+        assert!(cost <= limit && ret > 10.0, "{change}: return {ret}, cost {cost}");
+        let branches = &certificate["branches"];
+        let counted: u64 = ["reward", "band", "cost"].iter().map(|name| branches[name].as_u64().unwrap()).sum();
+        assert_eq!(counted, if change.get("adaptation").is_some() { 1200 * 128 } else { 1200 });
+    }
+}
+
 /// The two gates are steered to targets of their own; models that rank costs badly do not steer.
 #[test]
 fn models_that_rank_costs_badly_leave_the_gate_to_the_critics() {

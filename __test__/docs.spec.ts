@@ -203,3 +203,16 @@ test('every way to bundle that the documentation tells is tried by the script', 
   const named = told.flatMap((tool) => (tool === 'esbuild, esm and cjs' ? ['esbuild, esm', 'esbuild, cjs'] : [tool]))
   t.deepEqual(tried, ['plain Node', ...named])
 })
+
+test('the page of results names every estimate that was below the truth', (t) => {
+  const text = texts.get(join('docs', 'results', 'bullet.md')) ?? ''
+  const rows = [...text.matchAll(/^\| \w+ \| ([^|]+) \| \d+ \| \d+ \| [^|]+ \| ([\d.]+) \([\d.]+\) \| ([\d.]+) \|/gm)]
+  t.true(rows.length > 20, `only ${rows.length} runs were found`)
+  const below = rows.filter(([, , estimate, cost]) => Number(estimate) < Number(cost))
+  const told = /Two estimates of BC-Safe are below the truth: [^]*?\n\n/.exec(text)?.[0] ?? ''
+  t.deepEqual(
+    below.map(([, algorithm]) => algorithm),
+    ['BC-Safe', 'BC-Safe'],
+  )
+  for (const [, , estimate, cost] of below) t.true(told.includes(`${estimate} for ${cost}`), `${estimate} for ${cost}`)
+})

@@ -162,3 +162,57 @@ test('the table of error codes is that of the code', async (t) => {
   const documented = [...section.matchAll(/^\| `(\w+)` \|/gm)].map((match) => match[1] ?? '')
   t.deepEqual(documented.toSorted(), codes.toSorted())
 })
+
+/** Promises of a page with the tests that hold them: `` `file`: "title", "title"; `file`: .. ``. */
+function promises(text: string): { promise: string; tests: { file: string; title: string }[] }[] {
+  const tables = [...text.matchAll(/^\| promise \| held by \|\n\|---\|---\|\n((?:\|.*\n)+)/gm)]
+  const rows = tables.flatMap(([, body = '']) => body.trimEnd().split('\n'))
+  return rows.map((row) => {
+    const [, promise = '', holders = ''] = /^\| (.*) \| (.*) \|$/.exec(row) ?? []
+    const tests = holders.split('; `').flatMap((part) => {
+      const [, file, titles] = /^`?([\w./-]+)`: ("[^"]+"(?:, "[^"]+")*)$/.exec(part) ?? []
+      return [...(titles ?? '').matchAll(/"([^"]+)"/g)].map(([, title = '']) => ({ file: file!, title }))
+    })
+    return { promise, tests }
+  })
+}
+
+test('every promise of the page on reliability names the tests that hold it, and they are there', async (t) => {
+  const all = promises(texts.get(join('docs', 'reliability.md')) ?? '')
+  t.true(all.length > 40, `only ${all.length} promises were found: the search is broken`)
+  for (const { promise, tests } of all) {
+    t.true(tests.length > 0, `no test is named as \`file\`: "title" for: ${promise}`)
+    for (const { file, title } of tests) {
+      const source = await readFile(join(ROOT, file), 'utf8').catch(() => '')
+      const words = title.split('..').map((part) => part.trim().replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&'))
+      const declared = file.endsWith('.rs')
+        ? new RegExp(`#\\[test\\]\\s+fn ${words[0]}\\(`)
+        : new RegExp(`['"\`]${words.join('[^\\n]*')}['"\`]`)
+      t.true(declared.test(source), `${file} has no test "${title}", which is said to hold: ${promise}`)
+    }
+  }
+})
+
+test('every way to bundle that the documentation tells is tried by the script', async (t) => {
+  const section = /^## Bundlers and Jest\n([^]*?)^`node /m.exec(texts.get(join('docs', 'install.md')) ?? '')?.[1] ?? ''
+  const told = [...section.matchAll(/^\| ([^|]+) \| /gm)].map(([, tool = '']) => tool).filter((tool) => tool !== 'tool')
+  t.true(told.length > 5)
+  const script = await readFile(join(ROOT, 'scripts/bundlers.mjs'), 'utf8')
+  const ways = /^const WAYS = \{\n([^]*?)^\}/m.exec(script)?.[1] ?? ''
+  const tried = [...ways.matchAll(/^ {2}'?([^':\n]+)'?: \[/gm)].map(([, way = '']) => way)
+  const named = told.flatMap((tool) => (tool === 'esbuild, esm and cjs' ? ['esbuild, esm', 'esbuild, cjs'] : [tool]))
+  t.deepEqual(tried, ['plain Node', ...named])
+})
+
+test('the page of results names every estimate that was below the truth', (t) => {
+  const text = texts.get(join('docs', 'results', 'bullet.md')) ?? ''
+  const rows = [...text.matchAll(/^\| \w+ \| ([^|]+) \| \d+ \| \d+ \| [^|]+ \| ([\d.]+) \([\d.]+\) \| ([\d.]+) \|/gm)]
+  t.true(rows.length > 20, `only ${rows.length} runs were found`)
+  const below = rows.filter(([, , estimate, cost]) => Number(estimate) < Number(cost))
+  const told = /Two estimates of BC-Safe are below the truth: [^]*?\n\n/.exec(text)?.[0] ?? ''
+  t.deepEqual(
+    below.map(([, algorithm]) => algorithm),
+    ['BC-Safe', 'BC-Safe'],
+  )
+  for (const [, , estimate, cost] of below) t.true(told.includes(`${estimate} for ${cost}`), `${estimate} for ${cost}`)
+})

@@ -87,6 +87,9 @@ test('the picture and the tables show what they count', async (t) => {
   const csv = calibrationCsv(found).trimEnd().split('\n')
   t.is(csv.length, 5)
   t.regex(csv[0]!, /^target,algorithm,cost_limit,seed,verdict,estimate,upper,cost,cost_low/)
+  const formula: CalibrationRow = { ...found[0]!, target: '=1+1', cost_ci95: [1, 2], reasons: ['@a', 'b'] }
+  const [, line = ''] = calibrationCsv([formula]).split('\n')
+  t.regex(line, /^'=1\+1,.*,1,2,.*,'@a; b,/)
   // A run whose models gave no number has no place in the picture, and keeps its line.
   const blank = calibrationSvg([{ ...found[0]!, upper: null }])
   t.false(blank.includes('<title>'))

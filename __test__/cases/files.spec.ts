@@ -128,7 +128,8 @@ tables('tables episode_per_row.parquet is read where the cost it lacks is stated
   t.like(await read(t, 'convert', file, await output(), ...words), { ...TABLE, ended: 12 })
 })
 
-const minari = ['minari', 'gymnasium', 'h5py', 'numpy']
+// Minari writes HDF5 and buffers episodes with packages that it does not require.
+const minari = ['minari', 'gymnasium', 'h5py', 'numpy', 'PIL', 'jax']
 const discrete = caseIf('minari_discrete.py', ...minari)
 const goal = caseIf('minari_goal_dict.py', ...minari)
 

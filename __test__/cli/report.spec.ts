@@ -79,9 +79,10 @@ test.serial('several runs without --out: a new file in the current folder, which
 
 test('escape sequences in what a run says reach no terminal', async (t) => {
   const [run] = await twoRuns()
-  const path = join(run, RUN_FILES.config)
-  const record = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>
-  await writeFile(path, JSON.stringify({ ...record, algorithm: 'bc\u001b[2J\u001b]0;x\u0007' }))
+  for (const name of [RUN_FILES.config, RUN_FILES.result]) {
+    const content = JSON.parse(await readFile(join(run, name), 'utf8')) as Record<string, unknown>
+    await writeFile(join(run, name), JSON.stringify({ ...content, algorithm: 'bc\u001b[2J\u001b]0;x\u0007' }))
+  }
   const { stdout } = await inProcess('report', run)
   t.true(stdout.includes('bc\\x1b[2J\\x1b]0;x\\x07'), stdout)
   t.notRegex(stdout.replaceAll(/\p{Cc}\[[0-9;]*m/gu, ''), /[^\P{Cc}\n]/u)

@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
 import { VERSION } from '../../src/base/version.js'
-import { resolveConfig } from '../../src/config/load.js'
+import { presetValues, resolveConfig } from '../../src/config/load.js'
 import { loadSchema, parametersFor } from '../../src/config/schema.js'
 import { CLI, drcorl, inProcess, run, temporaryFolder } from './spawn.js'
 
@@ -65,7 +65,12 @@ const MISTAKES: [args: string[], message: RegExp, hint?: RegExp][] = [
   [['train'], /no dataset is given/, /--dataset/],
   [['train', '--data-set', 'x'], /unknown option --data-set; did you mean --dataset\?/, /drcorl train --help/],
   [['train', '--cost_limt', '1'], /unknown option --cost_limt; did you mean --cost_limit\?/],
-  [['train', 'x.hdf5'], /unknown argument "x.hdf5"/],
+  [['train', 'x.hdf5'], /unknown argument "x.hdf5"/, /name the data: drcorl train --dataset x\.hdf5/],
+  [
+    ['train', 'a/log.csv'],
+    /unknown argument "a\/log.csv"/,
+    /convert it first: drcorl data convert a\/log\.csv log\.hdf5/,
+  ],
   [['train', '--dataset', 'a', '--env', 'b'], /mutually exclusive/],
   [['train', '--dataset', 'a', '--cost-limit'], /Not enough arguments following: cost_limit/],
   [['train', '--dataset', 'a', '--cost-limit=-1'], /cost_limit is -1 .*flag --cost_limit.*from 0 to/],
@@ -144,7 +149,7 @@ test('a config file is refused by name, file and value', async (t) => {
   t.true(stderr.includes(`cost_limit is -4 (from file ${path}); give a number from 0 to 1000000000`), stderr)
 })
 
-test('list shows algorithms, presets, the 38 tasks and the environments, as text and as JSON', async (t) => {
+test('list shows algorithms with the preset in force, presets, the 38 tasks and the environments, as text and as JSON', async (t) => {
   const { stdout } = await inProcess('list', '--json')
   const lists = JSON.parse(stdout) as Record<string, Record<string, unknown>[]>
   t.deepEqual(Object.keys(lists), ['algorithms', 'presets', 'tasks', 'environments'])
@@ -153,6 +158,13 @@ test('list shows algorithms, presets, the 38 tasks and the environments, as text
     lists['algorithms']?.map((row) => row['algorithm']),
     Object.keys(loadSchema().algorithms),
   )
+  for (const { algorithm, default_preset } of lists['algorithms']!) {
+    const name = String(algorithm)
+    const inForce = presetValues(loadSchema(), name, undefined)
+    t.is(default_preset, inForce.preset, `the preset of ${name} that is in force where none is asked for`)
+    const { stdout: help } = await inProcess('train', '--help', '--algorithm', name)
+    t.true(help.replace(/\s+/g, ' ').includes(` by preset ${String(default_preset)})`), `${name}: the help agrees`)
+  }
   const text = (await inProcess('list', 'tasks')).stdout
   t.regex(text, /BallCircle +OfflineBallCircle-v0 +bullet_safety_gym/)
   t.false(text.includes('point-circle'))

@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import test from 'ava'
+import * as fc from 'fast-check'
+import { DrcorlError } from '../../src/base/errors.js'
 import { comparisonRow } from '../../src/report/compare.js'
 import { phasesOf, seriesOf } from '../../src/report/curves.js'
 import { estimatesOf } from '../../src/report/estimates.js'
@@ -188,6 +190,11 @@ test('a damaged evaluation, result or table is refused by file, key and value, n
     ['evaluation.json', (old) => ({ ...old, return: { mean: 'x' } }), /return has no std/],
     ['evaluation.json', (old) => ({ ...old, normalized_cost: 3 }), /normalized_cost is 3, but must be an object/],
     ['evaluation.json', (old) => ({ ...old, safe: 'yes' }), /safe is "yes", but must be a boolean/],
+    [
+      'evaluation.json',
+      (old) => ({ ...old, cost: { ...(old['cost'] as object), ci95: [] } }),
+      /cost\.ci95 has 0 entries, but must have 2/,
+    ],
     ['evaluation.json', (old) => ({ ...old, selected: {} }), /selected has no policy/],
     ['result.json', (old) => ({ ...old, environment_steps: 0 }), /result\.json: environment_steps is 0, but must be/],
     ['config.json', (old) => ({ ...old, dataset: {} }), /config\.json is damaged: dataset has no source/],
@@ -204,6 +211,67 @@ test('a damaged evaluation, result or table is refused by file, key and value, n
     await t.throwsAsync(writeReport(join(root, 'damage')), { code: 'Data', message })
   }
   await t.throwsAsync(access(join(root, 'damage', 'report.html')), undefined, 'no report is written')
+})
+
+type Json = Record<string, unknown>
+
+/** Every place in a document: the object or list, and the key in it. */
+function placesOf(value: unknown): [parent: Json, key: string][] {
+  if (typeof value !== 'object' || value === null) return []
+  const own = Object.keys(value).map((key): [Json, string] => [value as Json, key])
+  return own.concat(Object.values(value).flatMap(placesOf))
+}
+
+test('property: whatever stands in the files of a run, its report is refused with a code or whole', async (t) => {
+  const folder = await writeRun(join(root, 'anything'))
+  const value = { mean: 1, std: 1 }
+  const point = {
+    update: 4,
+    step: 4,
+    phase: 'a',
+    episodes: 2,
+    return: value,
+    cost: value,
+    environment_steps: 8,
+    sha256: 'a',
+  }
+  const monitor = { format: 'drcorl-monitor/1', every: 4, episodes: 2, seed: 1, environment: null }
+  const points = [point, { ...point, update: 8, step: 8 }]
+  await writeFile(join(folder, 'monitor.json'), JSON.stringify({ ...monitor, keep_checkpoints: false, points }))
+  const names = ['config.json', 'certificate.json', 'result.json', 'evaluation.json', 'monitor.json'] as const
+  const texts = new Map<string, string>()
+  for (const name of names) texts.set(name, await readFile(join(folder, name), 'utf8'))
+  const scalar = fc.oneof(
+    fc.constantFrom(null, true, 1e308, -1e308, 5e-324, '', '<script>', '__proto__', 'javascript:1', '\u001b[2J'),
+    fc.double({ noNaN: true, noDefaultInfinity: true }),
+    fc.integer(),
+  )
+  const other = fc.oneof(
+    scalar,
+    fc.array(scalar, { maxLength: 3 }),
+    fc.dictionary(fc.constantFrom('a', 'mean'), scalar),
+  )
+  const counts = { refused: 0, whole: 0 }
+  const holds = fc.asyncProperty(fc.constantFrom(...names), fc.nat(), fc.option(other), async (name, at, put) => {
+    const document = JSON.parse(texts.get(name)!) as Json
+    const places = placesOf(document)
+    const [parent, key] = places[at % places.length]!
+    if (put === null) delete parent[key]
+    else parent[key] = put
+    await writeFile(join(folder, name), JSON.stringify(document))
+    try {
+      const html = await readFile(await writeReport(folder), 'utf8')
+      counts.whole += 1
+      return html.endsWith('</html>\n') && !/<script|(?<![\w.])(NaN|undefined|Infinity|\[object)/.test(html)
+    } catch (error) {
+      counts.refused += 1
+      return error instanceof DrcorlError && ['Data', 'Io', 'Usage'].includes(error.code)
+    } finally {
+      await writeFile(join(folder, name), texts.get(name)!)
+    }
+  })
+  await fc.assert(holds, { numRuns: 250, seed: 17 })
+  t.true(counts.refused > 25 && counts.whole > 25, JSON.stringify(counts))
 })
 
 test('300,000 rows of metrics are a report of the size of any other', async (t) => {

@@ -86,8 +86,35 @@ test('the command times what it is asked for', async (t) => {
   t.deepEqual([study, rows.length, sizes], ['inference', 1, { obs_dim: 4, act_dim: 2 }])
 })
 
+test('of several presets each system takes the first that it has, else the one with the published sizes', async (t) => {
+  const options = {
+    obs_dim: 4,
+    act_dim: 2,
+    config: (name: string) => smallConfig(name, { cost_limit: 10 }),
+    runs: [],
+    seconds: 0.1,
+    command: 'drcorl study inference',
+    signal: new AbortController().signal,
+  }
+  for (const [preset, drcorl, bc] of [
+    ['full, fixed', 'full', 'fixed'],
+    ['release,quick', 'release', 'quick'],
+    ['fixed', publishedPreset('drcorl'), 'fixed'],
+    ['none', 'none', 'none'],
+  ] as const) {
+    const out = await temporaryFolder()
+    const { rows } = await studyInference({ ...options, algorithms: ['drcorl', 'bc'], preset, out })
+    t.deepEqual(
+      rows.map((row) => row.preset),
+      [drcorl, bc],
+      preset,
+    )
+  }
+})
+
 test('bad input is one line, status 2', async (t) => {
   for (const [words, message] of [
+    [['inference', '--preset', 'full,fast'], /--preset: "fast" is unknown; known: quick, /],
     [['nothing'], /there is no study "nothing"; there are inference/],
     [['inference', '--sizes', '4'], /not of the form OBSERVATIONSxACTIONS/],
     [['inference', '--seconds', '0'], /--seconds 0: give a number above 0/],

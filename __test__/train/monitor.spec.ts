@@ -2,6 +2,7 @@
 import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
+import { writeJson } from '../../src/base/files.js'
 import { environmentSteps } from '../../src/envs/ledger.js'
 import { loadPolicy } from '../../src/policy/node.js'
 import { reportPage } from '../../src/report/report.js'
@@ -149,13 +150,34 @@ test('bad input is refused before anything is written', async (t) => {
 
 test('a damaged file is named', async (t) => {
   const folder = await temporaryFolder()
+  const value = { mean: 1, std: null }
+  const point = { update: 1, step: 1, phase: 'a', episodes: 1, return: value, cost: value, environment_steps: 3 }
+  const good = {
+    format: 'drcorl-monitor/1',
+    every: 4,
+    episodes: 1,
+    seed: 1,
+    environment: null,
+    keep_checkpoints: false,
+  }
+  const points = [{ ...point, sha256: 'a' }]
+  const write = (content: unknown): Promise<void> => writeJson(join(folder, RUN_FILES.monitor), content)
+  await write({ ...good, points })
+  t.like(await readMonitor(folder), good)
   for (const [content, message] of [
-    ['{}', /is damaged: it is not of format "drcorl-monitor\/1"/],
-    ['{"format":"drcorl-monitor/1"}', /it has no points/],
-    ['{"format":"drcorl-monitor/1","points":[{"update":1}]}', /point 0 lacks a number/],
-    ['{"format":"drcorl-monitor/1","points":[],"every":"often"}', /every is no number/],
+    [{}, /is damaged: it is not of format "drcorl-monitor\/1"/],
+    [good, /is damaged: it has no points/],
+    [{ ...good, points: {} }, /points is \{\}, but must be an array/],
+    [{ ...good, points: [{ update: 1 }] }, /points\[0\] has no step/],
+    [
+      { ...good, points: [{ ...points[0], cost: { mean: 1, std: {} } }] },
+      /points\[0\]\.cost\.std is \{\}, but must be a/,
+    ],
+    [{ ...good, points: [{ ...points[0], environment_steps: -1 }] }, /environment_steps is -1, but must be at least 0/],
+    [{ ...good, points, every: 'often' }, /every is "often", but must be a number/],
+    [{ ...good, points, environment: {} }, /environment is \{\}, but must be a string or null/],
   ] as const) {
-    await writeFile(join(folder, RUN_FILES.monitor), content)
+    await write(content)
     await t.throwsAsync(readMonitor(folder), { code: 'Data', message })
   }
 })

@@ -103,6 +103,33 @@ test.serial('a policy of another run is refused by everything that opens it, wit
   for (const [way, go] of Object.entries(WAYS)) await refused(t, way, go(run), [/result\.json speaks of/, words[1]!])
 })
 
+test.serial(
+  'a config.json of another limit or algorithm than the files beside it is refused by everything that reads it',
+  async (t) => {
+    const run = await trained('edited')
+    await evaluate({ run, episodes: 1 })
+    const record = await readRecord(run)
+    const path = join(run, RUN_FILES.config)
+    const readers = {
+      evaluate: () => evaluate({ run, episodes: 1 }),
+      report: () => writeReport(run),
+      'report of several': () => compareReport([run, run], join(root, 'several.html')),
+    }
+    for (const [change, message] of [
+      [
+        { run: { ...record.run, cost_limit: 100 } },
+        /certificate\.json has cost_limit = 60, but config\.json .* says 100/,
+      ],
+      [{ algorithm: 'bc_safe' }, /result\.json has algorithm = "bc", but config\.json .* says "bc_safe"/],
+    ] as const) {
+      await writeJson(path, { ...record, ...change })
+      for (const [way, go] of Object.entries(readers)) await refused(t, way, go(), [message])
+    }
+    await writeJson(path, record)
+    for (const [way, go] of Object.entries(readers)) await t.notThrowsAsync(go(), way)
+  },
+)
+
 test.serial('a policy that the run does not name is none of its policies', async (t) => {
   const run = await trained('named')
   const selected = join(run, RUN_FILES.selected)

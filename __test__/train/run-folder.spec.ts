@@ -222,6 +222,10 @@ test('a record opens no code: it names embedded environments and tasks, and anyt
   }
   await edit(hybrid, (record) => Object.assign(record, { environment: evil }))
   await refused(t, resume(hybrid), 'Usage', 2, /names the environment "evil:X-v0"/)
+  const watched = await interrupted()
+  const monitor = { format: 'drcorl-monitor/1', every: 4, episodes: 1, seed: 1, keep_checkpoints: false, points: [] }
+  await writeJson(join(watched, RUN_FILES.monitor), { ...monitor, environment: evil })
+  await refused(t, resume(watched), 'Usage', 2, /names the environment "evil:X-v0"/)
 })
 
 test('--overwrite removes the exports of the earlier policies, and nothing else where they lie', async (t) => {

@@ -4,7 +4,7 @@ import { formatFixed } from '../report/format.js'
 import { htmlTable, linkToReport, page, section, svgFile, tiles } from '../report/page.js'
 import { type Frame, axes, escape, line, linearScale, marker, rect, svg, text } from '../report/svg.js'
 import type { CalibrationCounts, CalibrationRow, Outcome, Rate, Skipped } from './calibration.js'
-import { csvText, markdownTable } from './tables.js'
+import { csvOf, markdownTable } from './tables.js'
 
 const WORDS: Record<Outcome, string> = {
   certified_safe: 'certified, safe',
@@ -79,20 +79,19 @@ const CSV_COLUMNS = [
   'outcome',
   'reasons',
   'run_dir',
-]
+] as const
 
 /** One line a run. */
-export function calibrationCsv(rows: readonly CalibrationRow[]): string {
-  return csvText(
+export const calibrationCsv = (rows: readonly CalibrationRow[]): string =>
+  csvOf(
     CSV_COLUMNS,
-    rows.map((row) => {
-      const { cost_ci95: ci95, reasons, ...own } = row
-      const all: Record<string, unknown> = { ...own, cost_low: ci95?.[0] ?? null, cost_high: ci95?.[1] ?? null }
-      all['reasons'] = reasons.join('; ')
-      return CSV_COLUMNS.map((name) => all[name])
-    }),
+    rows.map((row) => ({
+      ...row,
+      cost_low: row.cost_ci95?.[0] ?? null,
+      cost_high: row.cost_ci95?.[1] ?? null,
+      reasons: row.reasons.join('; '),
+    })),
   )
-}
 
 /** A page for docs/results: counts, picture, runs. */
 export function calibrationMarkdown(

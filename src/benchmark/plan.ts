@@ -143,7 +143,14 @@ export function requireAlgorithm(name: string, schema: Schema): void {
   }
 }
 
-function choosePreset(algorithm: string, asked: string | undefined, schema: Schema): string {
+/**
+ * The first of the presets asked for that an algorithm has.
+ *
+ * @param asked names with commas between them.
+ * @param otherwise where it has none of them; left out, its own first.
+ * @throws DrcorlError `Usage` for a name that is no preset of any algorithm.
+ */
+export function choosePreset(algorithm: string, asked: string | undefined, schema: Schema, otherwise?: string): string {
   const known = Object.keys(schema.algorithms[algorithm]!.presets)
   const everywhere = new Set(Object.values(schema.algorithms).flatMap(({ presets }) => Object.keys(presets)))
   const wishes = asked?.split(',').map((name) => name.trim()) ?? []
@@ -151,7 +158,7 @@ function choosePreset(algorithm: string, asked: string | undefined, schema: Sche
   if (unknown !== undefined) {
     throw new DrcorlError('Usage', `--preset: "${unknown}" is unknown; known: ${[...everywhere, 'none'].join(', ')}`)
   }
-  return wishes.find((name) => name === 'none' || known.includes(name)) ?? known[0] ?? 'none'
+  return wishes.find((name) => name === 'none' || known.includes(name)) ?? otherwise ?? known[0] ?? 'none'
 }
 
 /**

@@ -7,6 +7,7 @@ import { printable, printableStyled } from '../base/text.js'
 import { VERSION } from '../base/version.js'
 import { nearest } from '../config/admit.js'
 import { loadSchema } from '../config/schema.js'
+import { conversionHint } from '../data/dataset.js'
 import type { Arguments, Command, Output, Stream } from './command.js'
 import { benchmarkCommand } from './commands/benchmark.js'
 import { calibrateCommand } from './commands/calibrate.js'
@@ -151,7 +152,11 @@ function usageError(message: string, argv: readonly string[]): DrcorlError {
     const guess = nearest(unknown, knownFlags(command, argv))
     return new DrcorlError('Usage', `unknown option --${unknown}${guess ? `; did you mean --${guess}?` : ''}`, { hint })
   }
-  if (command !== undefined) return new DrcorlError('Usage', `unknown argument "${unknown}"`, { hint })
+  if (command !== undefined) {
+    const file = /\.\w+$/.test(unknown) && knownFlags(command, argv).includes('dataset')
+    const named = conversionHint(unknown) ?? `name the data: drcorl ${nameOf(command)} --dataset ${unknown}`
+    return new DrcorlError('Usage', `unknown argument "${unknown}"`, { hint: file ? named : hint })
+  }
   const guess = nearest(unknown, COMMANDS.map(nameOf))
   return new DrcorlError('Usage', `unknown command "${unknown}"${guess ? `; did you mean ${guess}?` : ''}`, { hint })
 }

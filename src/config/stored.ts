@@ -60,6 +60,12 @@ export function requireWhole<Name extends keyof WholeTypes>(
   return content as WholeTypes[Name]
 }
 
+/** The same by a schema of the caller's own. @throws DrcorlError `Data`. */
+export function requireSchema(root: JsonSchema, content: unknown, path: string): void {
+  const wrong = wrongIn(content, root, { root, whole: true }, '')
+  if (wrong !== null) throw new DrcorlError('Data', `${path} is damaged: ${wrong}`)
+}
+
 /**
  * What a value has of the wrong type for the generated type of that name, or null. Values of choices and additional
  * keys are those of some version, and accepted.
@@ -108,7 +114,10 @@ function wrongIn(value: unknown, node: JsonSchema, check: Check, at: string): st
     return `${at === '' ? 'it' : at} is ${value}, but must be at least ${node.minimum}`
   }
   if (Array.isArray(value)) {
-    const { items } = node
+    const { items, minItems: least = 0, maxItems: most = Infinity } = node
+    if (value.length < least || value.length > most) {
+      return `${at} has ${value.length} entries, but must have ${least === most ? most : `${least} to ${most}`}`
+    }
     return items === undefined
       ? null
       : first(value.entries(), (item) => wrongIn(item[1], items, check, `${at}[${item[0]}]`))

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { stat } from 'node:fs/promises'
-import { basename } from 'node:path'
+import { basename, extname } from 'node:path'
 import { DrcorlError, describeFsError, messageOf } from '../base/errors.js'
 import type { DatasetKind, KnownTask } from '../config/results.js'
 import { sha256File } from '../base/files.js'
@@ -59,7 +59,14 @@ export interface LoadDatasetOptions {
 }
 
 /** Endings of files that `convertDataset` reads, or that are tables all the same. */
-const OTHER_FORMATS = /\.(csv|tsv|parquet|pq|npz|arrow|feather)$/i
+const OTHER_FORMATS = /\.(?:csv|tsv|parquet|pq|npz|arrow|feather)$/i
+
+/** How a file becomes a dataset, by its ending; undefined where that tells no other format. */
+export function conversionHint(path: string): string | undefined {
+  if (!OTHER_FORMATS.test(path)) return undefined
+  const output = `${basename(path, extname(path))}.hdf5`
+  return `convert it first: drcorl data convert ${path} ${output} --map observations=.. actions=.. costs=.. --shift`
+}
 
 /**
  * Loads and checks a dataset.
@@ -86,13 +93,9 @@ async function fromFile(path: string, { episode_length, maxMemory }: LoadDataset
       exitStatus: 2,
     })
   })
-  const ending = OTHER_FORMATS.exec(path)?.[1]
-  if (ending !== undefined) {
-    const output = `${basename(path).slice(0, -ending.length)}hdf5`
-    throw new DrcorlError('Data', `dataset ${path} is a .${ending} file, not HDF5`, {
-      hint: `convert it first: drcorl data convert ${path} ${output} --map observations=.. actions=.. costs=.. --shift`,
-    })
-  }
+  const hint = conversionHint(path)
+  if (hint !== undefined)
+    throw new DrcorlError('Data', `dataset ${path} is a ${extname(path)} file, not HDF5`, { hint })
   const native = await openDataset(path, episode_length, maxMemory)
   const sha256 = await sha256File(path)
   const dsrl = recogniseTask(path)

@@ -1,3 +1,4 @@
+import { meanAndStd } from '../base/moments.js'
 import type { Statistics } from '../config/results.js'
 
 export type { Statistics }
@@ -24,12 +25,11 @@ export function tQuantile975(degrees: number): number {
 export function summarize(values: readonly number[]): Statistics {
   const n = values.length
   if (n === 0) throw new RangeError('no episodes to summarise')
-  const mean = values.reduce((sum, value) => sum + value, 0) / n
+  const { mean, std } = meanAndStd(values)
   const sorted = values.toSorted((a, b) => a - b)
   const median = (sorted[Math.floor((n - 1) / 2)]! + sorted[Math.ceil((n - 1) / 2)]!) / 2
   const extremes = { median, min: sorted[0]!, max: sorted[n - 1]! }
-  if (n === 1) return { mean, std: null, ci95: null, ...extremes }
-  const std = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (n - 1))
+  if (std === null) return { mean, std, ci95: null, ...extremes }
   const half = (tQuantile975(n - 1) * std) / Math.sqrt(n)
   return { mean, std, ci95: [mean - half, mean + half], ...extremes }
 }

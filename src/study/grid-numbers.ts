@@ -1,7 +1,7 @@
 /** From the finished runs of a grid to the points and curves of its pictures. */
 import { groupBy } from '../base/groups.js'
+import { meanAndStd } from '../base/moments.js'
 import { type FinishedCell, type Measurement, measure } from '../benchmark/summary.js'
-import { summarize } from '../evaluate/statistics.js'
 import type { LinePoint } from '../report/lines.js'
 import { type Axis, LIMIT, variantsOf } from './axes.js'
 
@@ -68,15 +68,10 @@ export function gridOf(finished: readonly FinishedCell[], axes: readonly Axis[])
 const keyOf = (one: Pick<GridPoint, 'target' | 'algorithm' | 'variant' | 'cost_limit'>): string =>
   JSON.stringify([one.target, one.algorithm, one.variant, one.cost_limit])
 
-function spread(values: readonly number[]): Spread {
-  const { mean, std } = summarize(values)
-  return { mean, std }
-}
-
 function pointOf(own: GridRun[]): GridPoint {
   const { target, algorithm, label, variant, cost_limit } = own[0]!
   const rewards = own.map((one) => one.normalized_reward).filter((value) => value !== null)
-  const cost = spread(own.map((one) => one.cost))
+  const cost = meanAndStd(own.map((one) => one.cost))
   return {
     target,
     algorithm,
@@ -84,10 +79,10 @@ function pointOf(own: GridRun[]): GridPoint {
     variant,
     cost_limit,
     runs: own.length,
-    return: spread(own.map((one) => one.return)),
+    return: meanAndStd(own.map((one) => one.return)),
     cost,
-    normalized_reward: rewards.length === own.length ? spread(rewards) : null,
-    normalized_cost: spread(own.map((one) => one.normalized_cost)),
+    normalized_reward: rewards.length === own.length ? meanAndStd(rewards) : null,
+    normalized_cost: meanAndStd(own.map((one) => one.normalized_cost)),
     worst_cost: Math.max(...own.map((one) => one.cost)),
     safe: cost.mean <= cost_limit,
   }
@@ -100,7 +95,7 @@ function curveOf(own: readonly FinishedCell[], label: string | undefined): GridC
   const updates = [...new Set(points.map(({ update }) => update))].toSorted((a, b) => a - b)
   const at = (of: 'return' | 'cost'): LinePoint[] =>
     updates.map((x) => {
-      const { mean, std } = spread(points.filter(({ update }) => update === x).map((point) => point[of].mean))
+      const { mean, std } = meanAndStd(points.filter(({ update }) => update === x).map((point) => point[of].mean))
       return { x, mean, std }
     })
   const names = { target: target.name, algorithm, label: label ?? algorithm, variant, cost_limit }

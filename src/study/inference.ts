@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { makeFolder, pathsIn, writeAtomic } from '../base/files.js'
 import { groupBy } from '../base/groups.js'
 import { loadSchema } from '../config/schema.js'
+import { choosePreset } from '../benchmark/plan.js'
 import { type PublishedTime, published } from '../benchmark/published.js'
 import { readRunsBelow } from '../benchmark/runs.js'
 import { summarize } from '../evaluate/statistics.js'
@@ -66,7 +67,7 @@ export interface InferenceRow {
 export interface InferenceOptions extends Sizes {
   /** Default every registered algorithm. */
   algorithms?: readonly string[] | undefined
-  /** Preset of the algorithms that have it; default the one with the published sizes. */
+  /** `NAME,..`: the first that an algorithm has; where it has none, the one with the published sizes. */
   preset?: string | undefined
   /** Parameters by algorithm. */
   config: (algorithm: string) => Record<string, unknown>
@@ -97,13 +98,13 @@ export interface InferenceResult {
 export async function studyInference(options: InferenceOptions): Promise<InferenceResult> {
   const { out, obs_dim, act_dim, signal, onProgress } = options
   const schema = loadSchema()
+  const algorithms = options.algorithms ?? Object.keys(schema.algorithms)
+  const presets = algorithms.map((name) => choosePreset(name, options.preset, schema, publishedPreset(name, schema)))
   const scores = await scoresOf(options.runs)
   await makeFolder(out)
   const rows: InferenceRow[] = []
-  for (const algorithm of options.algorithms ?? Object.keys(schema.algorithms)) {
-    const known = Object.keys(schema.algorithms[algorithm]!.presets)
-    const asked = options.preset
-    const preset = asked !== undefined && known.includes(asked) ? asked : publishedPreset(algorithm)
+  for (const [index, algorithm] of algorithms.entries()) {
+    const preset = presets[index]!
     const folder = join(out, 'policies', algorithm)
     onProgress?.(`${labelOf(algorithm)}: making the policy`)
     const wanted = { algorithm, preset, config: options.config(algorithm), folder, obs_dim, act_dim }

@@ -2,6 +2,8 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { exists, readJson } from '../base/files.js'
+import type { JsonSchema } from '../config/schema.js'
+import { requireSchema } from '../config/stored.js'
 import { RUN_FILES } from './run-folder.js'
 
 export const MONITOR_FORMAT = 'drcorl-monitor/1'
@@ -43,6 +45,35 @@ export interface MonitorRecord {
   points: MonitorPoint[]
 }
 
+/** Of an object in which everything must be there. */
+const whole = (properties: Record<string, JsonSchema>): JsonSchema => ({
+  type: 'object',
+  properties,
+  required: Object.keys(properties),
+})
+
+const COUNT: JsonSchema = { type: 'integer', minimum: 0 }
+const VALUE = whole({ mean: { type: 'number' }, std: { type: ['number', 'null'] } })
+const POINT = whole({
+  update: COUNT,
+  step: COUNT,
+  phase: { type: 'string' },
+  episodes: COUNT,
+  return: VALUE,
+  cost: VALUE,
+  environment_steps: COUNT,
+  sha256: { type: 'string' },
+})
+const SCHEMA = whole({
+  format: { type: 'string' },
+  every: { type: 'number', minimum: 0 },
+  episodes: COUNT,
+  seed: COUNT,
+  environment: { type: ['string', 'null'] },
+  keep_checkpoints: { type: 'boolean' },
+  points: { type: 'array', items: POINT },
+})
+
 /** Whether a monitor can play so often: after every so many updates, or after a share of all. */
 export const isInterval = (every: number): boolean => every > 0 && (every < 1 || Number.isSafeInteger(every))
 
@@ -59,15 +90,9 @@ export async function readMonitor(folder: string): Promise<MonitorRecord | null>
   const path = join(folder, RUN_FILES.monitor)
   if (!(await exists(path))) return null
   const record = (await readJson(path)) as MonitorRecord | null
-  const wrong = (what: string): DrcorlError => new DrcorlError('Data', `${path} is damaged: ${what}`)
-  if (record?.format !== MONITOR_FORMAT) throw wrong(`it is not of format "${MONITOR_FORMAT}"`)
-  if (!Array.isArray(record.points)) throw wrong('it has no points')
-  const whole = ({ update, return: ret, cost, environment_steps: steps, sha256 }: Partial<MonitorPoint>): boolean =>
-    [update, ret?.mean, cost?.mean, steps].every(Number.isFinite) && typeof sha256 === 'string'
-  const damaged = record.points.findIndex((point) => !whole(point ?? {}))
-  if (damaged >= 0) throw wrong(`point ${damaged} lacks a number`)
-  for (const name of ['every', 'episodes', 'seed'] as const) {
-    if (!Number.isFinite(record[name])) throw wrong(`${name} is no number`)
+  if (record?.format !== MONITOR_FORMAT) {
+    throw new DrcorlError('Data', `${path} is damaged: it is not of format "${MONITOR_FORMAT}"`)
   }
+  requireSchema(SCHEMA, record, path)
   return record
 }

@@ -7,6 +7,7 @@ import { rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { makeFolder, writeJson } from '../base/files.js'
+import { meanAndStd } from '../base/moments.js'
 import type { TrainerStatus } from '../config/results.js'
 import type { KnownTask } from '../data/dataset.js'
 import { environmentOfMonitor, recordedEnvironment } from '../data/environments.js'
@@ -20,7 +21,6 @@ import {
   MONITOR_FORMAT,
   type MonitorPoint,
   type MonitorRecord,
-  type MonitorValue,
   isInterval,
   monitorSteps,
   readMonitor,
@@ -183,8 +183,8 @@ export class Monitor {
     const before = environmentSteps()
     const played = await rollout(policy, env, { episodes, seed, signal: this.signal })
     return {
-      return: valueOf(played.episodes.map((episode) => episode.return)),
-      cost: valueOf(played.episodes.map((episode) => episode.cost)),
+      return: meanAndStd(played.episodes.map((episode) => episode.return)),
+      cost: meanAndStd(played.episodes.map((episode) => episode.cost)),
       // By the ledger, from which the same number is taken off what training is said to have used.
       environment_steps: environmentSteps() - before,
     }
@@ -202,12 +202,6 @@ export class Monitor {
     const { every } = this.record
     return every < 1 ? Math.max(1, Math.round(every * last)) : every
   }
-}
-
-function valueOf(values: readonly number[]): MonitorValue {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length
-  if (values.length < 2) return { mean, std: null }
-  return { mean, std: Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1)) }
 }
 
 /** The files of one point, and its folder where nothing else is in it. */

@@ -90,7 +90,8 @@ export async function holdsRun(folder: string): Promise<boolean> {
 /**
  * Reads `config.json` of a run folder.
  *
- * @throws DrcorlError `Io` or `Data` (exit status 2) when the folder is not one of a run.
+ * @throws DrcorlError `Io` or `Data` (exit status 2) when the folder is not one of a run, or its certificate and result
+ *   are for another limit or algorithm.
  */
 export async function readRecord(folder: string): Promise<RunRecord> {
   const path = join(folder, RUN_FILES.config)
@@ -99,7 +100,22 @@ export async function readRecord(folder: string): Promise<RunRecord> {
   }
   const content = (await readJson(path)) as RunRecord | null
   if (content?.format !== RUN_FORMAT) throw new DrcorlError('Data', `${path} is not of format "${RUN_FORMAT}"`)
-  return requireWhole('RunRecord', content, path)
+  const record = requireWhole('RunRecord', content, path)
+  await requireSame(folder, RUN_FILES.certificate, 'cost_limit', record.run['cost_limit'])
+  await requireSame(folder, RUN_FILES.result, 'algorithm', record.algorithm)
+  return record
+}
+
+/** What a run has written beside its record speaks of the same run; a file that is not there, or not whole, of none. */
+async function requireSame(folder: string, file: string, key: string, recorded: unknown): Promise<void> {
+  const path = join(folder, file)
+  const content = (await exists(path)) ? ((await readJson(path)) as Record<string, unknown> | null) : null
+  const found = content?.[key]
+  if (found === undefined || found === recorded) return
+  const [there, here] = [found, recorded].map((value) => (value === undefined ? 'none' : JSON.stringify(value)))
+  throw new DrcorlError('Data', `${path} has ${key} = ${there}, but ${RUN_FILES.config} beside it says ${here}`, {
+    hint: `put ${key} back in ${join(folder, RUN_FILES.config)}, or the files of that run in its place`,
+  })
 }
 
 export async function writeRecord(folder: string, record: RunRecord): Promise<void> {

@@ -20,7 +20,8 @@ export interface Measurement {
   algorithm: string
   label: string
   /**
-   * `used` is the policy that ships, `selected` the candidate chosen by the offline estimate, `mixture` that of iterates.
+   * `used` is the policy that ships, `selected` the candidate chosen by the offline estimate,
+   * `mixture` that of iterates.
    */
   policy: 'used' | 'selected' | 'mixture'
   cost_limit: number

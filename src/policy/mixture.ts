@@ -2,7 +2,7 @@
  * Mixtures of policies in plain JavaScript: at the start of an episode one of them is drawn by weight, and plays all of
  * it. Needs no Node.
  */
-import { type Mlp, Fields, isMlp, mlpOf, openFields, otherKind } from './mlp.js'
+import { type Fields, type Mlp, isMlp, mlpOf, openFields, otherKind } from './mlp.js'
 import { MlpPlayer, requirePlayed, requireTurn, rowsOf } from './player.js'
 import type { LoadedPolicy } from './policy.js'
 

@@ -284,8 +284,8 @@ impl Player {
         self.play.reset(rows);
     }
 
-    /// As [`Player::reset`], with the seeds of the episodes, one a row: a policy that draws what an episode is played by
-    /// draws by them too. Without, an episode's seed is 0.
+    /// As [`Player::reset`], with the seeds of the episodes, one a row: a policy that draws what an episode is played
+    /// by draws by them too. Without, an episode's seed is 0.
     pub fn begin(&mut self, rows: &[usize], seeds: &[u64]) {
         self.play.begin(rows, seeds);
     }

@@ -1,13 +1,14 @@
-//! The weighted policy of the theory, (41): a mixture of the iterates of adaptation, of which one, drawn by weight, plays
-//! a whole episode.
+//! The weighted policy of the theory, (41): a mixture of the iterates of adaptation, of which one, drawn by weight,
+//! plays a whole episode.
 //!
 //! The iterate before a step counts with the weight of the reward in that step, as in `drcorl theory`:
 //!
-//! - 1 before a reward step, and before one in the band that follows the reward alone, because both gradients cancelled;
+//! - 1 before a reward step, and before one in the band that follows the reward alone,
+//!   because both gradients cancelled;
 //! - x_r of (12), as capped, before any other step in the band;
-//! - 0 before a cost step, also one that stands for a cancelled band, and in the prologue, whose steps follow the reward
-//!   whatever the estimate says: the bound on the mixture's cost needs that every iterate that counts was estimated
-//!   below the limit and its slack.
+//! - 0 before a cost step, also one that stands for a cancelled band, and in the prologue, whose steps follow the
+//!   reward whatever the estimate says: the bound on the mixture's cost needs that every iterate that counts was
+//!   estimated below the limit and its slack.
 //!
 //! An iterate is the live policy, not the running average that ships.
 
@@ -148,7 +149,8 @@ mod tests {
         mixture
     }
 
-    /// Over many seeds an iterate has the share of the slots that its weight is of all weights; slots hold what they say.
+    /// Over many seeds an iterate has the share of the slots that its weight is of all weights;
+    /// slots hold what they say.
     #[test]
     fn slots_hold_iterates_by_their_weights() {
         let weights = [1.0, 0.0, 0.5, 2.5, 0.0, 1.0, 0.25, 0.75, 1.0, 3.0, 0.0];

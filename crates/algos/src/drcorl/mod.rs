@@ -129,6 +129,7 @@ impl Drcorl {
             estimate: GateEstimate { cost: f64::MAX, target: facts.cost_limit },
             branches: BranchCounts::default(),
             selected: Selected::none(policy.averaged()),
+            // A run has slots, which are drawn by its seed.
             mixture: Mixture::of(&policy, 0, 0),
             sizes: [states, actions],
             config,

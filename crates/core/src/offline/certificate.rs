@@ -237,8 +237,8 @@ impl Evidence {
     }
 }
 
-/// Judges a policy. `policies` holds the shipped policy first; `diagnostics` comes from the algorithm, `visits` from the
-/// hybrid modes.
+/// Judges a policy. `policies` holds the shipped policy first; `diagnostics` comes from the algorithm, `visits` from
+/// the hybrid modes.
 pub fn certify(
     policies: &[(&'static str, Evidence)],
     auditor: &Judge,

@@ -97,6 +97,19 @@ struct Gathered {
     actions: Vec<f32>,
 }
 
+impl Gathered {
+    /// Room for all of `rows` rows, so that a member that comes to play more of them allocates nothing.
+    fn reserve(&mut self, rows: usize, (obs_dim, act_dim): (usize, usize)) {
+        fn hold<T>(values: &mut Vec<T>, count: usize) {
+            values.reserve(count.saturating_sub(values.len()));
+        }
+        hold(&mut self.rows, rows);
+        hold(&mut self.steps, rows);
+        hold(&mut self.observations, rows * obs_dim);
+        hold(&mut self.actions, rows * act_dim);
+    }
+}
+
 struct MixturePlay {
     policy: Arc<Mixture>,
     members: Vec<Box<dyn Play>>,
@@ -135,6 +148,7 @@ impl Play for MixturePlay {
             frame.normalize(observation(row), &mut gathered.observations);
             entry.member = Some(self.policy.draw(entry.seed, &gathered.observations[..obs_dim]));
         }
+        gathered.reserve(rows, (obs_dim, act_dim));
         for (index, member) in self.members.iter_mut().enumerate() {
             gathered.rows.clear();
             gathered.steps.clear();

@@ -178,8 +178,11 @@ export declare class NativePolicy {
    * Throws with code `Data` if the policy has no such setting or the value is not finite.
    */
   set(name: string, value: number): void
-  /** Forgets the episodes of these rows; called before their first action of an episode. */
-  reset(rows: Array<number>): void
+  /**
+   * Forgets the episodes of these rows; called before their first action of an episode. `seeds`, one a row, are
+   * those of the episodes: a policy that draws what an episode is played by repeats itself by them.
+   */
+  reset(rows: Array<number>, seeds?: Array<number> | undefined | null): void
   /**
    * Observations `[R*S]` to actions `[R*A]`. `rewards` and `costs`, each `[R]` or none, answer the previous actions;
    * policies without memory ignore them.

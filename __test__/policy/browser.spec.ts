@@ -75,6 +75,7 @@ test('the modules of the browser entry are few and small', async (t) => {
     'base/errors.js',
     'base/own.js',
     'policy/browser.js',
+    'policy/mixture.js',
     'policy/mlp.js',
     'policy/player.js',
     'policy/safetensors.js',

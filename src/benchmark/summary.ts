@@ -19,8 +19,11 @@ export interface Measurement {
   target: string
   algorithm: string
   label: string
-  /** `used` is the policy that ships, `selected` the candidate chosen by the offline estimate. */
-  policy: 'used' | 'selected'
+  /**
+   * `used` is the policy that ships, `selected` the candidate chosen by the offline estimate,
+   * `mixture` that of iterates.
+   */
+  policy: 'used' | 'selected' | 'mixture'
   cost_limit: number
   seed: number
   judge: Judge
@@ -86,11 +89,11 @@ export interface FinishedCell {
 export const readCells = (cells: readonly Cell[]): Promise<FinishedCell[]> =>
   Promise.all(cells.map(async (cell) => ({ cell, run: await readRun(cell.folder) })))
 
-/** The measurements of one cell: the policy to use and, where the run kept one, the selected candidate. */
+/** The measurements of one cell: the policy to use and, where the run kept them, those beside it. */
 export function measure({ cell, run }: FinishedCell): Measurement[] {
   const range = run.record.task
   const measurements: Measurement[] = []
-  for (const policy of ['used', 'selected'] as const) {
+  for (const policy of ['used', 'selected', 'mixture'] as const) {
     const offline = estimates(run, policy)
     const judged = cell.target.env === null ? byModel(offline) : byEnvironment(run, policy)
     if (judged === null) continue
@@ -136,7 +139,7 @@ type Judged = Pick<Measurement, 'judge' | 'return' | 'cost' | 'within_limit' | '
 type Offline = Pick<Measurement, 'model_return' | 'model_cost' | 'model_cost_upper' | 'fqe_return' | 'fqe_cost'>
 
 function byEnvironment({ evaluation }: RunData, policy: Measurement['policy']): Judged | null {
-  const measured = policy === 'used' ? evaluation : (evaluation?.selected ?? null)
+  const measured = policy === 'used' ? evaluation : (evaluation?.[policy] ?? null)
   if (measured === null) return null
   const { return: ret, cost, within_limit: within, episodes } = measured
   return { judge: 'environment', return: ret.mean, cost: cost.mean, within_limit: within?.episodes ?? null, episodes }
@@ -149,7 +152,7 @@ function byModel({ model_return: ret, model_cost_upper: cost }: Offline): Judged
 
 function estimates({ certificate }: RunData, policy: Measurement['policy']): Offline {
   const { model_rollout: model, fqe } =
-    (policy === 'used' ? certificate?.estimates : certificate?.policies?.['selected']) ?? {}
+    (policy === 'used' ? certificate?.estimates : certificate?.policies?.[policy]) ?? {}
   return {
     model_return: model?.return?.mean ?? null,
     model_cost: model?.cost?.mean ?? null,

@@ -81,11 +81,14 @@ export const DETAILS = [
   'training',
 ] as const
 
+/** What follows an algorithm's name for a policy beside the one that ships. */
+const suffixOf = ({ policy }: Pick<Score, 'policy'>): string => (policy === 'used' ? '' : `, ${policy}`)
+
 export function detailRow(one: Score): string[] {
   const spread = (mean: number | null, std: number | null): string =>
     std === null ? formatFixed(mean, ROUND) : `${formatFixed(mean, ROUND)} ± ${formatFixed(std, ROUND)}`
   return [
-    `${one.label}${one.policy === 'selected' ? ', selected' : ''}${one.best ? ' *' : ''}`,
+    `${one.label}${suffixOf(one)}${one.best ? ' *' : ''}`,
     spread(one.reward, one.reward_std),
     spread(one.cost, one.cost_std),
     formatFixed(one.return, 1),
@@ -99,12 +102,12 @@ export function detailRow(one: Score): string[] {
 /** Without an environment nobody has seen that a policy is safe: there is only whether its runs are certified. */
 function safeText({ judge, safe, policy }: Score): string {
   if (judge === 'environment') return safe ? 'yes' : 'no'
-  return policy === 'selected' ? '–' : safe ? 'certified' : 'not certified'
+  return policy !== 'used' ? '–' : safe ? 'certified' : 'not certified'
 }
 
 /** `9/10, 9 safe`: certificates given, and how many of them the environment bore out. */
 function certifiedText({ policy, judge, certified, certified_safe: safe, runs }: Score): string {
-  if (policy === 'selected') return '–'
+  if (policy !== 'used') return '–'
   return judge === 'environment' && certified > 0 ? `${certified}/${runs}, ${safe} safe` : `${certified}/${runs}`
 }
 
@@ -189,7 +192,7 @@ const RUNS = [
 function runsTable(measurements: readonly Measurement[]): string {
   const rows = measurements.map((one) => [
     one.target,
-    `${one.label}${one.policy === 'selected' ? ', selected' : ''}`,
+    `${one.label}${suffixOf(one)}`,
     String(one.cost_limit),
     String(one.seed),
     one.policy === 'used' ? (one.verdict ?? '–') : '–',

@@ -883,7 +883,7 @@ export interface KnownTask {
   max_cost: number
 }
 /**
- * `evaluation.json`: the policy to use, and the offline-selected candidate where the run has one.
+ * `evaluation.json`: the policy to use, and beside it the others that the run kept.
  */
 export interface Evaluation {
   format: 'drcorl-evaluation/1'
@@ -949,6 +949,10 @@ export interface Evaluation {
    * The offline-selected candidate beside the policy to use, where the run has one; same seeds.
    */
   selected: PolicyEvaluation | null
+  /**
+   * The mixture of iterates, one of which plays an episode, where the run kept any; same seeds.
+   */
+  mixture?: PolicyEvaluation | null
   /**
    * At each of several limits, in the order asked for; the first is this evaluation's own. Null where none were.
    */

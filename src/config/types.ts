@@ -435,6 +435,10 @@ export interface DrcorlConfig {
    * Policy steps between two candidates for the offline-selected policy.
    */
   candidate_interval?: number
+  /**
+   * Iterates of adaptation that are kept for the mixture policy; 0 keeps none.
+   */
+  mixture_iterates?: number
 }
 /**
  * Parameters of behavior cloning.

@@ -8,7 +8,7 @@ import { EMBEDDED_ENVS, type ScoreRange } from '../envs/registry.js'
 import { type Runtime, openPolicy, policyFile } from '../export/open.js'
 import { exists, sha256File, writeAtomic, writeJson } from '../base/files.js'
 import { type Provenance, checkRunPolicies } from '../policy/provenance.js'
-import { RUN_FILES, type RunRecord, readRecord } from '../train/run-folder.js'
+import { BESIDE, RUN_FILES, type RunRecord, readRecord } from '../train/run-folder.js'
 import { lockRun } from '../train/run-lock.js'
 import { EventFile, eventFiles } from '../train/tensorboard.js'
 import { type EpisodeResult, type RolloutProgress, rollout } from '../envs/rollout.js'
@@ -37,7 +37,7 @@ export interface EvaluateOptions extends OpenOptions {
   cost_limit?: number | undefined
   /**
    * Limits that the policy to use is asked to keep one after the other, each judged by its own, the first beside the
-   * selected candidate; only for policies from files that take a limit (setting `cost_limit`).
+   * policies that the run kept besides; only for policies from files that take a limit (setting `cost_limit`).
    */
   cost_limits?: readonly number[] | undefined
   /**
@@ -97,8 +97,10 @@ async function play(options: EvaluateOptions): Promise<EvaluationResult> {
   const plan = await makePlan(options)
   const provenance = options.run === undefined ? null : await checkRunPolicies(options.run)
   const { env, measured } = await playAll(plan, options)
-  const [main, selected] = measured.filter(({ limit }) => limit === plan.cost_limit)
+  const [main, ...others] = measured.filter(({ limit }) => limit === plan.cost_limit)
   if (main === undefined) throw new DrcorlError('Usage', 'there is no policy to evaluate')
+  const beside = (file: string): PolicyEvaluation | null =>
+    others.find(({ result }) => result.policy === file)?.result ?? null
   const first = options.cost_limits?.[0]
   const shipped = measured.filter(({ result }) => result.policy === main.result.policy)
   const evaluation: Evaluation = {
@@ -110,7 +112,8 @@ async function play(options: EvaluateOptions): Promise<EvaluationResult> {
     cost_limit: plan.cost_limit,
     settings: { ...options.settings, ...(first === undefined ? {} : { cost_limit: first }) },
     score_range: scoreRange(plan.environment.score_range),
-    selected: selected?.result ?? null,
+    selected: beside(BESIDE.selected),
+    mixture: beside(BESIDE.mixture),
     by_limit: first === undefined ? null : shipped.map(atLimit),
     wall_seconds: (performance.now() - started) / 1000,
   }
@@ -316,7 +319,7 @@ export function episodesCsv(policies: EvaluationResult['episodes']): string {
   return `${[header, ...rows].join('\n')}\n`
 }
 
-/** The policy to use and, where the run kept one, the offline-selected candidate. */
+/** The policy to use and, where the run kept them, those beside it. */
 async function runPolicies(
   run: string,
   settings: Record<string, number>,
@@ -329,8 +332,8 @@ async function runPolicies(
       hint: `go on with: drcorl train --resume ${run}`,
     })
   }
-  const selected = join(run, RUN_FILES.selected)
-  const paths = (await exists(selected)) ? [main, selected] : [main]
+  const paths = [main]
+  for (const file of Object.values(BESIDE)) if (await exists(join(run, file))) paths.push(join(run, file))
   return Promise.all(paths.map((path) => namePolicy(path, settings, runtime)))
 }
 

@@ -1,10 +1,9 @@
 /**
  * `drcorl/policy` outside Node: browsers, workers, bundles. It imports nothing but JavaScript of its own, about 10 kB,
- * and plays policies of kind `mlp`.
+ * and plays policies of kind `mlp` and mixtures of them.
  */
 import { DrcorlError, messageOf } from '../base/errors.js'
-import { readMlp } from './mlp.js'
-import { MlpPlayer } from './player.js'
+import { playBytes } from './mixture.js'
 import type { LoadedPolicy, LoadPolicyOptions } from './policy.js'
 import { MOST_BYTES } from './safetensors.js'
 
@@ -28,7 +27,7 @@ export async function loadPolicy(
   const bytes = typeof source === 'string' || source instanceof URL ? await fetchBytes(source) : new Uint8Array(source)
   const address = typeof source === 'string' || source instanceof URL ? String(source) : 'policy'
   const name = address.replace(/[?#].*$/, '').replace(/^.*\//, '')
-  return new MlpPlayer(name, readMlp(bytes, address, settings))
+  return playBytes(name, bytes, address, settings)
 }
 
 async function fetchBytes(address: string | URL): Promise<Uint8Array> {

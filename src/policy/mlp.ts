@@ -1,6 +1,7 @@
 /**
- * Policy files of kind `mlp`, read and checked: normaliser, layers, box, settings. What plays them (`player.ts`) and
- * what exports them read this one description. The same format is read in Rust by crates/actor. Needs no Node.
+ * Policy files of kind `mlp`, read and checked: normaliser, layers, box, settings. What plays them (`player.ts`), what
+ * mixes them (`mixture.ts`) and what exports them read this one description. The same format is read in Rust by
+ * crates/actor. Needs no Node.
  */
 import { DrcorlError } from '../base/errors.js'
 import { type Safetensors, type Tensor, readSafetensors } from './safetensors.js'
@@ -12,9 +13,9 @@ const REMEDY = 'use a policy file written by drcorl'
 
 /**
  * Kinds of policies this version knows; only the first, and the second as long as it plays its mean, are functions of
- * the observation that need no draws and no memory.
+ * the observation that need no draws and no memory. The last one mixes these.
  */
-const KINDS = ['mlp', 'gaussian', 'latent', 'sequence', 'diffusion', 'planner', 'switching', 'budgeted']
+const KINDS = ['mlp', 'gaussian', 'latent', 'sequence', 'diffusion', 'planner', 'switching', 'budgeted', 'mixture']
 
 /** An affine layer. */
 export interface Layer {
@@ -59,10 +60,26 @@ export const isMlp = (kind: string): boolean => kind === 'mlp' || kind === 'gaus
  *   addon plays.
  */
 export function readMlp(bytes: Uint8Array, name: string, settings: Record<string, number> = {}): Mlp {
+  const { fields, kind } = openFields(bytes, name)
+  if (!isMlp(kind)) throw otherKind(name, kind)
+  const mlp = mlpOf(fields, fields, kind, fields.settings(settings))
+  fields.finish()
+  return mlp
+}
+
+/** The fields of a policy file, and its kind. */
+export function openFields(bytes: Uint8Array, name: string): { fields: Fields; kind: string } {
   const fields = new Fields(readSafetensors(bytes, name), name)
   fields.choice('format', [FORMAT])
-  const kind = fields.choice('kind', KINDS, 'mlp')
-  if (!isMlp(kind)) throw otherKind(name, kind)
+  return { fields, kind: fields.choice('kind', KINDS, 'mlp') }
+}
+
+/**
+ * A network of a file.
+ *
+ * @param part where its own tensors are: the file itself, or what a member of a mixture has in it.
+ */
+export function mlpOf(fields: Fields, part: Fields, kind: string, own: Record<string, number>): Mlp {
   fields.choice('hidden_activation', ['relu'])
   const squash = fields.choice('output_activation', ['tanh', 'clamp'])
   const mean = fields.vector('observation.mean')
@@ -75,11 +92,9 @@ export function readMlp(bytes: Uint8Array, name: string, settings: Record<string
   if (crossed >= 0) {
     throw fields.data('action.low', `value ${crossed} is ${low[crossed]}, above action.high ${high[crossed]}`)
   }
-  const condition = readCondition(fields)
-  const layers = readLayers(fields, mean.length + (condition === null ? 0 : 1), low.length)
-  const own = fields.settings(settings)
-  if (kind === 'gaussian') refuseDraws(fields, name, own)
-  fields.finish()
+  const condition = readCondition(part)
+  const layers = readLayers(part, mean.length + (condition === null ? 0 : 1), low.length)
+  if (kind === 'gaussian') refuseDraws(part, own)
   return {
     obs_dim: mean.length,
     act_dim: low.length,
@@ -96,20 +111,20 @@ export function readMlp(bytes: Uint8Array, name: string, settings: Record<string
 }
 
 /** The mean of a Gaussian is an `mlp`; its deviation, which nothing here needs, is passed over. */
-function refuseDraws(fields: Fields, name: string, { sample }: Record<string, number>): void {
+function refuseDraws(fields: Fields, { sample }: Record<string, number>): void {
   fields.passOver('deviation.')
   if (sample === undefined) throw fields.data('metadata setting.sample', `is missing, expected a number; ${REMEDY}`)
   if (sample === 0) return
   throw new DrcorlError(
     'Addon',
-    `${name}: sample is ${sample}: only the native addon draws; JavaScript plays the mean`,
+    `${fields.name}: sample is ${sample}: only the native addon draws; JavaScript plays the mean`,
     {
       hint: 'give sample 0, or see: npx drcorl info',
     },
   )
 }
 
-function otherKind(name: string, kind: string): DrcorlError {
+export function otherKind(name: string, kind: string): DrcorlError {
   return new DrcorlError(
     'Addon',
     `${name}: a policy of kind "${kind}" is played by the native addon only; JavaScript plays kind "mlp"`,
@@ -186,24 +201,30 @@ function readLayers(fields: Fields, inputs: number, outputs: number): Layer[] {
 }
 
 /** A file's fields by name; it remembers which were asked for. */
-class Fields {
-  private readonly used = new Set<string>()
-
+export class Fields {
   constructor(
     readonly file: Safetensors,
-    private readonly name: string,
+    readonly name: string,
+    /** What the names of tensors begin with in the file. */
+    private readonly prefix = '',
+    private readonly used = new Set<string>(),
   ) {}
+
+  /** The same file with the tensors whose names begin with `prefix`, by the rest of their names. */
+  within(prefix: string): Fields {
+    return new Fields(this.file, this.name, this.prefix + prefix, this.used)
+  }
 
   data(field: string, text: string): DrcorlError {
     return new DrcorlError('Data', `${this.name}: ${field}: ${text}`)
   }
 
   shape(field: string, text: string): DrcorlError {
-    return new DrcorlError('Shape', `${this.name}: ${field}: ${text}`)
+    return new DrcorlError('Shape', `${this.name}: ${this.prefix}${field}: ${text}`)
   }
 
   has(name: string): boolean {
-    return this.file.tensors.has(name)
+    return this.file.tensors.has(this.prefix + name)
   }
 
   /** Metadata that is one of `choices`. */
@@ -225,22 +246,32 @@ class Fields {
     throw this.data(`metadata ${key}`, `is ${state}, expected a number; ${REMEDY}`)
   }
 
+  /** Metadata that is a whole number below 2^64. */
+  whole(key: string): bigint {
+    const text = this.file.metadata.get(key) ?? 'missing'
+    const value = /^\+?\d+$/.test(text) ? BigInt(text.replace('+', '')) : -1n
+    if (value >= 0n && value < 2n ** 64n) return value
+    throw this.data(`metadata ${key}`, `is ${text}, expected a whole number; ${REMEDY}`)
+  }
+
   /** A tensor of the given rank with finite values. */
   tensor(name: string, rank: number): Tensor {
-    const tensor = this.file.tensors.get(name)
-    if (tensor === undefined) throw this.data(name, `is missing; ${REMEDY}`)
+    const full = this.prefix + name
+    const tensor = this.file.tensors.get(full)
+    if (tensor === undefined) throw this.data(full, `is missing; ${REMEDY}`)
     if (tensor.shape.length !== rank) {
       throw this.shape(name, `has shape [${tensor.shape.join(', ')}], expected rank ${rank}`)
     }
     const bad = tensor.values.findIndex((value) => !Number.isFinite(value))
-    if (bad >= 0) throw this.data(name, `value ${bad} is ${tensor.values[bad]}, not a finite number`)
-    this.used.add(name)
+    if (bad >= 0) throw this.data(full, `value ${bad} is ${tensor.values[bad]}, not a finite number`)
+    this.used.add(full)
     return tensor
   }
 
   /** Counts every tensor of that prefix as asked for. */
   passOver(prefix: string): void {
-    for (const name of this.file.tensors.keys()) if (name.startsWith(prefix)) this.used.add(name)
+    const full = this.prefix + prefix
+    for (const name of this.file.tensors.keys()) if (name.startsWith(full)) this.used.add(name)
   }
 
   /** A vector with entries, of that length where one is given. */

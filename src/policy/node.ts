@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url'
 import { DrcorlError, toDrcorlError } from '../base/errors.js'
 import { exists, readBytes } from '../base/files.js'
 import { type NativePolicy, loadNativePolicy } from '../native/policy.js'
-import { readMlp } from './mlp.js'
-import { MlpPlayer, requireApart } from './player.js'
+import { playBytes } from './mixture.js'
+import { requireApart } from './player.js'
 import type { Feedback, LoadedPolicy, LoadPolicyOptions, PolicyRuntime } from './policy.js'
 import { POLICY_FILE, checkPolicyFile } from './provenance.js'
 import { MOST_BYTES } from './safetensors.js'
@@ -35,8 +35,8 @@ class NativePlayer implements LoadedPolicy {
     this.metadata = JSON.parse(native.metadata) as Record<string, string>
   }
 
-  reset(rows: readonly number[]): void {
-    this.native.reset([...rows])
+  reset(rows: readonly number[], seeds?: readonly number[]): void {
+    this.native.reset([...rows], seeds && [...seeds])
   }
 
   act(observations: Float32Array | readonly number[], feedback?: Feedback): Float32Array {
@@ -77,7 +77,7 @@ export async function loadPolicy(
   { runtime = 'auto' }: LoadPolicyOptions = {},
 ): Promise<LoadedPolicy> {
   if (typeof source !== 'string' && !(source instanceof URL)) {
-    if (runtime !== 'native') return new MlpPlayer('policy', readMlp(new Uint8Array(source), 'policy', settings))
+    if (runtime !== 'native') return playBytes('policy', new Uint8Array(source), 'policy', settings)
     throw new DrcorlError('Usage', 'the native addon reads policies from files: give a path, or runtime "javascript"')
   }
   const given = source instanceof URL ? fileURLToPath(source) : source
@@ -104,7 +104,7 @@ async function open(
       if (runtime === 'native' || toDrcorlError(error).code !== 'Addon') throw error
     }
   }
-  return new MlpPlayer(name, readMlp(await readPolicy(path), path, settings))
+  return playBytes(name, await readPolicy(path), path, settings)
 }
 
 /** The bytes of a file whose kind and size were looked at: a pipe or a device may never end. */

@@ -61,18 +61,13 @@ export class MlpPlayer implements LoadedPolicy {
 
   actInto(observations: Float32Array, actions: Float32Array): void {
     const { obs_dim, act_dim } = this
-    const rows = rowsOf(observations, obs_dim)
-    if (actions.length !== rows * act_dim) {
-      const text = `actions: has ${actions.length} values, expected ${rows} rows of ${act_dim}`
-      throw new DrcorlError('Shape', text)
-    }
-    requireApart(actions, observations, 'observations')
-    requireFinite('observations', observations, obs_dim, 'give finite observations')
+    const rows = requireTurn(observations, actions, this)
     for (let row = 0; row < rows; row += 1) this.actRow(observations, row * obs_dim, actions, row * act_dim)
-    requireFinite('actions', actions, act_dim, 'the observation is too far from the data, or a weight too large')
+    requirePlayed(actions, act_dim)
   }
 
-  private actRow(observations: Float32Array, from: number, actions: Float32Array, to: number): void {
+  /** Plays the observation that begins at `from` into the action that begins at `to`. */
+  actRow(observations: Float32Array, from: number, actions: Float32Array, to: number): void {
     const { mean, std, low, high, squash } = this.mlp
     const input = this.front
     const f32 = Math.fround
@@ -106,6 +101,30 @@ export function rowsOf(observations: Float32Array, obs_dim: number): number {
   const text = `not a multiple of the ${obs_dim} entries of an observation`
   throw new DrcorlError('Shape', `observations: has ${observations.length} values, ${text}`)
 }
+
+/**
+ * Number of rows whose observations become these actions.
+ *
+ * @throws DrcorlError `Shape` where sizes disagree or memory is shared, `Data` for an observation that is not finite.
+ */
+export function requireTurn(
+  observations: Float32Array,
+  actions: Float32Array,
+  { obs_dim, act_dim }: Pick<LoadedPolicy, 'obs_dim' | 'act_dim'>,
+): number {
+  const rows = rowsOf(observations, obs_dim)
+  if (actions.length !== rows * act_dim) {
+    const text = `actions: has ${actions.length} values, expected ${rows} rows of ${act_dim}`
+    throw new DrcorlError('Shape', text)
+  }
+  requireApart(actions, observations, 'observations')
+  requireFinite('observations', observations, obs_dim, 'give finite observations')
+  return rows
+}
+
+/** @throws DrcorlError `Data` where a network overflowed. */
+export const requirePlayed = (actions: Float32Array, act_dim: number): void =>
+  requireFinite('actions', actions, act_dim, 'the observation is too far from the data, or a weight too large')
 
 /**
  * Actions are written while observations are still being read.

@@ -69,7 +69,7 @@ export interface LoadedPolicy extends Policy {
 export interface LoadPolicyOptions {
   /**
    * `auto` takes the native addon where there is one and JavaScript where there is none; both give the same actions to
-   * 1e-6 of the box. JavaScript plays policies of kind `mlp`, which most algorithms write.
+   * 1e-6 of the box. JavaScript plays policies of kind `mlp`, which most algorithms write, and mixtures of them.
    */
   runtime?: 'auto' | PolicyRuntime
 }

@@ -38,7 +38,7 @@ interface Named {
 /** Those of a run are called `policy.safetensors` and `policy.NAME.safetensors`. */
 const OF_RUN = /^policy(\.[^.]+)?\.safetensors$/
 /** Whoever evaluates, exports or reports takes these for the run's own. */
-const TAKEN = new Set([POLICY_FILE, 'policy.selected.safetensors'])
+const TAKEN = new Set([POLICY_FILE, 'policy.selected.safetensors', 'policy.mixture.safetensors'])
 /** Bytes of the largest certificate that is read; one with a thousand visits has 10^5. */
 const MOST_TEXT = 1 << 26
 const HINT = 'put the policy of this run back, or evaluate the other one by itself, in a folder of its own'

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
 import { exists } from '../base/files.js'
-import type { Certificate, Evaluation, Metric, RunResult } from '../config/results.js'
+import type { Certificate, Evaluation, Metric, PolicyEvaluation, RunResult } from '../config/results.js'
 import { metricsOf } from '../config/schema.js'
 import { type Stored, isAmount, readStored, readWhole } from '../config/stored.js'
 import { type Provenance, checkMeasured, checkRunPolicies } from '../policy/provenance.js'
@@ -71,9 +71,13 @@ export async function readRun(folder: string): Promise<RunData> {
 async function readEvaluation(path: string): Promise<Evaluation | null> {
   if (!(await exists(path))) return null
   const evaluation = await readWhole('Evaluation', path)
-  for (const one of [evaluation, evaluation.selected]) if (one) await checkMeasured(path, one.policy, one.sha256)
+  for (const one of measuredPolicies(evaluation)) await checkMeasured(path, one.policy, one.sha256)
   return evaluation
 }
+
+/** The policies that an evaluation measured, the one to use first. */
+export const measuredPolicies = (evaluation: Evaluation): PolicyEvaluation[] =>
+  [evaluation, evaluation.selected, evaluation.mixture].filter((policy) => policy !== null && policy !== undefined)
 
 /** @param numbers columns that hold a number in every row. @param texts columns that are there. */
 async function readCsv(path: string, numbers: readonly string[], texts: readonly string[] = []): Promise<Csv | null> {

@@ -1,11 +1,12 @@
 import type { Metric } from '../config/results.js'
 import { monitorSteps } from '../train/monitor-file.js'
+import { RUN_FILES } from '../train/run-folder.js'
 import { formatSeconds } from '../train/progress.js'
 import { type Phase, type Series, estimateCurve, phasesOf, seriesOf, smallCurve } from './curves.js'
 import { formatFixed, formatNumber, formatSpread, formatValue, words } from './format.js'
 import { panelsChart } from './lines.js'
 import { type Tile, factTable, htmlTable, section, tiles } from './page.js'
-import type { RunData } from './run-data.js'
+import { type RunData, measuredPolicies } from './run-data.js'
 import { type ScatterGroup, type ScatterPoint, scatterChart } from './scatter.js'
 import { escape } from './svg.js'
 
@@ -82,7 +83,7 @@ export function policyGroups(run: RunData, rename?: string): ScatterGroup[] {
   const policies = episodes.text('policy')
   const returns = episodes.numbers('return')
   const costs = episodes.numbers('cost')
-  const measured = [evaluation, evaluation.selected].filter((policy) => policy !== null)
+  const measured = measuredPolicies(evaluation)
   const shown = rename === undefined ? measured : measured.slice(0, 1)
   return shown.map((policy) => {
     const rows = policies.flatMap((name, row) => (name === policy.policy ? [row] : []))
@@ -99,9 +100,11 @@ export function policyGroups(run: RunData, rename?: string): ScatterGroup[] {
   })
 }
 
-/** `policy.selected.safetensors` is the candidate selected offline, the other is the policy to use. */
-const policyName = (file: string): string =>
-  file.includes('selected') ? 'offline-selected candidate' : 'the policy to use'
+/** What a file of a run holds, for a reader. */
+function policyName(file: string): string {
+  if (file === RUN_FILES.selected) return 'offline-selected candidate'
+  return file === RUN_FILES.mixture ? 'mixture of iterates' : 'the policy to use'
+}
 
 /**
  * Curves of training by the roles of the metrics: estimates of the cost first and large, then losses, then the rest.
@@ -158,19 +161,17 @@ function phaseTable(phases: readonly Phase[]): string {
 export function evaluationSection(run: RunData): string {
   const { evaluation } = run
   if (evaluation === null) return ''
-  const rows = [evaluation, evaluation.selected]
-    .filter((policy) => policy !== null)
-    .map((policy) => [
-      policyName(policy.policy),
-      formatSpread(policy.return.mean, policy.return.std),
-      formatSpread(policy.cost.mean, policy.cost.std, 2),
-      formatNumber(policy.cost.max),
-      policy.within_limit === null ? '–' : `${policy.within_limit.episodes}/${policy.episodes}`,
-      formatFixed(policy.normalized_reward, 3),
-      formatFixed(policy.normalized_cost?.dsrl, 3),
-      formatFixed(policy.normalized_cost?.paper, 3),
-      formatFixed(policy.normalized_cost?.release, 3),
-    ])
+  const rows = measuredPolicies(evaluation).map((policy) => [
+    policyName(policy.policy),
+    formatSpread(policy.return.mean, policy.return.std),
+    formatSpread(policy.cost.mean, policy.cost.std, 2),
+    formatNumber(policy.cost.max),
+    policy.within_limit === null ? '–' : `${policy.within_limit.episodes}/${policy.episodes}`,
+    formatFixed(policy.normalized_reward, 3),
+    formatFixed(policy.normalized_cost?.dsrl, 3),
+    formatFixed(policy.normalized_cost?.paper, 3),
+    formatFixed(policy.normalized_cost?.release, 3),
+  ])
   const header = [
     'policy',
     'return',
@@ -262,7 +263,7 @@ export function ledgerSection(run: RunData): string {
     ])
   }
   if (evaluation !== null) {
-    const total = evaluation.environment_steps + (evaluation.selected?.environment_steps ?? 0)
+    const total = measuredPolicies(evaluation).reduce((sum, { environment_steps: steps }) => sum + steps, 0)
     rows.push(['evaluation, after training', formatNumber(total), 'measures; nothing is chosen by it'])
   }
   return rows.length === 0 ? '' : section('Environment steps', htmlTable(['purpose', 'steps', ''], rows, 'ledger'))

@@ -206,7 +206,7 @@ export class Monitor {
 
 /** The files of one point, and its folder where nothing else is in it. */
 export async function clearPoint(folder: string): Promise<void> {
-  const files = [RUN_FILES.policy, RUN_FILES.selected, RUN_FILES.checkpoint]
+  const files = [RUN_FILES.policy, RUN_FILES.selected, RUN_FILES.mixture, RUN_FILES.checkpoint]
   await Promise.all(files.map((name) => rm(join(folder, name), { force: true })))
   await rmdir(folder).catch(() => undefined)
 }

@@ -22,6 +22,7 @@ export const RUN_FILES = {
   checkpoint: 'checkpoint.safetensors',
   policy: POLICY_FILE,
   selected: 'policy.selected.safetensors',
+  mixture: 'policy.mixture.safetensors',
   /** What the policy under training did in the environment, where it was watched. */
   monitor: 'monitor.json',
   certificate: CERTIFICATE_FILE,
@@ -31,6 +32,9 @@ export const RUN_FILES = {
   episodesJson: 'episodes.json',
   report: 'report.html',
 } as const
+
+/** Policies of a run beside the one to use, by their names: the candidate selected offline, the mixture of iterates. */
+export const BESIDE = { selected: RUN_FILES.selected, mixture: RUN_FILES.mixture } as const
 
 const FILE_NAMES: ReadonlySet<string> = new Set(Object.values(RUN_FILES))
 

@@ -35,7 +35,7 @@ impl Draws {
     }
 
     /// A uniform draw from (0, 1).
-    fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         self.next += 1;
         let bits = mix(self.key.wrapping_add(self.next.wrapping_mul(GOLDEN))) >> 11;
         (bits as f64 + 0.5) / (1u64 << 53) as f64

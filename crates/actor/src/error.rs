@@ -53,6 +53,15 @@ impl Error {
         Self::new(ErrorKind::Shape, Some(field), text)
     }
 
+    /// The same error of a part of the file whose tensors begin with `prefix`; metadata belong to the whole.
+    pub(crate) fn in_part(mut self, prefix: &str) -> Self {
+        if !self.message.starts_with("metadata ") {
+            self.message = format!("{prefix}{}", self.message);
+            self.field = self.field.map(|field| format!("{prefix}{field}"));
+        }
+        self
+    }
+
     /// The same error with the file's name in front.
     pub(crate) fn in_file(mut self, name: &str) -> Self {
         self.message = format!("{name}: {}", self.message);

@@ -90,15 +90,15 @@ impl GaussianPlay {
         rows.zip(observations.chunks_exact(obs_dim)).for_each(|(row, observation)| frame.normalize(observation, row));
     }
 
-    /// Draws the deviations of a block that begins at row `first`.
-    fn draw(&mut self, frame: &Frame, first: usize, observations: &[f32]) {
+    /// Draws the deviations of a block whose rows are at `steps` of their episodes.
+    fn draw(&mut self, frame: &Frame, steps: &[u64], observations: &[f32]) {
         let (obs_dim, act_dim) = (frame.obs_dim(), frame.act_dim());
         let count = observations.len() / obs_dim;
         self.enter(frame, observations);
         self.deviations.resize(count * act_dim, 0.0);
         let states = self.buffers.rows().chunks_exact(obs_dim);
-        for (i, (state, out)) in states.zip(self.deviations.chunks_exact_mut(act_dim)).enumerate() {
-            let mut draws = Draws::new(self.policy.seed, self.steps[first + i], state);
+        for ((state, out), &step) in states.zip(self.deviations.chunks_exact_mut(act_dim)).zip(steps) {
+            let mut draws = Draws::new(self.policy.seed, step, state);
             out.fill_with(|| self.sample * draws.normal());
         }
         match &self.policy.deviation {
@@ -124,16 +124,23 @@ impl Play for GaussianPlay {
     }
 
     fn act(&mut self, frame: &Frame, turn: Turn<'_>, out: &mut [f32]) {
-        let (obs_dim, act_dim) = (frame.obs_dim(), frame.act_dim());
-        let rows = turn.observations.len() / obs_dim;
-        if self.steps.len() < rows {
-            self.steps.resize(rows, 0);
+        let rows = turn.observations.len() / frame.obs_dim();
+        let mut steps = std::mem::take(&mut self.steps);
+        if steps.len() < rows {
+            steps.resize(rows, 0);
         }
+        self.act_at(frame, &steps[..rows], turn, out);
+        steps[..rows].iter_mut().for_each(|step| *step += 1);
+        self.steps = steps;
+    }
+
+    fn act_at(&mut self, frame: &Frame, steps: &[u64], turn: Turn<'_>, out: &mut [f32]) {
+        let (obs_dim, act_dim) = (frame.obs_dim(), frame.act_dim());
         let blocks = turn.observations.chunks(BLOCK * obs_dim).zip(out.chunks_mut(BLOCK * act_dim));
         for (block, (observations, out)) in blocks.enumerate() {
             let draws = self.sample != 0.0;
             if draws {
-                self.draw(frame, block * BLOCK, observations);
+                self.draw(frame, &steps[block * BLOCK..], observations);
             }
             self.enter(frame, observations);
             let stride = self.policy.mean.run(&mut self.buffers, observations.len() / obs_dim);
@@ -146,7 +153,6 @@ impl Play for GaussianPlay {
                 }
             }
         }
-        self.steps[..rows].iter_mut().for_each(|step| *step += 1);
     }
 }
 

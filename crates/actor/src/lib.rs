@@ -18,6 +18,7 @@
 //! - `switching`: several heads `tanh(heads(trunk(s)))`; critics in the file choose among them by what is left of the
 //!   limit on costs.
 //! - `budgeted`: `tanh(actor([s, kappa]))`, kappa what is left of that limit or the cost value of it.
+//! - `mixture`: several policies of kind `mlp` or `gaussian`, of which one, drawn by weight, plays a whole episode.
 //!
 //! An actor is immutable and `Send + Sync`. Whatever a call writes to is in a [`Player`]: working memory, so that
 //! acting does not allocate, and what a policy remembers of each row's episode.
@@ -43,6 +44,7 @@ mod error;
 mod file;
 mod gaussian;
 mod latent;
+mod mixture;
 mod mlp;
 mod network;
 pub mod planner;

@@ -61,6 +61,21 @@ fn mlp() -> PolicyFile {
     file
 }
 
+fn mixture() -> PolicyFile {
+    let mut file = PolicyFile::new("mixture");
+    for (key, value) in
+        [("hidden_activation", "relu"), ("output_activation", "tanh"), ("member_kind", "mlp"), ("seed", "0")]
+    {
+        file.set(key, value);
+    }
+    frame(&mut file);
+    file.insert("weights", &[2], vec![1.0, 1.0]);
+    for member in ["member.0.actor", "member.1.actor"] {
+        network(&mut file, member, &[17, 32, 6]);
+    }
+    file
+}
+
 fn latent() -> PolicyFile {
     let mut file = PolicyFile::new("latent");
     let metadata = [
@@ -113,13 +128,13 @@ const PLANNER: planner::Shape =
 fn act_does_not_allocate() {
     let observations = vec![0.5; 1000 * 17];
     let mut actions = vec![0.0; 1000 * 6];
-    for file in [mlp(), latent(), diffusion(), planner::planner(&PLANNER)] {
+    for file in [mlp(), mixture(), latent(), diffusion(), planner::planner(&PLANNER)] {
         let mut player = Actor::new(&file).unwrap().play();
         // The first call may make room for the rows it meets.
         player.act(Turn::first(&observations), &mut actions).unwrap();
         let before = ALLOCATIONS.get();
         for n in [1, 3, 100, 1000] {
-            player.reset(&[0, 1, 999]);
+            player.begin(&[0, 1, 999], &[n as u64; 3]);
             let result = player.act(Turn::first(&observations[..n * 17]), &mut actions[..n * 6]);
             assert!(result.is_ok());
         }

@@ -114,6 +114,20 @@ fn gaussian(draws: &mut Draws) -> PolicyFile {
     file
 }
 
+fn mixture(draws: &mut Draws) -> PolicyFile {
+    let mut file = gaussian(draws);
+    let members = [std::mem::take(&mut file.tensors), gaussian(draws).tensors];
+    frame(&mut file);
+    for (k, tensors) in members.into_iter().enumerate() {
+        let own = tensors.into_iter().filter(|(name, _)| name.starts_with("actor.") || name.starts_with("deviation."));
+        file.tensors.extend(own.map(|(name, array)| (format!("member.{k}.{name}"), array)));
+    }
+    file.set("kind", "mixture");
+    file.set("member_kind", "gaussian");
+    file.insert("weights", &[2], vec![0.25, 0.75]);
+    file
+}
+
 fn latent(draws: &mut Draws) -> PolicyFile {
     let mut file = PolicyFile::new("latent");
     for (key, value) in [
@@ -325,13 +339,14 @@ fn weigh(bytes: &[u8], name: &str) -> (bool, usize) {
 
 type Make = fn(&mut Draws) -> PolicyFile;
 
-const KINDS: [(&str, Make); 6] = [
+const KINDS: [(&str, Make); 7] = [
     ("mlp", mlp),
     ("gaussian", gaussian),
     ("latent", latent),
     ("sequence", sequence),
     ("diffusion", diffusion),
     ("planner", planner),
+    ("mixture", mixture),
 ];
 
 #[test]

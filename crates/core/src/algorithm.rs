@@ -42,7 +42,8 @@ pub struct Context<'a> {
 
 /// A policy the run keeps, under its name.
 pub struct NamedPolicy {
-    /// `averaged` or `last` (the one to use), `selected` (best by the offline estimate).
+    /// `averaged` or `last` (the one to use), `selected` (best by the offline estimate), `mixture` (one of several
+    /// iterates an episode).
     pub name: &'static str,
     pub policy: Box<dyn FrozenPolicy>,
 }

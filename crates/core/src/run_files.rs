@@ -85,7 +85,7 @@ pub struct ScoreRange {
     max_cost: f64,
 }
 
-/// `evaluation.json`: the policy to use, and the offline-selected candidate where the run has one.
+/// `evaluation.json`: the policy to use, and beside it the others that the run kept.
 #[derive(JsonSchema)]
 pub struct Evaluation {
     #[schemars(with = "String", extend("const" = "drcorl-evaluation/1"))]
@@ -103,6 +103,9 @@ pub struct Evaluation {
     score_range: Option<ScoreRange>,
     /// The offline-selected candidate beside the policy to use, where the run has one; same seeds.
     selected: Option<PolicyEvaluation>,
+    /// The mixture of iterates, one of which plays an episode, where the run kept any; same seeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mixture: Option<PolicyEvaluation>,
     /// At each of several limits, in the order asked for; the first is this evaluation's own. Null where none were.
     by_limit: Option<Vec<LimitEvaluation>>,
     wall_seconds: f64,

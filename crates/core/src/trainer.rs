@@ -430,15 +430,15 @@ impl Trainer {
             let policy = named.policy.as_ref();
             let critic_ucb = self.algorithm.critic_estimates(policy, &mut context);
             let fqe = (index == 0 && self.fqe_steps > 0).then(|| self.fqe.estimate(policy, &self.data));
-            evidence.push((named.name, Evidence { model_rollout, critic_ucb, fqe }));
+            let remembers = policy.remembers();
+            evidence.push((named.name, Evidence { remembers, model_rollout, critic_ucb, fqe }));
         }
         let shipped = policies.swap_remove(0).policy;
         let mut context = context!(self, cancel);
         let diagnostics = self.algorithm.diagnostics(shipped.as_ref(), &mut context);
-        let remembers = shipped.remembers();
         let visits = self.visits.made();
         let judged = self.whole.as_ref().unwrap_or(&self.data);
-        let mut certificate = certify(&evidence, remembers, &self.auditor, judged, &self.run, diagnostics, visits);
+        let mut certificate = certify(&evidence, &self.auditor, judged, &self.run, diagnostics, visits);
         certificate.notes.extend(self.algorithm.notes());
         self.certificate = Some(certificate);
         Ok(Vec::new())

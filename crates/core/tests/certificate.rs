@@ -120,7 +120,7 @@ fn certificate(columns: Columns, push: f32, run: &RunConfig) -> Certificate {
     auditor.train(&data, run, &mut rng, &never).unwrap();
     let model_rollout = auditor.estimate(&data, &policy, &never).unwrap();
     let evidence = Evidence { model_rollout, ..Evidence::default() };
-    certify(&[("last", evidence)], false, &auditor, &data, run, Map::new(), &[])
+    certify(&[("last", evidence)], &auditor, &data, run, Map::new(), &[])
 }
 
 fn certified(found: &Certificate) {

@@ -72,11 +72,13 @@ impl NativePolicy {
         Ok(())
     }
 
-    /// Forgets the episodes of these rows; called before their first action of an episode.
+    /// Forgets the episodes of these rows; called before their first action of an episode. `seeds`, one a row, are
+    /// those of the episodes: a policy that draws what an episode is played by repeats itself by them.
     #[napi]
-    pub fn reset(&mut self, rows: Vec<u32>) {
+    pub fn reset(&mut self, rows: Vec<u32>, seeds: Option<Vec<i64>>) {
         let rows: Vec<usize> = rows.into_iter().map(|row| row as usize).collect();
-        self.player.reset(&rows);
+        let seeds: Vec<u64> = seeds.unwrap_or_default().into_iter().map(i64::cast_unsigned).collect();
+        self.player.begin(&rows, &seeds);
     }
 
     /// Observations `[R*S]` to actions `[R*A]`. `rewards` and `costs`, each `[R]` or none, answer the previous actions;

@@ -31,7 +31,7 @@ export const certifyCommand: Command = {
         .option('env', { requiresArg: true, describe: 'Judge by the scripted data of this embedded environment' })
         .option('policy', {
           requiresArg: true,
-          describe: 'Which policy of a run, such as averaged (the one that ships, default) or selected',
+          describe: 'Which policy of a run, such as averaged (the one that ships, default), selected or mixture',
         })
         .option('set', {
           type: 'string',

@@ -15,8 +15,9 @@ import type { Statistics } from '../../evaluate/statistics.js'
 import { provenanceNote } from '../../policy/provenance.js'
 import { LiveLine } from '../../base/live-line.js'
 import { writeReport } from '../../report/report.js'
+import { measuredPolicies } from '../../report/run-data.js'
 import { formatSeconds } from '../../train/progress.js'
-import { RUN_FILES, holdsRun, readRecord } from '../../train/run-folder.js'
+import { BESIDE, holdsRun, readRecord } from '../../train/run-folder.js'
 import {
   type Arguments,
   type Command,
@@ -70,8 +71,9 @@ export const evaluateCommand: Command = {
           'NAME=NUMBER,..: what a conditioned policy is asked for, such as cost_limit=20 (which also judges it)',
       })
       .option('policy', {
-        choices: ['averaged', 'selected'],
-        describe: 'Only this policy: the weight-averaged one to use, or the candidate selected offline (default both)',
+        choices: ['averaged', ...Object.keys(BESIDE)],
+        describe:
+          'Only this policy: the weight-averaged one to use, the candidate selected offline, or the mixture, one iterate an episode (default all)',
       })
       .option('convention', {
         choices: Object.keys(CONVENTIONS),
@@ -104,16 +106,18 @@ export const evaluateCommand: Command = {
         const { evaluation } = await evaluate({ policy: path, ...options })
         return { json: { path, ...evaluation }, text: describe(evaluation, [], convention) }
       }
-      if (args['policy'] !== 'selected') {
+      const asked = optionalString(args, 'policy')
+      if (asked === undefined || asked === 'averaged') {
         const { evaluation, provenance } = await evaluate({ run: path, ...options })
-        const both = evaluation.selected !== null && args['policy'] === undefined
+        const others = asked === undefined ? measuredPolicies(evaluation).slice(1) : []
         const report = await writeReport(path)
-        const shown = describe(evaluation, both ? [evaluation.selected!] : [], convention)
+        const shown = describe(evaluation, others, convention)
         const text = [shown, provenanceNote(provenance) ?? [], `report  ${report}`].flat().join('\n\n')
         return { json: { run_dir: path, ...evaluation, provenance, report }, text }
       }
-      const policy = join(path, RUN_FILES.selected)
-      if (!(await exists(policy))) throw new DrcorlError('Usage', `${path} holds no ${RUN_FILES.selected}`)
+      const file = BESIDE[asked as keyof typeof BESIDE]
+      const policy = join(path, file)
+      if (!(await exists(policy))) throw new DrcorlError('Usage', `${path} holds no ${file}`)
       const limit = options.settings?.['cost_limit'] ?? (await readRecord(path)).run['cost_limit']
       const recorded = options.cost_limits === undefined && typeof limit === 'number' ? limit : undefined
       const cost_limit = options.cost_limit ?? recorded

@@ -3,11 +3,11 @@ import { DrcorlError } from '../../base/errors.js'
 import { exists } from '../../base/files.js'
 import { exportPolicy } from '../../export/export.js'
 import { EXPORT_FOLDER, EXPORT_FORMATS, type ExportFormat, exportName } from '../../export/names.js'
-import { RUN_FILES, holdsRun } from '../../train/run-folder.js'
+import { BESIDE, RUN_FILES, holdsRun } from '../../train/run-folder.js'
 import { type Command, numbersByKey, optionalString } from '../command.js'
 
 /** Policies of a run, by the names they have on the command line. */
-const POLICIES = { averaged: RUN_FILES.policy, selected: RUN_FILES.selected } as const
+const POLICIES = { averaged: RUN_FILES.policy, ...BESIDE } as const
 
 export const exportCommand: Command = {
   command: 'export <path>',
@@ -19,7 +19,8 @@ export const exportCommand: Command = {
       .option('format', { choices: Object.keys(EXPORT_FORMATS), demandOption: true, describe: 'What to write' })
       .option('policy', {
         choices: Object.keys(POLICIES),
-        describe: 'Which policy of a run: the weight-averaged one (default), or the candidate selected offline',
+        describe:
+          'Which policy of a run: the weight-averaged one (default), the candidate selected offline, or the mixture of iterates',
       })
       .option('out', {
         requiresArg: true,

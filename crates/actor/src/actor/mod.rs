@@ -9,7 +9,7 @@ use drcorl_kernels::InstructionSet;
 
 use crate::error::{Error, Result};
 use crate::file::{Fields, PolicyFile, FORMAT};
-use crate::{budgeted, diffusion, gaussian, latent, mlp, planner, sequence, switching};
+use crate::{budgeted, diffusion, gaussian, latent, mixture, mlp, planner, sequence, switching};
 
 /// Reads a kind's own fields.
 type Read = fn(&Fields, &Frame, InstructionSet) -> Result<Arc<dyn Kind>>;
@@ -24,6 +24,7 @@ const KINDS: &[(&str, Read)] = &[
     ("planner", planner::read),
     ("switching", switching::read),
     ("budgeted", budgeted::read),
+    ("mixture", mixture::read),
 ];
 
 /// A way from observations to actions. Immutable; whatever a policy remembers is in its [`Play`].
@@ -50,11 +51,23 @@ pub(crate) trait Play: Send {
     /// Forgets these rows; a row never seen has nothing to forget.
     fn reset(&mut self, rows: &[usize]);
 
+    /// As `reset`, with the seeds of the episodes that begin, one a row; for a kind that draws what an episode is
+    /// played by.
+    fn begin(&mut self, rows: &[usize], _seeds: &[u64]) {
+        self.reset(rows);
+    }
+
     /// Actions for `turn`, whose sizes and finiteness are checked, into `out [n, A]`.
     /// An overflow may leave values that are not finite.
     ///
     /// A row's action must have the same bits whatever the other rows and their number are.
     fn act(&mut self, frame: &Frame, turn: Turn<'_>, out: &mut [f32]);
+
+    /// As `act` of rows that are at `steps [n]` of their episodes, whatever was played before; for kinds that remember
+    /// nothing but the step.
+    fn act_at(&mut self, frame: &Frame, _steps: &[u64], turn: Turn<'_>, out: &mut [f32]) {
+        self.act(frame, turn, out);
+    }
 }
 
 /// What the environment shows `n` rows.
@@ -269,6 +282,12 @@ impl Player {
     /// A new episode begins in these rows. A row that never acted needs no reset.
     pub fn reset(&mut self, rows: &[usize]) {
         self.play.reset(rows);
+    }
+
+    /// As [`Player::reset`], with the seeds of the episodes, one a row: a policy that draws what an episode is played
+    /// by draws by them too. Without, an episode's seed is 0.
+    pub fn begin(&mut self, rows: &[usize], seeds: &[u64]) {
+        self.play.begin(rows, seeds);
     }
 
     /// Maps the turn of `n` rows, which may be 0, to `n` actions in `[low, high]`, written to `out [n, A]`. Row `i` is

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::rc::Rc;
 
 use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 
@@ -152,14 +153,21 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
 /// Reads a file's fields by name and remembers which were asked for.
 pub(crate) struct Fields<'a> {
     file: &'a PolicyFile,
-    used: RefCell<BTreeSet<String>>,
+    /// What the names of tensors begin with in the file.
+    prefix: String,
+    used: Rc<RefCell<BTreeSet<String>>>,
 }
 
 const REMEDY: &str = "use a policy file written by drcorl";
 
 impl<'a> Fields<'a> {
     pub fn of(file: &'a PolicyFile) -> Self {
-        Fields { file, used: RefCell::default() }
+        Fields { file, prefix: String::new(), used: Rc::default() }
+    }
+
+    /// The same file with the tensors whose names begin with `prefix`, by the rest of their names.
+    pub fn within(&self, prefix: &str) -> Self {
+        Fields { file: self.file, prefix: format!("{}{prefix}", self.prefix), used: Rc::clone(&self.used) }
     }
 
     /// Metadata under `key`, if it is there.
@@ -215,12 +223,13 @@ impl<'a> Fields<'a> {
 
     /// True if the file has that tensor.
     pub fn has(&self, name: &str) -> bool {
-        self.file.tensors.contains_key(name)
+        self.file.tensors.contains_key(&format!("{}{name}", self.prefix))
     }
 
     /// A tensor of the given rank with finite values.
     pub fn tensor(&self, name: &str, rank: usize) -> Result<&'a Array> {
-        let found = self.file.tensors.get(name);
+        let full = format!("{}{name}", self.prefix);
+        let found = self.file.tensors.get(&full);
         let array = found.ok_or_else(|| Error::data(name, &format!("is missing; {REMEDY}")))?;
         if array.shape.len() != rank {
             let text = format!("has shape {:?}, expected rank {rank}", array.shape);
@@ -231,7 +240,7 @@ impl<'a> Fields<'a> {
             return Err(Error::shape(name, &text));
         }
         check_finite(name, &array.values)?;
-        self.used.borrow_mut().insert(name.to_owned());
+        self.used.borrow_mut().insert(full);
         Ok(array)
     }
 

@@ -166,6 +166,11 @@ impl Drcorl {
         let combined = manipulate(&reward, &cost, self.config.manipulation_cap);
         self.branches.capped += u64::from(combined.capped);
         self.branches.stalled += u64::from(combined.stalled);
+        self.mixture.weight = match (combined.stalled, over) {
+            (false, _) => combined.weights[0],
+            (true, true) => 0.0,
+            (true, false) => 1.0,
+        };
         match (combined.stalled, over) {
             (false, _) => combined.gradient,
             (true, true) => cost,

@@ -218,6 +218,9 @@ pub struct DrcorlConfig {
     /// Policy steps between two candidates for the offline-selected policy.
     #[schemars(range(min = 1, max = most::STEPS))]
     pub candidate_interval: u64,
+    /// Iterates of adaptation that are kept for the mixture policy; 0 keeps none.
+    #[schemars(range(min = 0, max = 64))]
+    pub mixture_iterates: usize,
 }
 
 impl Default for DrcorlConfig {
@@ -294,6 +297,7 @@ impl Default for DrcorlConfig {
             gate_rollouts: 64,
             average_keep: 0.99,
             candidate_interval: 500,
+            mixture_iterates: 8,
         }
     }
 }

@@ -18,6 +18,8 @@ pub fn weights(reward_norm2: f64, cost_norm2: f64, inner: f64, cap: f64) -> (f64
 pub struct Manipulated {
     /// `[P]`
     pub gradient: Tensor,
+    /// Of each objective, as capped.
+    pub weights: Vec<f64>,
     /// True if a weight met the cap.
     pub capped: bool,
     /// True if the two cancel: nothing is left to step along.
@@ -35,7 +37,7 @@ pub fn manipulate(reward: &Tensor, cost: &Tensor, cap: f64) -> Manipulated {
     let norm2 = gradient.square().sum(Kind::Double).double_value(&[]);
     // sin^2 of the angle at rounding level: the vectors are opposite and the sum is noise.
     let stalled = inner < 0.0 && norm2 <= 1e-10 * (x_reward * x_reward * reward_norm2 + x_cost * x_cost * cost_norm2);
-    Manipulated { gradient, capped, stalled }
+    Manipulated { gradient, weights: vec![x_reward.min(cap), x_cost.min(cap)], capped, stalled }
 }
 
 /// Weights of `g = sum_i x_i g_i` for any number of objectives, from the matrix of their inner products, `[n][n]`.
@@ -78,7 +80,8 @@ pub fn manipulate_all(gradients: &[&Tensor], cap: f64) -> Manipulated {
     let norm2 = gradient.square().sum(Kind::Double).double_value(&[]);
     let length2: f64 = weights.iter().enumerate().map(|(i, weight)| weight * weight * inner[i][i]).sum();
     let conflict = inner.iter().flatten().any(|&product| product < 0.0);
-    Manipulated { gradient, capped, stalled: conflict && norm2 <= 1e-10 * length2 }
+    let stalled = conflict && norm2 <= 1e-10 * length2;
+    Manipulated { gradient, weights: weights.iter().map(|weight| weight.min(cap)).collect(), capped, stalled }
 }
 
 #[cfg(test)]
@@ -108,6 +111,8 @@ mod tests {
             let m = manipulate(&r, &c, f64::INFINITY);
             let (with_r, with_c) = (dot(&m.gradient, &r), dot(&m.gradient, &c));
             assert!(with_r >= -1e-9 && with_c >= -1e-9);
+            let made = &r * m.weights[0] + &c * m.weights[1];
+            assert!((&m.gradient - made).abs().max().double_value(&[]) < 1e-12);
             let (rr, cc, rc) = (dot(&r, &r), dot(&c, &c), dot(&r, &c));
             if rc >= 0.0 {
                 assert!((with_r - (rr + rc) / 2.0).abs() < 1e-9);

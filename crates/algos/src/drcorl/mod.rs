@@ -28,6 +28,7 @@ pub mod facts;
 mod gate;
 pub mod gradient;
 mod metrics;
+mod mixture;
 pub mod options;
 mod report;
 pub mod score_step;
@@ -52,6 +53,7 @@ use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
 use facts::Facts;
 use gate::GateEstimate;
+use mixture::Mixture;
 use options::{Adaptation, Gate, ManipulationSpace, RewardCritic};
 use report::Diagnostics;
 use schemars::Schema;
@@ -97,6 +99,9 @@ pub struct Drcorl {
     estimate: GateEstimate,
     branches: BranchCounts,
     selected: Selected,
+    mixture: Mixture,
+    /// Entries of an observation and of an action.
+    sizes: [i64; 2],
 }
 
 impl Drcorl {
@@ -124,6 +129,9 @@ impl Drcorl {
             estimate: GateEstimate { cost: f64::MAX, target: facts.cost_limit },
             branches: BranchCounts::default(),
             selected: Selected::none(policy.averaged()),
+            // A run has slots, which are drawn by its seed.
+            mixture: Mixture::of(&policy, 0, 0),
+            sizes: [states, actions],
             config,
             facts,
             behavior,
@@ -181,7 +189,9 @@ impl Drcorl {
         let batch = context.data.sample_mixed(self.config.actor_batch, context.run.hybrid_share, context.rng);
         let draws = Draws::of_policy(batch.len(), self.policy.draws(), context);
         let normalised_cost = self.gated(context).normalised();
+        let iterate = self.mixture.iterate(&self.policy);
         let policy_loss = self.policy_step(step, normalised_cost, &batch.observation(), &draws);
+        self.mixture.offer(step, iterate);
         let mut metrics =
             vec![("policy_loss", policy_loss), ("cost_critic_loss", cost_loss), ("cost_estimate", self.estimate.cost)];
         metrics.extend(context.visit.map(|visit| ("cost_measured", visit.cost)));
@@ -222,6 +232,7 @@ impl Drcorl {
         let branch = self.branch(step, normalised_cost);
         let over = normalised_cost > 1.0;
         self.branches.count(branch);
+        self.mixture.weigh(branch, step < self.config.prologue_steps);
         if branch == Branch::Band && self.config.manipulation_space == ManipulationSpace::Update {
             let [reward, cost] = self.band_update([&score, &score], beta, over, [lr; 2]);
             return 0.5 * (reward + cost);
@@ -264,7 +275,11 @@ impl Define for Drcorl {
     fn build(config: DrcorlConfig, context: &mut Context<'_>) -> Result<Self> {
         let data = context.data;
         let facts = Facts::of(data, &config, context.run)?;
-        Ok(Drcorl::new(config, (data.observations(), data.actions()), facts, data.device(), context.rng))
+        let iterates = config.mixture_iterates;
+        let sizes = (data.observations(), data.actions());
+        let mut drcorl = Drcorl::new(config, sizes, facts, data.device(), context.rng);
+        drcorl.mixture = Mixture::of(&drcorl.policy, iterates, context.run.seed);
+        Ok(drcorl)
     }
 }
 
@@ -290,11 +305,15 @@ impl Algorithm for Drcorl {
         if self.selected.found {
             policies.push(NamedPolicy::new("selected", self.selected.policy.duplicate()));
         }
+        if let Ok(Some(mixture)) = self.mixed() {
+            policies.push(NamedPolicy::new("mixture", mixture));
+        }
         policies
     }
 
     fn critic_estimates(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Option<CriticEstimates> {
-        Some(self.estimates_on_all_sets(policy, context))
+        // Critics look at single states, and who plays in one of the mixture depends on how its episode began.
+        (!policy.remembers()).then(|| self.estimates_on_all_sets(policy, context))
     }
 
     fn diagnostics(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Map<String, Value> {
@@ -311,7 +330,8 @@ impl Algorithm for Drcorl {
         state.group("pid", |state| self.pid.persist(state))?;
         state.value("estimate", &mut self.estimate)?;
         state.value("branches", &mut self.branches)?;
-        self.selected.persist(state)
+        self.selected.persist(state)?;
+        state.group("mixture", |state| self.mixture.persist(state))
     }
 }
 

@@ -463,3 +463,90 @@ fn an_impossible_limit_is_not_certified() {
     assert_eq!(certificate["verdict"], "not certified");
     assert!(!certificate["reasons"].as_array().unwrap().is_empty());
 }
+
+/// Few steps of everything, so that whole runs can be compared; `limit` far away makes all of them reward steps.
+fn mixing(limit: f64, change: Value) -> Trainer {
+    let mut config = json!({
+        "behavior_steps": 5, "warmup_steps": 5, "critic_steps": 5, "critic_init_steps": 5, "adaptation_steps": 60, "gate": "critic_ucb",
+        "candidate_interval": 20, "behavior_hidden": 8, "actor_hidden": [8], "critic_hidden": [8]
+    });
+    config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    unjudged(logged(50), limit, small(config))
+}
+
+/// Files of a run that has ended, by name, and its metrics.
+fn files(run: &mut Trainer, name: &str) -> (std::collections::BTreeMap<String, Vec<u8>>, Vec<String>) {
+    let never = AtomicBool::new(false);
+    let mut metrics = Vec::new();
+    while !run.status().done {
+        metrics.push(format!("{:?}", run.run(1, &never).unwrap().metrics));
+    }
+    let folder = std::env::temp_dir().join(format!("drcorl-mixture-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let written = run.write_policies(&folder, &Origin::default()).unwrap();
+    let read = |file: &String| (file.clone(), std::fs::read(folder.join(file)).unwrap());
+    let files = written.iter().map(|record| read(&record.file)).collect();
+    std::fs::remove_dir_all(folder).unwrap();
+    (files, metrics)
+}
+
+const MIXED: &str = "policy.mixture.safetensors";
+
+/// Keeping iterates changes no bit of anything else, and steps on cost leave nothing to keep.
+#[test]
+fn the_mixture_is_kept_beside_a_run_that_stays_as_it_is() {
+    for class in ["dirac", "gaussian"] {
+        let run = |iterates: u64| mixing(1e6, json!({ "policy_class": class, "mixture_iterates": iterates }));
+        let (mut kept, metrics) = files(&mut run(8), class);
+        let (without, metrics_without) = files(&mut run(0), class);
+        let actor = drcorl_actor::Actor::from_bytes(&kept.remove(MIXED).unwrap()).unwrap();
+        assert_eq!(actor.settings().contains_key("sample"), class == "gaussian");
+        assert!(actor.remembers() && kept.contains_key("policy.safetensors"));
+        assert_eq!((kept, metrics), (without, metrics_without));
+        let (above, _) = files(&mut mixing(1e-3, json!({ "policy_class": class })), class);
+        assert!(!above.contains_key(MIXED));
+    }
+    let (prologue, _) = files(&mut mixing(1e6, json!({ "prologue_steps": 60 })), "prologue");
+    assert!(!prologue.contains_key(MIXED));
+}
+
+/// A run that was stopped goes on to the same iterates; another seed keeps others.
+#[test]
+fn a_resumed_run_keeps_the_same_iterates() {
+    let never = AtomicBool::new(false);
+    let (expected, _) = files(&mut mixing(1e6, json!({})), "whole");
+    assert!(expected.contains_key(MIXED));
+    let path = std::env::temp_dir().join(format!("drcorl-mixture-{}.safetensors", std::process::id()));
+    for stop in [10, 30, 79] {
+        let mut first = mixing(1e6, json!({}));
+        while first.status().step < stop {
+            first.run(1, &never).unwrap();
+        }
+        first.save(&path).unwrap();
+        let mut second = Trainer::resume(crate::REGISTRY, logged(50), &path).unwrap();
+        assert_eq!(files(&mut second, "resumed").0, expected, "{stop}");
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+/// What an iterate counts is what its step was to the reward.
+#[test]
+fn iterates_count_by_their_branch() {
+    let mut run = Drcorl::new(
+        serde_json::from_value(small(json!({ "slack_above": 0.5, "slack_below": 0.5, "slack_schedule": "constant" })))
+            .unwrap(),
+        (2, 1),
+        Facts::default(),
+        Device::Cpu,
+        &mut Rng::new(5, 0),
+    );
+    let mut rng = Rng::new(6, 0);
+    let observation = rng.uniform(&[32, 2], Device::Cpu);
+    let mut weight = |cost: f64| {
+        let draws = draws(&mut rng, 32, 1);
+        tch::no_grad(|| run.policy_step(0, cost, &observation, &draws));
+        run.mixture.weight
+    };
+    assert_eq!((weight(0.1), weight(2.0)), (1.0, 0.0));
+    assert!((0.5..=10.0).contains(&weight(1.0)));
+}

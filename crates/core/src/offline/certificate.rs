@@ -2,7 +2,7 @@
 
 use super::facts::DataFacts;
 use super::goal::Goal;
-use super::notes::notes;
+use super::notes::{notes, unread};
 use super::rules::{bound, refusals, Case, Refusal, Thresholds};
 use super::{FqeEstimate, HeldOut, Judge, RolloutEstimate, SelfTest, Validity};
 use crate::dataset::Dataset;
@@ -203,6 +203,8 @@ pub struct FittedReturn {
 /// What is known about one policy.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
+    /// True if an action depends on the course of the episode: the estimate is then of whole episodes.
+    pub remembers: bool,
     pub model_rollout: Option<RolloutEstimate>,
     pub critic_ucb: Option<CriticEstimates>,
     pub fqe: Option<FqeEstimate>,
@@ -235,11 +237,10 @@ impl Evidence {
     }
 }
 
-/// Judges a policy. `policies` holds the shipped policy first, which `remembers` or not; `diagnostics` comes from the
-/// algorithm, `visits` from the hybrid modes.
+/// Judges a policy. `policies` holds the shipped policy first; `diagnostics` comes from the algorithm, `visits` from
+/// the hybrid modes.
 pub fn certify(
     policies: &[(&'static str, Evidence)],
-    remembers: bool,
     auditor: &Judge,
     data: &Dataset,
     run: &RunConfig,
@@ -247,6 +248,7 @@ pub fn certify(
     visits: &[Visit],
 ) -> Certificate {
     let shipped = &policies[0].1;
+    let remembers = shipped.remembers;
     let self_test = auditor.self_test(data, remembers);
     let facts = DataFacts::of(data, auditor.held_out(), run);
     let case = Case {
@@ -258,6 +260,8 @@ pub fn certify(
         self_test: self_test.as_ref(),
         run,
     };
+    let whole = auditor.self_test(data, true);
+    let unread = unread(&policies[1..], auditor.validity(), whole.as_ref(), data.episode_length);
     let refusals = refusals(&case);
     let verdict = if refusals.is_empty() { Verdict::Certified } else { Verdict::NotCertified };
     let bound = bound(&case).filter(|bound| !bound.is_nan());
@@ -268,7 +272,7 @@ pub fn certify(
     Certificate {
         verdict,
         reasons,
-        notes: notes(shipped, &case, data),
+        notes: notes(shipped, &case, data).into_iter().chain(unread).collect(),
         cost_limit: run.cost_limit,
         margin: run.certificate_margin,
         decision: Decision {
@@ -284,7 +288,10 @@ pub fn certify(
         held_out: HeldOut::of(data, run),
         policy_files: Vec::new(),
         policies: (policies.iter())
-            .map(|(name, found)| (name.to_string(), found.estimates(self_test.as_ref(), run)))
+            .map(|(name, found)| {
+                let tried = auditor.self_test(data, found.remembers);
+                (name.to_string(), found.estimates(tried.as_ref(), run))
+            })
             .collect(),
         refusals,
         self_test,

@@ -1,8 +1,9 @@
 //! Things a user should know that do not decide.
 
 use super::certificate::Evidence;
-use super::rules::{bound, Case, Thresholds};
+use super::rules::{bound, reads_whole, Case, Thresholds};
 use super::stats::mean;
+use super::{SelfTest, Validity};
 use crate::dataset::Dataset;
 
 /// A second opinion above this many limits is worth a sentence.
@@ -63,4 +64,27 @@ pub(super) fn notes(shipped: &Evidence, case: &Case<'_>, data: &Dataset) -> Vec<
         notes.push(format!("safe but of little use? estimated return {:.1} is below the mean {usual:.1} of the logged episodes within the limit", model.ret));
     }
     notes
+}
+
+/// A sentence for each policy beside the one that ships whose estimate is of whole episodes where models cannot be
+/// believed that far; of the one that ships a rule says so. `self_test` is that of whole episodes.
+pub(super) fn unread(
+    others: &[(&'static str, Evidence)],
+    validity: Option<&Validity>,
+    self_test: Option<&SelfTest>,
+    length: usize,
+) -> Vec<String> {
+    let Some(validity) = validity.filter(|validity| validity.valid) else { return Vec::new() };
+    if reads_whole(validity, self_test, length) {
+        return Vec::new();
+    }
+    let remembering = others.iter().filter(|(_, found)| found.remembers && found.model_rollout.is_some());
+    remembering
+        .map(|(name, _)| {
+            format!(
+                "policy {name} must be played over whole episodes, but the models can be believed over {} of {length} steps: its estimates show nothing",
+                validity.horizon
+            )
+        })
+        .collect()
 }

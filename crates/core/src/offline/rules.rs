@@ -248,6 +248,11 @@ fn of_data(facts: &DataFacts, run: &RunConfig) -> Vec<Refusal> {
     found
 }
 
+/// True if whole episodes can be believed, be it by the models' own test or because cloned behavior is read well.
+pub(super) fn reads_whole(validity: &Validity, self_test: Option<&SelfTest>, length: usize) -> bool {
+    self_test.is_some_and(|test| test.estimator.is_whole_and_right()) || validity.covers(length)
+}
+
 /// What the models cannot be believed, and the estimator not be tried.
 fn of_models(case: &Case<'_>, validity: &Validity) -> Vec<Refusal> {
     let mut found = Vec::new();
@@ -262,8 +267,7 @@ fn of_models(case: &Case<'_>, validity: &Validity) -> Vec<Refusal> {
         ));
         return found;
     }
-    let read_well = case.self_test.is_some_and(|test| test.estimator.is_whole_and_right());
-    let whole = read_well || validity.covers(case.facts.episode_length);
+    let whole = reads_whole(validity, case.self_test, case.facts.episode_length);
     if case.remembers && !whole {
         found.push(refusal(
             Rule::Memory,

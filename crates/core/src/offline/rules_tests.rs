@@ -1,6 +1,8 @@
 //! Every rule alone: a case in which nothing refuses, and one change at a time.
 
+use super::super::certificate::Evidence;
 use super::super::ladder::Rung;
+use super::super::notes::unread;
 use super::super::self_test::Trial;
 use super::super::{Behavior, Tried};
 use super::*;
@@ -216,4 +218,29 @@ fn thresholds_that_were_loosened_are_named() {
     assert_eq!(Thresholds::lax(&strict), Vec::<String>::new());
     let lax = RunConfig { certificate_k: 0.0, valid_cost_shortfall: 1.0, ..RunConfig::default() };
     assert_eq!(Thresholds::lax(&lax), ["certificate_k 0 (default 1)", "valid_cost_shortfall 1 (default 0.1)"]);
+}
+
+/// Estimates of policies that remember, beside one that does not, are of whole episodes, and a note says where these
+/// cannot be believed.
+#[test]
+fn a_policy_beside_that_cannot_be_read_is_noted() {
+    let beside = |remembers| ("mixture", Evidence { remembers, model_rollout: world().model, ..Evidence::default() });
+    let noted = |remembers, change: &dyn Fn(&mut World)| {
+        let mut world = world();
+        change(&mut world);
+        unread(&[beside(remembers)], world.validity.as_ref(), world.self_test.as_ref(), 100)
+    };
+    let short = |world: &mut World| {
+        world.self_test = None;
+        let validity = world.validity.as_mut().unwrap();
+        (validity.horizon, validity.whole) = (20, 0);
+    };
+    assert!(noted(true, &|_| {}).is_empty());
+    assert!(noted(false, &short).is_empty());
+    let [note] = noted(true, &short).try_into().unwrap();
+    assert!(
+        note.starts_with("policy mixture must be played over whole episodes") && note.contains("20 of 100"),
+        "{note}"
+    );
+    assert!(noted(true, &|world| world.validity = None).is_empty());
 }

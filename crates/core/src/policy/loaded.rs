@@ -1,5 +1,6 @@
 //! A policy from a file, played where the judges play policies.
 
+use super::played::begun;
 use super::{host, FrozenPolicy, Player, Turn};
 use crate::dataset::{Dataset, Normalizer};
 use crate::error::{Error, Result};
@@ -57,14 +58,14 @@ impl LoadedPolicy {
         outside / played.max(1.0)
     }
 
-    fn player(&self, counts: bool) -> LoadedPlayer<'_> {
-        LoadedPlayer { policy: self, player: self.actor.play(), counts }
+    fn player(&self, rows: i64, counts: bool) -> LoadedPlayer<'_> {
+        LoadedPlayer { policy: self, player: begun(&self.actor, rows), counts }
     }
 }
 
 impl FrozenPolicy for LoadedPolicy {
-    fn start(&self, _rows: i64) -> Box<dyn Player + '_> {
-        Box::new(self.player(true))
+    fn start(&self, rows: i64) -> Box<dyn Player + '_> {
+        Box::new(self.player(rows, true))
     }
 
     fn remembers(&self) -> bool {
@@ -76,7 +77,7 @@ impl FrozenPolicy for LoadedPolicy {
     }
 
     fn act(&self, observation: &Tensor) -> Tensor {
-        self.player(false).act_on(observation, &[], &[])
+        self.player(observation.size()[0], false).act_on(observation, &[], &[])
     }
 
     fn file(&self) -> Result<PolicyFile> {

@@ -8,12 +8,14 @@ mod diffusion;
 mod gaussian;
 mod latent;
 mod loaded;
+mod mixture;
 mod played;
 
 pub use diffusion::{Chain, Choice, DiffusionLevels, FrozenDiffusion};
 pub use gaussian::{Drawn, Spread, LOG_STD};
 pub use latent::{FrozenLatent, Perturbation};
 pub use loaded::LoadedPolicy;
+pub use mixture::mixture;
 pub use played::PlayedFile;
 
 use crate::error::Result;
@@ -177,6 +179,13 @@ impl Policy {
     /// A frozen copy of the live weights.
     pub fn live(&self) -> FrozenMlp {
         FrozenMlp::copy(self.head.net(), self.head.online()).spread(self.spread)
+    }
+
+    /// As [`Policy::live`], with `values [P]` in the place of the live weights.
+    pub fn at(&self, values: &Tensor) -> FrozenMlp {
+        let arena = self.head.online().duplicate();
+        arena.values().shallow_clone().copy_(values);
+        FrozenMlp::copy(self.head.net(), &arena).spread(self.spread)
     }
 
     /// A frozen copy of the averaged weights (the live ones where no average is kept).

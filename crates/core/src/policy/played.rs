@@ -40,6 +40,15 @@ impl PlayedFile {
     }
 }
 
+/// The policy at the start of `rows` episodes, whose seeds are their numbers.
+pub(super) fn begun(actor: &Actor, rows: i64) -> drcorl_actor::Player {
+    let mut player = actor.play();
+    let rows: Vec<usize> = (0..rows as usize).collect();
+    let seeds: Vec<u64> = rows.iter().map(|&row| row as u64).collect();
+    player.begin(&rows, &seeds);
+    player
+}
+
 /// The actor at play on tensors.
 struct TensorPlayer {
     player: drcorl_actor::Player,
@@ -62,8 +71,8 @@ impl Player for TensorPlayer {
 }
 
 impl FrozenPolicy for PlayedFile {
-    fn start(&self, _rows: i64) -> Box<dyn Player + '_> {
-        Box::new(TensorPlayer { player: self.actor().play(), actions: self.actions })
+    fn start(&self, rows: i64) -> Box<dyn Player + '_> {
+        Box::new(TensorPlayer { player: begun(self.actor(), rows), actions: self.actions })
     }
 
     fn remembers(&self) -> bool {

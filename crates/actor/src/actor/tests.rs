@@ -94,16 +94,6 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
         }
     }
 }
-
-#[test]
-fn both_vector_extensions_give_the_same_bits() {
-    let actors = actors(&file(&[17, 256, 256, 6]));
-    let fused = |a: &&Actor| a.instruction_set() != "portable";
-    let obs = noise(13, 10 * 17);
-    let results: Vec<Vec<f32>> = actors.iter().filter(fused).map(|a| act(a, &obs)).collect();
-    assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
-}
-
 #[test]
 fn tanh_is_accurate_and_actions_stay_within_bounds() {
     let mut unit = file(&[1, 1]);

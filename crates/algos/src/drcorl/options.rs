@@ -110,7 +110,8 @@ pub enum ManipulationSpace {
 pub enum RewardCritic {
     /// Implicit Q-learning on logged actions, (16) and (17): the paper's.
     Iql,
-    /// Temporal differences on the policy's actions, from the lower of two lagged twins. Ours: values follow the policy.
+    /// Temporal differences on the policy's actions, from the lower of two lagged twins.
+    /// Ours: values follow the policy.
     Td,
 }
 

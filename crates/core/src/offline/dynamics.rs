@@ -20,8 +20,9 @@ const RANGE_MARGIN: f64 = 0.5;
 /// Smallest scale of a step's change, in deviations of a column.
 const CHANGE_FLOOR: f64 = 1e-4;
 
-/// Share of the learning rate at the last step. With a tenth, costs that BallCircle's held-out episodes replay open loop were 34 % too
-/// high, with this 24 %; of a policy with return 605 the models said 606 and 608, of one with 639 616 and 635.
+/// Share of the learning rate at the last step. With a tenth, costs that BallCircle's held-out episodes replay open
+/// loop were 34 % too high, with this 24 %; of a policy with return 605 the models said 606 and 608,
+/// of one with 639 616 and 635.
 const LAST_RATE: f64 = 0.01;
 
 /// E pairs of models: motion (s, a) -> [scaled state difference | termination logit], outcome (a, s,

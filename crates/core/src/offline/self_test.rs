@@ -26,8 +26,8 @@ const LR: f64 = 2e-3;
 pub(super) const LEAST_BEHAVIORS: usize = 4;
 /// Share of behaviors whose under-reading stays below what widens the estimate.
 const LEVEL: f64 = 0.75;
-/// Most that the estimator of whole episodes may read the clones too low where the ladder does not reach the end. What it
-/// reads too high refuses policies and certifies none.
+/// Most that the estimator of whole episodes may read the clones too low where the ladder does not reach the end. What
+/// it reads too high refuses policies and certifies none.
 const LARGEST_UNDER_READING: f64 = 0.25;
 /// A policy may be this many times as far from the nearest behavior as one behavior is from the next: kinds that differ
 /// in their cost may lie close together in their actions. On point-circle a clone of the safe episodes alone is at 1.4.

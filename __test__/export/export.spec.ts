@@ -307,7 +307,7 @@ test.serial('without a runtime the export says that it was not played, and evalu
       t.is(played.status, 2)
       t.regex(
         played.stderr,
-        new RegExp(`error: .*needs .*${needed} to be played, which is not installed\n +run: npm install`),
+        new RegExp(`error: playing .* needs .*${needed}, which is not installed\n +run: npm install`),
       )
     }
   } finally {

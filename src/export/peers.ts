@@ -33,10 +33,10 @@ export async function importPeer<T>(name: string): Promise<T | null> {
   return null
 }
 
-/** What to say where none of the packages that could play a file is installed. */
-export function missingPeer(path: string, names: readonly string[]): DrcorlError {
+/** What to say where none of the packages is installed that `what` needs. */
+export function missingPeer(what: string, names: readonly string[]): DrcorlError {
   const which = names.join(' or ')
-  return new DrcorlError('Runtime', `${path} needs ${which} to be played, which is not installed`, {
+  return new DrcorlError('Runtime', `${what} needs ${which}, which is not installed`, {
     hint: `run: npm install ${names.at(-1)}`,
   })
 }

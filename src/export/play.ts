@@ -88,7 +88,7 @@ class ExportedPolicy implements Policy {
 export async function openOnnx(path: string): Promise<Policy> {
   const bytes = await readBytes(path)
   const ort = await importPeer<OnnxRuntime>('onnxruntime-node')
-  if (ort === null) throw missingPeer(path, ['onnxruntime-node'])
+  if (ort === null) throw missingPeer(`playing ${path}`, ['onnxruntime-node'])
   // A policy is a few small products: a pool of threads would only make each wait. 3: errors alone are printed.
   const options = { intraOpNumThreads: 1, interOpNumThreads: 1, logSeverityLevel: 3 }
   const session = await ort.InferenceSession.create(bytes, options).catch((error: unknown) => {
@@ -157,7 +157,7 @@ async function importTfjs(path: string, runtime?: keyof typeof TFJS): Promise<[k
     if (tf !== null) return [name, tf]
   }
   const packages = names.map((name) => TFJS[name].package)
-  throw missingPeer(path, packages)
+  throw missingPeer(`playing ${path}`, packages)
 }
 
 /**

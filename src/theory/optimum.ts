@@ -24,7 +24,7 @@ export interface Optimum {
  */
 export async function loadSolver(): Promise<Solver> {
   const load = await importPeer<() => Promise<Highs>>('highs')
-  if (load === null) throw missingPeer('the linear program of the optimum', ['highs'])
+  if (load === null) throw missingPeer('the optimum by a linear program', ['highs'])
   const highs = await load()
   return (cmdp) => optimum(cmdp, highs)
 }

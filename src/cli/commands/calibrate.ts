@@ -72,7 +72,10 @@ const jsonOf = ({ counts, rows, skipped, files }: CalibrationResult) => ({ count
 
 function describe({ counts, rows, skipped, files }: CalibrationResult): string[] {
   const { header, rows: counted } = countTable(counts)
-  const left = skipped.length === 0 ? [] : [`${skipped.length} runs left out: ${skippedWords(skipped)}`]
+  const left =
+    skipped.length === 0
+      ? []
+      : [`${skipped.length} ${skipped.length === 1 ? 'run' : 'runs'} left out: ${skippedWords(skipped)}`]
   if (files === null) return [...left, 'no run was both judged and played']
   const written = Object.entries(files).map(([kind, path]) => `${kind.padEnd(9)} ${path}`)
   const wrong = rows.filter(({ outcome }) => outcome === 'false_certified').map(({ run_dir }) => `false: ${run_dir}`)

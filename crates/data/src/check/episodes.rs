@@ -5,8 +5,10 @@ use crate::columns::{Columns, Episode};
 
 /// Share of the complete episodes that must have one length before a longer one is odd.
 const USUAL_SHARE: f64 = 0.8;
-/// Fewer episodes have no usual length.
+/// Fewer episodes have no usual length, unless all have one or a multiple of it.
 const EPISODES: usize = 10;
+/// Episodes of one length beside which a multiple of it is odd.
+const ALIKE: usize = 3;
 /// A step of time this many times the usual one is a gap.
 const GAP: f64 = 10.0;
 
@@ -36,7 +38,7 @@ fn tail(columns: &Columns, episodes: &[Episode]) -> Option<Finding> {
 /// Where nearly all episodes have one length, a longer one is two whose flag is missing.
 fn longer_than_usual(episodes: &[Episode]) -> Option<Finding> {
     let complete: Vec<&Episode> = episodes.iter().filter(|episode| episode.complete).collect();
-    if complete.len() < EPISODES {
+    if complete.len() <= ALIKE {
         return None;
     }
     let mut lengths: Vec<usize> = complete.iter().map(|episode| episode.len()).collect();
@@ -46,7 +48,9 @@ fn longer_than_usual(episodes: &[Episode]) -> Option<Finding> {
         return None;
     }
     let of_usual = lengths.iter().filter(|&&length| length == usual).count();
-    if (of_usual as f64) < USUAL_SHARE * lengths.len() as f64 {
+    let usually = complete.len() >= EPISODES && of_usual as f64 >= USUAL_SHARE * lengths.len() as f64;
+    let multiples = of_usual >= ALIKE && lengths.iter().all(|length| length.is_multiple_of(usual));
+    if !usually && !multiples {
         return None;
     }
     let longer: Vec<&&Episode> = complete.iter().filter(|episode| episode.len() > usual).collect();

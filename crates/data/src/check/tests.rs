@@ -76,6 +76,8 @@ fn ends_that_are_missing() {
         c.timeouts[499] = false;
     };
     assert_eq!(found(missing)[0], ("missing_end_flags", "timeouts".to_owned(), 200, 400));
+    // Of few episodes it shows where the length is a multiple of all others'.
+    only(|c| c.timeouts[499] = false, "missing_end_flags", "timeouts", 200, 400);
 }
 
 fn joined(mut a: Columns, b: Columns) -> Columns {

@@ -1,24 +1,7 @@
-/** Transitions in columns, the shape the addon's `NativeDataset.fromColumns` takes. T transitions. */
-export interface Columns {
-  obs_dim: number
-  act_dim: number
-  /** [T*S] */
-  observations: Float32Array
-  /** [T*S] */
-  next_observations: Float32Array
-  /** [T*A], the clamped action that was executed. */
-  actions: Float32Array
-  /** [T] */
-  rewards: Float32Array
-  /** [T] */
-  costs: Float32Array
-  /** [T], 1 where the episode ended in a terminal state. */
-  terminals: Uint8Array
-  /** [T], 1 where the episode was cut at its step limit. */
-  timeouts: Uint8Array
-  /** Where the transitions come from, enough to make them again. */
-  source: string
-}
+import type { NativeColumns } from '../native/dataset.js'
+
+/** Transitions in columns; actions are the clamped ones that were executed. */
+export type Columns = NativeColumns
 
 /** Zeros for so many transitions. */
 export function emptyColumns(

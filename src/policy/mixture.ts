@@ -3,7 +3,7 @@
  * it. Needs no Node.
  */
 import { type Fields, type Mlp, isMlp, mlpOf, openFields, otherKind } from './mlp.js'
-import { MlpPlayer, requirePlayed, requireTurn, rowsOf } from './player.js'
+import { MlpPlayer, actBy, requirePlayed, requireTurn } from './player.js'
 import type { LoadedPolicy } from './policy.js'
 
 /** Several policies, and how often each plays. */
@@ -82,10 +82,7 @@ export class MixturePlayer implements LoadedPolicy {
   }
 
   act(observations: Float32Array | readonly number[]): Float32Array {
-    const given = observations instanceof Float32Array ? observations : Float32Array.from(observations)
-    const actions = new Float32Array(rowsOf(given, this.obs_dim) * this.act_dim)
-    this.actInto(given, actions)
-    return actions
+    return actBy(this, observations)
   }
 
   actInto(observations: Float32Array, actions: Float32Array): void {

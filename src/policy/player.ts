@@ -53,10 +53,7 @@ export class MlpPlayer implements LoadedPolicy {
   }
 
   act(observations: Float32Array | readonly number[]): Float32Array {
-    const given = observations instanceof Float32Array ? observations : Float32Array.from(observations)
-    const actions = new Float32Array(rowsOf(given, this.obs_dim) * this.act_dim)
-    this.actInto(given, actions)
-    return actions
+    return actBy(this, observations)
   }
 
   actInto(observations: Float32Array, actions: Float32Array): void {
@@ -88,6 +85,17 @@ export class MlpPlayer implements LoadedPolicy {
       actions[to + i] = Math.min(high[i]!, Math.max(low[i]!, action))
     }
   }
+}
+
+/** `act` of a player by its `actInto`. */
+export function actBy(
+  player: Pick<LoadedPolicy, 'obs_dim' | 'act_dim' | 'actInto'>,
+  observations: Float32Array | readonly number[],
+): Float32Array {
+  const given = observations instanceof Float32Array ? observations : Float32Array.from(observations)
+  const actions = new Float32Array(rowsOf(given, player.obs_dim) * player.act_dim)
+  player.actInto(given, actions)
+  return actions
 }
 
 /**

@@ -13,6 +13,9 @@ export const POLICY_FILE = 'policy.safetensors'
 export const CERTIFICATE_FILE = 'certificate.json'
 export const RESULT_FILE = 'result.json'
 
+/** Policies of a run beside the one to use, by their names: the candidate selected offline, the mixture of iterates. */
+export const BESIDE = { selected: 'policy.selected.safetensors', mixture: 'policy.mixture.safetensors' } as const
+
 /**
  * `verified`: the file has the hash that its run names. `unverified`: the run names none, as those of earlier versions.
  * `absent`: the run names one, but the policy is not there.
@@ -38,7 +41,7 @@ interface Named {
 /** Those of a run are called `policy.safetensors` and `policy.NAME.safetensors`. */
 const OF_RUN = /^policy(\.[^.]+)?\.safetensors$/
 /** Whoever evaluates, exports or reports takes these for the run's own. */
-const TAKEN = new Set([POLICY_FILE, 'policy.selected.safetensors', 'policy.mixture.safetensors'])
+const TAKEN: ReadonlySet<string> = new Set([POLICY_FILE, ...Object.values(BESIDE)])
 /** Bytes of the largest certificate that is read; one with a thousand visits has 10^5. */
 const MOST_TEXT = 1 << 26
 const HINT = 'put the policy of this run back, or evaluate the other one by itself, in a folder of its own'

@@ -26,6 +26,7 @@ import {
   readMonitor,
 } from './monitor-file.js'
 import { MONITOR_FOLDER, RUN_FILES } from './run-folder.js'
+import { BESIDE } from '../policy/provenance.js'
 
 /** Seeds of a monitor start here: far from evaluation's, and below those of visits. */
 const FIRST_SEED = 2 ** 29
@@ -206,7 +207,7 @@ export class Monitor {
 
 /** The files of one point, and its folder where nothing else is in it. */
 export async function clearPoint(folder: string): Promise<void> {
-  const files = [RUN_FILES.policy, RUN_FILES.selected, RUN_FILES.mixture, RUN_FILES.checkpoint]
+  const files = [RUN_FILES.policy, ...Object.values(BESIDE), RUN_FILES.checkpoint]
   await Promise.all(files.map((name) => rm(join(folder, name), { force: true })))
   await rmdir(folder).catch(() => undefined)
 }

@@ -7,7 +7,7 @@ import type { Dataset } from '../data/dataset.js'
 import { DrcorlError } from '../base/errors.js'
 import { exists, readJson, writeJson } from '../base/files.js'
 import { VERSION } from '../base/version.js'
-import { CERTIFICATE_FILE, POLICY_FILE, RESULT_FILE } from '../policy/provenance.js'
+import { BESIDE, CERTIFICATE_FILE, POLICY_FILE, RESULT_FILE } from '../policy/provenance.js'
 import { isEventFile } from './tensorboard.js'
 
 /**
@@ -21,8 +21,7 @@ export const RUN_FILES = {
   metrics: 'metrics.csv',
   checkpoint: 'checkpoint.safetensors',
   policy: POLICY_FILE,
-  selected: 'policy.selected.safetensors',
-  mixture: 'policy.mixture.safetensors',
+  ...BESIDE,
   /** What the policy under training did in the environment, where it was watched. */
   monitor: 'monitor.json',
   certificate: CERTIFICATE_FILE,
@@ -32,9 +31,6 @@ export const RUN_FILES = {
   episodesJson: 'episodes.json',
   report: 'report.html',
 } as const
-
-/** Policies of a run beside the one to use, by their names: the candidate selected offline, the mixture of iterates. */
-export const BESIDE = { selected: RUN_FILES.selected, mixture: RUN_FILES.mixture } as const
 
 const FILE_NAMES: ReadonlySet<string> = new Set(Object.values(RUN_FILES))
 

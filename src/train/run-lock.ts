@@ -6,6 +6,7 @@ import { makeFolder, makeNewFolder, readJson } from '../base/files.js'
 import { EXPORT_FOLDER, EXPORT_FORMATS, TFJS_FILES, exportName } from '../export/names.js'
 import { type Unlock, lock } from '../native/lock.js'
 import { clearPoint } from './monitor.js'
+import { BESIDE } from '../policy/provenance.js'
 import { MONITOR_FOLDER, RUN_FILES, RUN_FORMAT, type RunRecord, isOfRun } from './run-folder.js'
 
 /** There as long as a process writes into the folder. */
@@ -76,7 +77,7 @@ async function clear(folder: string, overwrite: boolean): Promise<void> {
 
 /** Removes the exports of an earlier run's policies, and their folders where nothing else is in them. */
 async function clearExports(folder: string): Promise<void> {
-  const stems = [RUN_FILES.policy, RUN_FILES.selected, RUN_FILES.mixture].map((name) => basename(name, '.safetensors'))
+  const stems = [RUN_FILES.policy, ...Object.values(BESIDE)].map((name) => basename(name, '.safetensors'))
   const files = (['safetensors', 'onnx'] as const).flatMap((format) => stems.map((stem) => exportName(stem, format)))
   const tfjs = Object.values(TFJS_FILES).map((name) => join(EXPORT_FORMATS.tfjs, name))
   await Promise.all([...files, ...tfjs].map((name) => rm(join(folder, name), { force: true })))

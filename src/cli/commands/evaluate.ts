@@ -12,12 +12,12 @@ import {
 } from '../../evaluate/evaluate.js'
 import type { CostConvention } from '../../evaluate/score.js'
 import type { Statistics } from '../../evaluate/statistics.js'
-import { provenanceNote } from '../../policy/provenance.js'
+import { BESIDE, provenanceNote } from '../../policy/provenance.js'
 import { LiveLine } from '../../base/live-line.js'
 import { writeReport } from '../../report/report.js'
 import { measuredPolicies } from '../../report/run-data.js'
 import { formatSeconds } from '../../train/progress.js'
-import { BESIDE, holdsRun, readRecord } from '../../train/run-folder.js'
+import { holdsRun, readRecord } from '../../train/run-folder.js'
 import {
   type Arguments,
   type Command,

@@ -3,7 +3,8 @@ import { DrcorlError } from '../../base/errors.js'
 import { exists } from '../../base/files.js'
 import { exportPolicy } from '../../export/export.js'
 import { EXPORT_FOLDER, EXPORT_FORMATS, type ExportFormat, exportName } from '../../export/names.js'
-import { BESIDE, RUN_FILES, holdsRun } from '../../train/run-folder.js'
+import { BESIDE } from '../../policy/provenance.js'
+import { RUN_FILES, holdsRun } from '../../train/run-folder.js'
 import { type Command, numbersByKey, optionalString } from '../command.js'
 
 /** Policies of a run, by the names they have on the command line. */

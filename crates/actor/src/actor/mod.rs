@@ -12,7 +12,7 @@ use crate::file::{Fields, PolicyFile, FORMAT};
 use crate::{budgeted, diffusion, gaussian, latent, mixture, mlp, planner, sequence, switching};
 
 /// Reads a kind's own fields.
-type Read = fn(&Fields, &Frame, InstructionSet) -> Result<Arc<dyn Kind>>;
+pub(crate) type Read = fn(&Fields, &Frame, InstructionSet) -> Result<Arc<dyn Kind>>;
 
 /// Every kind of policy, by the value of the metadata key `kind`. The first is meant where a file names none.
 const KINDS: &[(&str, Read)] = &[

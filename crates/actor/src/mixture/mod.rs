@@ -10,14 +10,11 @@ use std::sync::Arc;
 
 use drcorl_kernels::InstructionSet;
 
-use crate::actor::{Frame, Kind, Play, Turn};
+use crate::actor::{Frame, Kind, Play, Read, Turn};
 use crate::draws::Draws;
 use crate::error::{Error, Result};
 use crate::file::Fields;
 use crate::{gaussian, mlp};
-
-/// Reads a member's own fields.
-type Read = fn(&Fields, &Frame, InstructionSet) -> Result<Arc<dyn Kind>>;
 
 /// Kinds whose action depends on nothing but the observation, chance and the step.
 const MEMBERS: &[(&str, Read)] = &[("mlp", mlp::read), ("gaussian", gaussian::read)];

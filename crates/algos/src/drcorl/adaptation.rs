@@ -166,16 +166,13 @@ impl Drcorl {
         let combined = manipulate(&reward, &cost, self.config.manipulation_cap);
         self.branches.capped += u64::from(combined.capped);
         self.branches.stalled += u64::from(combined.stalled);
-        self.mixture.weight = match (combined.stalled, over) {
-            (false, _) => combined.weights[0],
-            (true, true) => 0.0,
-            (true, false) => 1.0,
+        let (weight, followed) = match (combined.stalled, over) {
+            (false, _) => (combined.weights[0], combined.gradient),
+            (true, true) => (0.0, cost),
+            (true, false) => (1.0, reward),
         };
-        match (combined.stalled, over) {
-            (false, _) => combined.gradient,
-            (true, true) => cost,
-            (true, false) => reward,
-        }
+        self.mixture.weight = weight;
+        followed
     }
 
     /// The band in the space of updates: two tentative optimiser steps from the same weights, of rates `lr`, whose

@@ -81,21 +81,19 @@ impl RewardAndCost {
 
     /// One step of the reward critic along the actions of `policy`, as it draws them.
     pub fn follow_reward(&mut self, batch: &Batch, policy: &mut Policy, rng: &mut Rng) -> Result<f64> {
-        let next = batch.next_observation().contiguous();
-        let next = join(&policy.sample(&next, rng), &next);
+        let next = acting(policy, &batch.next_observation(), rng);
         let signal = batch.reward() * self.reward_factor;
         self.reward.follow(&batch.state_action(), &next, &signal, &batch.terminal())
     }
 
     /// One step of (18) on the actions of `policy`, as it draws them.
     pub fn update_cost(&mut self, batch: &Batch, policy: &mut Policy, rng: &mut Rng) -> Result<f64> {
-        let mut acting = |observation: Tensor| join(&policy.sample(&observation, rng), &observation);
         let next = match self.cost.config.kind {
             // Reads the state alone.
             CostCriticKind::Iql => join(&batch.action(), &batch.next_observation()),
-            _ => acting(batch.next_observation().contiguous()),
+            _ => acting(policy, &batch.next_observation(), rng),
         };
-        let here = (self.cost.config.pessimism == Pessimism::Cql).then(|| acting(batch.observation().contiguous()));
+        let here = (self.cost.config.pessimism == Pessimism::Cql).then(|| acting(policy, &batch.observation(), rng));
         let signal = batch.cost() * self.unit;
         self.cost.step(&batch.state_action(), &signal, &batch.terminal(), &next, here.as_ref())
     }
@@ -125,6 +123,12 @@ impl RewardAndCost {
         state.group("reward_scaler", |state| self.reward_scaler.persist(state))?;
         state.group("cost_scaler", |state| self.cost_scaler.persist(state))
     }
+}
+
+/// `[a | s]` of the actions that `policy` draws at `observation [B,S]`.
+fn acting(policy: &mut Policy, observation: &Tensor, rng: &mut Rng) -> Tensor {
+    let observation = observation.contiguous();
+    join(&policy.sample(&observation, rng), &observation)
 }
 
 fn reward_rates(config: &DrcorlConfig) -> IqlConfig {

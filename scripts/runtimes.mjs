@@ -93,7 +93,7 @@ async function tfjsNode() {
   return `tfjs_binding.node, ${Math.round(statSync(binding).size / 1e3)} kB, loads`
 }
 
-const onnx = () => pipInstall('runtimes onnx', ONNX, join(RUNTIMES, 'python'), 'onnx.checker')
+const onnx = () => pipInstall('runtimes onnx', [ONNX], join(RUNTIMES, 'python'), 'onnx.checker')
 
 const STEPS = [
   ['platform', 'the one TensorFlow has a wheel for', platform],

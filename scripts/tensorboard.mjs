@@ -7,6 +7,6 @@ import { fail, ROOT, runSteps } from './lib/run.mjs'
 const PACKAGE = 'tensorboard==2.21.0'
 const FOLDER = join(ROOT, 'target/tensorboard')
 
-const STEPS = [['tensorboard', 'the Python package', () => pipInstall('tensorboard', PACKAGE, FOLDER, 'tensorboard')]]
+const STEPS = [['tensorboard', 'the Python package', () => pipInstall('tensorboard', [PACKAGE], FOLDER, 'tensorboard')]]
 
 runSteps(STEPS, 'tensorboard ready in').catch(fail)

@@ -1,6 +1,6 @@
 // What `npm test` runs. Every step runs whatever happened before it; the last line sums up.
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { libtorchEnv } from './lib/libtorch.mjs'
 import { duration, ROOT, runLoudly } from './lib/run.mjs'
 
@@ -11,6 +11,7 @@ const NODE = process.execPath
  */
 const ENVS = process.env.DRCORL_ENVS ?? join(ROOT, 'target/envs')
 const PARITY = join('..', 'shared', 'parity')
+const CASES = process.env.DRCORL_CASES_DIR ?? join('..', 'shared', 'cases')
 
 const sum = (output, pattern) => [...output.matchAll(pattern)].reduce((total, match) => total + Number(match[1]), 0)
 
@@ -53,15 +54,24 @@ const STEPS = [
   ['parity', 'parity', 'cargo', ['run', '--release', '--quiet', '--bin', 'parity', '--', PARITY]],
   ['environments', 'check', NODE, ['dist/cli/main.js', 'envs', 'install', '--dir', ENVS]],
   ['tensorboard', 'check', NODE, ['scripts/tensorboard.mjs']],
+  // What makes the inputs of `__test__/cases`.
+  ['cases', 'check', NODE, ['scripts/cases.mjs']],
   // What exported policies are played with, the real tfjs-node included: nothing else needs it.
   ['export runtimes', 'check', NODE, ['scripts/runtimes.mjs']],
   ['ava', 'ava', 'node_modules/.bin/ava', []],
   ['packages', 'packages', NODE, ['scripts/test-package.mjs', '--quick']],
 ]
 
+/** Steps that need a folder beside the repository, and what is not done without it. */
+const BESIDE = {
+  parity: [PARITY, 'no number is compared with the reference implementations'],
+  cases: [CASES, 'no input of those that people reported is made'],
+}
+
 async function runStep([name, kind, command, args]) {
-  if (kind === 'parity' && !existsSync(join(ROOT, PARITY))) {
-    console.log(`SKIPPED: ${PARITY} is absent, so no number is compared with the reference implementations.`)
+  const [folder, loss] = BESIDE[name] ?? []
+  if (folder !== undefined && !existsSync(resolve(ROOT, folder))) {
+    console.log(`SKIPPED: ${folder} is absent, so ${loss}.`)
     return { name, status: 0, passed: 0, failed: 0, skipped: 1 }
   }
   const { status, output } = await runLoudly(command, args, { env: { ...libtorchEnv(), DRCORL_ENVS: ENVS } })

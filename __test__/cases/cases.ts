@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Declare, serialIf } from '../test-if.js'
 
@@ -12,8 +12,13 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 /** Where the generators are. */
 export const CASES = process.env['DRCORL_CASES_DIR'] ?? join(ROOT, '../shared/cases')
 
-/** What runs them: an interpreter that has their packages. */
-export const PYTHON = process.env['DRCORL_CASES_PYTHON'] ?? join(ROOT, 'target/cases/bin/python')
+/** What runs them: an interpreter that has their packages, or finds those of `node scripts/cases.mjs`. */
+export const PYTHON = process.env['DRCORL_CASES_PYTHON'] ?? 'python3'
+const PACKAGES = process.env['DRCORL_CASES_PYTHON'] === undefined ? [join(ROOT, 'target/cases')] : []
+
+process.env['PYTHONPATH'] = [CASES, ...PACKAGES].join(delimiter)
+// What imports a generator must not write beside it.
+process.env['PYTHONDONTWRITEBYTECODE'] = '1'
 
 /** Declares tests of what one generator makes; skipped, and counted so, where it or a package it needs is absent. */
 export function caseIf(file: string, ...modules: string[]): Declare {
@@ -22,7 +27,7 @@ export function caseIf(file: string, ...modules: string[]): Declare {
 
 function reason(file: string, modules: readonly string[]): string {
   if (!existsSync(join(CASES, file))) return `${join(CASES, file)} is absent, DRCORL_CASES_DIR names another folder`
-  return `${PYTHON} has no ${modules.join(', ')}: install them there, or name another by DRCORL_CASES_PYTHON`
+  return `${PYTHON} has no ${modules.join(', ')}: node scripts/cases.mjs installs them, or name another by DRCORL_CASES_PYTHON`
 }
 
 function has(modules: readonly string[]): boolean {

@@ -2,11 +2,8 @@
  * Some forty environments of Gymnasium's newest version, each odd in one way: `envs check` plays it, or says why not.
  */
 import { inProcess } from '../cli/spawn.js'
-import { CASES, PYTHON, caseIf } from './cases.js'
+import { PYTHON, caseIf } from './cases.js'
 
-process.env['PYTHONPATH'] = CASES
-// What imports the file must not write beside it.
-process.env['PYTHONDONTWRITEBYTECODE'] = '1'
 const odd = caseIf('odd_environments.py', 'gymnasium', 'numpy')
 
 const check = (id: string): ReturnType<typeof inProcess> =>

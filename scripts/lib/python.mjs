@@ -9,21 +9,22 @@ export const PYTHON = process.platform === 'win32' ? 'python' : 'python3'
 export const PIP = ['-m', 'pip', '--disable-pip-version-check', '--quiet']
 
 /**
- * Puts a package and what it needs into a folder for PYTHONPATH, not a virtual environment: Debian's Python has venv in
+ * Puts packages and what they need into a folder for PYTHONPATH, not a virtual environment: Debian's Python has venv in
  * a package of its own.
  * @param {string} stamp name of the step in setup-stamp.json
- * @param {string} requirement
+ * @param {string[]} requirements
  * @param {string} folder
- * @param {string} module imported once, to see that it loads
- * @returns {Promise<string | null>} the requirement, null where it was there already
+ * @param {string} modules imported once, to see that they load: names between commas
+ * @returns {Promise<string | null>} the requirements, null where they were there already
  */
-export async function pipInstall(stamp, requirement, folder, module) {
-  const hash = hashOf([], [requirement, ask(PYTHON, ['--version']) ?? ''])
+export async function pipInstall(stamp, requirements, folder, modules) {
+  const hash = hashOf([], [...requirements, ask(PYTHON, ['--version']) ?? ''])
   if (isFresh(stamp, hash) && existsSync(folder)) return null
   rmSync(folder, { recursive: true, force: true })
-  await runQuietly('pip install', PYTHON, [...PIP, 'install', '--only-binary=:all:', '--target', folder, requirement])
+  const flags = ['install', '--only-binary=:all:', '--target', folder]
+  await runQuietly('pip install', PYTHON, [...PIP, ...flags, ...requirements])
   const path = [folder, process.env.PYTHONPATH].filter(Boolean).join(delimiter)
-  await runQuietly('load', PYTHON, ['-c', `import ${module}`], { env: { PYTHONPATH: path } })
+  await runQuietly('load', PYTHON, ['-c', `import ${modules}`], { env: { PYTHONPATH: path } })
   setStamp(stamp, hash)
-  return requirement
+  return requirements.join(', ')
 }

@@ -1,10 +1,11 @@
 //! The three matrix products of a linear layer, by whatever is fast on this CPU.
 //!
-//! [`drcorl_kernels::gemm`] has two kernels of our own. That for AMX, on Intel's processors since Sapphire Rapids,
-//! makes products of some hundred rows and widths in two thirds of the time of any other. That for AVX-512 does without
-//! the calls of libtorch's libraries and most of their copies, which pays where matrices are small. Large products
-//! remain MKL's on Intel's processors without AMX. On those of other makers MKL leaves AVX-512 alone: on an AMD EPYC it
-//! reaches 105 GFLOP/s a core, where oneDNN, in the same libtorch, reaches 180-240 less the copies of its operands.
+//! [`drcorl_kernels::gemm`] has three kernels of our own. That for AMX, on Intel's processors since Sapphire Rapids,
+//! makes products of some hundred rows and widths in two thirds of the time of any other. Those for AVX-512 and AVX2 do
+//! without the calls of libtorch's libraries and most of their copies, which pays where matrices are small. Large
+//! products remain MKL's on Intel's processors without AMX and on those that have AVX2 only. On those of other makers
+//! MKL leaves AVX-512 alone: on an AMD EPYC it reaches 105 GFLOP/s a core, where oneDNN, in the same libtorch, reaches
+//! 180-240 less the copies of its operands.
 //!
 //! The choice follows the processor and the sizes, not a measurement: a measured one could fall otherwise tomorrow and
 //! change the bits of a run. `DRCORL_MATMUL=amx|avx512|mkl|onednn` overrides it; with MKL_ENABLE_INSTRUCTIONS=AVX2, an
@@ -57,8 +58,8 @@ fn foreign_x86() -> bool {
 #[derive(Debug, PartialEq)]
 struct Choice {
     amx: bool,
-    /// Most rows and widths for AVX-512.
-    avx512: i64,
+    /// What multiplies in registers, and the most rows and widths it is given.
+    registers: Option<(Kernel, i64)>,
     rest: Library,
     /// True if there is no exception for small products.
     asked: bool,
@@ -67,28 +68,31 @@ struct Choice {
 impl Choice {
     /// For this processor.
     fn usual() -> Choice {
-        let avx512 = if !Kernel::Avx512.available() {
-            0
-        } else if foreign_x86() {
-            4096
-        } else {
+        let wide = Kernel::Avx512.available();
+        let registers = match (wide, Kernel::Avx2.available()) {
+            (true, _) if foreign_x86() => Some((Kernel::Avx512, 4096)),
             // MKL's copies of both operands pay from here.
-            512
+            (true, _) => Some((Kernel::Avx512, 512)),
+            (false, true) => Some((Kernel::Avx2, 512)),
+            (false, false) => None,
         };
-        let rest = if foreign_x86() && tch::utils::has_mkldnn() { Library::OneDnn } else { Library::Default };
-        Choice { amx: Kernel::Amx.available(), avx512, rest, asked: false }
+        let blocked = wide && foreign_x86() && tch::utils::has_mkldnn();
+        let rest = if blocked { Library::OneDnn } else { Library::Default };
+        Choice { amx: Kernel::Amx.available(), registers, rest, asked: false }
     }
 
     /// As asked for by a name.
     fn of(asked: &str) -> Result<Choice> {
-        let none = Choice { amx: false, avx512: 0, rest: Library::Default, asked: true };
+        let none = Choice { amx: false, registers: None, rest: Library::Default, asked: true };
+        let by = |kernel: Kernel| (Choice { registers: Some((kernel, i64::MAX)), ..none }, kernel.available());
         let (choice, available) = match asked {
             "amx" => (Choice { amx: true, ..none }, Kernel::Amx.available()),
-            "avx512" => (Choice { avx512: i64::MAX, ..none }, Kernel::Avx512.available()),
+            "avx512" => by(Kernel::Avx512),
+            "avx2" => by(Kernel::Avx2),
             "onednn" => (Choice { rest: Library::OneDnn, ..none }, tch::utils::has_mkldnn()),
             "mkl" => (none, true),
             _ => {
-                let names = "amx, avx512, mkl or onednn";
+                let names = "amx, avx512, avx2, mkl or onednn";
                 return Err(Error::Config(format!("DRCORL_MATMUL is {asked:?}; give {names}, or nothing")));
             }
         };
@@ -114,10 +118,8 @@ impl Choice {
             _ if cfg!(target_arch = "x86_64") => "mkl",
             _ => "libtorch",
         };
-        [(self.amx, "amx"), (self.avx512 > 0, "avx512"), (true, rest)]
-            .into_iter()
-            .filter_map(|(has, name)| has.then_some(name))
-            .collect()
+        let registers = self.registers.map(|(kernel, _)| if kernel == Kernel::Avx2 { "avx2" } else { "avx512" });
+        self.amx.then_some("amx").into_iter().chain(registers).chain([rest]).collect()
     }
 
     /// For `rows` rows through a layer of these widths.
@@ -126,16 +128,17 @@ impl Choice {
         /// Least rows and widths for AMX. It is faster from widths of half of that on, but loses more than it gains
         /// where the other thread of the core is busy.
         const TILED: (i64, i64) = (128, 256);
-        /// Most inputs of a layer whose products AVX-512 makes for batches of any size:
+        /// Most inputs of a layer whose products are made in registers for batches of any size:
         /// the other libraries copy what is hardly multiplied.
         const NARROW: i64 = 32;
         /// Least widths at which oneDNN's copies may pay.
         const BLOCKED: i64 = 64;
         let (narrow, most) = (out.min(input), rows.max(out).max(input));
+        let small = |limit| most <= limit || threads == 1 && input <= NARROW;
         if self.amx && (self.asked || threads == 1 && rows >= TILED.0 && narrow >= TILED.1) {
             Library::Own(Kernel::Amx)
-        } else if most <= self.avx512 || self.avx512 > 0 && threads == 1 && input <= NARROW {
-            Library::Own(Kernel::Avx512)
+        } else if let Some((kernel, _)) = self.registers.filter(|&(_, limit)| small(limit)) {
+            Library::Own(kernel)
         } else if self.rest == Library::OneDnn && narrow < BLOCKED {
             Library::Default
         } else {
@@ -298,6 +301,7 @@ mod tests {
         for (name, available, library) in [
             ("mkl", true, Library::Default),
             ("onednn", tch::utils::has_mkldnn(), Library::OneDnn),
+            ("avx2", Kernel::Avx2.available(), Library::Own(Kernel::Avx2)),
             ("avx512", Kernel::Avx512.available(), Library::Own(Kernel::Avx512)),
             ("amx", Kernel::Amx.available(), Library::Own(Kernel::Amx)),
         ] {
@@ -308,12 +312,13 @@ mod tests {
         }
         let error = Choice::of("own").unwrap_err();
         assert_eq!(error.code(), "Config");
-        assert!(error.to_string().contains("amx, avx512, mkl or onednn"), "{error}");
+        assert!(error.to_string().contains("amx, avx512, avx2, mkl or onednn"), "{error}");
     }
 
     #[test]
     fn small_products_are_made_without_copies() {
-        let choice = Choice { amx: true, avx512: 512, rest: Library::Default, asked: false };
+        let registers = Some((Kernel::Avx512, 512));
+        let choice = Choice { amx: true, registers, rest: Library::Default, asked: false };
         assert_eq!(choice.names(), ["amx", "avx512", "mkl"]);
         for (rows, widths, library) in [
             (128, [256, 256], Library::Own(Kernel::Amx)),
@@ -329,5 +334,9 @@ mod tests {
         for widths in [[1024, 256], [256, 23]] {
             assert_eq!(choice.library(2048, widths, 2), Library::Default);
         }
+        let choice = Choice { amx: false, registers: Some((Kernel::Avx2, 512)), ..choice };
+        assert_eq!(choice.names(), ["avx2", "mkl"]);
+        assert_eq!(choice.library(512, [256, 256], 1), Library::Own(Kernel::Avx2));
+        assert_eq!(choice.library(513, [256, 256], 1), Library::Default);
     }
 }

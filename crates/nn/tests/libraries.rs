@@ -9,6 +9,7 @@ fn main() {
     let libraries = [
         ("amx", Library::Own(Kernel::Amx)),
         ("avx512", Library::Own(Kernel::Avx512)),
+        ("avx2", Library::Own(Kernel::Avx2)),
         ("onednn", Library::OneDnn),
         ("libtorch", Library::Default),
     ];

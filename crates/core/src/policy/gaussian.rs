@@ -289,7 +289,8 @@ mod tests {
         }
         let mean = policy.act(&observation);
         assert_eq!(policy.averaged().act(&observation).size(), mean.size());
-        assert_eq!(policy.live().act(&observation), mean);
+        // A frozen policy multiplies by libtorch, one that learns by whatever is fastest.
+        assert!((policy.live().act(&observation) - mean).abs().max().double_value(&[]) < 1e-6);
     }
 
     /// A move is what an optimiser step would have been.

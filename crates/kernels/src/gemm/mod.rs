@@ -1,8 +1,9 @@
-//! Matrix products of f32 by code of our own, on x86 processors with AVX-512.
+//! Matrix products of f32 by code of our own, on x86 processors with AVX2.
 //!
-//! Two kernels: [`Kernel::Avx512`] multiplies in registers, [`Kernel::Amx`] by the matrix unit that Intel's processors
-//! have since Sapphire Rapids. The same kernel gives the same bits for the same operands, wherever they lie and
-//! whatever comes after. There is no portable one: a caller that has neither multiplies by a library.
+//! Three kernels: [`Kernel::Avx2`] and [`Kernel::Avx512`] multiply in registers, [`Kernel::Amx`] by the matrix unit
+//! that Intel's processors have since Sapphire Rapids. The same kernel gives the same bits for the same operands,
+//! wherever they lie and whatever comes after.
+//! There is no portable one: a caller that has none multiplies by a library.
 //!
 //! The matrix unit also makes the products that only [`crate::gated`] asks for.
 
@@ -10,6 +11,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod gates;
@@ -61,6 +64,7 @@ pub mod plain {
 /// How a product is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
+    Avx2,
     Avx512,
     Amx,
 }
@@ -78,6 +82,7 @@ impl Kernel {
     fn code(self) -> Option<Code> {
         #[cfg(target_arch = "x86_64")]
         return match self {
+            Kernel::Avx2 if avx2::available() => Some(Code { multiply: avx2::multiply, depth: avx2::DEPTH }),
             Kernel::Avx512 if avx512::available() => Some(Code { multiply: avx512::multiply, depth: avx512::DEPTH }),
             Kernel::Amx if amx::available() => Some(Code { multiply: amx::multiply, depth: amx::DEPTH }),
             _ => None,

@@ -19,7 +19,7 @@ pub(super) struct Place {
     down: usize,
     tail: __mmask16,
     /// True if sums are added to what is there.
-    add: bool,
+    pub add: bool,
     /// The bias, or the output of a ReLU at the place of `out`.
     other: *const f32,
     other_down: usize,
@@ -53,6 +53,25 @@ impl Place {
         }
     }
 
+    /// Where the sum of a column of a row goes.
+    #[inline(always)]
+    pub unsafe fn at(&self, row: usize, column: usize) -> *mut f32 {
+        // SAFETY: the caller promises that there is such a row and column, here and below.
+        unsafe { self.out.add(row * self.down + column) }
+    }
+
+    /// The bias of a column, or the output of the ReLU.
+    #[inline(always)]
+    pub unsafe fn other_at(&self, row: usize, column: usize) -> *const f32 {
+        unsafe { self.other.add(row * self.other_down + column) }
+    }
+
+    /// The number of a row.
+    #[inline(always)]
+    pub unsafe fn scale_at(&self, row: usize) -> *const f32 {
+        unsafe { self.scale.add(row) }
+    }
+
     /// Begins to fetch `width` columns of what [`Place::put`] reads and overwrites in these rows.
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -76,9 +95,9 @@ impl Place {
         let lanes = if is_last { self.tail } else { !0 };
         // SAFETY: the caller promises that there is such a row, with such a register.
         unsafe {
-            let place = self.out.add(row * self.down + v * LANES);
+            let place = self.at(row, v * LANES);
             let sum = if self.add { _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, place), sum) } else { sum };
-            let other = || _mm512_maskz_loadu_ps(lanes, self.other.add(row * self.other_down + v * LANES));
+            let other = || _mm512_maskz_loadu_ps(lanes, self.other_at(row, v * LANES));
             let sum = match FINISH {
                 // The maximum of two is the second where either is NaN: an overflow must not look like a dead unit.
                 BIAS_RELU => _mm512_max_ps(_mm512_setzero_ps(), _mm512_add_ps(sum, other())),
@@ -88,7 +107,7 @@ impl Place {
                 }
                 SCALED_RELU => {
                     let open = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(other(), _mm512_setzero_ps());
-                    _mm512_maskz_mul_ps(open, sum, _mm512_set1_ps(*self.scale.add(row)))
+                    _mm512_maskz_mul_ps(open, sum, _mm512_set1_ps(*self.scale_at(row)))
                 }
                 _ => sum,
             };

@@ -14,7 +14,7 @@ pub fn trials() -> impl Iterator<Item = Trial> {
         ("gemm::Kernel::product of what is not finite", what_is_not_finite_is_not_hidden),
         ("gemm::Kernel::product of what is dense in no direction", what_is_dense_in_no_direction_is_left_to_others),
     ];
-    let kernels = [("avx512", Kernel::Avx512), ("amx", Kernel::Amx)].into_iter();
+    let kernels = [("avx2", Kernel::Avx2), ("avx512", Kernel::Avx512), ("amx", Kernel::Amx)].into_iter();
     kernels.flat_map(|(name, kernel)| {
         CASES.into_iter().map(move |(case, run)| on(kernel, name, case, move || run(kernel)))
     })

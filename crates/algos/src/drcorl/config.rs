@@ -4,7 +4,7 @@ use super::diffusion::ScoreWeight;
 use super::divergence::{Divergence, Weighing};
 use super::options::{
     Adaptation, BehaviorData, BetaSchedule, Constraint, CostStep, Gate, GateStates, GuidanceScale, ManipulationSpace,
-    PolicyClass, RewardCritic, RewardScaling, SlackSchedule, ValueUnit,
+    PolicyClass, RewardCritic, RewardScaling, Ships, SlackSchedule, ValueUnit,
 };
 use crate::critics::{CostBackup, CostCriticKind, Pessimism};
 use drcorl_core::algorithm::Preset;
@@ -218,6 +218,7 @@ pub struct DrcorlConfig {
     /// Policy steps between two candidates for the offline-selected policy.
     #[schemars(range(min = 1, max = most::STEPS))]
     pub candidate_interval: u64,
+    pub ships: Ships,
     /// Iterates of adaptation that are kept for the mixture policy; 0 keeps none.
     #[schemars(range(min = 0, max = 64))]
     pub mixture_iterates: usize,
@@ -297,6 +298,7 @@ impl Default for DrcorlConfig {
             gate_rollouts: 64,
             average_keep: 0.99,
             candidate_interval: 500,
+            ships: Ships::Selected,
             mixture_iterates: 8,
         }
     }
@@ -357,6 +359,7 @@ impl DrcorlConfig {
             adaptation_steps: 2000,
             manipulation_space: ManipulationSpace::Update,
             gate_interval: 1,
+            ships: Ships::Last,
             ..DrcorlConfig::default()
         }
     }
@@ -386,6 +389,7 @@ impl DrcorlConfig {
             gate_k: 0.0,
             gate_interval: 1,
             average_keep: 0.0,
+            ships: Ships::Last,
             ..DrcorlConfig::default()
         }
     }

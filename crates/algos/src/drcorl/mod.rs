@@ -9,7 +9,7 @@
 //! 4. *adaptation*: critic steps, then one policy step by Algorithm 2: the offline estimate `Chat` of the episodic cost
 //!    chooses the reward step (19) while `Chat/l <= 1 - h-`, both steps combined by gradient manipulation (12) up to
 //!    `1 + h+`, the cost step (20) above. The slacks h go to 0 linearly, the temperature beta rises.
-//!    What ships is the running average of the policy.
+//!    What ships is the running average of the policy, of the last step or of the one that models think best.
 //!
 //! Deviations from the published code, all of them repairs: costs are `[B,1]` and asserted; the cost critic is
 //! pessimistic; the spread is over members at one state; no environment is ever stepped, neither for the gate nor for
@@ -301,10 +301,14 @@ impl Algorithm for Drcorl {
     }
 
     fn policies(&self) -> Vec<NamedPolicy> {
-        let mut policies = vec![NamedPolicy::new("averaged", self.policy.averaged())];
-        if self.selected.found {
-            policies.push(NamedPolicy::new("selected", self.selected.policy.duplicate()));
-        }
+        let selected = || self.selected.policy.duplicate();
+        let mut policies = if self.ships_selected() {
+            vec![NamedPolicy::new("averaged", selected())]
+        } else {
+            let last = NamedPolicy::new("averaged", self.policy.averaged());
+            let kept = self.selected.found.then(|| NamedPolicy::new("selected", selected()));
+            [last].into_iter().chain(kept).collect()
+        };
         if let Ok(Some(mixture)) = self.mixed() {
             policies.push(NamedPolicy::new("mixture", mixture));
         }

@@ -141,6 +141,17 @@ pub enum Adaptation {
     State,
 }
 
+/// Which running average of the policy ships.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ships {
+    /// That of the last step: the paper's.
+    Last,
+    /// The selected candidate, where dynamics models that passed their test have estimated it; else that of the last
+    /// step. Ours: a run that has become worse ships what it was before.
+    Selected,
+}
+
 /// How the slacks go over adaptation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

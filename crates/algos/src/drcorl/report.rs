@@ -52,6 +52,8 @@ pub(super) struct Candidate {
     /// Of the adaptation.
     pub step: u64,
     pub estimated_return: f64,
+    /// True if it is the policy to use; else it is kept beside that.
+    pub ships: bool,
 }
 
 impl Drcorl {
@@ -65,7 +67,7 @@ impl Drcorl {
             gate: GateReport { requested, used, fallback_reason, states: self.gate_states() },
             branches: self.branches,
             policy_distance: self.distance(policy, context),
-            selected: found.then_some(Candidate { step, estimated_return: ret }),
+            selected: found.then_some(Candidate { step, estimated_return: ret, ships: self.ships_selected() }),
         }
     }
 

@@ -1,6 +1,7 @@
-//! The offline-selected policy, kept beside the average that ships:
-//! the candidate of the highest estimated return among the safe ones.
+//! The offline-selected policy: the candidate of the highest estimated return among the safe ones.
+//! It ships, or is kept beside the average of the last step.
 
+use super::options::Ships;
 use super::Drcorl;
 use crate::critics::join;
 use crate::lagrange::infinite_horizon_episode_cost;
@@ -16,18 +17,21 @@ pub(super) struct Selected {
     pub found: bool,
     pub step: u64,
     pub ret: f64,
+    /// True if dynamics models estimated it, not the critics.
+    pub by_models: bool,
 }
 
 impl Selected {
     /// Nothing yet; `policy` says of what shape it will be.
     pub fn none(policy: FrozenMlp) -> Self {
-        Selected { policy, found: false, step: 0, ret: f64::NEG_INFINITY }
+        Selected { policy, found: false, step: 0, ret: f64::NEG_INFINITY, by_models: false }
     }
 
     /// Saves or restores the policy and what is known of it.
     pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.value("selected_found", &mut self.found)?;
         state.value("selected_step", &mut self.step)?;
+        state.value("selected_by_models", &mut self.by_models)?;
         // Negative infinity is no JSON number; before anything is found the comparison value follows from that.
         let mut ret = if self.found { self.ret } else { 0.0 };
         state.value("selected_return", &mut ret)?;
@@ -53,6 +57,7 @@ impl Drcorl {
         } else {
             None
         };
+        let by_models = model.is_some();
         let (cost, ret) = match model {
             Some(model) => (model.upper(run.certificate_k), model.ret),
             None => {
@@ -70,8 +75,13 @@ impl Drcorl {
             }
         };
         if cost <= run.certificate_margin * self.bound() && ret > self.selected.ret {
-            self.selected = Selected { policy: averaged, found: true, step, ret };
+            self.selected = Selected { policy: averaged, found: true, step, ret, by_models };
         }
         Ok(())
+    }
+
+    /// True if the selected candidate is the policy to use.
+    pub(super) fn ships_selected(&self) -> bool {
+        self.config.ships == Ships::Selected && self.selected.found && self.selected.by_models
     }
 }

@@ -529,6 +529,25 @@ fn a_resumed_run_keeps_the_same_iterates() {
     std::fs::remove_file(path).unwrap();
 }
 
+/// What models have estimated ships, if it may; what critics have stays beside the last average.
+#[test]
+fn the_candidate_of_the_models_ships() {
+    let names = |run: &Drcorl| run.policies().iter().map(|named| named.name).collect::<Vec<_>>();
+    let rng = &mut Rng::new(7, 0);
+    let observation = rng.uniform(&[8, 2], Device::Cpu);
+    for (ships, by_models, first) in [("selected", true, true), ("selected", false, false), ("last", true, false)] {
+        let config = serde_json::from_value(small(json!({ "ships": ships }))).unwrap();
+        let mut run = Drcorl::new(config, (2, 1), Facts::default(), Device::Cpu, rng);
+        assert_eq!(names(&run), ["averaged"]);
+        let other = Policy::new(2, 1, &[8], false, Device::Cpu, rng).averaged();
+        let act = |policy: &dyn FrozenPolicy| policy.act(&observation);
+        let (expected, last) = (act(&other), act(&run.policy.averaged()));
+        run.selected = Selected { policy: other, found: true, step: 3, ret: 1.0, by_models };
+        assert_eq!(names(&run), if first { vec!["averaged"] } else { vec!["averaged", "selected"] });
+        assert_eq!(act(run.policies()[0].policy.as_ref()), if first { expected } else { last }, "{ships} {by_models}");
+    }
+}
+
 /// What an iterate counts is what its step was to the reward.
 #[test]
 fn iterates_count_by_their_branch() {

@@ -66,6 +66,7 @@ export type { LoadedPolicy, LoadPolicyOptions, PolicyRuntime } from './policy/po
 export type {
   CertificateEvent,
   CheckpointEvent,
+  PretrainingEvent,
   EndEvent,
   MonitorEvent,
   ParameterValues,

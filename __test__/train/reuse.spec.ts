@@ -7,6 +7,7 @@ import { DrcorlError, type ErrorCode } from '../../src/base/errors.js'
 import { sha256File } from '../../src/base/files.js'
 import { loadSchema } from '../../src/config/schema.js'
 import { readRun } from '../../src/report/run-data.js'
+import { phasesOf } from '../../src/report/curves.js'
 import { writeReport } from '../../src/report/report.js'
 import type { TrainEvent, TrainOptions } from '../../src/train/events.js'
 import { train } from '../../src/train/experiment.js'
@@ -97,7 +98,10 @@ for (const limit of [10, 40]) {
       Array.from({ length: rows.length }, (_, index) => step + 1 + index),
     )
     t.like((await readRun(taken)).result, { steps: (await readRun(alone)).result!.steps })
-    await writeReport(taken)
+    const text = await readFile(await writeReport(taken), 'utf8')
+    t.regex(text, /of training, after the pretraining of source/)
+    const [adaptation] = phasesOf((await readRun(taken)).metrics!)
+    t.deepEqual([adaptation!.name, adaptation!.from, adaptation!.to - step], ['adaptation', step, 6])
   })
 }
 

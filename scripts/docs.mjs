@@ -72,6 +72,15 @@ const KINDS = {
     return table(['metric', 'role', 'unit', 'meaning'], rows)
   },
 
+  /** `later ALGORITHM`: what runs that share a pretraining may differ in. */
+  later(name) {
+    const { later, unless } = algorithm(name).pretraining
+    const but = unless.map(({ parameter, other, value, why }) => {
+      return `${code(parameter)} must agree all the same where ${code(other)} is ${code(value)}, which ${why}.`
+    })
+    return [`${later.map(code).join(', ')}.`, ...but].join('\n\n')
+  },
+
   /** `run_presets`: which preset changes which parameter of the run. */
   run_presets() {
     const changes = Object.entries(schema.algorithms).flatMap(([name, { presets }]) =>

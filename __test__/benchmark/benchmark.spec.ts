@@ -2,9 +2,10 @@
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
-import { RUN_FILES } from '../../src/train/run-folder.js'
+import { RUN_FILES, readRecord } from '../../src/train/run-folder.js'
 import { drcorl, start, temporaryFolder } from '../cli/spawn.js'
 import { withData } from '../data-files.js'
+import { smallConfig } from '../small.js'
 
 const TINY = ['--set', 'update_steps=20', 'model_steps=20', '--set', 'fqe_steps=5', '--episodes', '3', '--json']
 const benchmark = (out: string, ...more: string[]): string[] => [
@@ -109,4 +110,38 @@ test('refused without starting anything', async (t) => {
     t.regex(finished.stderr, message)
     await t.throwsAsync(stat(join(out, 'none')))
   }
+})
+
+const SHARED = smallConfig('drcorl', { audit_members: 2 })
+const SHARED_SET = Object.entries(SHARED).map(([name, value]) => `${name}=${String(value)}`)
+const WORDS = 'benchmark --tasks point-circle --algorithms drcorl --seeds 0 --jobs 2 --episodes 2 --preset none --json'
+const limits = (out: string, limit: string): string[] =>
+  WORDS.split(' ').concat('--cost-limits', limit, '--out', out, '--set', SHARED_SET)
+
+test('several limits share one pretraining, and each ends as it would alone', async (t) => {
+  const [together, apart] = [await temporaryFolder(), await temporaryFolder()]
+  const all = await drcorl(...limits(together, '10,20,40'))
+  t.is(all.status, 0, all.stderr + all.stdout)
+  const { scores, measurements, files } = JSON.parse(all.stdout)
+  const at = (out: string, limit: number): string => join(out, 'point-circle', 'drcorl', `l${limit}-s0`)
+  const records = await Promise.all([10, 20, 40].map((limit) => readRecord(at(together, limit))))
+  t.deepEqual(
+    records.map(({ reused }) => reused?.run),
+    [undefined, 'l10-s0', 'l10-s0'],
+  )
+  for (const limit of [20, 40]) {
+    const alone = await drcorl(...limits(apart, String(limit)))
+    t.is(alone.status, 0, alone.stderr)
+    for (const file of [RUN_FILES.checkpoint, RUN_FILES.policy, RUN_FILES.certificate, RUN_FILES.episodes]) {
+      t.deepEqual(await readFile(join(at(together, limit), file)), await readFile(join(at(apart, limit), file)), file)
+    }
+  }
+  const used = measurements.filter(({ policy }: { policy: string }) => policy === 'used')
+  t.deepEqual(
+    used.map((one: Record<string, unknown>) => one['reused_seconds'] !== null),
+    [false, true, true],
+  )
+  const [score] = scores
+  t.true(score.training_seconds_alone > score.training_seconds)
+  t.regex(await readFile(files.markdown, 'utf8'), /\d s \(\d+ s alone\)/)
 })

@@ -106,6 +106,7 @@ test('the published table stands beside ours, marked, whichever side lacks a num
     certified_safe: 0,
     update_steps: null,
     training_seconds: null,
+    training_seconds_alone: null,
   }
   const { header, rows } = besideTable([one, { ...one, algorithm: 'trebi', safe: false }])
   t.is(header.filter((name) => name.startsWith('PAPER')).length, 2)

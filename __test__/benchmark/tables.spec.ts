@@ -25,6 +25,7 @@ const one = (over: Partial<Measurement>): Measurement => ({
   verdict: 'certified',
   update_steps: 100,
   training_seconds: 2,
+  reused_seconds: null,
   training_environment_steps: 0,
   ...over,
 })
@@ -82,7 +83,7 @@ test('Markdown and LaTeX: bold safe, best marked, missing cells, names escaped',
 test('the CSV holds one line a run and policy', (t) => {
   const lines = csv(MEASURED).trimEnd().split('\n')
   t.is(lines.length, MEASURED.length + 1)
-  t.is(lines[1], 'A,x,used,10,0,environment,100,5,90,6,7,,,0.5,0.5,20,20,certified,100,2,0')
+  t.is(lines[1], 'A,x,used,10,0,environment,100,5,90,6,7,,,0.5,0.5,20,20,certified,100,2,,0')
 })
 
 test('text that a spreadsheet would take for a formula is quoted, numbers are not', (t) => {

@@ -30,6 +30,7 @@ export const FIXTURE: Schema = {
       metrics: [],
       diagnostics: null,
       takes_limit: false,
+      pretraining: null,
       presets: {
         quick: { summary: 'minutes', run: { cost_limit: 10 }, config: { behavior_steps: 8000, gate: 'max' } },
         paper: { summary: 'days', run: {}, config: { behavior_steps: 2000000 } },
@@ -69,6 +70,7 @@ export const FIXTURE: Schema = {
       metrics: [],
       diagnostics: null,
       takes_limit: false,
+      pretraining: null,
       presets: {},
       schema: {
         type: 'object',

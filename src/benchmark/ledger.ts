@@ -33,10 +33,15 @@ export interface LedgerRow {
   seconds: number | null
 }
 
-/** One row for each target and algorithm, of its first run: seeds and limits take the same. */
+/**
+ * One row for each target and algorithm, of its first run: seeds and limits take the same. Updates that several runs
+ * share are those of this one.
+ */
 export async function ledgerOf(finished: readonly FinishedCell[]): Promise<LedgerRow[]> {
   const first = new Map<string, FinishedCell>()
-  for (const one of finished) {
+  // One that made its own pretraining: its seconds are those of all its updates.
+  const whole = finished.filter(({ run }) => !run.record.reused)
+  for (const one of [...whole, ...finished]) {
     const key = JSON.stringify([one.cell.target.name, one.cell.algorithm])
     if (!first.has(key)) first.set(key, one)
   }

@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
-import { parseFlag } from '../config/load.js'
+import { parseFlag, resolveConfig } from '../config/load.js'
 import { type Schema, loadSchema, parametersFor } from '../config/schema.js'
 import { scaledSteps } from './budget.js'
 
@@ -50,6 +50,8 @@ export interface Cell {
   /** Parameters given by hand, the limit and the seed among them. */
   config: Record<string, unknown>
   folder: string
+  /** Equal for cells that share one pretraining; null for one that shares none. */
+  pretraining: string | null
 }
 
 export interface BenchmarkOptions {
@@ -97,7 +99,20 @@ export function planCells(options: BenchmarkOptions): Cell[] {
             const config = { ...scaled.get(algorithm), ...overrides.get(algorithm), ...own, cost_limit, seed }
             const place = variant === null ? [] : [variant.replaceAll(/[^\w.,=+ -]/g, '_')]
             const folder = join(options.out, target.name, algorithm, ...place, `l${cost_limits.join('-')}-s${seed}`)
-            return { target, algorithm, preset, cost_limit, cost_limits, seed, variant, watch, config, folder }
+            const pretraining = watch === null ? sharedBy(target, algorithm, preset, config, schema) : null
+            return {
+              target,
+              algorithm,
+              preset,
+              cost_limit,
+              cost_limits,
+              seed,
+              variant,
+              watch,
+              config,
+              folder,
+              pretraining,
+            }
           }),
         ),
       ),
@@ -105,6 +120,34 @@ export function planCells(options: BenchmarkOptions): Cell[] {
   )
   if (cells.length === 0) throw new DrcorlError('Usage', 'the benchmark is empty: give targets, limits and seeds')
   return cells
+}
+
+/**
+ * All that a pretraining depends on, as text; null where the algorithm has none. A watched run makes its own: what is
+ * taken over was not watched.
+ */
+function sharedBy(
+  { dataset }: Target,
+  algorithm: string,
+  preset: string,
+  flags: Record<string, unknown>,
+  schema: Schema,
+): string | null {
+  const shared = schema.algorithms[algorithm]?.pretraining
+  if (!shared) return null
+  let values: Record<string, unknown>
+  try {
+    const { run, config } = resolveConfig({ algorithm, preset, flags })
+    values = { ...run, ...config }
+  } catch {
+    // The cell's own run says what is wrong.
+    return null
+  }
+  const isLater = (name: string): boolean =>
+    shared.later.includes(name) &&
+    !shared.unless.some(({ parameter, other, value }) => parameter === name && values[other] === value)
+  const early = Object.entries(values).filter(([name]) => !isLater(name))
+  return JSON.stringify([dataset, algorithm, Object.fromEntries(early.toSorted(([a], [b]) => (a < b ? -1 : 1)))])
 }
 
 function requireWatchable({ watch, targets }: BenchmarkOptions): void {

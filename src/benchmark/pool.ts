@@ -4,6 +4,7 @@ import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { DrcorlError, type ErrorCode } from '../base/errors.js'
 import type { Cell } from './plan.js'
+import { Shares, type Start } from './shares.js'
 import type { Answer, Judging, Request } from './worker.js'
 
 /** How one cell ended. */
@@ -37,15 +38,17 @@ const STDERR_KEPT = 2000
 
 /** Runs all cells; a cell that fails does not stop the others. */
 export async function runCells(options: PoolOptions): Promise<CellOutcome[]> {
-  const pending = [...options.cells]
+  const shares = await Shares.of(options.cells, options.signal)
   const outcomes: CellOutcome[] = []
   async function lane(): Promise<void> {
     let worker: ChildProcess | undefined
-    for (let cell = pending.shift(); cell !== undefined && !options.signal.aborted; cell = pending.shift()) {
+    for (let start = await shares.next(); start !== undefined; start = await shares.next()) {
+      const { cell } = start
       worker ??= startWorker()
       options.report({ type: 'started', cell })
-      const outcome = await runCell(worker, cell, options)
+      const outcome = await runCell(worker, start, shares, options)
       outcomes.push(outcome)
+      await shares.ended(cell, outcome.status === 'done')
       options.report({ type: 'finished', outcome })
       if (!worker.connected) worker = undefined
     }
@@ -62,7 +65,12 @@ function startWorker(): ChildProcess {
 }
 
 /** One cell in a worker; a worker that dies is that cell's failure. */
-function runCell(worker: ChildProcess, cell: Cell, options: PoolOptions): Promise<CellOutcome> {
+function runCell(
+  worker: ChildProcess,
+  { cell, reuse }: Start,
+  shares: Shares,
+  options: PoolOptions,
+): Promise<CellOutcome> {
   const request = (message: Request): unknown => worker.connected && worker.send(message)
   let stderr = ''
   return new Promise((resolve) => {
@@ -79,6 +87,7 @@ function runCell(worker: ChildProcess, cell: Cell, options: PoolOptions): Promis
     }
     const hear = (answer: Answer): void => {
       if (answer.type === 'progress') options.report({ ...answer, cell })
+      else if (answer.type === 'pretrained') shares.pretrained(cell)
       else if (answer.type === 'done') end({ status: 'done', trained: answer.trained, error: null })
       else if (answer.type === 'stopped') end({ status: 'stopped', trained: true, error: null })
       else end({ status: 'failed', trained: true, error: failure(answer) })
@@ -93,7 +102,7 @@ function runCell(worker: ChildProcess, cell: Cell, options: PoolOptions): Promis
     worker.on('exit', died)
     worker.stderr?.on('data', keep)
     options.signal.addEventListener('abort', stop, { once: true })
-    request({ type: 'cell', cell, judging: options.judging })
+    request({ type: 'cell', cell, reuse, judging: options.judging })
   })
 }
 

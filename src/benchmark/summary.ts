@@ -45,6 +45,8 @@ export interface Measurement {
   /** Gradient steps of the algorithm itself; those of models, audit and certificate are not counted. */
   update_steps: number | null
   training_seconds: number | null
+  /** What the pretraining that it took over had taken another run, which these seconds are without; null for none. */
+  reused_seconds: number | null
   training_environment_steps: number | null
 }
 
@@ -71,7 +73,10 @@ export interface Score {
   /** Those of them whose cost was at most the limit. */
   certified_safe: number
   update_steps: number | null
+  /** Mean over runs; what several share counts once. */
   training_seconds: number | null
+  /** The same had every run made its own pretraining; null where all did. */
+  training_seconds_alone: number | null
 }
 
 /** The trainer's own phases, as runs have them that do not say whose a phase is. */
@@ -162,15 +167,18 @@ function estimates({ certificate }: RunData, policy: Measurement['policy']): Off
   }
 }
 
-function training({
-  certificate,
-  result,
-}: RunData): Pick<Measurement, 'verdict' | 'update_steps' | 'training_seconds' | 'training_environment_steps'> {
+type Training = Pick<
+  Measurement,
+  'verdict' | 'update_steps' | 'training_seconds' | 'reused_seconds' | 'training_environment_steps'
+>
+
+function training({ certificate, record, result }: RunData): Training {
   const own = result?.phases?.filter(isUpdate)
   return {
     verdict: certificate?.verdict ?? null,
     update_steps: own?.reduce((sum, { steps = 0 }) => sum + steps, 0) ?? null,
     training_seconds: result?.wall_seconds ?? null,
+    reused_seconds: record.reused?.seconds ?? null,
     training_environment_steps: result?.environment_steps?.training ?? null,
   }
 }
@@ -216,5 +224,8 @@ function scoreOf(group: Measurement[]): Score {
     certified_safe: certified.filter((one) => one.cost <= one.cost_limit).length,
     update_steps: mean(group.map((one) => one.update_steps)),
     training_seconds: mean(group.map((one) => one.training_seconds)),
+    training_seconds_alone: group.every((one) => one.reused_seconds === null)
+      ? null
+      : mean(group.map(({ training_seconds: own, reused_seconds: more }) => (own === null ? null : own + (more ?? 0)))),
   }
 }

@@ -95,8 +95,14 @@ export function detailRow(one: Score): string[] {
     safeText(one),
     certifiedText(one),
     one.update_steps === null ? '–' : Math.round(one.update_steps).toLocaleString('en-US'),
-    one.training_seconds === null ? '–' : `${Math.round(one.training_seconds)} s`,
+    trainingText(one),
   ]
+}
+
+/** `47 s (127 s alone)`: what several runs share counts once, in brackets for each. */
+function trainingText({ training_seconds: own, training_seconds_alone: alone }: Score): string {
+  if (own === null) return '–'
+  return `${Math.round(own)} s${alone === null ? '' : ` (${Math.round(alone)} s alone)`}`
 }
 
 /** Without an environment nobody has seen that a policy is safe: there is only whether its runs are certified. */
@@ -240,6 +246,7 @@ export const ENDING_COLUMNS = [
   'verdict',
   'update_steps',
   'training_seconds',
+  'reused_seconds',
   'training_environment_steps',
 ] as const satisfies readonly (keyof Measurement)[]
 

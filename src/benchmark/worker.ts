@@ -21,10 +21,12 @@ export interface Judging {
   seed: number
 }
 
-export type Request = { type: 'cell'; cell: Cell; judging: Judging } | { type: 'stop' }
+/** A cell comes with the folder of the run whose pretraining it takes over, if it does. */
+export type Request = { type: 'cell'; cell: Cell; reuse: string | null; judging: Judging } | { type: 'stop' }
 
 export type Answer =
   | { type: 'progress'; phase: string; share: number; eta_seconds: number | null }
+  | { type: 'pretrained' }
   | { type: 'done'; trained: boolean; evaluated: boolean }
   | { type: 'stopped' }
   | { type: 'failed'; code: string; message: string; status: number }
@@ -36,20 +38,20 @@ function answer(message: Answer): void {
 }
 
 /** Does what is missing in the cell's folder; what is there and agrees with the cell is kept. */
-async function work(cell: Cell, judging: Judging): Promise<Answer> {
-  const trained = await trainCell(cell)
+async function work(cell: Cell, reuse: string | null, judging: Judging): Promise<Answer> {
+  const trained = await trainCell(cell, reuse)
   if (controller.signal.aborted) return { type: 'stopped' }
   const evaluated = cell.target.env !== null && (await evaluateCell(cell, cell.target.env, judging))
   return { type: 'done', trained, evaluated }
 }
 
-async function trainCell(cell: Cell): Promise<boolean> {
+async function trainCell(cell: Cell, reuse: string | null): Promise<boolean> {
   const { algorithm, preset, config, folder, target, watch } = cell
   const resume = await holdsRun(folder)
   if (resume) requireSame(cell, await readRecord(folder), await readMonitor(folder))
   if (resume && (await exists(join(folder, RUN_FILES.result)))) return false
   // The folder's own record says the rest of a run that goes on.
-  const parameters = resume ? {} : { algorithm, preset, config }
+  const parameters = resume ? {} : { algorithm, preset, config, reuse: reuse ?? undefined }
   const watched =
     watch === null
       ? {}
@@ -60,6 +62,7 @@ async function trainCell(cell: Cell): Promise<boolean> {
         }
   const options = { dataset: target.dataset, out: folder, resume, signal: controller.signal, ...parameters, ...watched }
   for await (const event of train(options)) {
+    if (event.type === 'pretraining') answer({ type: 'pretrained' })
     if (event.type !== 'progress') continue
     const { phase, step, steps, eta_seconds } = event
     answer({ type: 'progress', phase, share: step / steps, eta_seconds })
@@ -116,7 +119,7 @@ async function handle(request: Request): Promise<void> {
     return
   }
   try {
-    answer(await work(request.cell, request.judging))
+    answer(await work(request.cell, request.reuse, request.judging))
   } catch (error) {
     const { code, message, exitStatus } = toDrcorlError(error)
     answer(controller.signal.aborted ? { type: 'stopped' } : { type: 'failed', code, message, status: exitStatus })

@@ -19,6 +19,7 @@ const OPTIONS = [
   'config',
   'out',
   'resume',
+  'reuse',
   'overwrite',
   'strict',
   'max-memory',
@@ -58,6 +59,7 @@ export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv 
     .option('config', { requiresArg: true, describe: 'YAML or JSON file of parameters; flags win over it' })
     .option('out', { requiresArg: true, describe: 'Run folder (default runs/<algorithm>-<dataset>-...)' })
     .option('resume', { string: true, describe: 'Go on with the run in --out DIR (or --resume DIR)' })
+    .option('reuse', { requiresArg: true, describe: 'Take over the pretraining of this run folder, for another limit' })
     .option('overwrite', { boolean: true, describe: 'Replace the run in --out' })
     .option('strict', { boolean: true, describe: 'Warnings of the data checks are errors' })
     .option('max-memory', { requiresArg: true, describe: MAX_MEMORY_HELP })
@@ -73,7 +75,7 @@ export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv 
     .group(OPTIONS, 'Data, place and way of the run:')
     .conflicts('dataset', ['env', 'task'])
     .conflicts('task', 'env')
-    .conflicts('resume', 'overwrite')
+    .conflicts('resume', ['overwrite', 'reuse'])
     .epilogue(
       asked === undefined
         ? 'The parameters of an algorithm: drcorl train --algorithm NAME --help'
@@ -102,6 +104,7 @@ export async function readTrainOptions(args: Arguments, signal: AbortSignal): Pr
     configOrigin: (key) => `flag --${key}`,
     out: runFolder(args),
     resume: args['resume'] !== undefined,
+    reuse: optionalString(args, 'reuse'),
     overwrite: args['overwrite'] === true,
     strict: args['strict'] === true,
     maxMemory: optionalBytes(args, 'max-memory'),

@@ -103,6 +103,10 @@ export interface TrainerStatus {
    */
   environment_steps: number
   /**
+   * What runs of other parameters may take over has been made, and nothing after it: the moment to save it.
+   */
+  pretrained: boolean
+  /**
    * Means over the steps of the call by name, in the algorithm's order; null where a mean is not finite.
    */
   metrics: {
@@ -836,6 +840,10 @@ export interface RunRecord {
    * Environment of the hybrid modes; null in mode offline, and for one that was given as code.
    */
   environment: string | null
+  /**
+   * Whose pretraining it went on from; absent for a run that made its own.
+   */
+  reused?: Reused | null
 }
 /**
  * What the run was started with.
@@ -881,6 +889,27 @@ export interface KnownTask {
   max_return: number
   min_cost: number
   max_cost: number
+}
+/**
+ * The pretraining that a run took from another one.
+ */
+export interface Reused {
+  /**
+   * Name of that run's folder.
+   */
+  run: string
+  /**
+   * Of the file's bytes.
+   */
+  sha256: string
+  /**
+   * Steps that were not made again.
+   */
+  step: number
+  /**
+   * Seconds they had taken there; null where its metrics do not say.
+   */
+  seconds: number | null
 }
 /**
  * `evaluation.json`: the policy to use, and beside it the others that the run kept.

@@ -46,6 +46,18 @@ export interface AlgorithmSchema {
   diagnostics: JsonSchema | null
   /** One policy serves every limit (setting `cost_limit`): it is trained once and asked to keep each. */
   takes_limit: boolean
+  /** The first phases, which runs of other parameters may take over; null where nothing is shared. */
+  pretraining: Pretraining | null
+}
+
+/** What runs of one algorithm share. */
+export interface Pretraining {
+  /** It ends where this phase begins. */
+  before: string
+  /** Parameters, also of the run, that nothing reads earlier; all others must agree. */
+  later: readonly string[]
+  /** Parameters of `later` that a value of another one makes matter earlier after all. */
+  unless: readonly { parameter: string; other: string; value: string; why: string }[]
 }
 
 /** What `describe()` of the core prints, generated into `schema.json`: the one source of all parameters. */

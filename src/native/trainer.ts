@@ -37,6 +37,26 @@ export class Trainer {
   }
 
   /**
+   * Goes on from the pretraining that a run of other parameters has made, as if it were its own.
+   *
+   * @param pretraining path of what that run saved when its status said `pretrained`.
+   * @param last as of `create`.
+   * @throws DrcorlError `Config` naming a parameter that shaped the pretraining and differs, with both values.
+   */
+  static async reuse(
+    dataset: NativeDataset,
+    pretraining: string,
+    { algorithm, run, config }: TrainerConfig,
+    last = false,
+  ): Promise<Trainer> {
+    const { NativeTrainer: Native } = await loadCore()
+    const device = await chooseDevice(String(run['device'] ?? 'auto'))
+    const json = JSON.stringify({ algorithm, run, config })
+    const data = await trainingData(dataset, last)
+    return new Trainer(await handOver(data, () => Native.reuse(data, json, pretraining), { exitStatus: 2 }), device)
+  }
+
+  /**
    * Goes on from a checkpoint: parameters, optimiser moments, random streams and step are those of the saved trainer.
    *
    * @param last as of `create`.

@@ -93,7 +93,9 @@ function table(runs: readonly RunData[], out: string): string {
       ([name, cell]) => `<td${name === 'cost' && tone ? ` class="${tone}"` : ''}>${escape(cell)}</td>`,
     )
     const seconds = run.result?.wall_seconds
-    const time = seconds === undefined ? '–' : formatSeconds(seconds)
+    const reused = run.record.reused?.seconds ?? null
+    const more = reused === null ? '' : ` + ${formatSeconds(reused)} reused`
+    const time = seconds === undefined ? '–' : `${formatSeconds(seconds)}${more}`
     return `<tr><th scope="row">${escape(algorithm)}</th>${numbers.join('')}<td>${escape(verdict)}</td><td>${time}</td><td>${linkToReport(run.folder, out)}</td></tr>`
   })
   return `<div class="scroll"><table class="numbers"><thead><tr>${head}</tr></thead><tbody>${rows.join('\n')}</tbody></table></div>`

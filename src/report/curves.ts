@@ -28,10 +28,12 @@ const MOST_POINTS = 2000
 export function phasesOf(metrics: Csv): Phase[] {
   const steps = metrics.numbers('step')
   const seconds = metrics.numbers('seconds')
+  // Not 0 in a run that took over its first phases.
+  const start = (steps[0] ?? 0) - (metrics.numbers('phase_step')[0] ?? 0)
   const phases: Phase[] = []
   for (const [row, name] of metrics.text('phase').entries()) {
     const last = phases.at(-1)
-    const before = { step: steps[row - 1] ?? 0, seconds: seconds[row - 1] ?? 0 }
+    const before = { step: steps[row - 1] ?? start, seconds: seconds[row - 1] ?? 0 }
     if (last?.name === name) {
       last.to = steps[row]!
       last.seconds += seconds[row]! - before.seconds

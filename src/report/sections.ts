@@ -45,7 +45,8 @@ export function headline(run: RunData): string {
   const steps = result?.environment_steps?.training
   if (steps !== undefined) {
     const seconds = result?.wall_seconds
-    const more = seconds === undefined ? '' : `${formatSeconds(seconds)} of training`
+    const after = run.record.reused ? `, after the pretraining of ${run.record.reused.run}` : ''
+    const more = seconds === undefined ? '' : `${formatSeconds(seconds)} of training${after}`
     entries.push({ name: 'Env. steps in training', value: String(steps), more })
   }
   return entries.length === 0 ? '' : tiles(entries)

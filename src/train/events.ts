@@ -5,7 +5,7 @@
  * algorithm with its own number of steps; a *call* is one native task of some steps, whose number never changes a
  * result; a *row* is one line of metrics.csv.
  */
-import type { Certificate, Metric, RunPhase } from '../config/results.js'
+import type { Certificate, Metric, Reused, RunPhase } from '../config/results.js'
 import type { AlgorithmName, Parameters, RunConfig } from '../config/types.js'
 import type { Finding } from '../data/checks.js'
 import type { Dataset } from '../data/dataset.js'
@@ -49,6 +49,11 @@ export interface TrainOptions {
   out?: string | undefined
   /** Go on with the run in `out`. */
   resume?: boolean | undefined
+  /**
+   * Folder of a run whose pretraining is taken over (`pretraining.safetensors`): of the same algorithm, data and
+   * parameters, but for those that matter later, such as the limit. The result is that of a run that makes its own.
+   */
+  reuse?: string | undefined
   /** Replace the run in `out`. */
   overwrite?: boolean | undefined
   /** Warnings of the data checks are errors. */
@@ -91,6 +96,8 @@ export interface StartEvent {
   /** What it computes on, and why. */
   device: ChosenDevice
   resumed: boolean
+  /** Whose pretraining it went on from; null for a run that made its own. */
+  reused: Reused | null
   step: number
   steps: number
   phases: RunPhase[]
@@ -113,6 +120,13 @@ export interface ProgressEvent {
 
 export interface CheckpointEvent {
   type: 'checkpoint'
+  path: string
+  step: number
+}
+
+/** What runs of other parameters may take over (`reuse`) has been made and written. */
+export interface PretrainingEvent {
+  type: 'pretraining'
   path: string
   step: number
 }
@@ -153,7 +167,14 @@ export interface EndEvent {
 }
 
 export type TrainEvent =
-  StartEvent | ProgressEvent | VisitEvent | MonitorEvent | CheckpointEvent | CertificateEvent | EndEvent
+  | StartEvent
+  | ProgressEvent
+  | VisitEvent
+  | MonitorEvent
+  | CheckpointEvent
+  | PretrainingEvent
+  | CertificateEvent
+  | EndEvent
 
 /** An open run: its folder, its trainer and where its log stands. */
 export interface Session {

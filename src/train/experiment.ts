@@ -14,6 +14,7 @@ import type { Session, TrainEvent, TrainOptions } from './events.js'
 import { MetricsLog } from './metrics.js'
 import { Monitor, forVisits, planMonitor } from './monitor.js'
 import { resumeSession } from './resume.js'
+import { findPretraining, recordOf, requireSameData } from './reuse.js'
 import { Run } from './run.js'
 import { RUN_FILES, defaultRunFolder, makeRecord, statedEpisodeLength, writeRecord } from './run-folder.js'
 import { createRunFolder } from './run-lock.js'
@@ -52,25 +53,34 @@ async function startSession(options: TrainOptions): Promise<Session> {
     flags: { ...options.config },
     flagOrigin: options.configOrigin ?? ((key) => `config.${key}`),
   })
+  const pretrained = options.reuse === undefined ? null : await findPretraining(options.reuse, resolved, options.out)
   const { maxMemory, strict } = options
   const dataset = await loadDataset(options.dataset, { episode_length: statedEpisodeLength(resolved.run), maxMemory })
   const findings = checkDataset(dataset, { strict })
+  if (pretrained !== null) requireSameData(pretrained, dataset)
   takeTaskLength(resolved, dataset)
   const plan = planMonitor(options, dataset.task, null)
   const visits = environmentOfVisits(forVisits(options, resolved.run), resolved.run, dataset.task)
   const episodes = datasetEpisodesCsv(datasetEpisodes(dataset.native))
   // A dataset that was loaded here is nobody else's.
   const last = typeof options.dataset === 'string'
-  const trainer = await Trainer.create(dataset.native, resolved, last).catch((error: unknown) => {
+  const made =
+    pretrained === null
+      ? Trainer.create(dataset.native, resolved, last)
+      : Trainer.reuse(dataset.native, pretrained.path, resolved, last)
+  const trainer = await made.catch((error: unknown) => {
     throw withOrigin(error, resolved.origins)
   })
   let unlock: Unlock | undefined
   try {
-    const made = await createRunFolder(options.out, defaultRunFolder(resolved, dataset), options.overwrite ?? false)
-    unlock = made.unlock
-    const { folder } = made
+    const opened = await createRunFolder(options.out, defaultRunFolder(resolved, dataset), options.overwrite ?? false)
+    unlock = opened.unlock
+    const { folder } = opened
     const record = makeRecord(resolved, dataset, visits?.name ?? null)
+    if (pretrained !== null) record.reused = await recordOf(pretrained, (await trainer.status()).step)
     await writeRecord(folder, record)
+    // From here on the run needs the other one no more.
+    if (pretrained !== null) await trainer.save(join(folder, RUN_FILES.checkpoint))
     await writeAtomic(join(folder, RUN_FILES.datasetEpisodes), episodes)
     const order = metricsOf(record.algorithm).map(({ name }) => name)
     const log = new MetricsLog(join(folder, RUN_FILES.metrics), order)

@@ -103,6 +103,8 @@ function startLine(event: StartEvent): string {
     `device ${event.device.device} (${event.device.why})`,
     `run folder ${event.run_dir}`,
   ]
+  if (event.reused !== null)
+    parts.push(`goes on from the pretraining of ${event.reused.run}: ${event.reused.step} steps`)
   if (event.resumed) parts.push(`resumed at step ${event.step}`)
   return parts.join('\n  ')
 }

@@ -1,5 +1,4 @@
 import { join } from 'node:path'
-import { isDeepStrictEqual } from 'node:util'
 import { DrcorlError } from '../base/errors.js'
 import { exists } from '../base/files.js'
 import { readConfigFile } from '../config/load.js'
@@ -7,13 +6,19 @@ import { metricsOf } from '../config/schema.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
 import { environmentOfVisits, recordedEnvironment } from '../data/environments.js'
 import { Trainer } from '../native/trainer.js'
-import { type Compared, requireAgreement } from './agreement.js'
-import { readCheckpointConfig } from './checkpoint.js'
+import { type Compared, requireAgreement, requireOwnCheckpoint } from './agreement.js'
 import type { Session, TrainOptions } from './events.js'
 import { MetricsLog } from './metrics.js'
 import { readMonitor } from './monitor-file.js'
 import { Monitor, forVisits, planMonitor } from './monitor.js'
-import { RUN_FILES, type RunRecord, readRecord, removeTemporaries, statedEpisodeLength } from './run-folder.js'
+import {
+  RUN_FILES,
+  type RunRecord,
+  readRecord,
+  removeTemporaries,
+  statedEpisodeLength,
+  writeRecord,
+} from './run-folder.js'
 import { lockRun } from './run-lock.js'
 
 /**
@@ -24,6 +29,11 @@ import { lockRun } from './run-lock.js'
  */
 export async function resumeSession(options: TrainOptions): Promise<Session> {
   const folder = options.out
+  if (options.reuse !== undefined) {
+    throw new DrcorlError('Usage', 'reuse is for a new run; a resumed one goes on with what it has', {
+      hint: 'leave out --reuse, or start a new run with another --out',
+    })
+  }
   if (folder === undefined) {
     throw new DrcorlError('Usage', 'resume needs the folder of the run', { hint: 'name it: --resume --out DIR' })
   }
@@ -56,6 +66,11 @@ async function open(options: TrainOptions, folder: string): Promise<Omit<Session
   const metrics = join(folder, RUN_FILES.metrics)
   const order = metricsOf(record.algorithm).map(({ name }) => name)
   if (!(await exists(checkpoint))) {
+    // What it was to take over never came here, so it makes its own: the bits are the same.
+    if (record.reused) {
+      delete record.reused
+      await writeRecord(folder, record)
+    }
     const trainer = await Trainer.create(dataset.native, record, last)
     const log = new MetricsLog(metrics, order)
     return { folder, record, trainer, log, resumed: true, visits, monitor, findings: [] }
@@ -87,32 +102,6 @@ async function refuseChanges(options: TrainOptions, record: RunRecord, folder: s
     folder,
     'a resumed run keeps its parameters; for others start a new run with another --out',
   )
-}
-
-/**
- * The checkpoint knows its own parameters, and training goes on with those: they must be the ones that the record, and
- * so every report and every later reader, believes in.
- *
- * @throws DrcorlError `Data` naming the first key that differs.
- */
-async function requireOwnCheckpoint(record: RunRecord, path: string, folder: string): Promise<void> {
-  const own = await readCheckpointConfig(path)
-  if (own === undefined) return
-  const pairs: Compared[] = [['algorithm', record.algorithm, own.algorithm]]
-  for (const part of ['run', 'config'] as const) {
-    for (const key of new Set([...Object.keys(record[part]), ...Object.keys(own[part])])) {
-      pairs.push([key, record[part][key], own[part][key]])
-    }
-  }
-  for (const [key, recorded, trained] of pairs) {
-    if (isDeepStrictEqual(recorded, trained)) continue
-    const [there, here] = [trained, recorded].map((value) => (value === undefined ? 'none' : JSON.stringify(value)))
-    throw new DrcorlError(
-      'Data',
-      `${path} was trained with ${key} = ${there}, but ${RUN_FILES.config} beside it says ${here}`,
-      { hint: `put ${key} back in ${join(folder, RUN_FILES.config)}, or the checkpoint of this run in its place` },
-    )
-  }
 }
 
 async function sameDataset(options: TrainOptions, record: RunRecord, folder: string): Promise<Dataset> {

@@ -20,6 +20,8 @@ export const RUN_FILES = {
   datasetEpisodes: 'dataset_episodes.csv',
   metrics: 'metrics.csv',
   checkpoint: 'checkpoint.safetensors',
+  /** What runs of other parameters may take over, of algorithms that have such a part. */
+  pretraining: 'pretraining.safetensors',
   policy: POLICY_FILE,
   ...BESIDE,
   /** What the policy under training did in the environment, where it was watched. */

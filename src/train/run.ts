@@ -1,7 +1,7 @@
 /** A run under way: native calls in turn, the log, checkpoints, visits, and what is told of them. */
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
-import { writeJson } from '../base/files.js'
+import { exists, writeJson } from '../base/files.js'
 import type { Certificate, Metric, RunResult, TrainerStatus } from '../config/results.js'
 import { metricsOf } from '../config/schema.js'
 import { environmentSteps } from '../envs/ledger.js'
@@ -9,6 +9,7 @@ import type {
   CheckpointEvent,
   EndEvent,
   MonitorEvent,
+  PretrainingEvent,
   ProgressEvent,
   Session,
   TrainEvent,
@@ -67,7 +68,8 @@ export class Run {
   async *events(): AsyncGenerator<TrainEvent, void, void> {
     const { record, folder, trainer, resumed } = this.session
     let status = await trainer.status()
-    if (resumed) this.savedStep = status.step
+    // A run that took over another's pretraining begins with its checkpoint.
+    if (resumed || status.step > 0) this.savedStep = status.step
     this.earlierEnvironmentSteps = status.environment_steps
     const { algorithm, preset, run, config, dataset } = record
     const { step, steps, phases } = status
@@ -83,6 +85,7 @@ export class Run {
       findings: this.session.findings,
       device,
       resumed,
+      reused: record.reused ?? null,
       step,
       steps,
       phases,
@@ -90,6 +93,7 @@ export class Run {
     }
 
     while (!status.done && !this.signal?.aborted) {
+      if (status.pretrained && (await this.ownPretraining())) yield await this.keepPretraining(status.step)
       if (status.visit !== null) {
         const visited = await this.visit(status)
         if (visited === undefined) break
@@ -231,6 +235,18 @@ export class Run {
     this.lastSave = performance.now()
     this.savedStep = step
     return { type: 'checkpoint', path, step }
+  }
+
+  /** True where what other runs may take over is this run's own, and not yet in its folder. */
+  private async ownPretraining(): Promise<boolean> {
+    const { folder, record } = this.session
+    return !record.reused && !(await exists(join(folder, RUN_FILES.pretraining)))
+  }
+
+  private async keepPretraining(step: number): Promise<PretrainingEvent> {
+    const path = join(this.session.folder, RUN_FILES.pretraining)
+    await this.session.trainer.save(path)
+    return { type: 'pretraining', path, step }
   }
 
   private async *finish(status: TrainerStatus): AsyncGenerator<TrainEvent, void, void> {

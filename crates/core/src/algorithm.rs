@@ -106,6 +106,30 @@ pub struct Preset<C> {
     pub run: RunConfig,
 }
 
+/// The first phases of a run, which runs of other parameters may take over instead of making them again:
+/// [`crate::Trainer::reuse`].
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Pretraining {
+    /// It ends where this phase of the algorithm begins.
+    pub before: &'static str,
+    /// Parameters of the algorithm and of the run that nothing reads earlier, but for the test of the dynamics models,
+    /// which whoever takes over repeats. All others must agree.
+    pub later: &'static [&'static str],
+    /// Where a parameter of `later` is read earlier after all.
+    pub unless: &'static [Unless],
+}
+
+/// One value of a parameter makes another one matter before the pretraining ends.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Unless {
+    /// In [`Pretraining::later`].
+    pub parameter: &'static str,
+    pub other: &'static str,
+    pub value: &'static str,
+    /// Half a sentence whose subject is this value.
+    pub why: &'static str,
+}
+
 /// How an algorithm enters the registry: its names, its configuration, its presets, its constructor.
 pub trait Define: Algorithm + Sized + 'static {
     type Config: Serialize + DeserializeOwned + JsonSchema + 'static;
@@ -122,6 +146,8 @@ pub trait Define: Algorithm + Sized + 'static {
     const DIAGNOSTICS: Option<fn() -> Schema> = None;
     /// True if one policy serves every limit: its file has the setting `cost_limit`, and need not be trained again.
     const TAKES_LIMIT: bool = false;
+    /// What runs of other parameters may share, if anything.
+    const PRETRAINING: Option<&'static Pretraining> = None;
 
     /// The documented defaults.
     fn defaults() -> Self::Config;
@@ -146,6 +172,8 @@ pub struct Entry {
     pub metrics: &'static [Metric],
     /// See [`Define::TAKES_LIMIT`].
     pub takes_limit: bool,
+    /// See [`Define::PRETRAINING`].
+    pub pretraining: Option<&'static Pretraining>,
     build: fn(&Value, &mut Context<'_>) -> Result<Box<dyn Algorithm>>,
     resolve: fn(&Value, &RunConfig) -> Result<Value>,
     describe: fn() -> Value,
@@ -158,6 +186,7 @@ impl Entry {
             name: A::NAME,
             metrics: A::METRICS,
             takes_limit: A::TAKES_LIMIT,
+            pretraining: A::PRETRAINING,
             build: build::<A>,
             resolve: resolve::<A>,
             describe: describe::<A>,
@@ -174,8 +203,8 @@ impl Entry {
         (self.resolve)(config, run)
     }
 
-    /// `{label, summary, schema, presets, metrics, diagnostics, takes_limit}`: the metrics of a run, those of the
-    /// trainer's own stages included, in the order they are told;
+    /// `{label, summary, schema, presets, metrics, diagnostics, takes_limit, pretraining}`: the metrics of a run, those
+    /// of the trainer's own stages included, in the order they are told;
     /// the schema of what the algorithm adds to a certificate, or null.
     pub fn describe(&self) -> Value {
         (self.describe)()
@@ -258,6 +287,7 @@ fn describe<A: Define>() -> Value {
         "metrics": declared(A::METRICS).collect::<Vec<_>>(),
         "diagnostics": A::DIAGNOSTICS.map(|schema| schema()),
         "takes_limit": A::TAKES_LIMIT,
+        "pretraining": A::PRETRAINING,
     })
 }
 

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod offline;
 pub mod policy;
 pub mod results;
+mod reuse;
 pub mod run;
 pub mod run_files;
 pub mod schema;

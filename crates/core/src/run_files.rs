@@ -28,6 +28,22 @@ pub struct RunRecord {
     task: Option<KnownTask>,
     /// Environment of the hybrid modes; null in mode offline, and for one that was given as code.
     environment: Option<String>,
+    /// Whose pretraining it went on from; absent for a run that made its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reused: Option<Reused>,
+}
+
+/// The pretraining that a run took from another one.
+#[derive(JsonSchema)]
+pub struct Reused {
+    /// Name of that run's folder.
+    run: String,
+    /// Of the file's bytes.
+    sha256: String,
+    /// Steps that were not made again.
+    step: u64,
+    /// Seconds they had taken there; null where its metrics do not say.
+    seconds: Option<f64>,
 }
 
 /// What the run was started with.

@@ -5,7 +5,7 @@
 //! of steps. *Stage*: who makes them, the algorithm or the trainer itself. *Run*: all phases. Nothing here depends on
 //! how steps are grouped into calls of [`Trainer::run`].
 
-use crate::algorithm::{find, read, to_value, Algorithm, Context, Metrics, NamedPolicy, Registry};
+use crate::algorithm::{find, read, to_value, Algorithm, Context, Metrics, NamedPolicy, Pretraining, Registry};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hybrid::{Mode, Played, Visit, Visits};
@@ -14,6 +14,7 @@ use crate::metrics::{Means, Metric};
 use crate::offline::{certify, held_out, Certificate, Evidence, Fqe, Judge, Verdict};
 use crate::policy::FrozenPolicy;
 use crate::results::{object, PolicyRecord};
+use crate::reuse::require_shared;
 use crate::run::{require, RunConfig};
 use crate::stage::{plan, Stage, Stretch};
 use drcorl_actor::PolicyFile;
@@ -76,6 +77,8 @@ pub struct TrainerStatus {
     pub visit: Option<DueVisit>,
     /// Environment steps of all visits so far.
     pub environment_steps: u64,
+    /// What runs of other parameters may take over has been made, and nothing after it: the moment to save it.
+    pub pretrained: bool,
     /// Means over the steps of the call by name, in the algorithm's order; null where a mean is not finite.
     #[serde(serialize_with = "object::serialize")]
     #[schemars(with = "BTreeMap<String, Option<f64>>")]
@@ -98,6 +101,7 @@ pub struct Trainer {
     algorithm: Box<dyn Algorithm>,
     /// What it declares.
     metrics: &'static [Metric],
+    pretraining: Option<&'static Pretraining>,
     resolved: Value,
     run: RunConfig,
     data: Dataset,
@@ -121,6 +125,14 @@ pub struct Trainer {
 
 fn resolve_run(given: &Value) -> Result<RunConfig> {
     read("a run", RunConfig::default(), given)
+}
+
+/// What a checkpoint holds, and of which run.
+fn stored(path: &Path) -> Result<(State, TrainerConfig)> {
+    let (state, config) = State::read(path)?;
+    let config = serde_json::from_value(config)
+        .map_err(|error| Error::Data(format!("{}: stored configuration: {error}", path.display())))?;
+    Ok((state, config))
 }
 
 /// Turns a panic of the numerics (libtorch errors surface as such) into an error.
@@ -202,7 +214,7 @@ impl Trainer {
             to_value(&trainer.run.mode)?,
             &format!("{} has no use for an environment; give offline", config.algorithm),
         )?;
-        Ok(Trainer { metrics: entry.metrics, ..trainer })
+        Ok(Trainer { metrics: entry.metrics, pretraining: entry.pretraining, ..trainer })
     }
 
     /// A run of the algorithm that `maker` makes, with draws of that stream.
@@ -244,6 +256,7 @@ impl Trainer {
         Ok(Trainer {
             algorithm,
             metrics: &[],
+            pretraining: None,
             resolved,
             run,
             data,
@@ -264,19 +277,56 @@ impl Trainer {
 
     /// Continues the run stored at `path`; the next step is the one the stored run would have made.
     pub fn resume(registry: Registry, columns: Arc<Columns>, path: &Path) -> Result<Trainer> {
-        let (state, config) = State::read(path)?;
-        let config: TrainerConfig = serde_json::from_value(config)
-            .map_err(|error| Error::Data(format!("{}: stored configuration: {error}", path.display())))?;
+        let (state, config) = stored(path)?;
         guarded(|| {
             let mut trainer = Trainer::build(registry, columns, &config)?;
-            let _no_grad = tch::no_grad_guard();
-            let all = trainer.whole.as_ref().unwrap_or(&trainer.data);
-            let mut state = state.over(all.len(), all.episodes.len());
-            trainer.persist(&mut state)?;
-            state.finish()?;
-            trainer.require_position(&state)?;
+            trainer.restore(state)?;
             Ok(trainer)
         })
+    }
+
+    /// A run on `columns` whose first phases another one has made: `json` is a [`TrainerConfig`], `path` what was saved
+    /// when that run's status said `pretrained`. Goes on to the bits of a run that makes them itself; the test of the
+    /// dynamics models is made anew, because it depends on the limit.
+    ///
+    /// Errs with `Config`, naming the parameter and both values, where they differ in one that shaped these phases.
+    pub fn reuse(registry: Registry, columns: Arc<Columns>, json: &str, path: &Path) -> Result<Trainer> {
+        let config: TrainerConfig = serde_json::from_str(json).map_err(|error| Error::Config(error.to_string()))?;
+        let (state, made) = stored(path)?;
+        guarded(|| {
+            let entry = find(registry, &config.algorithm)?;
+            let run = resolve_run(&config.run)?;
+            let own = entry.resolve(&config.config, &run)?;
+            let wanted = TrainerConfig { algorithm: config.algorithm.clone(), run: to_value(&run)?, config: own };
+            require_shared(registry, &wanted, &made, path)?;
+            let mut trainer = Trainer::build(registry, columns, &config)?;
+            trainer.restore(state)?;
+            if !trainer.pretrained() {
+                return Err(Error::Data(format!(
+                    "{} was not saved where the pretraining ends; give the file of a run that was",
+                    path.display()
+                )));
+            }
+            let _no_grad = tch::no_grad_guard();
+            trainer.judge.test_again(&trainer.data, &trainer.run, &NEVER)?;
+            Ok(trainer)
+        })
+    }
+
+    /// Takes over what was stored.
+    fn restore(&mut self, state: State) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        let all = self.whole.as_ref().unwrap_or(&self.data);
+        let mut state = state.over(all.len(), all.episodes.len());
+        self.persist(&mut state)?;
+        state.finish()?;
+        self.require_position(&state)
+    }
+
+    /// True at the first step of the phase before which the pretraining ends.
+    fn pretrained(&self) -> bool {
+        let Some(Stretch { name, stage: Stage::Algorithm(_), .. }) = self.phases.get(self.phase) else { return false };
+        self.phase_step == 0 && self.pretraining.is_some_and(|pretraining| pretraining.before == *name)
     }
 
     /// Errs where the counters that were read are none that training can reach.
@@ -493,6 +543,7 @@ impl Trainer {
                 transitions: self.run.mode == Mode::HybridData,
             }),
             environment_steps: self.visits.environment_steps(),
+            pretrained: self.pretrained(),
             metrics,
         }
     }

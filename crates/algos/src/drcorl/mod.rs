@@ -30,6 +30,7 @@ pub mod gradient;
 mod metrics;
 mod mixture;
 pub mod options;
+mod pretraining;
 mod report;
 pub mod score_step;
 mod selection;
@@ -40,7 +41,7 @@ use behavior::BehaviorModel;
 use config::DrcorlConfig;
 use critics::RewardAndCost;
 use diffusion::Draws;
-use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset};
+use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset, Pretraining};
 use drcorl_core::error::Result;
 use drcorl_core::metrics::Metric;
 use drcorl_core::offline::CriticEstimates;
@@ -126,7 +127,8 @@ impl Drcorl {
             critics: RewardAndCost::new(&config, (states, actions), &facts, device, rng),
             // The gains are those of errors in discounted sums, whatever unit the critics speak.
             pid: Pid::new(config.pid.map(|gain| gain / config.unit()), facts.set_point, Some(MULTIPLIER_CAP)),
-            estimate: GateEstimate { cost: f64::MAX, target: facts.cost_limit },
+            // Made at the first step of adaptation. Until then nothing of the state knows the limit.
+            estimate: GateEstimate { cost: f64::MAX, target: 0.0 },
             branches: BranchCounts::default(),
             selected: Selected::none(policy.averaged()),
             // A run has slots, which are drawn by its seed.
@@ -259,6 +261,7 @@ impl Define for Drcorl {
     const SUMMARY: &'static str = "Diffusion-regularised policy, pessimistic cost critics, gradient manipulation, Safe Adaptation behind an offline gate.";
     const DIAGNOSTICS: Option<fn() -> Schema> = Some(schema_of::<Diagnostics>);
     const METRICS: &'static [Metric] = metrics::METRICS;
+    const PRETRAINING: Option<&'static Pretraining> = Some(&pretraining::PRETRAINING);
 
     fn defaults() -> DrcorlConfig {
         DrcorlConfig::default()

@@ -135,6 +135,14 @@ impl Judge {
         Ok(None)
     }
 
+    /// Tests models that were trained and tested under another run again, by the limit and the thresholds of this one.
+    pub fn test_again(&mut self, data: &Dataset, run: &RunConfig, cancel: &AtomicBool) -> Result<()> {
+        if let (Some(dynamics), Some(validity)) = (&mut self.dynamics, &mut self.validity) {
+            *validity = dynamics.validate(data, run, cancel)?;
+        }
+        Ok(())
+    }
+
     /// Estimates clone `k` as a policy is estimated, by every estimator, and compares it with its episodes.
     fn try_clone(
         &mut self,

@@ -743,6 +743,10 @@ export interface Candidate {
    */
   step: number
   estimated_return: number
+  /**
+   * True if it is the policy to use; else it is kept beside that.
+   */
+  ships: boolean
 }
 /**
  * What a certificate on given episodes has in the place of an algorithm's own facts.

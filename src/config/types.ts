@@ -436,6 +436,10 @@ export interface DrcorlConfig {
    */
   candidate_interval?: number
   /**
+   * Which running average of the policy ships.
+   */
+  ships?: 'last' | 'selected'
+  /**
    * Iterates of adaptation that are kept for the mixture policy; 0 keeps none.
    */
   mixture_iterates?: number

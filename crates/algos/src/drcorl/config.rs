@@ -340,7 +340,7 @@ impl DrcorlConfig {
             beta_initial: 0.1,
             beta_final: 0.3,
             gate: Gate::ModelRollout,
-            model_gate_margin: 0.4,
+            model_gate_margin: 0.6,
             gate_states: GateStates::Safe,
             gate_interval: 10,
             average_keep: 0.997,

@@ -17,6 +17,7 @@ pub(super) const PRETRAINING: Pretraining = Pretraining {
         "adaptation_target_rate",
         "reward_critic",
         "candidate_interval",
+        "ships",
         // The policy step.
         "guidance_scale",
         "cost_guidance_k",

@@ -297,11 +297,11 @@ export declare class NativeTrainer {
    */
   static resume(dataset: NativeTrainingData, path: string): Promise<NativeTrainer>
   /**
-   * Starts a run whose first phases another one has made: `json` as in `create`, `path` what it saved when its status
-   * said `pretrained`.
+   * Starts a run whose first phases another one has made: `json` as in `create`, `path` what it saved when its
+   * status said `pretrained`.
    *
-   * Rejects with code `Config`, naming a wrong parameter or one that shaped these phases and differs, `Io`, or `Data`
-   * if the file is damaged or of another dataset.
+   * Rejects with code `Config`, naming a wrong parameter or one that shaped these phases and differs, `Io`, or
+   * `Data` if the file is damaged or of another dataset.
    */
   static reuse(dataset: NativeTrainingData, json: string, path: string): Promise<NativeTrainer>
   /**

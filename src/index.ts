@@ -83,7 +83,7 @@ export { VERSION } from './base/version.js'
 // What the signatures above are made of.
 export type { Origin } from './config/admit.js'
 export type { ResolveOptions } from './config/load.js'
-export type { AlgorithmSchema, JsonSchema, Preset } from './config/schema.js'
+export type { AlgorithmSchema, JsonSchema, Preset, Pretraining } from './config/schema.js'
 export type * from './config/results.js'
 export type * from './config/types.js'
 export type { MaybePromise } from './envs/env.js'

@@ -112,15 +112,11 @@ test('refused without starting anything', async (t) => {
   }
 })
 
-const SHARED = [
-  '--set',
-  ...Object.entries(smallConfig('drcorl', { audit_members: 2 })).map(([k, v]) => `${k}=${String(v)}`),
-]
-const limits = (out: string, limit: string, ...more: string[]): string[] => [
-  'benchmark',
-  ...['--tasks', 'point-circle', '--algorithms', 'drcorl', '--cost-limits', limit, '--seeds', '0', '--jobs', '2'],
-  ...['--episodes', '2', '--preset', 'none', '--json', '--out', out, ...SHARED, ...more],
-]
+const SHARED = smallConfig('drcorl', { audit_members: 2 })
+const SHARED_SET = Object.entries(SHARED).map(([name, value]) => `${name}=${String(value)}`)
+const WORDS = 'benchmark --tasks point-circle --algorithms drcorl --seeds 0 --jobs 2 --episodes 2 --preset none --json'
+const limits = (out: string, limit: string): string[] =>
+  WORDS.split(' ').concat('--cost-limits', limit, '--out', out, '--set', SHARED_SET)
 
 test('several limits share one pretraining, and each ends as it would alone', async (t) => {
   const [together, apart] = [await temporaryFolder(), await temporaryFolder()]

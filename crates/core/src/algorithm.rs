@@ -203,8 +203,8 @@ impl Entry {
         (self.resolve)(config, run)
     }
 
-    /// `{label, summary, schema, presets, metrics, diagnostics, takes_limit, pretraining}`: the metrics of a run, those of the
-    /// trainer's own stages included, in the order they are told;
+    /// `{label, summary, schema, presets, metrics, diagnostics, takes_limit, pretraining}`: the metrics of a run, those
+    /// of the trainer's own stages included, in the order they are told;
     /// the schema of what the algorithm adds to a certificate, or null.
     pub fn describe(&self) -> Value {
         (self.describe)()

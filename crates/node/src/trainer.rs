@@ -74,11 +74,11 @@ impl NativeTrainer {
         })
     }
 
-    /// Starts a run whose first phases another one has made: `json` as in `create`, `path` what it saved when its status
-    /// said `pretrained`.
+    /// Starts a run whose first phases another one has made: `json` as in `create`, `path` what it saved when its
+    /// status said `pretrained`.
     ///
-    /// Rejects with code `Config`, naming a wrong parameter or one that shaped these phases and differs, `Io`, or `Data`
-    /// if the file is damaged or of another dataset.
+    /// Rejects with code `Config`, naming a wrong parameter or one that shaped these phases and differs, `Io`, or
+    /// `Data` if the file is damaged or of another dataset.
     #[napi(ts_return_type = "Promise<NativeTrainer>")]
     pub fn reuse(dataset: &NativeTrainingData, json: String, path: String) -> AsyncTask<Job<NativeTrainer>> {
         let columns = dataset.columns_arc();

@@ -109,6 +109,8 @@ fn steering_asks_for_less_and_of_whole_episodes_only() {
     };
     let doubled = whole(&|p| p.costs.iter_mut().for_each(|cost| *cost *= 2.0));
     assert!(!doubled.valid && doubled.steering(&run()).is_ok());
+    let shifted = whole(&|p| p.returns.iter_mut().for_each(|ret| *ret *= 1.5));
+    assert!(!shifted.valid && shifted.steering(&run()).is_ok(), "{:?}", shifted.reasons);
     let halved = whole(&|p| p.costs.iter_mut().for_each(|cost| *cost *= 0.5));
     assert!(halved.steering(&run()).unwrap_err()[0].contains("too low"));
     assert!(validity(vec![], 2, 0).steering(&run()).unwrap_err()[0].contains("only 2 held-out"));

@@ -499,6 +499,21 @@ fn small_archives_of_large_arrays_are_refused() {
     refusal(&path, &raised, "next_observations: is not there");
 }
 
+/// A footer of a gigabyte in a file without a byte on disk.
+#[test]
+fn a_footer_beyond_the_memory_is_refused_before_it_is_read() {
+    use std::io::{Seek, SeekFrom, Write};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    let mut file = std::fs::File::create(&path).unwrap();
+    file.write_all(b"PAR1").unwrap();
+    file.seek(SeekFrom::Start(4 + (1 << 30))).unwrap();
+    file.write_all(&(1_u32 << 30).to_le_bytes()).unwrap();
+    file.write_all(b"PAR1").unwrap();
+    let given = ConvertOptions { max_memory: Some(100 << 20), ..options(&[], false) };
+    refusal(&path, &given, "would take 1 GB of memory, more than 100 MB, the limit that was stated");
+}
+
 #[test]
 fn damaged_files_are_refused_and_nothing_panics() {
     for name in ["convert/minari.hdf5", "convert/all.npz", "convert/lists.parquet", "convert/d4rl.hdf5"] {

@@ -33,7 +33,7 @@ pub(super) fn read(
     let file = File::open(path).map_err(|e| crate::hdf5::io_error(name, None, &e))?;
     let bytes = file.metadata().map_or(0, |m| m.len());
     // Pages are read by themselves: the readers of whole files bring those of single records into the addon.
-    let metadata = &footer::read(&file, name, bytes)?;
+    let metadata = &footer::read(&file, name, bytes, budget)?;
     let schema = metadata.file_metadata().schema_descr();
     let table: Vec<String> = schema.columns().iter().map(|c| name_of(c)).collect();
     let nested = schema.columns().iter().any(|c| c.max_rep_level() == 2 && number(c));

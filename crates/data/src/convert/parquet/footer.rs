@@ -8,12 +8,13 @@ use parquet::file::metadata::{ColumnChunkMetaData, FooterTail, ParquetMetaData, 
 use parquet::file::FOOTER_SIZE;
 
 use super::parquet_error;
+use crate::budget::{refused, Budget};
 use crate::error::{Error, Result};
 
 /// The metadata of `file` of `bytes`.
 ///
-/// Errs with `Data` where the footer is cut off, encrypted or damaged.
-pub(super) fn read(file: &File, name: &str, bytes: u64) -> Result<ParquetMetaData> {
+/// Errs with `Data` where the footer is cut off, encrypted, damaged, or larger than `budget`.
+pub(super) fn read(file: &File, name: &str, bytes: u64, budget: &Budget) -> Result<ParquetMetaData> {
     let damaged = |problem: &str| Error::data(name, None, problem, "write the file again");
     let io = |e: io::Error| crate::hdf5::io_error(name, None, &e);
     let mut tail = [0; FOOTER_SIZE];
@@ -28,7 +29,11 @@ pub(super) fn read(file: &File, name: &str, bytes: u64) -> Result<ParquetMetaDat
     let Some(start) = end.checked_sub(tail.metadata_length() as u64) else {
         return Err(damaged("has a damaged footer: it states more bytes than the file has"));
     };
-    let mut footer = vec![0; tail.metadata_length()];
+    let length = tail.metadata_length();
+    budget.check(name, None, length as u64)?;
+    let mut footer = Vec::new();
+    footer.try_reserve_exact(length).map_err(|_| refused(name, None, length as u64))?;
+    footer.resize(length, 0);
     read_at(file, start, &mut footer).map_err(io)?;
     let metadata = ParquetMetaDataReader::decode_metadata(&footer).map_err(|e| parquet_error(name, None, &e))?;
     check(&metadata).map_err(damaged)?;

@@ -436,7 +436,7 @@ export interface DrcorlConfig {
    */
   candidate_interval?: number
   /**
-   * Which running average of the policy ships.
+   * Which running average is the policy to use.
    */
   ships?: 'last' | 'selected'
   /**

@@ -218,6 +218,7 @@ pub struct DrcorlConfig {
     /// Policy steps between two candidates for the offline-selected policy.
     #[schemars(range(min = 1, max = most::STEPS))]
     pub candidate_interval: u64,
+    /// Which running average is the policy to use.
     pub ships: Ships,
     /// Iterates of adaptation that are kept for the mixture policy; 0 keeps none.
     #[schemars(range(min = 0, max = 64))]

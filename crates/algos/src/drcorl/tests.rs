@@ -148,7 +148,7 @@ fn models_that_rank_costs_badly_leave_the_gate_to_the_critics() {
     assert_eq!(GateEstimate { cost: 0.05, target: 0.0 }.normalised(), 0.5);
 }
 
-/// What ships is the running average of the last weights, not the best checkpoint by the in-loop gate.
+/// What ships is the running average of the last weights, where no candidate may take its place.
 #[test]
 fn the_shipped_policy_is_the_running_average() {
     let keep = 0.9;
@@ -156,7 +156,7 @@ fn the_shipped_policy_is_the_running_average() {
         "drcorl",
         2.0,
         small(
-            json!({ "average_keep": keep, "adaptation_steps": 30, "candidate_interval": 1, "behavior_steps": 50, "warmup_steps": 50, "critic_steps": 20, "critic_init_steps": 20 }),
+            json!({ "ships": "last", "average_keep": keep, "adaptation_steps": 30, "candidate_interval": 1, "behavior_steps": 50, "warmup_steps": 50, "critic_steps": 20, "critic_init_steps": 20 }),
         ),
     );
     let never = AtomicBool::new(false);

@@ -11,23 +11,14 @@ import { makeDataset } from '../../src/envs/scripted.js'
 import { DrcorlError } from '../../src/base/errors.js'
 import { sha256File } from '../../src/base/files.js'
 import type { TrainEvent, TrainOptions } from '../../src/train/events.js'
-import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
 import { smallConfig } from '../small.js'
+import { collect } from './collect.js'
 
 const DATASET = 'env:point-circle?episodes=10'
 
 const newRun = async (): Promise<string> => join(await mkdtemp(join(tmpdir(), 'drcorl-conformance-')), 'run')
 const policyHash = (run: string): Promise<string> => sha256File(join(run, RUN_FILES.policy))
-
-async function collect(options: TrainOptions, see?: (event: TrainEvent) => void): Promise<TrainEvent[]> {
-  const events: TrainEvent[] = []
-  for await (const event of train(options)) {
-    events.push(event)
-    see?.(event)
-  }
-  return events
-}
 
 function stopper(): { signal: AbortSignal; abort: () => void } {
   const controller = new AbortController()

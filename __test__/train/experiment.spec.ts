@@ -11,17 +11,9 @@ import type { EndEvent, TrainEvent, TrainOptions } from '../../src/train/events.
 import { train } from '../../src/train/experiment.js'
 import { RUN_FILES, readRecord } from '../../src/train/run-folder.js'
 import { SMALL } from '../small.js'
+import { collect } from './collect.js'
 
 const temporaryFolder = async (): Promise<string> => join(await mkdtemp(join(tmpdir(), 'drcorl-train-')), 'run')
-
-async function collect(options: TrainOptions, see?: (event: TrainEvent) => void): Promise<TrainEvent[]> {
-  const events: TrainEvent[] = []
-  for await (const event of train(options)) {
-    events.push(event)
-    see?.(event)
-  }
-  return events
-}
 
 const endOf = (events: readonly TrainEvent[]): EndEvent => {
   const last = events.at(-1)

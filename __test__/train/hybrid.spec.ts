@@ -7,9 +7,9 @@ import { sha256File } from '../../src/base/files.js'
 import { readRun } from '../../src/report/run-data.js'
 import { reportPage } from '../../src/report/report.js'
 import type { EndEvent, TrainEvent, TrainOptions, VisitEvent } from '../../src/train/events.js'
-import { train } from '../../src/train/experiment.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
 import { smallConfig } from '../small.js'
+import { collect } from './collect.js'
 
 const STEPS_A_VISIT = 2 * 200
 
@@ -21,15 +21,6 @@ const options = (out: string, mode: string): TrainOptions => ({
 })
 
 const newRun = async (): Promise<string> => join(await mkdtemp(join(tmpdir(), 'drcorl-hybrid-')), 'run')
-
-async function collect(asked: TrainOptions, see?: (event: TrainEvent) => void): Promise<TrainEvent[]> {
-  const events: TrainEvent[] = []
-  for await (const event of train(asked)) {
-    events.push(event)
-    see?.(event)
-  }
-  return events
-}
 
 const visitsOf = (events: readonly TrainEvent[]): VisitEvent[] => events.filter((event) => event.type === 'visit')
 const endOf = (events: readonly TrainEvent[]): EndEvent => events.at(-1) as EndEvent

@@ -10,9 +10,9 @@ import { readRun } from '../../src/report/run-data.js'
 import { phasesOf } from '../../src/report/curves.js'
 import { writeReport } from '../../src/report/report.js'
 import type { TrainEvent, TrainOptions } from '../../src/train/events.js'
-import { train } from '../../src/train/experiment.js'
 import { RUN_FILES, readRecord } from '../../src/train/run-folder.js'
 import { SMALL, smallConfig } from '../small.js'
+import { collect } from './collect.js'
 
 const DATASET = 'env:point-circle?episodes=20'
 
@@ -21,15 +21,6 @@ const folder = async (name = 'run'): Promise<string> => join(await mkdtemp(join(
 const options = (out: string, more: Record<string, unknown> = {}, also: Partial<TrainOptions> = {}): TrainOptions => {
   const config = smallConfig('drcorl', { cost_limit: 10, audit_members: 2, ...more })
   return { dataset: DATASET, algorithm: 'drcorl', preset: 'none', config, out, ...also } as TrainOptions
-}
-
-async function collect(asked: TrainOptions, see?: (event: TrainEvent) => void): Promise<TrainEvent[]> {
-  const events: TrainEvent[] = []
-  for await (const event of train(asked)) {
-    events.push(event)
-    see?.(event)
-  }
-  return events
 }
 
 let first: Promise<{ out: string; events: TrainEvent[] }> | undefined

@@ -12,6 +12,7 @@ import { train } from '../../src/train/experiment.js'
 import { RUN_FILES, readRecord } from '../../src/train/run-folder.js'
 import { createRunFolder, lockRun } from '../../src/train/run-lock.js'
 import { smallConfig } from '../small.js'
+import { collect } from './collect.js'
 
 /** Cloning and no audit. */
 const SMALL: TrainOptions = {
@@ -22,12 +23,6 @@ const SMALL: TrainOptions = {
 }
 
 const temporaryFolder = async (): Promise<string> => join(await mkdtemp(join(tmpdir(), 'drcorl-folder-')), 'run')
-
-async function collect(options: TrainOptions): Promise<TrainEvent[]> {
-  const events: TrainEvent[] = []
-  for await (const event of train(options)) events.push(event)
-  return events
-}
 
 async function trained(options: TrainOptions = SMALL): Promise<string> {
   const out = await temporaryFolder()

@@ -23,37 +23,24 @@ export class Trainer {
 
   /**
    * @param last nobody needs the dataset afterwards: its memory is freed before the core makes its own of it.
+   * @param pretraining path of what a run of other parameters saved when its status said `pretrained`: this one goes on
+   *   from there as if it were its own. `Config` names a parameter that shaped it and differs, with both values.
    */
   static async create(
     dataset: NativeDataset,
     { algorithm, run, config }: TrainerConfig,
     last = false,
+    pretraining: string | null = null,
   ): Promise<Trainer> {
     const { NativeTrainer: Native } = await loadCore()
     const device = await chooseDevice(String(run['device'] ?? 'auto'))
     const json = JSON.stringify({ algorithm, run, config })
     const data = await trainingData(dataset, last)
-    return new Trainer(await handOver(data, () => Native.create(data, json)), device)
-  }
-
-  /**
-   * Goes on from the pretraining that a run of other parameters has made, as if it were its own.
-   *
-   * @param pretraining path of what that run saved when its status said `pretrained`.
-   * @param last as of `create`.
-   * @throws DrcorlError `Config` naming a parameter that shaped the pretraining and differs, with both values.
-   */
-  static async reuse(
-    dataset: NativeDataset,
-    pretraining: string,
-    { algorithm, run, config }: TrainerConfig,
-    last = false,
-  ): Promise<Trainer> {
-    const { NativeTrainer: Native } = await loadCore()
-    const device = await chooseDevice(String(run['device'] ?? 'auto'))
-    const json = JSON.stringify({ algorithm, run, config })
-    const data = await trainingData(dataset, last)
-    return new Trainer(await handOver(data, () => Native.reuse(data, json, pretraining), { exitStatus: 2 }), device)
+    const made =
+      pretraining === null
+        ? await handOver(data, () => Native.create(data, json))
+        : await handOver(data, () => Native.reuse(data, json, pretraining), { exitStatus: 2 })
+    return new Trainer(made, device)
   }
 
   /**

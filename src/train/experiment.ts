@@ -64,10 +64,7 @@ async function startSession(options: TrainOptions): Promise<Session> {
   const episodes = datasetEpisodesCsv(datasetEpisodes(dataset.native))
   // A dataset that was loaded here is nobody else's.
   const last = typeof options.dataset === 'string'
-  const made =
-    pretrained === null
-      ? Trainer.create(dataset.native, resolved, last)
-      : Trainer.reuse(dataset.native, pretrained.path, resolved, last)
+  const made = Trainer.create(dataset.native, resolved, last, pretrained?.path)
   const trainer = await made.catch((error: unknown) => {
     throw withOrigin(error, resolved.origins)
   })

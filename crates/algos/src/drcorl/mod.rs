@@ -304,14 +304,14 @@ impl Algorithm for Drcorl {
     }
 
     fn policies(&self) -> Vec<NamedPolicy> {
-        let selected = || self.selected.policy.duplicate();
-        let mut policies = if self.ships_selected() {
-            vec![NamedPolicy::new("averaged", selected())]
+        let selected = self.selected.policy.duplicate();
+        let mut policies = Vec::new();
+        if self.ships_selected() {
+            policies.push(NamedPolicy::new("averaged", selected));
         } else {
-            let last = NamedPolicy::new("averaged", self.policy.averaged());
-            let kept = self.selected.found.then(|| NamedPolicy::new("selected", selected()));
-            [last].into_iter().chain(kept).collect()
-        };
+            policies.push(NamedPolicy::new("averaged", self.policy.averaged()));
+            policies.extend(self.selected.found.then(|| NamedPolicy::new("selected", selected)));
+        }
         if let Ok(Some(mixture)) = self.mixed() {
             policies.push(NamedPolicy::new("mixture", mixture));
         }

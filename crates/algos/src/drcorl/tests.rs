@@ -14,11 +14,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use tch::Device;
 
-const LENGTH: usize = 10;
+pub(super) const LENGTH: usize = 10;
 
 /// A contextual problem in episodes: random observation, reward 1 + a, cost max(a, 0);
 /// an episode's actions lie around its own mean.
-fn logged(episodes: usize) -> Arc<Columns> {
+pub(super) fn logged(episodes: usize) -> Arc<Columns> {
     let mut rng = Rng::new(11, 0);
     let mut columns = Columns { obs_dim: 2, act_dim: 1, source: "toy".into(), ..Columns::default() };
     for _ in 0..episodes {

@@ -1,35 +1,14 @@
 //! What is listed is what is shared: a run that takes over what another one made is the run that makes it itself.
 
 use super::PRETRAINING;
+use crate::drcorl::tests::{logged, LENGTH};
 use drcorl_core::Trainer;
-use drcorl_data::Columns;
-use drcorl_nn::rng::Rng;
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
-const LENGTH: usize = 10;
-
-/// Episodes whose actions, and so costs, lie around a mean of their own.
-fn logged() -> Arc<Columns> {
-    let mut rng = Rng::new(11, 0);
-    let mut columns = Columns { obs_dim: 2, act_dim: 1, source: "toy".into(), ..Columns::default() };
-    for _ in 0..60 {
-        let mean = 1.6 * rng.unit() - 0.8;
-        for t in 0..LENGTH {
-            let action = (mean + 0.4 * (rng.unit() - 0.5)).clamp(-1.0, 1.0);
-            columns.observations.extend([rng.unit(), rng.unit()]);
-            columns.next_observations.extend([rng.unit(), rng.unit()]);
-            columns.actions.push(action);
-            columns.rewards.push(1.0 + action);
-            columns.costs.push(action.max(0.0));
-            columns.terminals.push(false);
-            columns.timeouts.push(t + 1 == LENGTH);
-        }
-    }
-    Arc::new(columns)
-}
+const EPISODES: usize = 60;
 
 /// A few small steps of every phase, with dynamics models as the gate; `change` goes where the key belongs.
 fn brief(change: &Value) -> Value {
@@ -69,7 +48,7 @@ fn part(key: &str) -> &'static str {
 }
 
 fn fresh(change: &Value) -> Trainer {
-    Trainer::new(crate::REGISTRY, logged(), &brief(change).to_string()).unwrap()
+    Trainer::new(crate::REGISTRY, logged(EPISODES), &brief(change).to_string()).unwrap()
 }
 
 /// Steps on to where the pretraining ends.
@@ -115,7 +94,7 @@ impl Drop for Folder {
 }
 
 fn reuse(change: &Value, path: &Path) -> drcorl_core::Result<Trainer> {
-    Trainer::reuse(crate::REGISTRY, logged(), &brief(change).to_string(), path)
+    Trainer::reuse(crate::REGISTRY, logged(EPISODES), &brief(change).to_string(), path)
 }
 
 /// The issue of it all: under the same limit and under others the end is that of a run trained alone, in every bit of
@@ -139,7 +118,7 @@ fn a_run_that_takes_it_over_ends_as_one_that_makes_it() {
         stopped.run(3, &AtomicBool::new(false)).unwrap();
         let at = folder.0.join("stopped.safetensors");
         stopped.save(&at).unwrap();
-        let mut resumed = Trainer::resume(crate::REGISTRY, logged(), &at).unwrap();
+        let mut resumed = Trainer::resume(crate::REGISTRY, logged(EPISODES), &at).unwrap();
         finish(&mut resumed);
         assert!(folder.bytes(&mut resumed) == expected, "{limit}, resumed");
     }
@@ -256,11 +235,11 @@ fn what_is_no_pretraining_is_refused() {
     };
     let bc = json!({ "algorithm": "bc", "run": { "device": "cpu" }, "config": {} }).to_string();
     refused(
-        Trainer::reuse(crate::REGISTRY, logged(), &bc, &path),
+        Trainer::reuse(crate::REGISTRY, logged(EPISODES), &bc, &path),
         "algorithm is bc, which has no pretraining to share; drcorl has",
     );
     let other = folder.0.join("bc.safetensors");
-    Trainer::new(crate::REGISTRY, logged(), &bc).unwrap().save(&other).unwrap();
+    Trainer::new(crate::REGISTRY, logged(EPISODES), &bc).unwrap().save(&other).unwrap();
     refused(reuse(&json!({}), &other), "is of a run of bc");
 
     let mut trainer = fresh(&json!({}));
@@ -275,7 +254,7 @@ fn what_is_no_pretraining_is_refused() {
         refused(reuse(&json!({}), &at), "was not saved where the pretraining ends");
     }
 
-    let mut columns = (*logged()).clone();
+    let mut columns = (*logged(EPISODES)).clone();
     columns.observations[0] += 1.0;
     let json = brief(&json!({})).to_string();
     refused(

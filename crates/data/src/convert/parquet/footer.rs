@@ -8,7 +8,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, FooterTail, ParquetMetaData, 
 use parquet::file::FOOTER_SIZE;
 
 use super::parquet_error;
-use crate::budget::{refused, Budget};
+use crate::budget::Budget;
 use crate::error::{Error, Result};
 
 /// The metadata of `file` of `bytes`.
@@ -32,7 +32,7 @@ pub(super) fn read(file: &File, name: &str, bytes: u64, budget: &Budget) -> Resu
     let length = tail.metadata_length();
     budget.check(name, None, length as u64)?;
     let mut footer = Vec::new();
-    footer.try_reserve_exact(length).map_err(|_| refused(name, None, length as u64))?;
+    footer.try_reserve_exact(length).map_err(|_| budget.refused(name, None, length as u64))?;
     footer.resize(length, 0);
     read_at(file, start, &mut footer).map_err(io)?;
     let metadata = ParquetMetaDataReader::decode_metadata(&footer).map_err(|e| parquet_error(name, None, &e))?;

@@ -133,13 +133,14 @@ pub fn needs(run: &Value, config: &Value, shape: Shape) -> Vec<Need> {
         ensemble: "critic",
         ends,
     };
+    let history = run.get("model_history").and_then(Value::as_f64).unwrap_or(0.0);
     let models = Factors {
         rows: batch(run).larger(rollouts(run)).larger(rollouts(config)),
         samples: Factor::ONE,
         // Gate and audit, a pair of networks a member.
         members: Factor::largest(run, 4.0, |key| key.ends_with("_members")),
         ensemble: "model",
-        ends,
+        ends: ends + history * (shape.observations + shape.actions) as f64,
     };
     let data = Need { bytes: 2.0 * F32 * shape.rows as f64 * ends, because: vec![] };
     [data].into_iter().chain(of_networks(config, &learner)).chain(of_networks(run, &models)).collect()

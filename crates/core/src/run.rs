@@ -65,6 +65,9 @@ pub struct RunConfig {
     /// Hidden layer widths of a dynamics model.
     #[schemars(length(min = 1, max = most::LAYERS), inner(range(min = 1, max = most::WIDTH)))]
     pub model_hidden: Vec<i64>,
+    /// Steps of the past that a dynamics model sees beside the state: their changes and actions.
+    #[schemars(range(min = 0, max = 8))]
+    pub model_history: usize,
     /// Gradient steps of each dynamics ensemble.
     #[schemars(range(min = 0, max = most::STEPS))]
     pub model_steps: u64,
@@ -129,9 +132,11 @@ impl Default for RunConfig {
             model_members: 3,
             audit_members: 5,
             model_hidden: vec![128, 128],
-            model_steps: 6000,
+            model_history: 2,
+            // More steps of fewer rows, at the same work: HopperVelocity replayed over 50 steps misses half as much.
+            model_steps: 12_000,
             model_lr: 3e-3,
-            model_batch: 256,
+            model_batch: 128,
             model_rollouts: 120,
             holdout_fraction: 0.1,
             valid_return_correlation: 0.8,

@@ -1,6 +1,7 @@
 //! The passes of a linear layer, with what follows them.
 
 use super::matmul::{self, After};
+use super::ops;
 use tch::{Kind, Tensor};
 
 /// What follows the product of a [`forward`] pass.
@@ -12,6 +13,8 @@ pub(super) enum Activation {
     Relu,
     /// The bias is added, then tanh.
     Tanh,
+    /// The bias is added, then mish.
+    Mish,
 }
 
 /// What an [`input_gradient`] is carried on through.
@@ -33,7 +36,15 @@ pub(super) fn forward(out: &Tensor, input: &Tensor, weight: &Tensor, bias: &Tens
         Activation::Relu => {}
         Activation::Identity => _ = out.shallow_clone().g_add_(bias),
         Activation::Tanh => _ = out.shallow_clone().g_add_(bias).tanh_(),
+        Activation::Mish => ops::mish_in_place(&out.shallow_clone().g_add_(bias)),
     }
+}
+
+/// `out = mish(input weight^T + bias)` as [`forward`], and its derivative there in `slope [B,out]`.
+/// Both are contiguous.
+pub(super) fn forward_mish(out: &Tensor, slope: &Tensor, input: &Tensor, weight: &Tensor, bias: &Tensor) {
+    matmul::forward(slope, input, weight, After::Nothing);
+    ops::bias_mish(&mut slope.shallow_clone(), bias, out);
 }
 
 /// Gradient for the input, `out [B,in]`, of `grad [B,out]`, carried on through the function the input comes from.

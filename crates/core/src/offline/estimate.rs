@@ -107,9 +107,8 @@ impl Dynamics {
         cancel: &AtomicBool,
         player: &mut dyn Player,
     ) -> Result<(RolloutEstimate, Visited)> {
-        let initial = data.gather(starts).observation().contiguous();
         let mut moments = Moments::over(length);
-        let played = self.play(&initial, length, cancel, &mut |turn, time| {
+        let played = self.play(data, starts, length, cancel, &mut |turn, time| {
             let action = player.act(turn);
             moments.see(time, turn.observation, &action);
             (action, None)
@@ -133,21 +132,20 @@ impl Dynamics {
         let count = length.div_ceil(horizon);
         let horizon = length.div_ceil(count);
         let rows = Tensor::cat(&[starts, logged], 0);
-        let initial = data.gather(&rows).observation().contiguous();
         let mut moments = Moments::over(horizon);
-        let played = self.play(&initial, horizon, cancel, &mut |turn, time| {
+        let played = self.play(data, &rows, horizon, cancel, &mut |turn, time| {
             let action = player.act(turn);
             moments.see(time, turn.observation, &action);
             (action, None)
         })?;
         let members = self.members();
-        let begin = self.state(&initial);
+        let begin = self.frame.state(&data.gather(&rows).observation());
         let basis = Basis::of(&begin);
         let of = |column: &Tensor, member: i64| {
             let table = column.view([-1, members, column.size()[1]]);
             table.select(1, member).to_kind(Kind::Double)
         };
-        let (low, high) = self.cost.range();
+        let (low, high) = self.frame.cost.range();
         let cost_range = (low * horizon as f64, high * horizon as f64);
         let first = starts.size()[0] / members;
         let (mut costs, mut returns) = (Vec::new(), Vec::new());

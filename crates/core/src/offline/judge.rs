@@ -119,7 +119,7 @@ impl Judge {
     ) -> Result<Option<f64>> {
         let Some(dynamics) = &mut self.dynamics else { return Ok(None) };
         if step < run.model_steps {
-            return dynamics.step(step, data, run, rng).map(Some);
+            return dynamics.step(step, data, run, rng, cancel).map(Some);
         }
         if step == run.model_steps {
             self.validity = Some(dynamics.validate(data, run, cancel)?);

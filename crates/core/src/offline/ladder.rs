@@ -83,6 +83,9 @@ pub struct Validity {
     /// Why not, a sentence each.
     pub reasons: Vec<String>,
     pub held_out_episodes: usize,
+    /// Steps of the past that the models see beside the state; 0 where the state tells as much.
+    #[serde(default)]
+    pub history: usize,
     /// Largest stretch that passed, in steps; 0 where none did.
     pub horizon: usize,
     /// Steps of the longest held-out episode: at this horizon whole episodes are rolled out.
@@ -150,7 +153,8 @@ impl Dynamics {
         for horizon in LADDER.into_iter().filter(|&h| h < whole).chain([whole]).filter(|&h| h > 0) {
             ladder.push(rung(horizon, &self.replay(data, &chosen, horizon, cancel)?, &logged, run));
         }
-        Ok(validity(ladder, chosen.len(), whole))
+        let history = if self.frame.remembers { self.frame.history } else { 0 };
+        Ok(Validity { history, ..validity(ladder, chosen.len(), whole) })
     }
 
     /// Predicted sums of each episode under its own actions, averaged over members.
@@ -175,8 +179,7 @@ impl Dynamics {
         let (starts, lengths) = (column(|s| s.1), column(|s| s.2));
         let members = self.members();
         let spread = |rows: Tensor| rows.repeat_interleave_self_int(members, 0i64, None);
-        let initial = spread(data.gather(&starts).observation().contiguous());
-        let played = self.play(&initial, horizon, cancel, &mut |_, time| {
+        let played = self.play(data, &spread(starts.shallow_clone()), horizon, cancel, &mut |_, time| {
             // Shorter stretches stay at their last action and no longer count.
             let offset = (&lengths - 1).clamp_max(time as i64);
             let under_way = lengths.gt(time as i64).to_kind(tch::Kind::Float).unsqueeze(1);
@@ -216,7 +219,7 @@ pub(super) fn validity(ladder: Vec<Rung>, held_out_episodes: usize, whole: usize
             why.unwrap_or_default()
         ));
     }
-    Validity { valid: reasons.is_empty(), reasons, held_out_episodes, horizon, whole, ladder }
+    Validity { valid: reasons.is_empty(), reasons, held_out_episodes, history: 0, horizon, whole, ladder }
 }
 
 /// Applies the run's thresholds to predicted and logged sums of held-out episodes.

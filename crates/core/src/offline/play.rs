@@ -1,6 +1,7 @@
 //! Episodes in the models: of a policy, or of logged actions.
 
 use super::dynamics::Dynamics;
+use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::policy::Turn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,16 +27,17 @@ pub(super) struct Played {
 pub(super) type Driver<'a> = dyn FnMut(&Turn<'_>, usize) -> (Tensor, Option<Tensor>) + 'a;
 
 impl Dynamics {
-    /// Plays `length` steps from observations `initial [N*E,S]`.
+    /// Plays `length` steps from the logged rows `initial [N*E]`.
     pub(super) fn play(
         &mut self,
+        data: &Dataset,
         initial: &Tensor,
         length: usize,
         cancel: &AtomicBool,
         drive: &mut Driver<'_>,
     ) -> Result<Played> {
-        let mut state = self.state(initial);
-        let rows = state.size()[0];
+        let mut now = self.frame.moment(data, initial);
+        let rows = initial.size()[0];
         let mut alive = Tensor::ones([rows, 1], (Kind::Float, initial.device()));
         let zeros = || Tensor::zeros([rows, 1], (Kind::Float, initial.device()));
         let (mut returns, mut costs, mut lengths, mut reward, mut cost) = (zeros(), zeros(), zeros(), zeros(), zeros());
@@ -44,9 +46,9 @@ impl Dynamics {
             if cancel.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
-            let observation = self.observation(&state);
+            let observation = self.frame.observation(&now.state);
             let (action, under_way) = drive(&Turn { observation: &observation, reward: &reward, cost: &cost }, time);
-            let predicted = self.predict(&state, &action);
+            let predicted = self.predict(&now, &action);
             let counted = under_way.as_ref().map_or_else(|| alive.shallow_clone(), |rows| &alive * rows);
             returns += &predicted.reward * &counted;
             lengths += &counted;
@@ -55,13 +57,13 @@ impl Dynamics {
                 None => predicted.cost.shallow_clone(),
             };
             clipped += predicted.clipped;
-            (state, reward, cost) = (predicted.next, predicted.reward, predicted.cost);
-            if self.terminates {
+            (now, reward, cost) = (predicted.next, predicted.reward, predicted.cost);
+            if self.frame.terminates {
                 alive *= 1.0 - predicted.terminal;
             }
         }
         let clipped = clipped.double_value(&[0]) / length.max(1) as f64;
-        Ok(Played { returns, costs, lengths, alive, last: state, clipped })
+        Ok(Played { returns, costs, lengths, alive, last: now.state, clipped })
     }
 }
 

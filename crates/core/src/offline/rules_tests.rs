@@ -48,6 +48,7 @@ fn world() -> World {
             valid: true,
             reasons: vec![],
             held_out_episodes: 10,
+            history: 0,
             horizon: 100,
             whole: 100,
             ladder: vec![rung],

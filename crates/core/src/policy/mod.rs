@@ -223,6 +223,7 @@ fn run_layers(layers: &[(Tensor, Tensor)], input: &Tensor, hidden: Hidden) -> Te
             _ if i == last => x,
             Hidden::Relu => x.relu_(),
             Hidden::Tanh => x.tanh_(),
+            Hidden::Mish => x.mish_(),
         }
     })
 }

@@ -32,6 +32,9 @@ pub enum Hidden {
     Relu,
     /// tanh(x)
     Tanh,
+    /// x tanh(log(1 + e^x)), for networks of smooth functions; no configuration names it.
+    #[serde(skip)]
+    Mish,
 }
 
 /// The layout of an ensemble: weights `[E,out,in]` and biases `[E,out]` a layer.
@@ -157,7 +160,7 @@ impl Ensemble {
             for (start, count) in blocks(rows, device) {
                 let room: Vec<Tensor> = cache.room.iter().map(|buffer| buffer.narrow(0, 0, count)).collect();
                 let part = |tensor: &Tensor| tensor.narrow(0, start, count);
-                self.forward_member(arena, member, &part(input), &room, None, &part(&out));
+                self.forward_member(arena, member, &part(input), (&room, &[]), None, &part(&out));
             }
         }
         out
@@ -171,19 +174,20 @@ impl Ensemble {
             let part = |tensor: &Tensor| tensor.narrow(0, start, count);
             let remade = plan.remade.then(|| room[0].narrow(0, 0, count));
             let hidden: Vec<Tensor> = remade.into_iter().chain(kept.hidden.iter().map(part)).collect();
+            let slopes: Vec<Tensor> = kept.slopes.iter().map(part).collect();
             let gates = kept.gates.as_mut().map(|gates| (gates, start as usize));
-            self.forward_member(arena, member, &part(input), &hidden, gates, &part(output));
+            self.forward_member(arena, member, &part(input), (&hidden, &slopes), gates, &part(output));
         }
     }
 
     /// [`Ensemble::forward_kept`] of one block. Where `hidden` lacks the last hidden layer,
-    /// the last two layers are made as one.
+    /// the last two layers are made as one. `slopes` take the derivatives, where they are kept.
     fn forward_member(
         &self,
         arena: &Arena,
         member: i64,
         input: &Tensor,
-        hidden: &[Tensor],
+        (hidden, slopes): (&[Tensor], &[Tensor]),
         gates: Option<(&mut Gates, usize)>,
         output: &Tensor,
     ) {
@@ -191,7 +195,7 @@ impl Ensemble {
         let last = self.layers.len() - 1;
         let source = |layer: usize| if layer == 0 { &input } else { &hidden[layer - 1] };
         for (layer, hidden) in hidden.iter().enumerate() {
-            self.hidden_layer(arena, layer, member, source(layer), hidden);
+            self.hidden_layer(arena, layer, member, source(layer), hidden, slopes.get(layer));
         }
         let out = output.narrow(1, member * self.outputs(), self.outputs());
         let (weight, bias) = self.values(arena, last, member);
@@ -204,14 +208,23 @@ impl Ensemble {
         }
     }
 
-    /// Activations `out` of hidden layer `layer` for what that layer sees.
-    fn hidden_layer(&self, arena: &Arena, layer: usize, member: i64, source: &Tensor, out: &Tensor) {
-        let activation = match self.hidden {
-            Hidden::Relu => Activation::Relu,
-            Hidden::Tanh => Activation::Tanh,
-        };
+    /// Activations `out` of hidden layer `layer` for what that layer sees; `slope` takes their derivatives.
+    fn hidden_layer(
+        &self,
+        arena: &Arena,
+        layer: usize,
+        member: i64,
+        source: &Tensor,
+        out: &Tensor,
+        slope: Option<&Tensor>,
+    ) {
         let (weight, bias) = self.values(arena, layer, member);
-        linear::forward(out, source, weight, bias, activation);
+        match (self.hidden, slope) {
+            (Hidden::Relu, _) => linear::forward(out, source, weight, bias, Activation::Relu),
+            (Hidden::Tanh, _) => linear::forward(out, source, weight, bias, Activation::Tanh),
+            (Hidden::Mish, None) => linear::forward(out, source, weight, bias, Activation::Mish),
+            (Hidden::Mish, Some(slope)) => linear::forward_mish(out, slope, source, weight, bias),
+        }
     }
 
     /// Forward and backward pass of one member after the other: `gradient(member, output [B,E*out])`, in which the
@@ -232,9 +245,9 @@ impl Ensemble {
         for member in 0..self.members {
             self.forward_kept(arena, member, input, 0, cache);
             let grad_out = gradient(member, cache.output.as_ref().expect("prepared above"));
-            let Kept { hidden, gates } = &cache.kept[0];
+            let Kept { hidden, slopes, gates } = &cache.kept[0];
             let grads = self.places_of_gradients(arena, hidden, true, &cache.room);
-            let pass = Pass { hidden, gates: gates.as_ref(), grads: &grads };
+            let pass = Pass { hidden, slopes, gates: gates.as_ref(), grads: &grads };
             let _ = self.backward_member(arena, member, &self.input_of(member, input), true, &grad_out, &pass);
             after(arena, member);
         }
@@ -322,17 +335,18 @@ impl Ensemble {
         // The last member's activations are the nearest.
         for member in (0..self.members).rev() {
             let grad_out = grad_out.narrow(1, member * self.outputs(), self.outputs());
-            let live = Rows::live(&grad_out);
+            // Derivatives are kept of all rows.
+            let live = if self.hidden == Hidden::Mish { None } else { Rows::live(&grad_out) };
             cache.make_own(live.is_some());
             let of_rows = |tensor: Tensor| match &live {
                 Some(rows) => tensor.index_select(0, &rows.index),
                 None => tensor,
             };
             let (input, grad_out) = (of_rows(self.input_of(member, input)), of_rows(grad_out));
-            let remake = |out: &Tensor| self.hidden_layer(arena, 0, member, &input, out);
-            let Activations { hidden, gates, own } = cache.activations(member, live.as_ref(), remake);
+            let remake = |out: &Tensor| self.hidden_layer(arena, 0, member, &input, out, None);
+            let Activations { hidden, slopes, gates, own } = cache.activations(member, live.as_ref(), remake);
             let grads = self.places_of_gradients(arena, &hidden, own, &cache.room);
-            let pass = Pass { hidden: &hidden, gates: gates.as_deref(), grads: &grads };
+            let pass = Pass { hidden: &hidden, slopes, gates: gates.as_deref(), grads: &grads };
             let grad = self.backward_member(arena, member, &input, parameters, &grad_out, &pass);
             first(member, &grad, live.as_ref().map(|rows| &rows.index));
         }
@@ -349,7 +363,7 @@ impl Ensemble {
         grad_out: &Tensor,
         pass: &Pass,
     ) -> Tensor {
-        let Pass { hidden, gates, grads } = pass;
+        let Pass { hidden, slopes, gates, grads } = pass;
         let mut last = self.layers.len() - 1;
         let mut grad = grad_out.contiguous();
         if let Some(gates) = gates {
@@ -374,8 +388,15 @@ impl Ensemble {
                 let (weight_grad, bias_grad) = self.gradients(arena, layer, member);
                 linear::parameter_gradients(&grad, source, weight_grad, bias_grad);
             }
-            let derivative = (self.hidden == Hidden::Tanh).then(|| 1.0 - source.square());
-            let through = derivative.as_ref().map_or(Through::Relu(source), Through::Derivative);
+            let derivative: Tensor;
+            let through = match self.hidden {
+                Hidden::Relu => Through::Relu(source),
+                Hidden::Tanh => {
+                    derivative = 1.0 - source.square();
+                    Through::Derivative(&derivative)
+                }
+                Hidden::Mish => Through::Derivative(&slopes[layer - 1]),
+            };
             linear::input_gradient(target, &grad, weight, through);
             grad = target.shallow_clone();
         }

@@ -1,6 +1,6 @@
 //! What the passes of an ensemble keep for one another.
 
-use super::Ensemble;
+use super::{Ensemble, Hidden};
 use crate::ops;
 use drcorl_kernels::gemm::Gates;
 use std::borrow::Cow;
@@ -45,6 +45,8 @@ pub struct Cache {
 pub(super) struct Kept {
     /// Activations `[B,width]` of the hidden layers, less those the plan leaves out.
     pub hidden: Vec<Tensor>,
+    /// Derivatives there, where they do not follow from the activations.
+    pub slopes: Vec<Tensor>,
     pub gates: Option<Gates>,
 }
 
@@ -52,6 +54,8 @@ pub(super) struct Kept {
 pub(super) struct Activations<'a> {
     /// `[N,width]` a hidden layer; where there are gates, of all but the last one.
     pub hidden: Vec<Tensor>,
+    /// See [`Kept`].
+    pub slopes: &'a [Tensor],
     pub gates: Option<Cow<'a, Gates>>,
     /// True if they were made for this pass alone.
     pub own: bool,
@@ -75,7 +79,8 @@ impl Cache {
             let units = *net.hidden_widths().last().unwrap_or(&0);
             let gates = plan.gated.then(|| Gates::shut(batch as usize, units as usize));
             let hidden = widths[usize::from(plan.remade)..].iter().map(buffer).collect();
-            self.kept.push(Kept { hidden, gates });
+            let slopes = if net.hidden == Hidden::Mish { widths.iter().map(buffer).collect() } else { Vec::new() };
+            self.kept.push(Kept { hidden, slopes, gates });
         }
     }
 
@@ -116,7 +121,7 @@ impl Cache {
             Some(rows) => Cow::Owned(gates.pick(&rows.list)),
         });
         let is_own = rows.is_some() || kept.hidden.is_empty();
-        Activations { hidden: remade.into_iter().chain(others).collect(), gates, own: is_own }
+        Activations { hidden: remade.into_iter().chain(others).collect(), slopes: &kept.slopes, gates, own: is_own }
     }
 }
 
@@ -124,6 +129,8 @@ impl Cache {
 pub(super) struct Pass<'a> {
     /// Activations `[N,width]` a hidden layer; where there are gates, of all but the last one.
     pub hidden: &'a [Tensor],
+    /// See [`Kept`].
+    pub slopes: &'a [Tensor],
     pub gates: Option<&'a Gates>,
     /// Where the gradients at their pre-activations go; see [`Ensemble::places_of_gradients`].
     pub grads: &'a [Tensor],

@@ -20,7 +20,11 @@ fn reference(net: &Ensemble, arena: &Arena, input: &Tensor) -> (Tensor, Vec<Tens
         for (i, pair) in parameters.chunks(2).enumerate() {
             x = x.linear(&pair[0].select(0, member), Some(&pair[1].select(0, member)));
             if i + 1 < net.layers.len() {
-                x = if net.hidden == Hidden::Tanh { x.tanh() } else { x.relu() };
+                x = match net.hidden {
+                    Hidden::Relu => x.relu(),
+                    Hidden::Tanh => x.tanh(),
+                    Hidden::Mish => x.mish(),
+                };
             }
         }
         outputs.push(x);
@@ -35,6 +39,7 @@ fn distance(a: &Tensor, b: &Tensor) -> f64 {
 fn check(members: usize, widths: &[i64], per_member: bool) {
     check_with(Hidden::Relu, 9, members, widths, per_member);
     check_with(Hidden::Tanh, 9, members, widths, per_member);
+    check_with(Hidden::Mish, 9, members, widths, per_member);
 }
 
 /// `batch` is a multiple of 3.
@@ -80,9 +85,12 @@ fn evaluation_in_blocks_is_the_forward_pass() {
     let net = Ensemble::new(&mut builder, "q", 3, &[5, 16, 16, 2], &mut rng);
     let arena = builder.build(Device::Cpu);
     let input = rng.normal(&[2 * BLOCK + 7, 5], Device::Cpu);
-    let (mut cache, mut other) = (Cache::default(), Cache::default());
-    let whole = net.forward(&arena, &input, &mut cache);
-    assert!(distance(whole, &net.evaluate(&arena, &input, &mut other)) < 1e-6);
+    for hidden in [Hidden::Relu, Hidden::Tanh, Hidden::Mish] {
+        let net = net.clone().with_hidden(hidden);
+        let (mut cache, mut other) = (Cache::default(), Cache::default());
+        let whole = net.forward(&arena, &input, &mut cache);
+        assert!(distance(whole, &net.evaluate(&arena, &input, &mut other)) < 1e-6);
+    }
 }
 
 /// Of sizes for which the matrix unit, where there is one, makes the last two layers as one.
@@ -100,7 +108,8 @@ fn a_sweep_is_a_forward_and_a_backward_pass() {
     for widths in [&[5, 16, 16, 1][..], &[5, 16, 16, 2], &[17, 256, 256, 1], &[17, 256, 300, 1]] {
         let mut rng = Rng::new(4, 0);
         let mut builder = ArenaBuilder::default();
-        let net = Ensemble::new(&mut builder, "q", 2, widths, &mut rng);
+        let hidden = if widths.len() == 4 && widths[3] == 2 { Hidden::Mish } else { Hidden::Relu };
+        let net = Ensemble::new(&mut builder, "q", 2, widths, &mut rng).with_hidden(hidden);
         let mut arena = builder.build(Device::Cpu);
         let input = rng.normal(&[200, widths[0]], Device::Cpu);
         let (mut cache, mut other) = (Cache::default(), Cache::default());

@@ -26,6 +26,15 @@ pub fn bias_mish(x: &mut Tensor, bias: &Tensor, out: &Tensor) {
     }
 }
 
+/// `x = mish(x)`, the values of [`mish`] to rounding.
+pub fn mish_in_place(x: &Tensor) {
+    if host(x) {
+        kernels::mish_in_place(InstructionSet::best(), elements_mut(x));
+    } else {
+        x.shallow_clone().copy_(&x.mish());
+    }
+}
+
 /// `out = gelu(x) = x Phi(x)` (the exact one, by the error function), and `x` becomes the derivative there.
 pub fn gelu(x: &mut Tensor, out: &Tensor) {
     if host(x) {

@@ -1,0 +1,162 @@
+//! How the models see states, and what of a prediction is no network: the past, scales, the range of the data.
+
+use super::signal::{center_and_scale, CostKind};
+use crate::dataset::{Batch, Dataset};
+use tch::{Kind, Tensor};
+
+/// How far beyond the data's range, in deviations of a column, a predicted entry may go before it is clipped.
+const RANGE_MARGIN: f64 = 0.5;
+/// Smallest scale of a step's change, in deviations of a column.
+const CHANGE_FLOOR: f64 = 1e-4;
+
+/// What is known of the data before a network learns.
+pub(super) struct Frame {
+    /// Steps of the past.
+    pub history: usize,
+    /// True where the past says what the state does not.
+    pub remembers: bool,
+    pub cost: CostKind,
+    pub terminates: bool,
+    /// Entries that change `[S']`; None where all do.
+    pub varying: Option<Tensor>,
+    /// `[1,S]`, an observation whose entries that never change are right.
+    pub anchor: Tensor,
+    /// Mean and deviation of each entry `[1,S']`: the networks see states of unit size, whatever a sensor's unit.
+    pub center: Tensor,
+    pub spread: Tensor,
+    pub change: Tensor,
+    pub low: Tensor,
+    pub high: Tensor,
+    pub reward_center: f64,
+    pub reward_scale: f64,
+}
+
+/// Where a play is: rows of states, and of what led to them.
+pub struct Moment {
+    /// `[B,S']`
+    pub(super) state: Tensor,
+    /// `[B,K*(S'+A)]`: for each of the last K steps, the latest first, the scaled change of the state and the action.
+    /// Zeros before an episode's first step.
+    pub(super) past: Tensor,
+}
+
+/// Predictions for rows of a batch.
+pub(super) struct Predicted {
+    /// What comes next; its state is within the range of the data.
+    pub next: Moment,
+    /// Share of the entries of the next state that had to be clipped, `[]`.
+    pub clipped: Tensor,
+    /// `[B,1]`
+    pub reward: Tensor,
+    /// `[B,1]`
+    pub cost: Tensor,
+    /// `[B,1]`, probability that the episode ends here.
+    pub terminal: Tensor,
+}
+
+/// A network on rows `[B,in]`.
+pub(super) type Network<'a> = dyn FnMut(&Tensor) -> Tensor + 'a;
+
+impl Frame {
+    /// Of the rows that models learn from.
+    pub fn of(data: &Dataset, learnt: &Batch, history: usize) -> Self {
+        let varying = &data.varying;
+        let all = varying.len() as i64 == data.observations();
+        let varying = (!all).then(|| Tensor::from_slice(varying).to_device(data.device()));
+        let part = |full: Tensor| varying.as_ref().map_or(full.shallow_clone(), |v| full.index_select(1, v));
+        let (now, next) = (part(learnt.observation()), part(learnt.next_observation()));
+        let spread = next.std_dim(0i64, false, false);
+        let margin = &spread * RANGE_MARGIN;
+        let (reward_center, reward_scale) = center_and_scale(&data.columns.rewards);
+        Frame {
+            history,
+            remembers: history > 0,
+            cost: CostKind::of(&data.columns.costs),
+            terminates: data.columns.terminals.iter().any(|&t| t),
+            anchor: data.gather(&data.starts().narrow(0, 0, 1)).observation().copy(),
+            center: now.mean_dim(0i64, true, Kind::Float),
+            spread: now.std_dim(0i64, false, true).clamp_min(1e-12),
+            change: (&next - &now).std_dim(0i64, true, false).maximum(&(&spread * CHANGE_FLOOR)).clamp_min(1e-12),
+            low: next.amin(0i64, false) - &margin,
+            high: next.amax(0i64, false) + &margin,
+            varying,
+            reward_center,
+            reward_scale,
+        }
+    }
+
+    /// The states `[B,S']` of observations `[B,S]`.
+    pub fn state(&self, observation: &Tensor) -> Tensor {
+        match &self.varying {
+            Some(varying) => observation.index_select(1, varying),
+            None => observation.contiguous(),
+        }
+    }
+
+    /// The observations `[B,S]` of states `[B,S']`.
+    pub fn observation(&self, state: &Tensor) -> Tensor {
+        match &self.varying {
+            Some(varying) => {
+                let full = self.anchor.expand([state.size()[0], self.anchor.size()[1]], false).contiguous();
+                full.index_copy(1, varying, state)
+            }
+            None => state.shallow_clone(),
+        }
+    }
+
+    /// Where logged rows `[N]` are.
+    pub fn moment(&self, data: &Dataset, rows: &Tensor) -> Moment {
+        let state = self.state(&data.gather(rows).observation());
+        let (mut here, mut later, mut parts) = (rows.shallow_clone(), state.shallow_clone(), Vec::new());
+        for _ in 0..self.history {
+            // An episode's first row is its own past, unmoved and without an action.
+            let moved: Tensor = 1.0 - data.gather(&here).start();
+            here = here - moved.squeeze_dim(1).to_kind(Kind::Int64);
+            let before = data.gather(&here);
+            let earlier = self.state(&before.observation());
+            parts.extend([self.scaled_change(&earlier, &later), before.action() * moved]);
+            later = earlier;
+        }
+        let past = if parts.is_empty() { state.narrow(1, 0, 0) } else { Tensor::cat(&parts, 1) };
+        Moment { past: if self.remembers { past } else { past.zeros_like() }, state }
+    }
+
+    /// What motion learns of a step.
+    pub fn scaled_change(&self, now: &Tensor, next: &Tensor) -> Tensor {
+        (next - now) / &self.change
+    }
+
+    /// States as the networks see them.
+    pub fn scaled(&self, state: &Tensor) -> Tensor {
+        (state - &self.center) / &self.spread
+    }
+
+    /// Predictions for rows `now`, `action [B,A]` by networks of motion and outcome.
+    pub fn predict(&self, now: &Moment, action: &Tensor, motion: &mut Network, outcome: &mut Network) -> Predicted {
+        let Moment { state, past } = now;
+        let (states, seen) = (state.size()[1], self.scaled(state));
+        let raw = motion(&Tensor::cat(&[action, &seen, past], 1));
+        let free = state + raw.narrow(1, 0, states) * &self.change;
+        let next = free.clamp_tensor(Some(&self.low), Some(&self.high));
+        let outcome = outcome(&Tensor::cat(&[action, &seen, &self.scaled(&next)], 1));
+        let cost = outcome.narrow(1, 1, 1);
+        Predicted {
+            clipped: free.ne_tensor(&next).to_kind(Kind::Float).mean(Kind::Float),
+            next: self.follow(now, action, next),
+            reward: outcome.narrow(1, 0, 1) * self.reward_scale + self.reward_center,
+            cost: self.cost.predicted(&cost),
+            terminal: if self.terminates { raw.narrow(1, states, 1).sigmoid() } else { cost.zeros_like() },
+        }
+    }
+
+    /// The moment at state `next [B,S']` after `action [B,A]` at `now`.
+    fn follow(&self, now: &Moment, action: &Tensor, next: Tensor) -> Moment {
+        if !self.remembers {
+            return Moment { past: now.past.shallow_clone(), state: next };
+        }
+        let width = now.past.size()[1];
+        let kept = now.past.narrow(1, 0, width - width / self.history as i64);
+        let past = Tensor::cat(&[&self.scaled_change(&now.state, &next), action, &kept], 1);
+        Moment { state: next, past }
+    }
+}

@@ -507,6 +507,10 @@ export interface Validity {
   reasons: string[]
   held_out_episodes: number
   /**
+   * Steps of the past that the models see beside the state; 0 where the state tells as much.
+   */
+  history: number
+  /**
    * Largest stretch that passed, in steps; 0 where none did.
    */
   horizon: number

@@ -82,6 +82,10 @@ export interface RunConfig {
    */
   model_hidden?: number[]
   /**
+   * Steps of the past that a dynamics model sees beside the state: their changes and actions.
+   */
+  model_history?: number
+  /**
    * Gradient steps of each dynamics ensemble.
    */
   model_steps?: number
@@ -315,6 +319,11 @@ export interface DrcorlConfig {
    * Learning rate of the actor at the end of adaptation (cosine).
    */
   actor_lr_final?: number
+  /**
+   * Steps in the dynamics models before a critic's value, in the guidance of a policy step; 0 leaves the guidance to
+   * the critics, as in the paper, and so do models that may not steer.
+   */
+  value_expansion?: number
   /**
    * Cost critic updates before each policy step.
    */

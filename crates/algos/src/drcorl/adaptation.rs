@@ -125,21 +125,21 @@ impl Drcorl {
         let (below, above) = self.slacks(step);
         let room = room(&(values / self.facts.set_point.max(f64::MIN_POSITIVE)), below, above);
         self.branches.count_states(&room);
-        let (reward, cost) = (self.critics.reward_guidance(score).push, self.critics.cost_guidance(score).push);
+        let (reward, cost) = (self.reward_guidance(score).push, self.cost_guidance(score).push);
         let push = (reward * &room - cost * (1.0 - &room)) * beta;
         score.gradient(&mut self.policy, Some(&push))
     }
 
     /// The reward step (19): `G = grad_a Q_r`.
     pub fn reward_gradient(&mut self, score: &ScoreStep, beta: f64) -> StepGradient {
-        let push = self.critics.reward_guidance(score).push * beta;
+        let push = self.reward_guidance(score).push * beta;
         score.gradient(&mut self.policy, Some(&push))
     }
 
     /// The cost step (20), `G = -grad_a Q_c`, or the Lagrangian step that takes its place,
     /// `G = grad_a (Q_r - lambda Q_c)`.
     pub fn cost_gradient(&mut self, score: &ScoreStep, beta: f64) -> StepGradient {
-        let Guidance { values, push: cost } = self.critics.cost_guidance(score);
+        let Guidance { values, push: cost } = self.cost_guidance(score);
         let push = match self.config.cost_step {
             CostStep::Cost => cost * -beta,
             kind => {
@@ -147,7 +147,7 @@ impl Drcorl {
                     CostStep::LagrangianPid => self.pid.update(values.mean(Kind::Double).double_value(&[])),
                     _ => self.config.multiplier,
                 };
-                (self.critics.reward_guidance(score).push - cost * multiplier) * beta
+                (self.reward_guidance(score).push - cost * multiplier) * beta
             }
         };
         score.gradient(&mut self.policy, Some(&push))

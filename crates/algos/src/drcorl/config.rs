@@ -138,6 +138,10 @@ pub struct DrcorlConfig {
     /// Learning rate of the actor at the end of adaptation (cosine).
     #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub actor_lr_final: f64,
+    /// Steps in the dynamics models before a critic's value, in the guidance of a policy step; 0 leaves the guidance to
+    /// the critics, as in the paper, and so do models that may not steer and mode hybrid-data.
+    #[schemars(range(min = 0, max = 1000))]
+    pub value_expansion: usize,
     /// Cost critic updates before each policy step.
     #[schemars(range(min = 0, max = 1000))]
     pub cost_updates_per_step: u64,
@@ -270,6 +274,7 @@ impl Default for DrcorlConfig {
             adaptation_steps: 50_000,
             actor_lr: 6e-4,
             actor_lr_final: 6e-4,
+            value_expansion: 0,
             cost_updates_per_step: 1,
             reward_updates_per_step: 1,
             adaptation_target_rate: 0.005,
@@ -399,6 +404,7 @@ impl DrcorlConfig {
     pub fn presets() -> Vec<Preset<Self>> {
         let run = || RunConfig {
             model_steps: 20_000,
+            model_batch: 256,
             fqe_steps: 20_000,
             model_hidden: vec![256, 256],
             ..RunConfig::default()

@@ -103,7 +103,12 @@ impl RewardAndCost {
         let (values, gradient) = self.reward.guidance(&score.state_action(), score.action.size()[1]);
         probe::see("reward_values", &values);
         probe::see("reward_guidance", &gradient);
-        Guidance { values, push: self.reward_scaler.scale(&gradient, self.guidance_scale) }
+        self.scaled_reward(values, &gradient)
+    }
+
+    /// Values and slopes of the reward in the chosen scale.
+    pub fn scaled_reward(&mut self, values: Tensor, gradient: &Tensor) -> Guidance {
+        Guidance { values, push: self.reward_scaler.scale(gradient, self.guidance_scale) }
     }
 
     /// Mean of the lagged cost members plus `cost_guidance_k` deviations, and `grad_a Q_c`.
@@ -111,7 +116,12 @@ impl RewardAndCost {
         let (values, gradient) = self.cost.guidance(&score.state_action(), score.action.size()[1], self.guidance_k);
         probe::see("cost_values", &values);
         probe::see("cost_guidance", &gradient);
-        Guidance { values, push: self.cost_scaler.scale(&gradient, self.guidance_scale) }
+        self.scaled_cost(values, &gradient)
+    }
+
+    /// Values and slopes of the cost in the chosen scale.
+    pub fn scaled_cost(&mut self, values: Tensor, gradient: &Tensor) -> Guidance {
+        Guidance { values, push: self.cost_scaler.scale(gradient, self.guidance_scale) }
     }
 
     /// Saves or restores everything.

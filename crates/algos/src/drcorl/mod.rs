@@ -24,6 +24,7 @@ pub mod config;
 pub mod critics;
 pub mod diffusion;
 pub mod divergence;
+mod expansion;
 pub mod facts;
 mod gate;
 pub mod gradient;
@@ -52,6 +53,7 @@ use drcorl_nn::checkpoint::State;
 use drcorl_nn::optim::cosine;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
+use expansion::Ahead;
 use facts::Facts;
 use gate::GateEstimate;
 use mixture::Mixture;
@@ -101,6 +103,8 @@ pub struct Drcorl {
     branches: BranchCounts,
     selected: Selected,
     mixture: Mixture,
+    /// Made in every round; None where the critics guide alone.
+    ahead: Option<Ahead>,
     /// Entries of an observation and of an action.
     sizes: [i64; 2],
 }
@@ -133,6 +137,7 @@ impl Drcorl {
             selected: Selected::none(policy.averaged()),
             // A run has slots, which are drawn by its seed.
             mixture: Mixture::of(&policy, 0, 0),
+            ahead: None,
             sizes: [states, actions],
             config,
             facts,
@@ -190,6 +195,7 @@ impl Drcorl {
         let cost_loss = self.update_critics(context)?;
         let batch = context.data.sample_mixed(self.config.actor_batch, context.run.hybrid_share, context.rng);
         let draws = Draws::of_policy(batch.len(), self.policy.draws(), context);
+        self.look_from(&batch.rows, context);
         let normalised_cost = self.gated(context).normalised();
         let iterate = self.mixture.iterate(&self.policy);
         let policy_loss = self.policy_step(step, normalised_cost, &batch.observation(), &draws);

@@ -12,6 +12,7 @@ pub(super) const PRETRAINING: Pretraining = Pretraining {
         "adaptation_steps",
         "actor_lr",
         "actor_lr_final",
+        "value_expansion",
         "cost_updates_per_step",
         "reward_updates_per_step",
         "adaptation_target_rate",

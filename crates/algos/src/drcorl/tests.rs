@@ -529,6 +529,33 @@ fn a_resumed_run_keeps_the_same_iterates() {
     std::fs::remove_file(path).unwrap();
 }
 
+/// Guidance that looks ahead keeps the limit on the toy, changes what is learnt, and goes on exactly after a stop.
+#[test]
+fn looking_ahead_keeps_the_limit_and_resumes_exactly() {
+    let limit = 2.0;
+    let (ret, cost, certificate) = outcome(&mut trainer("drcorl", limit, small(json!({ "value_expansion": 3 }))));
+    assert!(cost <= limit && ret > 10.0, "return {ret}, cost {cost}, {certificate}");
+    let brief = |steps: u64| {
+        let few = json!({
+            "value_expansion": steps, "behavior_steps": 5, "warmup_steps": 5, "critic_steps": 5, "critic_init_steps": 5,
+            "adaptation_steps": 20
+        });
+        trainer("drcorl", limit, small(few))
+    };
+    let (expected, _) = files(&mut brief(3), "ahead");
+    assert_ne!(files(&mut brief(0), "not-ahead").0, expected);
+    let never = AtomicBool::new(false);
+    let mut first = brief(3);
+    while first.status().phase != "adaptation" || first.status().phase_step < 7 {
+        first.run(1, &never).unwrap();
+    }
+    let path = std::env::temp_dir().join(format!("drcorl-ahead-{}.safetensors", std::process::id()));
+    first.save(&path).unwrap();
+    let mut second = Trainer::resume(crate::REGISTRY, logged(300), &path).unwrap();
+    assert_eq!(files(&mut second, "ahead-resumed").0, expected);
+    std::fs::remove_file(path).unwrap();
+}
+
 /// What models have estimated ships, if it may; what critics have stays beside the last average.
 #[test]
 fn the_candidate_of_the_models_ships() {

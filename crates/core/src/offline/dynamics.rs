@@ -12,7 +12,7 @@ use crate::run::RunConfig;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::optim::cosine;
 use drcorl_nn::rng::Rng;
-use drcorl_nn::{Head, Hidden};
+use drcorl_nn::{Head, Hidden, Traced};
 use std::sync::atomic::AtomicBool;
 use tch::{Kind, Tensor};
 
@@ -116,6 +116,12 @@ impl Dynamics {
             |head: &mut Head, input: &Tensor| head.evaluate(&input.view([total / *members, -1])).view([total, -1]);
         let (mut motion, mut outcome) = (|input: &Tensor| run(motion, input), |input: &Tensor| run(outcome, input));
         frame.predict(now, action, &mut motion, &mut outcome)
+    }
+
+    /// Motion and outcome at this moment.
+    pub(super) fn traced(&self) -> (Traced, Traced) {
+        let of = |head: &Head| Traced::of(head.net(), head.online());
+        (of(&self.motion), of(&self.outcome))
     }
 
     /// Saves or restores the parameters; the split follows from the seed.

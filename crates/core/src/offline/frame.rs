@@ -85,6 +85,29 @@ impl Frame {
         }
     }
 
+    /// The same, shared.
+    pub fn duplicate(&self) -> Self {
+        let Frame { history, remembers, cost, terminates, reward_center, reward_scale, .. } = *self;
+        let [anchor, center, spread, change, low, high] =
+            [&self.anchor, &self.center, &self.spread, &self.change, &self.low, &self.high].map(Tensor::shallow_clone);
+        let varying = self.varying.as_ref().map(Tensor::shallow_clone);
+        Frame {
+            history,
+            remembers,
+            cost,
+            terminates,
+            varying,
+            anchor,
+            center,
+            spread,
+            change,
+            low,
+            high,
+            reward_center,
+            reward_scale,
+        }
+    }
+
     /// The states `[B,S']` of observations `[B,S]`.
     pub fn state(&self, observation: &Tensor) -> Tensor {
         match &self.varying {

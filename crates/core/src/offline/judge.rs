@@ -3,6 +3,7 @@
 
 use super::dynamics::Dynamics;
 use super::estimate::RolloutEstimate;
+use super::foresight::Foresight;
 use super::ladder::{Rung, Validity};
 use super::self_test::{choose, Behavior, Clones, SelfTest, Trial};
 use crate::dataset::Dataset;
@@ -270,6 +271,11 @@ impl Judge {
         let starts = first(&self.starts, count.map_or(total, |n| (n as i64).min(total)));
         let Some(dynamics) = &mut self.dynamics else { return Ok(None) };
         Ok(Some(dynamics.whole_episodes(data, &starts, data.episode_length, cancel, player)?.0))
+    }
+
+    /// The models for gradients through them; None without one.
+    pub fn foresight(&self) -> Option<Foresight> {
+        self.dynamics.as_ref().map(Dynamics::foresight)
     }
 
     /// What the last [`Judge::estimate`] left out, if anything.

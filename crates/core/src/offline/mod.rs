@@ -10,6 +10,7 @@ mod clusters;
 pub mod dynamics;
 mod estimate;
 mod facts;
+mod foresight;
 pub mod fqe;
 mod frame;
 mod goal;
@@ -30,7 +31,9 @@ pub use certificate::{certify, Certificate, CriticEstimate, CriticEstimates, Evi
 pub use dynamics::Dynamics;
 pub use estimate::RolloutEstimate;
 pub use facts::DataFacts;
+pub use foresight::{Foresight, Outlook, Signal};
 pub use fqe::{Fqe, FqeEstimate};
+pub use frame::Moment;
 pub use goal::Goal;
 pub use held_out::HeldOut;
 pub use judge::{Judge, Shortage};

@@ -83,7 +83,7 @@ impl Dynamics {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use drcorl_data::Columns;
     use std::sync::Arc;
@@ -92,7 +92,7 @@ mod tests {
     const STEPS: usize = 50;
 
     /// A cart on a line that is pushed and rubs: 40 episodes, seen with its speed or without.
-    fn cart(speed_is_seen: bool) -> Dataset {
+    pub(in super::super) fn cart(speed_is_seen: bool) -> Dataset {
         let mut rng = Rng::new(5, 0);
         let mut columns = Columns { obs_dim: 1 + usize::from(speed_is_seen), act_dim: 1, ..Columns::default() };
         for _ in 0..40 {

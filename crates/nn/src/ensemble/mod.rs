@@ -68,6 +68,11 @@ impl Ensemble {
         self.layers.len() > 1 && self.outputs() == 1 && self.hidden == Hidden::Relu
     }
 
+    /// What follows every layer but the last.
+    pub fn hidden(&self) -> Hidden {
+        self.hidden
+    }
+
     /// Number of members E.
     pub fn members(&self) -> i64 {
         self.members

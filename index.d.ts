@@ -29,6 +29,8 @@ export interface NativeColumns {
   rewards: Float32Array
   /** `[N]`, of the step. */
   costs: Float32Array
+  /** Further numbers a step, `[N]` each by its name: other costs, which limits may be given for. */
+  further?: Record<string, Float32Array>
   /** `[N]`, not 0 where the environment ended the episode. */
   terminals: Uint8Array
   /** `[N]`, not 0 where the time limit ended the episode. */
@@ -47,17 +49,18 @@ export declare class NativeDataset {
   /**
    * Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused (none is by
    * default), and a file that would take more than `maxMemory` bytes (default: a hundred times its size, at least 64
-   * MiB, at most 80 % of the memory that is free).
+   * MiB, at most 80 % of the memory that is free). `costs` names the columns of one number a step that are its costs,
+   * the first in the place of `costs`; none reads `costs` alone, an empty list every such column beside it.
    *
    * Rejects with code `Io` or `Data`, naming file, key and value.
    */
-  static open(path: string, episode_length?: number | undefined | null, maxMemory?: number | undefined | null): Promise<NativeDataset>
+  static open(path: string, episode_length?: number | undefined | null, maxMemory?: number | undefined | null, costs?: Array<string> | undefined | null): Promise<NativeDataset>
   /**
-   * Checks columns made in JavaScript and copies them.
+   * Checks columns made in JavaScript and copies them; those that `costs` names become its costs, as for `open`.
    *
    * Throws with code `Data`, naming the column and the value.
    */
-  static fromColumns(columns: NativeColumns): NativeDataset
+  static fromColumns(columns: NativeColumns, costs?: Array<string> | undefined | null): NativeDataset
   /** Sizes and distributions of returns, costs and lengths, as JSON: `DatasetSummary` of `src/data`. */
   summary(): string
   /**
@@ -70,7 +73,8 @@ export declare class NativeDataset {
   /** How large it is, without a pass over its columns. */
   shape(): NativeShape
   /**
-   * Copies values of the column of that name, from the flat index `from` on; a flag is 0 or 1. Returns how many.
+   * Copies values of the column of that name (`further/NAME` for a further one), from the flat index `from` on; a flag
+   * is 0 or 1. Returns how many.
    *
    * Throws with code `Data` for a name that is none.
    */
@@ -220,6 +224,8 @@ export interface NativeShape {
   act_dim: number
   /** Messages name it. */
   source: string
+  /** Names of its costs: what `costs` holds, then the further columns. */
+  costs: Array<string>
 }
 
 /**
@@ -359,13 +365,13 @@ export declare class NativeTrainingData {
    */
   static fromColumns(columns: NativeColumns): NativeTrainingData
   /**
-   * Room for `rows` transitions, to be filled by `push`.
+   * Room for `rows` transitions with these costs (see `NativeShape`), to be filled by `push`.
    *
    * Throws with code `Data` where the memory is not there.
    */
-  static sized(obs_dim: number, act_dim: number, rows: number, source: string): NativeTrainingData
+  static sized(obs_dim: number, act_dim: number, rows: number, costs: Array<string>, source: string): NativeTrainingData
   /**
-   * Adds values to the end of the column of that name; flags are 0 or 1.
+   * Adds values to the end of the column of that name (`further/NAME` for a further one); flags are 0 or 1.
    *
    * Throws with code `Data` for a name that is none and for more values than there is room for.
    */

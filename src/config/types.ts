@@ -27,6 +27,13 @@ export interface RunConfig {
    */
   cost_limit?: number
   /**
+   * Limits on the costs that the dataset has under these names, the first in the place of cost_limit, which is then
+   * left out. None bounds the dataset's `costs` by cost_limit.
+   */
+  limits?: {
+    [k: string]: number
+  }
+  /**
    * Steps of a full episode; null takes the longest episode of the dataset.
    */
   episode_length?: number | null

@@ -145,6 +145,8 @@ export async function splitDataset(
 export interface ConvertOptions extends OutputOptions {
   /** Field of a DSRL file to its name in the input; see docs/data.md. */
   map?: Readonly<Record<string, string>> | undefined
+  /** Further columns of one number a step to keep, as costs that limits may be given for; `map` may say from where. */
+  keep?: readonly string[] | undefined
   /** Take successors from the next row of the episode. */
   shift?: boolean | undefined
   /** Column whose values tell episodes apart, in whatever order their rows are; flags may then be absent. */
@@ -191,9 +193,10 @@ export async function convertDataset(
   const { signal, onProgress, overwrite, strict = false, ...reading } = options
   await checkOutput(source, output, overwrite)
   if (!source.startsWith('env:')) {
-    const { map = {}, shift = false, episode, time, maxGap, missingCost, maxMemory } = reading
+    const { map = {}, keep = [], shift = false, episode, time, maxGap, missingCost, maxMemory } = reading
     const stated = {
       map,
+      keep,
       shift,
       episode,
       time,

@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { VERSION } from '../base/version.js'
 import { admit } from '../config/admit.js'
+import { costsOf, limitsOf, named } from '../config/limits.js'
 import type { Certificate } from '../config/results.js'
 import { loadSchema, parametersOf } from '../config/schema.js'
 import type { RunConfig } from '../config/types.js'
@@ -102,7 +103,8 @@ export async function certify(options: CertifyOptions): Promise<Certification> {
   requireAsked(settings, candidates)
   const run = parameters(options, candidates)
   const episode_length = statedEpisodeLength(run)
-  const dataset = await loadDataset(source(options, candidates), { episode_length, maxMemory: options.maxMemory })
+  const { maxMemory } = options
+  const dataset = await loadDataset(source(options, candidates), { episode_length, maxMemory, costs: costsOf(run) })
   const own = candidates.map(({ record }) => record && record.dataset.sha256 === dataset.sha256)
   // Episodes that were kept from a run are held out again where the run's own data come again, and from no others.
   const judged = own.every(Boolean) || options.config?.holdout !== undefined ? run : { ...run, holdout: 0 }
@@ -173,8 +175,12 @@ function parameters({ cost_limit, config = {}, settings = {} }: CertifyOptions, 
   const first = candidates.find(({ record }) => record !== null)?.record?.run ?? {}
   const known = new Set(judgementParameters().map(({ name }) => name))
   const kept = Object.entries(first).filter(([name]) => known.has(name))
-  const limit = cost_limit ?? config.cost_limit ?? settings['cost_limit'] ?? commonLimit(candidates)
-  const run: Record<string, unknown> = { ...Object.fromEntries(kept), ...config, cost_limit: limit }
+  const judged: Record<string, unknown> = { ...Object.fromEntries(kept), ...config }
+  if (Object.hasOwn(judged, 'limits')) judged['limits'] = named(judged['limits'])
+  // The first of several limits; the core refuses another one beside them.
+  const first_limit = limitsOf(judged)[0]?.[1]
+  const limit = cost_limit ?? config.cost_limit ?? settings['cost_limit'] ?? first_limit ?? commonLimit(candidates)
+  const run = { ...judged, cost_limit: limit }
   admit(run, judgementParameters(), 'a certificate')
   return run
 }

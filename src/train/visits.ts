@@ -35,6 +35,8 @@ export class Visitor {
     private readonly make: EnvFactory,
     private readonly folder: string,
     private readonly signal: AbortSignal | undefined,
+    /** Names of the costs that are bounded, where they have any. */
+    private readonly costs?: readonly string[],
   ) {}
 
   /**
@@ -54,11 +56,14 @@ export class Visitor {
       episodes,
       seed: FIRST_SEED + number * SEEDS_A_VISIT,
       signal: this.signal,
+      costs: this.costs,
       ...(transitions ? { onTransition: (transition: Transition) => met.push(transition) } : {}),
     })
     await trainer.visited(
       played.episodes.map(({ return: ret, cost, length }) => ({ return: ret, cost, length })),
-      transitions ? await datasetFromColumns(columnsOf(met, env, `visit ${number} of ${this.folder}`)) : undefined,
+      transitions
+        ? await datasetFromColumns(columnsOf(met, env, `visit ${number} of ${this.folder}`), this.costs)
+        : undefined,
     )
     const mean = (of: 'return' | 'cost'): number =>
       played.episodes.reduce((sum, episode) => sum + episode[of], 0) / played.episodes.length
@@ -80,6 +85,10 @@ export function columnsOf(met: readonly Transition[], { obs_dim, act_dim }: VecE
     ordered.forEach((transition, index) => column.set(of(transition), index * width))
     return column
   }
+  const further = Object.keys(ordered[0]?.further ?? {}).map((name): [string, Float32Array] => [
+    name,
+    Float32Array.from(ordered, (one) => one.further![name]!),
+  ])
   return {
     obs_dim,
     act_dim,
@@ -88,6 +97,7 @@ export function columnsOf(met: readonly Transition[], { obs_dim, act_dim }: VecE
     actions: flat(act_dim, (one) => one.action),
     rewards: Float32Array.from(ordered, (one) => one.reward),
     costs: Float32Array.from(ordered, (one) => one.cost),
+    ...(further.length === 0 ? {} : { further: Object.fromEntries(further) }),
     terminals: Uint8Array.from(ordered, (one) => Number(one.terminated)),
     timeouts: Uint8Array.from(ordered, (one) => Number(one.truncated)),
     source,

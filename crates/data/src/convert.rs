@@ -49,6 +49,9 @@ pub struct ConvertOptions {
     /// and in CSV and Parquet have a `*` for a number (`obs_*`).
     /// For rewards, costs and flags it may be a number, which then stands in every row.
     pub map: BTreeMap<String, String>,
+    /// Further columns of one number a step to keep under these names, beside the fields: costs of their own. `map`
+    /// says where they come from, if not from a column of that name.
+    pub keep: Vec<String>,
     /// Take the successor of a step from the next row of its episode. The last row of an episode that a time limit
     /// ended has none and is dropped; that of a terminal repeats its own observation, which nothing reads.
     pub shift: bool,
@@ -85,7 +88,7 @@ pub struct ConvertReport {
     /// Rows after the last end flag.
     pub tail: u64,
     /// Field to what it was taken from.
-    pub columns: BTreeMap<&'static str, String>,
+    pub columns: BTreeMap<String, String>,
     /// What is odd about the data.
     pub findings: Vec<Finding>,
 }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use drcorl_data::{convert, read_dsrl, Columns, ConvertOptions, ConvertReport, Error, Watch};
+use drcorl_data::{
+    convert, read_dsrl, read_dsrl_with, Columns, ConvertOptions, ConvertReport, Costs, Error, ReadOptions, Watch,
+};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -21,7 +23,7 @@ fn run(input: &Path, options: &ConvertOptions) -> Result<(Columns, ConvertReport
     let left = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, usize::from(result.is_ok()), "files are left");
     let report = result?;
-    let columns = read_dsrl(&output).unwrap();
+    let columns = read_dsrl_with(&output, &ReadOptions { costs: Costs::All, ..ReadOptions::default() }).unwrap();
     Ok((Columns { source: String::new(), ..columns }, report))
 }
 
@@ -57,6 +59,34 @@ fn every_format_gives_the_same_columns() {
         assert_eq!((report.format, report.episodes, report.transitions), (format, 4, 24), "{name}");
         assert_eq!((report.dropped, report.ended, report.tail), (0, 0, 0), "{name}");
     }
+}
+
+#[test]
+fn every_format_keeps_further_columns() {
+    for (name, map, wear) in [
+        ("convert/minari.hdf5", &[][..], "infos/cost"),
+        ("contiguous.hdf5", &[], "costs"),
+        ("convert/all.npz", &[], "costs"),
+        ("convert/lists.parquet", &[], "costs"),
+        ("convert/spread.parquet", &SPREAD, "c"),
+    ] {
+        let map: Vec<_> = map.iter().copied().chain([("wear", wear)]).collect();
+        let kept = ConvertOptions { keep: vec!["wear".into()], ..options(&map, false) };
+        let (columns, report) = run(&fixture(name), &kept).unwrap();
+        assert_eq!(columns.further("wear"), Some(columns.costs.as_slice()), "{name}");
+        assert_eq!(Columns { further: Vec::new(), ..columns }, expected(), "{name}");
+        assert_eq!(report.columns["wear"], wear, "{name}");
+    }
+    let shifted = ConvertOptions { keep: vec!["r2".into()], ..options(&[("r2", "rewards")], true) };
+    let (columns, _) = run(&fixture("convert/d4rl.hdf5"), &shifted).unwrap();
+    assert_eq!(columns.further("r2"), Some(columns.rewards.as_slice()));
+    let refused = |keep: &str, map: &[(&str, &str)]| {
+        let asked = ConvertOptions { keep: vec![keep.into()], ..options(map, false) };
+        run(&fixture("contiguous.hdf5"), &asked).unwrap_err().message
+    };
+    assert!(refused("rewards", &[]).contains("rewards: cannot be kept: it is a field of every file"));
+    assert!(refused("wear", &[]).contains("wear: is not there (found: "));
+    assert!(refused("wear", &[("ware", "costs")]).contains("or keep it (--keep ware)"));
 }
 
 #[test]

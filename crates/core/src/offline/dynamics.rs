@@ -26,7 +26,7 @@ const CHANGE_FLOOR: f64 = 1e-4;
 const LAST_RATE: f64 = 0.01;
 
 /// E pairs of models: motion (s, a) -> [scaled state difference | termination logit], outcome (a, s,
-/// s') -> [scaled reward | cost].
+/// s') -> [scaled reward | costs].
 ///
 /// The outcome sees the state arrived at: costs are mostly a threshold on it, which a network of (s, a) alone blurs.
 /// A state is an observation without the entries that never change: they have no successor to predict and no range.
@@ -34,7 +34,8 @@ pub struct Dynamics {
     motion: Head,
     outcome: Head,
     members: i64,
-    pub(super) cost: CostKind,
+    /// Of every cost that is bounded.
+    pub(super) costs: Vec<CostKind>,
     pub(super) terminates: bool,
     /// Entries that change `[S']`; None where all do.
     varying: Option<Tensor>,
@@ -59,8 +60,8 @@ pub(super) struct Predicted {
     pub clipped: Tensor,
     /// `[B,1]`
     pub reward: Tensor,
-    /// `[B,1]`
-    pub cost: Tensor,
+    /// `[B,K]`
+    pub costs: Tensor,
     /// `[B,1]`, probability that the episode ends here.
     pub terminal: Tensor,
 }
@@ -79,16 +80,22 @@ impl Dynamics {
         let margin = &spread * RANGE_MARGIN;
         let change = (&next - &now).std_dim(0i64, true, false).maximum(&(&spread * CHANGE_FLOOR)).clamp_min(1e-12);
         let (reward_center, reward_scale) = center_and_scale(&data.columns.rewards);
+        let costs: Vec<CostKind> = (0..run.costs()).map(|k| CostKind::of(data.costs_of(k))).collect();
         let mut head = |name: &str, inputs: i64, hidden: &mut dyn Iterator<Item = i64>, outputs: i64| {
             let widths: Vec<i64> = std::iter::once(inputs).chain(hidden).chain([outputs]).collect();
             Head::new(name, members, &widths, false, data.device(), rng)
         };
         Dynamics {
             motion: head("motion", actions + states, &mut run.model_hidden.iter().copied(), states + 1),
-            // Half as wide: one number is a smooth function, the other a threshold.
-            outcome: head("outcome", actions + 2 * states, &mut run.model_hidden.iter().map(|h| (h / 2).max(1)), 2),
+            // Half as wide: one number is a smooth function, the others mostly thresholds.
+            outcome: head(
+                "outcome",
+                actions + 2 * states,
+                &mut run.model_hidden.iter().map(|h| (h / 2).max(1)),
+                1 + costs.len() as i64,
+            ),
             members: members as i64,
-            cost: CostKind::of(&data.columns.costs),
+            costs,
             terminates: data.columns.terminals.iter().any(|&t| t),
             anchor: data.gather(&data.starts().narrow(0, 0, 1)).observation().copy(),
             center: now.mean_dim(0i64, true, Kind::Float),
@@ -149,12 +156,15 @@ impl Dynamics {
         self.motion.descend(&input, &grad.view([rows, -1]), lr);
 
         let input = joined(rows, &[&action, &seen, &self.scaled(&next)]);
-        let raw = self.outcome.forward(&input).view([rows * self.members, 2]);
+        let raw = self.outcome.forward(&input).view([rows * self.members, -1]);
         let reward_error = raw.narrow(1, 0, 1) - (batch.reward() - self.reward_center) / self.reward_scale;
-        let cost_grad = self.cost.gradient(&raw.narrow(1, 1, 1), &self.cost.target(&batch.cost()));
-        let grad = Tensor::cat(&[&reward_error * 2.0, cost_grad.shallow_clone()], 1) / rows as f64;
+        let mut grads = vec![&reward_error * 2.0];
+        for (k, cost) in self.costs.iter().enumerate() {
+            grads.push(cost.gradient(&raw.narrow(1, 1 + k as i64, 1), &cost.target(&batch.cost_of(k))));
+        }
+        let grad = Tensor::cat(&grads, 1) / rows as f64;
         self.outcome.descend(&input, &grad.view([rows, -1]), lr);
-        Ok(total(&change_error) + total(&reward_error) + total(&cost_grad))
+        Ok(grads[1..].iter().fold(total(&change_error) + total(&reward_error), |sum, grad| sum + total(grad)))
     }
 
     /// States as the networks see them.
@@ -171,14 +181,15 @@ impl Dynamics {
         let free = state + raw.narrow(1, 0, states) * &self.change;
         let next = free.clamp_tensor(Some(&self.low), Some(&self.high));
         let input = joined(rows, &[action, &seen, &self.scaled(&next)]);
-        let outcome = self.outcome.evaluate(&input).view([total, 2]);
-        let cost = outcome.narrow(1, 1, 1);
+        let outcome = self.outcome.evaluate(&input).view([total, -1]);
+        let costs = self.costs.iter().enumerate();
+        let costs: Vec<Tensor> = costs.map(|(k, cost)| cost.predicted(&outcome.narrow(1, 1 + k as i64, 1))).collect();
         Predicted {
             clipped: free.ne_tensor(&next).to_kind(Kind::Float).mean(Kind::Float),
             next,
             reward: outcome.narrow(1, 0, 1) * self.reward_scale + self.reward_center,
-            cost: self.cost.predicted(&cost),
-            terminal: if self.terminates { raw.narrow(1, states, 1).sigmoid() } else { cost.zeros_like() },
+            terminal: if self.terminates { raw.narrow(1, states, 1).sigmoid() } else { costs[0].zeros_like() },
+            costs: Tensor::cat(&costs, 1),
         }
     }
 

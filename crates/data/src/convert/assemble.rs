@@ -14,11 +14,11 @@ use crate::hdf5::{read_dsrl_with, ReadOptions};
 use crate::watch::Watch;
 use crate::write::{DsrlWriter, Written};
 
-/// Some rows: a flat row-major array per field, in the order of [`FIELDS`], and its entries per row.
+/// Some rows: a flat row-major array per field and its entries per row, by [`Field::index`].
 #[derive(Default)]
 pub(crate) struct Block {
-    pub values: [Vec<f32>; 7],
-    pub dims: [usize; 7],
+    pub values: Vec<Vec<f32>>,
+    pub dims: Vec<usize>,
     /// Which episode each row is of.
     pub episodes: Option<(Extra, Vec<u64>)>,
     /// Seconds.
@@ -27,12 +27,29 @@ pub(crate) struct Block {
 
 impl Block {
     pub fn set(&mut self, field: Field, dim: usize, values: Vec<f32>) {
-        self.values[field as usize] = values;
-        self.dims[field as usize] = dim;
+        let index = field.index();
+        self.values.resize_with(self.values.len().max(index + 1), Vec::new);
+        self.dims.resize(self.values.len(), 0);
+        (self.values[index], self.dims[index]) = (values, dim);
+    }
+
+    /// Values and entries per row; none before they are set.
+    pub fn get(&self, field: Field) -> (&[f32], usize) {
+        self.values.get(field.index()).map_or((&[], 0), |values| (values, self.dims[field.index()]))
+    }
+
+    /// Rows of a field.
+    pub fn rows_of(&self, field: Field) -> usize {
+        let (values, dim) = self.get(field);
+        values.len() / dim.max(1)
+    }
+
+    fn take(&mut self, field: Field) -> Vec<f32> {
+        self.values.get_mut(field.index()).map(std::mem::take).unwrap_or_default()
     }
 
     fn rows(&self) -> usize {
-        self.values[Field::Rewards as usize].len()
+        self.rows_of(Field::Rewards)
     }
 }
 
@@ -141,14 +158,15 @@ impl<'a> Assembler<'a> {
     }
 
     /// All columns as long as each other, all values finite, all flags 0 or 1.
-    fn check(&self, block: Block) -> Result<Columns> {
-        let rows = block.rows();
-        for field in FIELDS {
-            let (values, dim) = (&block.values[field as usize], block.dims[field as usize]);
+    fn check(&self, mut block: Block) -> Result<Columns> {
+        let (rows, keep) = (block.rows(), &self.options.keep);
+        for field in FIELDS.into_iter().chain((0..keep.len()).map(Field::Further)) {
+            let (values, dim) = block.get(field);
+            let key = if let Field::Further(index) = field { keep[index].as_str() } else { field.key() };
             if self.options.shift && field == Field::NextObservations {
                 continue;
             }
-            let error = |problem: &str, remedy: &str| Error::data(self.source, Some(field.key()), problem, remedy);
+            let error = |problem: &str, remedy: &str| Error::data(self.source, Some(key), problem, remedy);
             if dim == 0 || values.len() != rows * dim {
                 let problem =
                     format!("has {} values, but rewards has {rows} rows and each row takes {dim}", values.len());
@@ -162,10 +180,9 @@ impl<'a> Assembler<'a> {
                 return Err(error(&format!("{place} is {}, {wanted}", values[index]), "remove or repair that row"));
             }
         }
-        let dims = block.dims;
-        let [observations, next_observations, actions, rewards, costs, terminals, timeouts] = block.values;
-        let (obs_dim, act_dim) = (dims[Field::Observations as usize], dims[Field::Actions as usize]);
-        let next_dim = dims[Field::NextObservations as usize];
+        let dim = |field| block.get(field).1;
+        let (obs_dim, act_dim) = (dim(Field::Observations), dim(Field::Actions));
+        let next_dim = dim(Field::NextObservations);
         if !self.options.shift && next_dim != obs_dim {
             let problem = format!("has rows of {next_dim} entries, observations of {obs_dim}");
             let key = Some(Field::NextObservations.key());
@@ -175,13 +192,15 @@ impl<'a> Assembler<'a> {
         Ok(Columns {
             obs_dim,
             act_dim,
-            observations,
-            next_observations,
-            actions,
-            rewards,
-            costs,
-            terminals: flags(terminals),
-            timeouts: flags(timeouts),
+            observations: block.take(Field::Observations),
+            next_observations: block.take(Field::NextObservations),
+            actions: block.take(Field::Actions),
+            rewards: block.take(Field::Rewards),
+            costs: block.take(Field::Costs),
+            cost_name: None,
+            further: keep.iter().enumerate().map(|(i, name)| (name.clone(), block.take(Field::Further(i)))).collect(),
+            terminals: flags(block.take(Field::Terminals)),
+            timeouts: flags(block.take(Field::Timeouts)),
             source: self.source.to_owned(),
         })
     }
@@ -240,7 +259,7 @@ impl<'a> Assembler<'a> {
         }
         let writer = match &mut self.writer {
             Some(writer) => writer,
-            None => self.writer.insert(DsrlWriter::create(self.output, columns.obs_dim, columns.act_dim)?),
+            None => self.writer.insert(DsrlWriter::create(self.output, columns)?),
         };
         if writer.dims() != (columns.obs_dim, columns.act_dim) {
             let (obs_dim, act_dim) = writer.dims();
@@ -279,7 +298,7 @@ impl<'a> Assembler<'a> {
     pub fn finish(
         mut self,
         format: &'static str,
-        columns: BTreeMap<&'static str, String>,
+        columns: BTreeMap<String, String>,
         provenance: &str,
     ) -> Result<ConvertReport> {
         if self.held.dims().is_some() {
@@ -334,6 +353,12 @@ pub(super) fn append(to: &mut Columns, from: &Columns, rows: std::ops::Range<usi
     extend(&mut to.actions, from.actions[wide(act)].iter().copied(), source)?;
     extend(&mut to.rewards, from.rewards[wide(1)].iter().copied(), source)?;
     extend(&mut to.costs, from.costs[wide(1)].iter().copied(), source)?;
+    for (index, (name, values)) in from.further.iter().enumerate() {
+        if to.further.len() == index {
+            to.further.push((name.clone(), Vec::new()));
+        }
+        extend(&mut to.further[index].1, values[wide(1)].iter().copied(), source)?;
+    }
     extend(&mut to.terminals, from.terminals[wide(1)].iter().copied(), source)?;
     extend(&mut to.timeouts, from.timeouts[wide(1)].iter().copied(), source)?;
     if from.next_observations.is_empty() {

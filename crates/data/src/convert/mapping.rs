@@ -16,9 +16,11 @@ pub(crate) enum Field {
     Costs,
     Terminals,
     Timeouts,
+    /// A further column of one number a step, by its place in [`ConvertOptions::keep`].
+    Further(usize),
 }
 
-use Field::{Actions, Costs, NextObservations, Observations, Rewards, Terminals, Timeouts};
+use Field::{Actions, Costs, Further, NextObservations, Observations, Rewards, Terminals, Timeouts};
 
 pub(crate) const FIELDS: [Field; 7] = [Observations, NextObservations, Actions, Rewards, Costs, Terminals, Timeouts];
 
@@ -42,11 +44,20 @@ const EPISODE_NAMES: [&str; 14] = [
 const TIME_NAMES: [&str; 6] = ["time", "timestamp", "datetime", "date", "ts", "time_stamp"];
 
 impl Field {
-    pub fn key(self) -> &'static str {
-        self.names()[0]
+    /// Its place in a block: the seven, then the further ones.
+    pub fn index(self) -> usize {
+        match self {
+            Further(index) => FIELDS.len() + index,
+            field => FIELDS.iter().position(|known| *known == field).unwrap_or_default(),
+        }
     }
 
-    /// The field's own name, then those of Gymnasium, Minari and D4RL.
+    /// Of the seven.
+    pub fn key(self) -> &'static str {
+        self.names().first().copied().unwrap_or_default()
+    }
+
+    /// The name of one of the seven, then those of Gymnasium, Minari and D4RL.
     pub fn names(self) -> &'static [&'static str] {
         match self {
             Observations => &["observations", "observation", "obs"],
@@ -56,6 +67,7 @@ impl Field {
             Costs => &["costs", "cost", "infos/cost", "infos/costs"],
             Terminals => &["terminals", "terminations", "terminated"],
             Timeouts => &["timeouts", "truncations", "truncated"],
+            Further(_) => &[],
         }
     }
 
@@ -90,6 +102,7 @@ pub(crate) struct Extra {
 
 pub(crate) struct Mapping<'a> {
     source: &'a str,
+    keep: &'a [String],
     given: BTreeMap<Field, String>,
     pub shift: bool,
     episode: Option<&'a str>,
@@ -98,15 +111,28 @@ pub(crate) struct Mapping<'a> {
     ordered: bool,
     pub missing_cost: Option<f32>,
     /// What was taken, for the report.
-    taken: RefCell<BTreeMap<&'static str, String>>,
+    taken: RefCell<BTreeMap<String, String>>,
 }
 
 impl<'a> Mapping<'a> {
     pub fn new(options: &'a ConvertOptions, source: &'a str) -> Result<Self> {
+        let keep = &options.keep;
+        for (index, name) in keep.iter().enumerate() {
+            if name.is_empty()
+                || name.contains(['/', '\0'])
+                || Field::of(name).is_some()
+                || keep[..index].contains(name)
+            {
+                let problem = "cannot be kept: it is a field of every file, there twice, or no name";
+                let remedy = "name each further column once; one inside a group is mapped: --keep energy --map energy=infos/energy";
+                return Err(Error::data(source, Some(name), problem, remedy));
+            }
+        }
         let mut given = BTreeMap::new();
         for (key, name) in &options.map {
-            let Some(field) = Field::of(key) else {
-                let remedy = format!("map one of {}", FIELDS.map(Field::key).join(", "));
+            let further = || keep.iter().position(|kept| kept == key).map(Further);
+            let Some(field) = Field::of(key).or_else(further) else {
+                let remedy = format!("map one of {}, or keep it (--keep {key})", FIELDS.map(Field::key).join(", "));
                 return Err(Error::data(source, Some(key), "is no field of a DSRL file", &remedy));
             };
             if field == NextObservations && options.shift {
@@ -117,6 +143,7 @@ impl<'a> Mapping<'a> {
         }
         Ok(Mapping {
             source,
+            keep,
             given,
             shift: options.shift,
             episode: options.episode.as_deref(),
@@ -127,12 +154,33 @@ impl<'a> Mapping<'a> {
         })
     }
 
-    pub fn describe(&self) -> BTreeMap<&'static str, String> {
+    pub fn describe(&self) -> BTreeMap<String, String> {
         self.taken.borrow().clone()
     }
 
+    /// All fields of the file to be made.
+    pub fn fields(&self) -> impl Iterator<Item = Field> {
+        FIELDS.into_iter().chain((0..self.keep.len()).map(Further))
+    }
+
+    /// What a field is called in the file to be made.
+    pub fn key(&self, field: Field) -> &str {
+        match field {
+            Further(index) => &self.keep[index],
+            field => field.key(),
+        }
+    }
+
+    /// What a field may be called in the input.
+    fn names(&self, field: Field) -> Vec<&str> {
+        match field {
+            Further(_) => vec![self.key(field)],
+            field => field.names().to_vec(),
+        }
+    }
+
     fn take(&self, field: Field, origin: &str) {
-        self.taken.borrow_mut().insert(field.key(), origin.to_owned());
+        self.taken.borrow_mut().insert(self.key(field).to_owned(), origin.to_owned());
     }
 
     /// The number that a field is mapped to, if it is one and no column is called so.
@@ -146,7 +194,7 @@ impl<'a> Mapping<'a> {
     /// What stands for a field that is not in the input: the stated cost,
     /// and no flag where episodes are known otherwise.
     pub fn absent(&self, field: Field, exists: impl Fn(&str) -> bool, episodes_known: bool) -> Option<f32> {
-        let there = self.given.contains_key(&field) || field.names().iter().any(|name| exists(name));
+        let there = self.given.contains_key(&field) || self.names(field).iter().any(|name| exists(name));
         let value = match field {
             Costs => self.missing_cost?,
             Terminals | Timeouts if episodes_known || self.ordered => 0.0,
@@ -165,7 +213,7 @@ impl<'a> Mapping<'a> {
         let names: Vec<&str> = match self.given.get(&field) {
             Some(name) if exists(name) => vec![name],
             Some(list) => list.split(',').map(str::trim).collect(),
-            None => field.names().iter().copied().find(|name| exists(name)).into_iter().collect(),
+            None => self.names(field).into_iter().find(|name| exists(name)).into_iter().collect(),
         };
         if names.is_empty() || !names.iter().all(|name| exists(name)) {
             return Err(self.missing(field, found));
@@ -200,8 +248,9 @@ impl<'a> Mapping<'a> {
                 columns
             }
             None => {
-                let exact = field.names().iter().map(|name| (*name).to_owned());
-                let several = field.names().iter().filter(|_| field.is_vector()).map(|name| format!("{name}_*"));
+                let names = self.names(field);
+                let exact = names.iter().map(|name| (*name).to_owned());
+                let several = names.iter().filter(|_| field.is_vector()).map(|name| format!("{name}_*"));
                 let mut found = Vec::new();
                 for pattern in exact.chain(several) {
                     found = self.matching(field, &pattern, table)?;
@@ -245,8 +294,8 @@ impl<'a> Mapping<'a> {
                 false => format!("{} is there, but no {before}{expected}{after}", table[*i]),
             };
             let names: Vec<&str> = numbered.iter().map(|&(_, i)| table[i].as_str()).collect();
-            let remedy = format!("add that column, or list those meant: --map {}={}", field.key(), names.join(","));
-            return Err(Error::data(self.source, Some(field.key()), &problem, &remedy));
+            let remedy = format!("add that column, or list those meant: --map {}={}", self.key(field), names.join(","));
+            return Err(Error::data(self.source, Some(self.key(field)), &problem, &remedy));
         }
         Ok(numbered.into_iter().map(|(_, i)| i).collect())
     }
@@ -277,11 +326,11 @@ impl<'a> Mapping<'a> {
 
     fn one_only(&self, field: Field, count: usize) -> Error {
         let problem = format!("is mapped to {count} columns, and takes one");
-        Error::data(self.source, Some(field.key()), &problem, "name a single column")
+        Error::data(self.source, Some(self.key(field)), &problem, "name a single column")
     }
 
     fn missing(&self, field: Field, found: &[String]) -> Error {
-        let key = field.key();
+        let key = self.key(field);
         let what = match self.given.get(&field) {
             Some(name) => format!("is mapped to \"{name}\", which is not there"),
             None => "is not there".to_owned(),

@@ -125,7 +125,7 @@ export const LIMIT_OPTION = {
   array: true,
   string: true,
   requiresArg: true,
-  describe: 'NAME=NUMBER, once for each cost: a limit on the column NAME of the data; in the place of --cost_limit',
+  describe: 'NAME=NUMBER, once for each cost: a limit on the column NAME of the data; in the place of cost_limit',
 } as const
 
 /** What `--limit` asks for. */

@@ -1,6 +1,7 @@
 /** Hybrid modes: the policy under training plays in the environment, and what it met goes back to the trainer. */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { DrcorlError } from '../base/errors.js'
 import type { EnvFactory, VecEnv } from '../envs/env.js'
 import { loadPolicy } from '../policy/node.js'
 import { type Transition, rollout } from '../envs/rollout.js'
@@ -77,15 +78,26 @@ export class Visitor {
   }
 }
 
-/** Transitions as a dataset: episode after episode, although they were met side by side. */
-export function columnsOf(met: readonly Transition[], { obs_dim, act_dim }: VecEnv, source: string): NativeColumns {
+/**
+ * Transitions as a dataset: episode after episode, although they were met side by side.
+ *
+ * @throws DrcorlError `Data` where steps give other further costs than the environment lists.
+ */
+export function columnsOf(met: readonly Transition[], env: VecEnv, source: string): NativeColumns {
+  const { obs_dim, act_dim, further_costs = [] } = env
   const ordered = met.toSorted((a, b) => a.row - b.row)
   const flat = (width: number, of: (transition: Transition) => Float32Array): Float32Array => {
     const column = new Float32Array(ordered.length * width)
     ordered.forEach((transition, index) => column.set(of(transition), index * width))
     return column
   }
-  const further = Object.keys(ordered[0]?.further ?? {}).map((name): [string, Float32Array] => [
+  const given = Object.keys(ordered[0]?.further ?? {})
+  if (given.toSorted().join() !== further_costs.toSorted().join()) {
+    const [listed, found] = [further_costs, given].map((names) => names.join(', ') || 'none')
+    const message = `${env.id}: its steps give the further costs ${found}, and further_costs lists ${listed}`
+    throw new DrcorlError('Data', message, { hint: 'let further_costs list what every step gives', exitStatus: 2 })
+  }
+  const further = given.map((name): [string, Float32Array] => [
     name,
     Float32Array.from(ordered, (one) => one.further![name]!),
   ])

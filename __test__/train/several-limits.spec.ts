@@ -133,6 +133,11 @@ test('DRCORL under two limits: certificate, evaluation and report speak of each'
     again.policies[0]!.certificate.costs!.map(({ name }) => name),
     ['energy', 'costs'],
   )
+  // A policy file says which costs its limits are on.
+  const sizes = { model_steps: 4, self_test_steps: 4, fqe_steps: 4 }
+  const policies = join(out, 'policy.safetensors')
+  const { run } = await certify({ policies, dataset: DATA, config: sizes })
+  t.deepEqual(run['limits'], two)
 })
 
 test('a single limit by its name is a run under a cost limit on that column', async (t) => {
@@ -146,7 +151,7 @@ test('a single limit by its name is a run under a cost limit on that column', as
   }
   const tensors = (file: string): string => file.slice(8 + Buffer.from(file, 'latin1').readUInt32LE(0))
   const plain = await run('plain', DATA, { cost_limit: 10 })
-  t.is(await run('named', DATA, { limits: { costs: 10 } }), plain)
+  t.is(tensors(await run('named', DATA, { limits: { costs: 10 } })), tensors(plain))
   const { further, ...columns } = makeDataset('point-circle', { episodes: 20 })
   const energy = await run('energy', DATA, { limits: { energy: 150 } })
   const moved = await run('moved', { ...columns, costs: further!['energy']! }, { cost_limit: 150 })

@@ -175,14 +175,29 @@ function parameters({ cost_limit, config = {}, settings = {} }: CertifyOptions, 
   const first = candidates.find(({ record }) => record !== null)?.record?.run ?? {}
   const known = new Set(judgementParameters().map(({ name }) => name))
   const kept = Object.entries(first).filter(([name]) => known.has(name))
-  const judged: Record<string, unknown> = { ...Object.fromEntries(kept), ...config }
-  if (Object.hasOwn(judged, 'limits')) judged['limits'] = named(judged['limits'])
+  const limits = config.limits === undefined ? commonLimits(candidates) : named(config.limits)
+  const judged: Record<string, unknown> = { ...Object.fromEntries(kept), ...config, limits }
   // The first of several limits; the core refuses another one beside them.
   const first_limit = limitsOf(judged)[0]?.[1]
   const limit = cost_limit ?? config.cost_limit ?? settings['cost_limit'] ?? first_limit ?? commonLimit(candidates)
-  const run = { ...judged, cost_limit: limit }
+  // A single one by its name may be replaced by another number.
+  const [name, more] = Object.keys(limits as object)
+  const moved =
+    name === undefined || more !== undefined || config.limits !== undefined ? {} : { limits: { [name]: limit } }
+  const run = { ...judged, ...moved, cost_limit: limit }
   admit(run, judgementParameters(), 'a certificate')
   return run
+}
+
+/** The limits by names that all were learnt under. */
+function commonLimits(candidates: readonly Candidate[]): Record<string, number> {
+  const [first, ...others] = candidates
+  const show = ({ limits }: Candidate): string => JSON.stringify(Object.entries(limits))
+  const other = others.find((one) => show(one) !== show(first!))
+  if (other === undefined || first === undefined) return first?.limits ?? {}
+  throw new DrcorlError('Usage', `${first.path} and ${other.path} are for limits on other costs, or for other limits`, {
+    hint: 'give the limits to judge by: --limit NAME=NUMBER',
+  })
 }
 
 /** The limit that all were learnt under, where no other is asked for. */

@@ -625,6 +625,10 @@ impl Trainer {
                 let verdict = self.certificate.as_ref().filter(|_| shipped).map(|certificate| certificate.verdict);
                 let sha256 = self.write_policy(&folder.join(&file), named.name, named.policy.as_ref(), &|file| {
                     file.set("cost_limit", self.run.cost_limit);
+                    // Whose limit that is, where it has a name, and the others.
+                    if !self.run.limits.is_empty() {
+                        file.set("limits", &self.resolved["run"]["limits"]);
+                    }
                     file.set("verdict", verdict.map_or("none", Verdict::name));
                     file.set("dataset_sha256", &origin.dataset_sha256);
                     file.set("date", &origin.date);

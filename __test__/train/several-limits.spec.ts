@@ -87,6 +87,8 @@ test('limits are read from flags and files, and take the place of cost_limit', (
     message: /cost_limit is 7 \(from flag --cost_limit\), and limits bounds energy \(from file exp\.yaml\)/,
   }
   t.throws(() => resolve({ limits: { energy: 9 } }, { cost_limit: 7 }), { instanceOf: DrcorlError, ...both })
+  t.throws(() => resolve({ limits: { energy: 1, 7: 1 } }), { message: /a cost called 7, which has no place/ })
+  t.is(resolve({ limits: { 7: 1 } }).run['cost_limit'], 1)
   t.throws(() => resolve({ limits: { energy: -1 } }), { message: /limits is .* give up to 8 names with numbers/ })
 })
 

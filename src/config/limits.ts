@@ -33,8 +33,16 @@ export function takeLimits(
   origins: Record<string, string>,
   layers: readonly { values: Readonly<Record<string, unknown>> }[],
 ): void {
-  const [first] = limitsOf(values)
+  const limits = limitsOf(values)
+  const [first] = limits
   if (first === undefined) return
+  const numbered = limits.find(([name]) => limits.length > 1 && /^\d+$/.test(name))
+  if (numbered !== undefined) {
+    // Objects of JavaScript list such keys before all others.
+    throw new DrcorlError('Config', `limits bounds a cost called ${numbered[0]}, which has no place among several`, {
+      hint: 'give the column a name that is no number',
+    })
+  }
   const [name, limit] = first
   const last = (key: string): number => layers.findLastIndex((layer) => Object.hasOwn(layer.values, key))
   if (last('cost_limit') >= last('limits') && values['cost_limit'] !== limit) {

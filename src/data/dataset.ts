@@ -7,7 +7,7 @@ import { sha256File } from '../base/files.js'
 import { own } from '../base/own.js'
 import { findEnv } from '../envs/registry.js'
 import { makeDataset } from '../envs/scripted.js'
-import { type NativeColumns, type NativeDataset, datasetFromColumns, openDataset } from '../native/dataset.js'
+import { type DatasetColumns, type NativeDataset, datasetFromColumns, openDataset } from '../native/dataset.js'
 import { locateDataset } from './locate.js'
 import { recogniseTask } from './tasks.js'
 
@@ -88,7 +88,7 @@ export function conversionHint(path: string): string | undefined {
  * @throws DrcorlError `Data`, `Io` or `Config`, exit status 2, naming file, key and value.
  */
 export async function loadDataset(
-  source: string | NativeColumns | Dataset,
+  source: string | DatasetColumns | Dataset,
   options: LoadDatasetOptions = {},
 ): Promise<Dataset> {
   const { costs } = options
@@ -133,7 +133,7 @@ async function fromEnv(source: string, costs: readonly string[] | undefined): Pr
 }
 
 async function fromColumns(
-  columns: NativeColumns,
+  columns: DatasetColumns,
   kind: 'env' | 'columns',
   task: KnownTask | null,
   costs: readonly string[] | undefined,
@@ -179,14 +179,34 @@ function pickTask(task: Omit<KnownTask, 'env'>): Omit<KnownTask, 'env'> {
 }
 
 function summaryOf(native: NativeDataset): DatasetSummary {
-  return JSON.parse(native.summary()) as DatasetSummary
+  const summary = JSON.parse(native.summary()) as DatasetSummary
+  const [, ...names] = native.shape().costs
+  return names.length === 0 ? summary : { ...summary, further: names.map((name) => furtherOf(name, native, summary)) }
+}
+
+/** Deciles of a further column's sums over the complete episodes; of the cut-off tail where there are no others. */
+function furtherOf(name: string, native: NativeDataset, { transitions, incomplete_episodes: tail }: DatasetSummary) {
+  const values = new Float32Array(transitions)
+  native.copyValues(`further/${name}`, 0, values)
+  let start = 0
+  const sums = Array.from(native.episodes().lengths, (length) =>
+    values.subarray(start, (start += length)).reduce((sum, value) => sum + value, 0),
+  )
+  const counted = (sums.length > tail ? sums.slice(0, sums.length - tail) : sums).toSorted((a, b) => a - b)
+  const decile = (tenth: number): number | null => {
+    const place = (tenth / 10) * (counted.length - 1)
+    const low = counted[Math.floor(place)]!
+    const found = low + (place - Math.floor(place)) * (counted[Math.ceil(place)]! - low)
+    return Number.isNaN(found) ? null : found
+  }
+  return { name, deciles: Array.from({ length: 11 }, (_, tenth) => decile(tenth)) }
 }
 
 /**
  * Of dimensions and bytes in a fixed order, so that the same columns always give the same hash; of further columns
  * those that are costs, by their names.
  */
-function sha256Columns(columns: NativeColumns, named: readonly string[]): string {
+function sha256Columns(columns: DatasetColumns, named: readonly string[]): string {
   const hash = createHash('sha256').update(`${columns.obs_dim} ${columns.act_dim}`)
   const { observations, next_observations, actions, rewards, costs, terminals, timeouts } = columns
   for (const column of [observations, next_observations, actions, rewards, costs, terminals, timeouts]) {

@@ -5,6 +5,7 @@ import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { sha256File } from '../base/files.js'
+import { own } from '../base/own.js'
 import { type OperationOptions, convertFile, filterFile, splitFile, writeDatasetFile } from '../native/operation.js'
 import { type Finding, checkDataset } from './checks.js'
 import { type KnownTask, loadDataset } from './dataset.js'
@@ -194,9 +195,10 @@ export async function convertDataset(
   await checkOutput(source, output, overwrite)
   if (!source.startsWith('env:')) {
     const { map = {}, keep = [], shift = false, episode, time, maxGap, missingCost, maxMemory } = reading
+    const further = keep.map((name): [string, string] => [`further/${name}`, own(map, name) ?? name])
+    const fields = Object.entries(map).filter(([name]) => !keep.includes(name))
     const stated = {
-      map,
-      keep,
+      map: Object.fromEntries([...fields, ...further]),
       shift,
       episode,
       time,

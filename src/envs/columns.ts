@@ -1,7 +1,7 @@
-import type { NativeColumns } from '../native/dataset.js'
+import type { DatasetColumns } from '../native/dataset.js'
 
 /** Transitions in columns; actions are the clamped ones that were executed. */
-export type Columns = NativeColumns
+export type Columns = DatasetColumns
 
 /** Zeros for so many transitions, with further costs of these names. */
 export function emptyColumns(

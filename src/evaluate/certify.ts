@@ -9,7 +9,7 @@ import { loadSchema, parametersOf } from '../config/schema.js'
 import type { RunConfig } from '../config/types.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
 import { Certifier } from '../native/certifier.js'
-import type { NativeColumns } from '../native/dataset.js'
+import type { DatasetColumns } from '../native/dataset.js'
 import type { ProgressEvent } from '../train/events.js'
 import { Pace } from '../train/pace.js'
 import { statedEpisodeLength } from '../train/run-folder.js'
@@ -26,7 +26,7 @@ export interface CertifyOptions {
    */
   policies: string | readonly string[]
   /** As `train` takes it; default the data of the runs. */
-  dataset?: string | NativeColumns | Dataset | undefined
+  dataset?: string | DatasetColumns | Dataset | undefined
   /** Limit to judge by; default the `cost_limit` of `settings`, or that of the runs. */
   cost_limit?: number | undefined
   /** Which policy of run folders, by its name in the certificate; default the one that ships. */
@@ -216,7 +216,7 @@ function commonLimit(candidates: readonly Candidate[]): number {
 }
 
 /** The data asked for, or those that all runs were trained on. */
-function source({ dataset }: CertifyOptions, candidates: readonly Candidate[]): string | NativeColumns | Dataset {
+function source({ dataset }: CertifyOptions, candidates: readonly Candidate[]): string | DatasetColumns | Dataset {
   if (dataset !== undefined) return dataset
   const hint = 'name episodes with --dataset'
   const [first] = candidates

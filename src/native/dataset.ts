@@ -1,5 +1,6 @@
 /** Datasets in native memory; none of it needs libtorch. */
 import type { NativeColumns, NativeDataset, NativeEpisodes, NativeShape } from '../../index.d.ts'
+import { DrcorlError } from '../base/errors.js'
 import { loadRuntime } from './addons.js'
 import { guard } from './guard.js'
 
@@ -24,8 +25,41 @@ export async function openDataset(
   return guard(() => Native.open(path, episode_length, maxMemory, costs && [...costs]), { exitStatus: 2 })
 }
 
-/** Checks columns made in JavaScript and copies them into native memory; `costs` as for `openDataset`. */
-export async function datasetFromColumns(columns: NativeColumns, costs?: readonly string[]): Promise<NativeDataset> {
+/** Transitions in columns, and further numbers a step by their names, `[N]` each: costs of their own. */
+export interface DatasetColumns extends NativeColumns {
+  further?: Readonly<Record<string, Float32Array>>
+}
+
+/**
+ * Checks columns made in JavaScript and copies them into native memory.
+ *
+ * @param names as `costs` of `openDataset`, of columns that are there; left out or empty all are kept, `costs` first.
+ * @throws DrcorlError `Data`, exit status 2, naming column and value, or a name that is no column.
+ */
+export async function datasetFromColumns(
+  columns: DatasetColumns,
+  names: readonly string[] = [],
+): Promise<NativeDataset> {
   const { NativeDataset: Native } = loadRuntime()
-  return guard(() => Native.fromColumns(columns, costs && [...costs]), { exitStatus: 2 })
+  const { further = {}, ...fixed } = columns
+  const known = new Map([[OWN_COST, columns.costs], ...Object.entries(further).toSorted(byName)])
+  const chosen = names.length === 0 ? [...known] : names.map((name) => [name, costOf(known, name, columns)] as const)
+  const [[cost, costs], ...others] = chosen as [readonly [string, Float32Array], ...[string, Float32Array][]]
+  const more = others.map(([name, values]) => ({ name, values }))
+  const own = cost === OWN_COST ? undefined : cost
+  return guard(() => Native.fromColumns({ ...fixed, costs }, more, own), { exitStatus: 2 })
+}
+
+/** Name of the costs that every dataset has. */
+const OWN_COST = 'costs'
+
+const byName = ([a]: [string, unknown], [b]: [string, unknown]): number => (a < b ? -1 : 1)
+
+function costOf(known: ReadonlyMap<string, Float32Array>, name: string, { source }: NativeColumns): Float32Array {
+  const found = known.get(name)
+  if (found !== undefined) return found
+  const those = [...known.keys()].join(', ')
+  throw new DrcorlError('Data', `${source}: ${name}: is no column of one number a step (those are: ${those})`, {
+    hint: 'give a limit to one of these, or add the column',
+  })
 }

@@ -9,7 +9,7 @@ import { type FileHandle, open, rm } from 'node:fs/promises'
 import { DrcorlError, describeFsError } from '../base/errors.js'
 import { emptyColumns } from '../envs/columns.js'
 import type { VecEnv } from '../envs/env.js'
-import type { NativeColumns } from '../native/dataset.js'
+import type { DatasetColumns } from '../native/dataset.js'
 
 /** One episode as it was played. */
 export interface RecordedEpisode {
@@ -30,7 +30,7 @@ export interface Round {
   episodes: RecordedEpisode[]
   /** As the environment executed them. */
   environment_steps: number
-  columns: NativeColumns
+  columns: DatasetColumns
 }
 
 interface Entry {
@@ -63,7 +63,7 @@ const COLUMNS = ['observations', 'next_observations', 'actions', 'rewards', 'cos
 type Sizes = Pick<VecEnv, 'obs_dim' | 'act_dim' | 'further_costs'>
 
 /** All columns in the order of a block. */
-const listed = (columns: NativeColumns, { further_costs = [] }: Pick<Sizes, 'further_costs'>) => [
+const listed = (columns: DatasetColumns, { further_costs = [] }: Pick<Sizes, 'further_costs'>) => [
   ...COLUMNS.map((name) => columns[name]),
   ...further_costs.map((name) => columns.further![name]!),
 ]
@@ -144,7 +144,7 @@ export class Journal {
   }
 
   /** The transitions of the first `episodes`, of all rounds one after the other. */
-  async columns(episodes: number, source: string): Promise<NativeColumns> {
+  async columns(episodes: number, source: string): Promise<DatasetColumns> {
     const rows = sum(this.rounds.flatMap((round) => round.episodes).slice(0, episodes), ({ length }) => length)
     const { further_costs } = this.head
     const all = emptyColumns(this.head, rows, source, further_costs)

@@ -5,7 +5,7 @@ import { DrcorlError } from '../base/errors.js'
 import type { EnvFactory, VecEnv } from '../envs/env.js'
 import { loadPolicy } from '../policy/node.js'
 import { type Transition, rollout } from '../envs/rollout.js'
-import { type NativeColumns, datasetFromColumns } from '../native/dataset.js'
+import { type DatasetColumns, datasetFromColumns } from '../native/dataset.js'
 import type { DueVisit } from '../config/results.js'
 import type { Trainer } from '../native/trainer.js'
 import { VISITOR, temporaryFile } from './run-folder.js'
@@ -83,7 +83,7 @@ export class Visitor {
  *
  * @throws DrcorlError `Data` where steps give other further costs than the environment lists.
  */
-export function columnsOf(met: readonly Transition[], env: VecEnv, source: string): NativeColumns {
+export function columnsOf(met: readonly Transition[], env: VecEnv, source: string): DatasetColumns {
   const { obs_dim, act_dim, further_costs = [] } = env
   const ordered = met.toSorted((a, b) => a.row - b.row)
   const flat = (width: number, of: (transition: Transition) => Float32Array): Float32Array => {

@@ -1,7 +1,5 @@
 //! `NativeColumns`: transitions as typed arrays of JavaScript.
 
-use std::collections::HashMap;
-
 use drcorl_data::Columns;
 use napi::bindgen_prelude::{Float32Array, Uint8Array};
 use napi_derive::napi;
@@ -28,8 +26,6 @@ pub struct NativeColumns {
     pub rewards: Float32Array,
     /// `[N]`, of the step.
     pub costs: Float32Array,
-    /// Further numbers a step, `[N]` each by its name: other costs, which limits may be given for.
-    pub further: Option<HashMap<String, Float32Array>>,
     /// `[N]`, not 0 where the environment ended the episode.
     pub terminals: Uint8Array,
     /// `[N]`, not 0 where the time limit ended the episode.
@@ -38,15 +34,23 @@ pub struct NativeColumns {
     pub source: String,
 }
 
+/// A further number a step: a cost of its own, which a limit may be given for.
+#[napi(object, object_to_js = false)]
+pub struct NativeColumn {
+    pub name: String,
+    /// `[N]`
+    pub values: Float32Array,
+}
+
 impl NativeColumns {
-    /// A checked copy in native memory.
-    pub fn to_columns(&self) -> Outcome<Columns> {
+    /// A checked copy in native memory, with these further columns; `cost_name` is that of `costs`, if it has another.
+    pub fn to_columns(&self, further: &[NativeColumn], cost_name: Option<String>) -> Outcome<Columns> {
         let floats = |values: &[f32]| copied(values, |value| value, &self.source);
         let flags = |values: &[u8]| copied(values, |byte| byte != 0, &self.source);
-        // By name: a table of JavaScript comes in no order.
-        let mut named: Vec<_> = self.further.iter().flatten().collect();
-        named.sort_by_key(|(name, _)| *name);
-        let further = named.into_iter().map(|(name, values)| Ok((name.clone(), floats(values)?)));
+        let mut named = Vec::new();
+        for column in further {
+            named.push((column.name.clone(), floats(&column.values)?));
+        }
         let columns = Columns {
             obs_dim: self.obs_dim as usize,
             act_dim: self.act_dim as usize,
@@ -55,8 +59,8 @@ impl NativeColumns {
             actions: floats(&self.actions)?,
             rewards: floats(&self.rewards)?,
             costs: floats(&self.costs)?,
-            cost_name: None,
-            further: further.collect::<Outcome<_>>()?,
+            cost_name,
+            further: named,
             terminals: flags(&self.terminals)?,
             timeouts: flags(&self.timeouts)?,
             source: self.source.clone(),
@@ -80,13 +84,6 @@ impl NativeColumns {
             actions: floats(&columns.actions)?,
             rewards: floats(&columns.rewards)?,
             costs: floats(&columns.costs)?,
-            further: match columns.further.as_slice() {
-                [] => None,
-                further => {
-                    let named = further.iter().map(|(name, values)| Ok((name.clone(), floats(values)?)));
-                    Some(named.collect::<Outcome<_>>()?)
-                }
-            },
             terminals: flags(&columns.terminals)?,
             timeouts: flags(&columns.timeouts)?,
             source: columns.source.clone(),

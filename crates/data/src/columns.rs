@@ -44,6 +44,8 @@ pub(crate) const COSTS: &str = "costs";
 pub(crate) const FURTHER: &str = "further/";
 
 /// The error of a cost that is not there.
+#[cold]
+#[inline(never)]
 pub(crate) fn no_cost(source: &str, name: &str, known: &[&str]) -> Error {
     let problem = format!("is no column of one number a step (those are: {})", known.join(", "));
     Error::data(source, Some(name), &problem, "give a limit to one of these, or add the column")

@@ -83,7 +83,9 @@ pub fn read_dsrl_with(path: &Path, options: &ReadOptions) -> Result<Columns> {
     // What nobody asked for by name may hold anything.
     let unasked = if options.costs == Costs::All { std::mem::take(&mut columns.further) } else { Vec::new() };
     let mut columns = columns.validate()?;
-    columns.further.extend(unasked);
+    if options.costs == Costs::All {
+        columns.further = unasked;
+    }
     if let Some(limit) = options.episode_length {
         columns.check_episode_length(limit)?;
     }
@@ -210,21 +212,9 @@ impl<'a> Table<'a> {
             Costs::Own | Costs::Named(_) => (&own[0], Vec::new()),
             Costs::All => (&own[0], signals(file, &rewards)?),
         };
-        // A name that is wrong is told with those that are right.
-        let cost = |name: &str| {
-            if name == COSTS {
-                return open(name);
-            }
-            let known = signals(file, &rewards)?;
-            if known.iter().any(|known| known == name) {
-                return open(name);
-            }
-            let own = file.datasets()?.iter().any(|known| known == COSTS).then_some(COSTS);
-            Err(no_cost(&file.name, name, &own.into_iter().chain(known.iter().map(String::as_str)).collect::<Vec<_>>()))
-        };
         Ok(Self {
-            costs: cost(first)?,
-            further: others.iter().map(|name| cost(name)).collect::<Result<_>>()?,
+            costs: cost(file, &rewards, first)?,
+            further: others.iter().map(|name| cost(file, &rewards, name)).collect::<Result<_>>()?,
             observations,
             next_observations,
             actions,
@@ -270,15 +260,30 @@ impl<'a> Table<'a> {
     }
 }
 
+/// A column of costs. A name that is wrong is told with those that are right.
+#[inline(never)]
+fn cost<'a>(file: &'a H5, rewards: &Column, name: &str) -> Result<Column<'a>> {
+    if name == COSTS {
+        return file.column(name);
+    }
+    let mut known = signals(file, rewards)?;
+    if known.iter().any(|known| known == name) {
+        return file.column(name);
+    }
+    if file.datasets()?.iter().any(|known| known == COSTS) {
+        known.insert(0, COSTS.to_owned());
+    }
+    Err(no_cost(&file.name, name, &known.iter().map(String::as_str).collect::<Vec<_>>()))
+}
+
 /// Names of the datasets of one number a step beside the seven, where rewards have that many.
 fn signals(file: &H5, rewards: &Column) -> Result<Vec<String>> {
     let rows = rewards.scalar_rows()?;
     let mut names = file.datasets()?;
-    names.retain(|name| !SEVEN.contains(&name.as_str()));
     names.retain(|name| {
-        let column = file.column(name);
-        column.is_ok_and(|column| column.is_number() && column.scalar_rows().is_ok_and(|found| found == rows))
+        let column = if SEVEN.contains(&name.as_str()) { None } else { file.column(name).ok() };
+        column.is_some_and(|column| column.is_number() && column.scalar_rows().is_ok_and(|found| found == rows))
     });
-    names.sort_unstable();
+    names.sort();
     Ok(names)
 }

@@ -36,6 +36,6 @@ pub use error::{Error, ErrorKind, Result};
 pub use filter::{filter, FilterOptions, FilterReport, Grid, Rules, ScoreRange, StepReport};
 pub use hdf5::{read_dsrl, read_dsrl_with, Costs, ReadOptions};
 pub use split::{split, PartReport, Split, SplitOptions, SplitReport};
-pub use summary::{BestReturn, FurtherSummary, LengthRange, Summary};
+pub use summary::{BestReturn, LengthRange, Summary};
 pub use watch::Watch;
 pub use write::write_dsrl;

@@ -43,18 +43,6 @@ pub struct Summary {
     pub action_min: Vec<f32>,
     /// Largest action per entry, `[A]`.
     pub action_max: Vec<f32>,
-    /// Further columns of one number a step; left out where none was read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub further: Vec<FurtherSummary>,
-}
-
-/// A further column.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FurtherSummary {
-    /// Its name.
-    pub name: String,
-    /// Quantiles 0, 10, .. 100 % of its sum over an episode. 11 values.
-    pub deciles: Vec<f64>,
 }
 
 /// Transitions per episode.
@@ -108,14 +96,6 @@ impl Summary {
             timeouts: count(&columns.timeouts),
             action_min,
             action_max,
-            further: columns
-                .further
-                .iter()
-                .map(|(name, values)| {
-                    let sum = |e: &Episode| values[e.start..e.end].iter().map(|&value| f64::from(value)).sum();
-                    FurtherSummary { name: name.clone(), deciles: deciles(&sorted(counted.iter().map(sum))) }
-                })
-                .collect(),
         }
     }
 }

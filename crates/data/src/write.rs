@@ -222,15 +222,22 @@ fn listed(columns: &Columns) -> Vec<(&str, Values<'_>)> {
     let matrix = |values, dim| Values::Floats(values, Some(dim));
     let mut all = vec![
         ("actions", matrix(&columns.actions, columns.act_dim)),
-        (columns.cost_name(), Values::Floats(&columns.costs, None)),
         ("next_observations", matrix(&columns.next_observations, columns.obs_dim)),
         ("observations", matrix(&columns.observations, columns.obs_dim)),
         ("rewards", Values::Floats(&columns.rewards, None)),
         ("terminals", Values::Flags(&columns.terminals)),
         ("timeouts", Values::Flags(&columns.timeouts)),
     ];
+    all.push((columns.cost_name(), Values::Floats(&columns.costs, None)));
     all.extend(columns.further.iter().map(|(name, values)| (name.as_str(), Values::Floats(values, None))));
-    all.sort_by_key(|(name, _)| *name);
+    // A handful of names: the sorts of the library are larger than all of this file.
+    for last in 1..all.len() {
+        let mut at = last;
+        while at > 0 && all[at - 1].0 > all[at].0 {
+            all.swap(at - 1, at);
+            at -= 1;
+        }
+    }
     all
 }
 

@@ -70,23 +70,21 @@ fn every_format_keeps_further_columns() {
         ("convert/lists.parquet", &[], "costs"),
         ("convert/spread.parquet", &SPREAD, "c"),
     ] {
-        let map: Vec<_> = map.iter().copied().chain([("wear", wear)]).collect();
-        let kept = ConvertOptions { keep: vec!["wear".into()], ..options(&map, false) };
-        let (columns, report) = run(&fixture(name), &kept).unwrap();
+        let map: Vec<_> = map.iter().copied().chain([("further/wear", wear)]).collect();
+        let (columns, report) = run(&fixture(name), &options(&map, false)).unwrap();
         assert_eq!(columns.further("wear"), Some(columns.costs.as_slice()), "{name}");
         assert_eq!(Columns { further: Vec::new(), ..columns }, expected(), "{name}");
         assert_eq!(report.columns["wear"], wear, "{name}");
     }
-    let shifted = ConvertOptions { keep: vec!["r2".into()], ..options(&[("r2", "rewards")], true) };
+    let shifted = options(&[("further/r2", "rewards")], true);
     let (columns, _) = run(&fixture("convert/d4rl.hdf5"), &shifted).unwrap();
     assert_eq!(columns.further("r2"), Some(columns.rewards.as_slice()));
-    let refused = |keep: &str, map: &[(&str, &str)]| {
-        let asked = ConvertOptions { keep: vec![keep.into()], ..options(map, false) };
-        run(&fixture("contiguous.hdf5"), &asked).unwrap_err().message
-    };
-    assert!(refused("rewards", &[]).contains("rewards: cannot be kept: it is a field of every file"));
-    assert!(refused("wear", &[]).contains("wear: is not there (found: "));
-    assert!(refused("wear", &[("ware", "costs")]).contains("or keep it (--keep ware)"));
+    let refused =
+        |key: &str, name: &str| run(&fixture("contiguous.hdf5"), &options(&[(key, name)], false)).unwrap_err().message;
+    assert!(refused("further/rewards", "rewards").contains("further/rewards: is no field of a DSRL file"));
+    assert!(refused("further/a/b", "rewards").contains("further/a/b: is no field of a DSRL file"));
+    assert!(refused("further/wear", "wear").contains("wear: is mapped to \"wear\", which is not there (found: "));
+    assert!(refused("ware", "costs").contains("or keep it (--keep ware)"));
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl NativeTrainingData {
     /// Throws with code `Data`, naming the column and the value.
     #[napi]
     pub fn from_columns(env: Env, columns: NativeColumns) -> Result<NativeTrainingData> {
-        let columns = guard(|| Ok(Arc::new(columns.to_columns()?)))?;
+        let columns = guard(|| Ok(Arc::new(columns.to_columns(&[], None)?)))?;
         let bytes = columns.bytes();
         Ok(NativeTrainingData::of(&env, Content::Whole(columns), bytes))
     }

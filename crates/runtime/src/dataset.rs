@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use drcorl_binding::{guard, Failure, Job, NativeColumns, Outcome, Result};
+use drcorl_binding::{guard, Failure, Job, NativeColumn, NativeColumns, Outcome, Result};
 use drcorl_data::{check, read_dsrl_with, Columns, Costs, ReadOptions};
 use napi::bindgen_prelude::{AsyncTask, Float32Array, Float64Array, ObjectFinalize, Uint32Array};
 use napi::Env;
@@ -102,15 +102,18 @@ impl NativeDataset {
         Job::spawn_then(read, NativeDataset::announce)
     }
 
-    /// Checks columns made in JavaScript and copies them; those that `costs` names become its costs, as for `open`.
+    /// Checks columns made in JavaScript and copies them, with further ones; `cost` is the name of what `costs` holds, if it
+    /// is not `costs`.
     ///
     /// Throws with code `Data`, naming the column and the value.
     #[napi]
-    pub fn from_columns(env: Env, columns: NativeColumns, costs: Option<Vec<String>>) -> Result<NativeDataset> {
-        let dataset = guard(|| {
-            let columns = columns.to_columns()?.with_costs(&costs.unwrap_or_default())?;
-            Ok(NativeDataset::of(columns))
-        })?;
+    pub fn from_columns(
+        env: Env,
+        columns: NativeColumns,
+        further: Option<Vec<NativeColumn>>,
+        cost: Option<String>,
+    ) -> Result<NativeDataset> {
+        let dataset = guard(|| Ok(NativeDataset::of(columns.to_columns(&further.unwrap_or_default(), cost)?)))?;
         dataset.announce(&env);
         Ok(dataset)
     }
@@ -182,7 +185,7 @@ impl NativeDataset {
         }
     }
 
-    /// A copy of all columns.
+    /// A copy of all columns but the further ones, which `copyValues` copies.
     ///
     /// Throws with code `Shape` if an observation or action has more than 2^32 - 1 entries.
     #[napi]

@@ -26,6 +26,7 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    #[inline(never)]
     pub fn set(&mut self, field: Field, dim: usize, values: Vec<f32>) {
         let index = field.index();
         self.values.resize_with(self.values.len().max(index + 1), Vec::new);
@@ -34,6 +35,7 @@ impl Block {
     }
 
     /// Values and entries per row; none before they are set.
+    #[inline(never)]
     pub fn get(&self, field: Field) -> (&[f32], usize) {
         self.values.get(field.index()).map_or((&[], 0), |values| (values, self.dims[field.index()]))
     }
@@ -57,6 +59,8 @@ pub(crate) struct Assembler<'a> {
     output: &'a Path,
     source: &'a str,
     options: &'a ConvertOptions,
+    /// Names of the further columns.
+    keep: &'a [String],
     budget: Budget,
     watch: &'a Watch,
     writer: Option<DsrlWriter>,
@@ -76,7 +80,7 @@ impl<'a> Assembler<'a> {
     pub fn new(
         output: &'a Path,
         source: &'a str,
-        options: &'a ConvertOptions,
+        (options, keep): (&'a ConvertOptions, &'a [String]),
         budget: Budget,
         watch: &'a Watch,
     ) -> Result<Self> {
@@ -91,6 +95,7 @@ impl<'a> Assembler<'a> {
             output,
             source,
             options,
+            keep,
             budget,
             watch,
             writer: None,
@@ -159,10 +164,13 @@ impl<'a> Assembler<'a> {
 
     /// All columns as long as each other, all values finite, all flags 0 or 1.
     fn check(&self, mut block: Block) -> Result<Columns> {
-        let (rows, keep) = (block.rows(), &self.options.keep);
-        for field in FIELDS.into_iter().chain((0..keep.len()).map(Field::Further)) {
+        let (rows, keep) = (block.rows(), self.keep);
+        for index in 0..FIELDS.len() + keep.len() {
+            let (field, key) = match FIELDS.get(index) {
+                Some(&field) => (field, field.key()),
+                None => (Field::Further(index - FIELDS.len()), keep[index - FIELDS.len()].as_str()),
+            };
             let (values, dim) = block.get(field);
-            let key = if let Field::Further(index) = field { keep[index].as_str() } else { field.key() };
             if self.options.shift && field == Field::NextObservations {
                 continue;
             }

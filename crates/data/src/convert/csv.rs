@@ -26,7 +26,7 @@ pub(super) fn read(
     let table: Vec<String> = reader.headers().map_err(bad)?.iter().map(str::to_owned).collect();
     budget.check(name, None, (table.len() as u64).saturating_mul(4 * BLOCK_ROWS as u64))?;
     let mut origins = Vec::new();
-    for field in mapping.fields() {
+    for &field in mapping.fields() {
         origins.push(mapping.columns(field, &table)?);
     }
     let cells = Cells {
@@ -46,7 +46,7 @@ pub(super) fn read(
         let mut rows = 0;
         while rows < BLOCK_ROWS && reader.read_record(&mut record).map_err(bad)? {
             rows += 1;
-            for (field, origin) in mapping.fields().zip(&origins) {
+            for (&field, origin) in mapping.fields().iter().zip(&origins) {
                 let values = &mut block.values[field.index()];
                 match origin {
                     Origin::Columns(positions) => {

@@ -31,14 +31,14 @@ pub(super) fn assemble(
         block.set(Field::NextObservations, dim, values);
     }
     block.set(Field::Observations, obs_dim, observations);
-    for field in mapping.fields().filter(|field| !field.is_vector()) {
+    for &field in mapping.fields().iter().filter(|field| !field.is_vector()) {
         let (dim, mut values) = get(field, rows)?;
         if matches!(field, Field::Costs | Field::Further(_)) && values.len() == rows + 1 {
             values.remove(0);
         }
         block.set(field, dim, values);
     }
-    for field in mapping.fields() {
+    for &field in mapping.fields() {
         let (values, dim) = block.get(field);
         if values.len() != rows * dim && !(shift && field == Field::NextObservations) {
             let problem = format!("has {} rows, actions has {rows}", values.len() / dim.max(1));

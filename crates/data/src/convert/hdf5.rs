@@ -66,7 +66,7 @@ impl Source<'_> {
     /// One array per field, all equally long.
     fn flat(&self, mapping: &Mapping) -> Result<Block> {
         let mut block = Block::default();
-        for field in mapping.fields() {
+        for &field in mapping.fields() {
             let rows = block.rows_of(Field::Actions);
             let (dim, values) = match field {
                 Field::NextObservations if mapping.shift => (1, Vec::new()),

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::ConvertOptions;
+use crate::columns::FURTHER;
 use crate::error::{Error, Result};
 
 /// A field of a DSRL file. The order is that of [`FIELDS`].
@@ -16,7 +17,7 @@ pub(crate) enum Field {
     Costs,
     Terminals,
     Timeouts,
-    /// A further column of one number a step, by its place in [`ConvertOptions::keep`].
+    /// A further column of one number a step, by its place in [`Mapping::keep`].
     Further(usize),
 }
 
@@ -45,10 +46,17 @@ const TIME_NAMES: [&str; 6] = ["time", "timestamp", "datetime", "date", "ts", "t
 
 impl Field {
     /// Its place in a block: the seven, then the further ones.
+    #[inline(never)]
     pub fn index(self) -> usize {
         match self {
+            Observations => 0,
+            NextObservations => 1,
+            Actions => 2,
+            Rewards => 3,
+            Costs => 4,
+            Terminals => 5,
+            Timeouts => 6,
             Further(index) => FIELDS.len() + index,
-            field => FIELDS.iter().position(|known| *known == field).unwrap_or_default(),
         }
     }
 
@@ -102,7 +110,9 @@ pub(crate) struct Extra {
 
 pub(crate) struct Mapping<'a> {
     source: &'a str,
-    keep: &'a [String],
+    /// Names of the further columns.
+    pub keep: Vec<String>,
+    fields: Vec<Field>,
     given: BTreeMap<Field, String>,
     pub shift: bool,
     episode: Option<&'a str>,
@@ -116,22 +126,15 @@ pub(crate) struct Mapping<'a> {
 
 impl<'a> Mapping<'a> {
     pub fn new(options: &'a ConvertOptions, source: &'a str) -> Result<Self> {
-        let keep = &options.keep;
-        for (index, name) in keep.iter().enumerate() {
-            if name.is_empty()
-                || name.contains(['/', '\0'])
-                || Field::of(name).is_some()
-                || keep[..index].contains(name)
-            {
-                let problem = "cannot be kept: it is a field of every file, there twice, or no name";
-                let remedy = "name each further column once; one inside a group is mapped: --keep energy --map energy=infos/energy";
-                return Err(Error::data(source, Some(name), problem, remedy));
-            }
-        }
-        let mut given = BTreeMap::new();
+        let (mut given, mut keep) = (BTreeMap::new(), Vec::new());
         for (key, name) in &options.map {
-            let further = || keep.iter().position(|kept| kept == key).map(Further);
-            let Some(field) = Field::of(key).or_else(further) else {
+            let further = key.strip_prefix(FURTHER);
+            if let Some(further) = further.filter(|name| !name.contains('/') && Field::of(name).is_none()) {
+                given.insert(Further(keep.len()), name.clone());
+                keep.push(further.to_owned());
+                continue;
+            }
+            let Some(field) = Field::of(key) else {
                 let remedy = format!("map one of {}, or keep it (--keep {key})", FIELDS.map(Field::key).join(", "));
                 return Err(Error::data(source, Some(key), "is no field of a DSRL file", &remedy));
             };
@@ -141,9 +144,12 @@ impl<'a> Mapping<'a> {
             }
             given.insert(field, name.clone());
         }
+        let mut fields = FIELDS.to_vec();
+        fields.extend((0..keep.len()).map(Further));
         Ok(Mapping {
             source,
             keep,
+            fields,
             given,
             shift: options.shift,
             episode: options.episode.as_deref(),
@@ -159,23 +165,16 @@ impl<'a> Mapping<'a> {
     }
 
     /// All fields of the file to be made.
-    pub fn fields(&self) -> impl Iterator<Item = Field> {
-        FIELDS.into_iter().chain((0..self.keep.len()).map(Further))
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
     }
 
     /// What a field is called in the file to be made.
+    #[inline(never)]
     pub fn key(&self, field: Field) -> &str {
         match field {
             Further(index) => &self.keep[index],
             field => field.key(),
-        }
-    }
-
-    /// What a field may be called in the input.
-    fn names(&self, field: Field) -> Vec<&str> {
-        match field {
-            Further(_) => vec![self.key(field)],
-            field => field.names().to_vec(),
         }
     }
 
@@ -194,7 +193,7 @@ impl<'a> Mapping<'a> {
     /// What stands for a field that is not in the input: the stated cost,
     /// and no flag where episodes are known otherwise.
     pub fn absent(&self, field: Field, exists: impl Fn(&str) -> bool, episodes_known: bool) -> Option<f32> {
-        let there = self.given.contains_key(&field) || self.names(field).iter().any(|name| exists(name));
+        let there = self.given.contains_key(&field) || field.names().iter().any(|name| exists(name));
         let value = match field {
             Costs => self.missing_cost?,
             Terminals | Timeouts if episodes_known || self.ordered => 0.0,
@@ -213,7 +212,7 @@ impl<'a> Mapping<'a> {
         let names: Vec<&str> = match self.given.get(&field) {
             Some(name) if exists(name) => vec![name],
             Some(list) => list.split(',').map(str::trim).collect(),
-            None => self.names(field).into_iter().find(|name| exists(name)).into_iter().collect(),
+            None => field.names().iter().copied().find(|name| exists(name)).into_iter().collect(),
         };
         if names.is_empty() || !names.iter().all(|name| exists(name)) {
             return Err(self.missing(field, found));
@@ -248,9 +247,8 @@ impl<'a> Mapping<'a> {
                 columns
             }
             None => {
-                let names = self.names(field);
-                let exact = names.iter().map(|name| (*name).to_owned());
-                let several = names.iter().filter(|_| field.is_vector()).map(|name| format!("{name}_*"));
+                let exact = field.names().iter().map(|name| (*name).to_owned());
+                let several = field.names().iter().filter(|_| field.is_vector()).map(|name| format!("{name}_*"));
                 let mut found = Vec::new();
                 for pattern in exact.chain(several) {
                     found = self.matching(field, &pattern, table)?;

@@ -39,8 +39,8 @@ pub(super) fn read(
     let exists = |key: &str| found.iter().any(|entry| entry == key);
     let mut npz = Npz { name, archive, budget, taken: 0 };
     let mut block = Block::default();
-    let count = mapping.fields().count() as u64;
-    for (done, field) in (1..).zip(mapping.fields()) {
+    let count = mapping.fields().len() as u64;
+    for (done, &field) in (1..).zip(mapping.fields()) {
         if field == Field::NextObservations && mapping.shift {
             block.set(field, 1, Vec::new());
             continue;

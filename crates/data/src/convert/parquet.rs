@@ -39,7 +39,7 @@ pub(super) fn read(
     let nested = schema.columns().iter().any(|c| c.max_rep_level() == 2 && number(c));
     let exists = |key: &str| table.iter().any(|name| name == key);
     let mut origins = Vec::new();
-    for field in mapping.fields() {
+    for &field in mapping.fields() {
         let absent = mapping.absent(field, exists, nested);
         origins.push(match absent {
             Some(value) => Some(Origin::Constant(value)),
@@ -191,7 +191,7 @@ impl Columns<'_> {
     fn block(&mut self, rows: usize) -> Result<Block> {
         let Parquet { name, origins, mapping, .. } = self.parquet;
         let mut block = Block::default();
-        for (index, (field, origin)) in mapping.fields().zip(origins).enumerate() {
+        for (index, (&field, origin)) in mapping.fields().iter().zip(origins).enumerate() {
             let (dim, values) = match origin {
                 Some(Origin::Columns(_)) => {
                     let missing = mapping.missing_cost.filter(|_| field == Field::Costs);

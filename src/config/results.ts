@@ -224,8 +224,8 @@ export interface Certificate {
     [k: string]: Estimates
   }
   /**
-   * Every cost for itself, where several are bounded: the fields above speak of the first, verdict, reasons and refusals
-   * of all. Left out where there is one.
+   * Every cost for itself, where several are bounded: the fields above speak of the first, verdict, reasons and
+   * refusals of all. Left out where there is one.
    */
   costs?: CostCertificate[]
   /**

@@ -102,8 +102,8 @@ impl NativeDataset {
         Job::spawn_then(read, NativeDataset::announce)
     }
 
-    /// Checks columns made in JavaScript and copies them, with further ones; `cost` is the name of what `costs` holds, if it
-    /// is not `costs`.
+    /// Checks columns made in JavaScript and copies them, with further ones; `cost` is the name of what `costs` holds,
+    /// if it is not `costs`.
     ///
     /// Throws with code `Data`, naming the column and the value.
     #[napi]

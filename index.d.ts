@@ -13,6 +13,13 @@
 
 // crates/binding
 
+/** A further number a step: a cost of its own, which a limit may be given for. */
+export interface NativeColumn {
+  name: string
+  /** `[N]` */
+  values: Float32Array
+}
+
 /** `N` transitions as flat row-major arrays, in recorded order. */
 export interface NativeColumns {
   /** Entries `S` of an observation. */
@@ -47,17 +54,19 @@ export declare class NativeDataset {
   /**
    * Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused (none is by
    * default), and a file that would take more than `maxMemory` bytes (default: a hundred times its size, at least 64
-   * MiB, at most 80 % of the memory that is free).
+   * MiB, at most 80 % of the memory that is free). `costs` names the columns of one number a step that are its
+   * costs, the first in the place of `costs`; none reads `costs` alone, an empty list every such column beside it.
    *
    * Rejects with code `Io` or `Data`, naming file, key and value.
    */
-  static open(path: string, episode_length?: number | undefined | null, maxMemory?: number | undefined | null): Promise<NativeDataset>
+  static open(path: string, episode_length?: number | undefined | null, maxMemory?: number | undefined | null, costs?: Array<string> | undefined | null): Promise<NativeDataset>
   /**
-   * Checks columns made in JavaScript and copies them.
+   * Checks columns made in JavaScript and copies them, with further ones; `cost` is the name of what `costs` holds,
+   * if it is not `costs`.
    *
    * Throws with code `Data`, naming the column and the value.
    */
-  static fromColumns(columns: NativeColumns): NativeDataset
+  static fromColumns(columns: NativeColumns, further?: Array<NativeColumn> | undefined | null, cost?: string | undefined | null): NativeDataset
   /** Sizes and distributions of returns, costs and lengths, as JSON: `DatasetSummary` of `src/data`. */
   summary(): string
   /**
@@ -70,7 +79,8 @@ export declare class NativeDataset {
   /** How large it is, without a pass over its columns. */
   shape(): NativeShape
   /**
-   * Copies values of the column of that name, from the flat index `from` on; a flag is 0 or 1. Returns how many.
+   * Copies values of the column of that name (`further/NAME` for a further one), from the flat index `from` on; a
+   * flag is 0 or 1. Returns how many.
    *
    * Throws with code `Data` for a name that is none.
    */
@@ -78,7 +88,7 @@ export declare class NativeDataset {
   /** Gives the columns up now instead of at garbage collection: what is asked afterwards is an error. */
   release(): void
   /**
-   * A copy of all columns.
+   * A copy of all columns but the further ones, which `copyValues` copies.
    *
    * Throws with code `Shape` if an observation or action has more than 2^32 - 1 entries.
    */
@@ -220,6 +230,8 @@ export interface NativeShape {
   act_dim: number
   /** Messages name it. */
   source: string
+  /** Names of its costs: what `costs` holds, then the further columns. */
+  costs: Array<string>
 }
 
 /**
@@ -359,13 +371,13 @@ export declare class NativeTrainingData {
    */
   static fromColumns(columns: NativeColumns): NativeTrainingData
   /**
-   * Room for `rows` transitions, to be filled by `push`.
+   * Room for `rows` transitions with these costs (see `NativeShape`), to be filled by `push`.
    *
    * Throws with code `Data` where the memory is not there.
    */
-  static sized(obs_dim: number, act_dim: number, rows: number, source: string): NativeTrainingData
+  static sized(obs_dim: number, act_dim: number, rows: number, costs: Array<string>, source: string): NativeTrainingData
   /**
-   * Adds values to the end of the column of that name; flags are 0 or 1.
+   * Adds values to the end of the column of that name (`further/NAME` for a further one); flags are 0 or 1.
    *
    * Throws with code `Data` for a name that is none and for more values than there is room for.
    */

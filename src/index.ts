@@ -50,7 +50,7 @@ export { type OpenPolicyOptions, type Runtime, openPolicy } from './export/open.
 export type { ExportedRuntime } from './export/play.js'
 export { type EpisodeResult, rollout } from './envs/rollout.js'
 export { normalizeCost, normalizeReward } from './evaluate/score.js'
-export type { NativeColumns, NativeDataset, NativeEpisodes, NativeShape } from './native/dataset.js'
+export type { DatasetColumns, NativeColumns, NativeDataset, NativeEpisodes, NativeShape } from './native/dataset.js'
 export {
   type PolicyShare,
   type RecordOptions,

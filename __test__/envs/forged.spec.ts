@@ -12,7 +12,7 @@ import { serialIf } from '../test-if.js'
 const FORGED = fileURLToPath(new URL('forged.mjs', import.meta.url))
 type Reply = [kind: number, body: string] | string
 
-const HELLO: Reply = [0, '{"protocol": 2, "python": "3.11.7"}']
+const HELLO: Reply = [0, '{"protocol": 3, "python": "3.11.7"}']
 const specification = { obs_dim: 2, act_dim: 1, action_low: [-1], action_high: [1], max_episode_steps: 10 }
 const opened = (change: object = {}): Reply => [0, JSON.stringify({ ...specification, ...change })]
 

@@ -6,6 +6,8 @@ import { readdirSync, readlinkSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DrcorlError } from '../../src/base/errors.js'
 import { type OpenOptions, findEnvironment } from '../../src/data/environments.js'
+import type { Policy, VecEnv } from '../../src/envs/env.js'
+import { rollout } from '../../src/envs/rollout.js'
 import { serialIf } from '../test-if.js'
 import { MODULES, installedPython } from './real.js'
 
@@ -52,6 +54,34 @@ for (const [kind, cost, length = STEPS] of PLAYED) {
     t.deepEqual(await play(kind), { return: length, cost })
   })
 }
+
+real('further costs are read by their names, in every row, and those not asked for are not', async (t) => {
+  const open = async (costs: string[], kind = 'energy'): Promise<VecEnv> =>
+    findEnvironment(`odd:${kind}-v0`, { workers: 2, timeout: 20, costs }).make(3)
+  const env = await open(['alarm', 'costs', 'energy'])
+  t.deepEqual(env.further_costs, ['alarm', 'energy'])
+  const { obs_dim, act_dim } = env
+  const act = (): Float32Array => new Float32Array(3 * act_dim)
+  const policy: Policy = { name: 'still', obs_dim, act_dim, reset: () => undefined, act }
+  const played = await rollout(policy, env, { costs: ['alarm', 'costs', 'energy'] }).finally(() => env.close?.())
+  for (const episode of played.episodes) {
+    t.deepEqual([episode.cost, episode.costs], [16, { alarm: 16, costs: 4, energy: 10 }])
+  }
+  // The first stands in the place of the cost, which need not be there.
+  const alone = await open(['energy'])
+  await alone.reset([1, 2, 3])
+  t.deepEqual([...(await alone.step(new Float32Array(3 * alone.act_dim))).costs], [0.5, 0.5, 0.5])
+  await alone.close?.()
+  for (const [kind, message] of [
+    ['ok', /no cost: info has no key "energy"; it holds cost/],
+    ['negative', /cost -1\.0, which is below 0/],
+  ] as const) {
+    const bad = await open(['costs', 'energy'], kind)
+    await bad.reset([1, 2, 3])
+    await t.throwsAsync(async () => bad.step(new Float32Array(3 * bad.act_dim)), { message })
+    await bad.close?.()
+  }
+})
 
 const REFUSED: [kind: string, message: RegExp, hint?: RegExp][] = [
   ['dict', /the observation space Dict\(.*one-dimensional Box.*FlattenObservation/],

@@ -202,6 +202,7 @@ const failing = (after: number) => {
       obs_dim: env.obs_dim,
       act_dim: env.act_dim,
       episode_length: env.episode_length,
+      further_costs: env.further_costs!,
       num_envs: rows,
       reset: (seeds: readonly number[]) => env.reset(seeds),
       step: (actions: Float32Array) => {

@@ -77,6 +77,8 @@ export function rowOf({ folder, record, certificate, evaluation }: RunData, name
   if (certificate === null) return skip('it has no certificate')
   const { verdict, cost_limit, reasons = [] } = certificate
   if (verdict === undefined || cost_limit === undefined) return skip('its certificate has no verdict or no limit')
+  // A verdict on several limits is held against one cost no better than one limit against another.
+  if ((certificate.costs ?? []).length > 1) return skip('its certificate is on several limits')
   if (evaluation === null) return skip('its policy has not been played: drcorl evaluate')
   if (Object.keys(evaluation.settings ?? {}).length > 0 && evaluation.cost_limit !== cost_limit) {
     return skip(`its policy was played for limit ${evaluation.cost_limit}, and judged for ${cost_limit}`)

@@ -1,6 +1,7 @@
 /** The options of `train`: which there are, and what they ask for. */
 import type { Argv } from 'yargs'
 import { DrcorlError } from '../base/errors.js'
+import { readLimits } from '../config/limits.js'
 import { readConfigFile } from '../config/load.js'
 import { defaultAlgorithm, loadSchema } from '../config/schema.js'
 import type { TrainOptions } from '../train/events.js'
@@ -14,6 +15,7 @@ const OPTIONS = [
   'task',
   'env',
   'environment',
+  'limit',
   'algorithm',
   'preset',
   'config',
@@ -48,6 +50,7 @@ export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv 
       requiresArg: true,
       describe: 'Environment of the hybrid modes and of --eval-every (default that of the data); see: drcorl envs list',
     })
+    .option('limit', LIMIT_OPTION)
     .option('algorithm', {
       requiresArg: true,
       describe: `One of ${Object.keys(schema.algorithms).join(', ')} (default ${defaultAlgorithm(schema)})`,
@@ -74,6 +77,7 @@ export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv 
     .option('keep-checkpoints', { boolean: true, describe: 'Keep policy and checkpoint of each point of --eval-every' })
     .group(OPTIONS, 'Data, place and way of the run:')
     .conflicts('dataset', ['env', 'task'])
+    .conflicts('limit', ['limits', 'cost_limit'])
     .conflicts('task', 'env')
     .conflicts('resume', ['overwrite', 'reuse'])
     .epilogue(
@@ -96,12 +100,11 @@ export async function readTrainOptions(args: Arguments, signal: AbortSignal): Pr
     algorithm,
     preset: optionalString(args, 'preset'),
     configFile,
-    config: collectParameters(
-      args,
-      schema,
-      algorithm ?? fromFile ?? defaultAlgorithm(schema),
-    ) as TrainOptions['config'],
-    configOrigin: (key) => `flag --${key}`,
+    config: {
+      ...collectParameters(args, schema, algorithm ?? fromFile ?? defaultAlgorithm(schema)),
+      ...limitsGiven(args),
+    } as TrainOptions['config'],
+    configOrigin: (key) => `flag --${key === 'limits' && args['limit'] !== undefined ? 'limit' : key}`,
     out: runFolder(args),
     resume: args['resume'] !== undefined,
     reuse: optionalString(args, 'reuse'),
@@ -115,6 +118,20 @@ export async function readTrainOptions(args: Arguments, signal: AbortSignal): Pr
     evalEpisodes: optionalNumber(args, 'eval-episodes'),
     keepCheckpoints: args['keep-checkpoints'] === true,
   }
+}
+
+/** `--limit NAME=NUMBER`, once for each cost. */
+export const LIMIT_OPTION = {
+  array: true,
+  string: true,
+  requiresArg: true,
+  describe: 'NAME=NUMBER, once for each cost: a limit on the column NAME of the data; in the place of cost_limit',
+} as const
+
+/** What `--limit` asks for. */
+export function limitsGiven(args: Arguments): { limits?: Record<string, number> } {
+  const entries = args['limit'] as string[] | undefined
+  return entries === undefined ? {} : { limits: readLimits(entries) }
 }
 
 /** What to train on, as `loadDataset` takes it. */

@@ -49,6 +49,11 @@ export function accepts(parameter: Parameter, value: unknown): boolean {
   if (typeof value === 'string') {
     return types.has('string') && (pattern === undefined || new RegExp(pattern, 'u').test(value))
   }
+  if (typeof value === 'object') {
+    const entries = Object.values(value as object)
+    const fits = entries.length <= maxItems && (items === undefined || entries.every((entry) => accepts(items, entry)))
+    return types.has('object') && fits
+  }
   return typeof value === 'boolean' && types.has('boolean')
 }
 

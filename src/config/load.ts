@@ -4,6 +4,7 @@ import { readInput } from '../base/files.js'
 import { type Origin, admit, nearest, unknownParameter } from './admit.js'
 import { type Parameter, type Schema, allowedValues, defaultAlgorithm, loadSchema, parametersFor } from './schema.js'
 import { own } from '../base/own.js'
+import { named, takeLimits } from './limits.js'
 
 /** Values with the words for where they came from, e.g. `flag --cost_limit` or `file exp.yaml`. */
 export interface Layer {
@@ -78,6 +79,7 @@ export function resolveConfig(options: ResolveOptions): ResolvedConfig {
 
   const parameters = parametersFor(schema, algorithm)
   const { values, origins } = merge(layers, parameters, schema, algorithm)
+  if (Object.hasOwn(values, 'limits')) values['limits'] = named(values['limits'])
   const required = new Set([schema.run.schema, entry.schema].flatMap((part) => part.required ?? []))
   const missing = parameters.find(({ name: key }) => required.has(key) && !Object.hasOwn(values, key))
   if (missing) {
@@ -85,6 +87,7 @@ export function resolveConfig(options: ResolveOptions): ResolvedConfig {
     throw new DrcorlError('Config', message, { hint: `give it with --${missing.name}` })
   }
   admit(values, parameters, algorithm, (key) => origins[key] ?? 'default')
+  takeLimits(values, origins, layers)
   const run: Record<string, unknown> = {}
   const config: Record<string, unknown> = {}
   const runKeys = new Set(Object.keys(schema.run.schema.properties ?? {}))

@@ -224,6 +224,11 @@ export interface Certificate {
     [k: string]: Estimates
   }
   /**
+   * Every cost for itself, where several are bounded: the fields above speak of the first, verdict, reasons and
+   * refusals of all. Left out where there is one.
+   */
+  costs?: CostCertificate[]
+  /**
    * Their files and the hashes of these, in the same order; none before they are written.
    */
   policy_files: PolicyRecord[]
@@ -270,6 +275,10 @@ export interface Certificate {
  */
 export interface Refusal {
   rule: Rule
+  /**
+   * The cost it speaks of, where several are bounded and it does not hold for all.
+   */
+  cost?: string | null
   /**
    * Why, a sentence.
    */
@@ -644,6 +653,38 @@ export interface Behavior {
   distance: number | null
 }
 /**
+ * What is said of one of several costs.
+ */
+export interface CostCertificate {
+  /**
+   * As in `limits`.
+   */
+  name: string
+  /**
+   * Limit on the undiscounted sum of this cost over an episode.
+   */
+  cost_limit: number
+  /**
+   * By the rules for this cost.
+   */
+  verdict: Verdict
+  decision: Decision
+  refusals: Refusal[]
+  data: DataFacts
+  /**
+   * Of the policy that ships.
+   */
+  estimates: Estimates
+  validity: Validity | null
+  self_test: SelfTest | null
+  /**
+   * Of every policy the run keeps, the one that ships first.
+   */
+  policies: {
+    [k: string]: Estimates
+  }
+}
+/**
  * A policy file of a run, by the bytes it had when the run ended: what binds certificate and policy.
  */
 export interface PolicyRecord {
@@ -692,7 +733,7 @@ export interface GateReport {
   requested: Gate
   used: Gate
   /**
-   * Why the critics took the place of the models; null if they did not.
+   * Why the critics took the place of the models, of several costs for those that are named; null if they did not.
    */
   fallback_reason: string | null
   /**
@@ -964,6 +1005,10 @@ export interface Evaluation {
    * Mean cost <= limit; null without a limit.
    */
   safe: boolean | null
+  /**
+   * Every cost for itself, where several have a limit; what stands above is about the first.
+   */
+  costs?: CostEvaluation[] | null
   environment_steps: number
   /**
    * Environment steps a second while playing, the policy's time included and the opening of the environment not.
@@ -1032,6 +1077,25 @@ export interface WithinLimit {
   share: number
 }
 /**
+ * One of several costs, over the same episodes.
+ */
+export interface CostEvaluation {
+  /**
+   * As in `limits`.
+   */
+  name: string
+  cost_limit: number
+  cost: Statistics
+  /**
+   * Episodes with cost <= limit.
+   */
+  within_limit: WithinLimit
+  /**
+   * Mean cost <= limit.
+   */
+  safe: boolean
+}
+/**
  * Returns and costs that normalise a score; DSRL's convention: extremes over the task's dataset.
  */
 export interface ScoreRange {
@@ -1080,6 +1144,10 @@ export interface PolicyEvaluation {
    * Mean cost <= limit; null without a limit.
    */
   safe: boolean | null
+  /**
+   * Every cost for itself, where several have a limit; what stands above is about the first.
+   */
+  costs?: CostEvaluation[] | null
   environment_steps: number
   /**
    * Environment steps a second while playing, the policy's time included and the opening of the environment not.
@@ -1126,6 +1194,10 @@ export interface LimitEvaluation {
    * Mean cost <= limit; null without a limit.
    */
   safe: boolean | null
+  /**
+   * Every cost for itself, where several have a limit; what stands above is about the first.
+   */
+  costs?: CostEvaluation[] | null
   environment_steps: number
   /**
    * Environment steps a second while playing, the policy's time included and the opening of the environment not.

@@ -25,6 +25,7 @@ export interface JsonSchema {
   exclusiveMaximum?: number
   minItems?: number
   maxItems?: number
+  maxProperties?: number
   pattern?: string
   [keyword: string]: unknown
 }
@@ -85,9 +86,9 @@ export interface Parameter {
   pattern?: string
   /** Undefined when the schema states none: then the parameter is required or decided by the core. */
   default: unknown
-  /** Of the items, when the parameter is a list. */
+  /** Of the items, when the parameter is a list, or a table by names. */
   items?: Parameter
-  /** Least and largest length, when the parameter is a list. */
+  /** Least and largest length, when the parameter is a list or a table. */
   minItems?: number
   maxItems?: number
 }
@@ -172,6 +173,9 @@ const NOUNS: Record<string, readonly [one: string, many: string]> = {
 
 function noun(parameter: Parameter, type: string, plural: boolean): string {
   const { items, minItems = 0, maxItems } = parameter
+  if (type === 'object') {
+    return `${maxItems === undefined ? '' : `up to ${maxItems} `}names with ${items ? describeType(items, true) : 'values'}`
+  }
   if (type !== 'array') return NOUNS[type]?.[plural ? 1 : 0] ?? type
   const some = minItems === 0 ? '' : `at least ${minItems} `
   const closed = maxItems === minItems ? `${minItems} ` : `${minItems} to ${maxItems} `
@@ -210,7 +214,9 @@ function readParameter(name: string, property: JsonSchema, root: JsonSchema): Pa
       if (typeof bound === 'number') limits[keyword] = bound
     }
     if (node.pattern !== undefined) limits.pattern = node.pattern
-    if (node.items !== undefined) items = readParameter(`${name}[]`, node.items, root)
+    if (node.maxProperties !== undefined) limits.maxItems = node.maxProperties
+    const inside = node.items ?? node.additionalProperties
+    if (typeof inside === 'object') items = readParameter(`${name}[]`, inside, root)
     for (const branch of [...(node.oneOf ?? []), ...(node.anyOf ?? []), ...(node.allOf ?? [])]) visit(branch)
   }
   const addChoice = (value: unknown, description: string): void => {

@@ -27,6 +27,13 @@ export interface RunConfig {
    */
   cost_limit?: number
   /**
+   * Limits on the costs that the dataset has under these names, the first in the place of cost_limit, which is then
+   * left out. None bounds the dataset's `costs` by cost_limit.
+   */
+  limits?: {
+    [k: string]: number
+  }
+  /**
    * Steps of a full episode; null takes the longest episode of the dataset.
    */
   episode_length?: number | null
@@ -321,7 +328,7 @@ export interface DrcorlConfig {
   actor_lr_final?: number
   /**
    * Steps in the dynamics models before a critic's value, in the guidance of a policy step; 0 leaves the guidance to
-   * the critics, as in the paper, and so do models that may not steer.
+   * the critics, as in the paper, and so do models that may not steer and mode hybrid-data.
    */
   value_expansion?: number
   /**

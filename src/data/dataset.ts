@@ -4,9 +4,10 @@ import { basename, extname } from 'node:path'
 import { DrcorlError, describeFsError, messageOf } from '../base/errors.js'
 import type { DatasetKind, KnownTask } from '../config/results.js'
 import { sha256File } from '../base/files.js'
+import { own } from '../base/own.js'
 import { findEnv } from '../envs/registry.js'
 import { makeDataset } from '../envs/scripted.js'
-import { type NativeColumns, type NativeDataset, datasetFromColumns, openDataset } from '../native/dataset.js'
+import { type DatasetColumns, type NativeDataset, datasetFromColumns, openDataset } from '../native/dataset.js'
 import { locateDataset } from './locate.js'
 import { recogniseTask } from './tasks.js'
 
@@ -30,6 +31,10 @@ export interface DatasetSummary {
   timeouts: number
   action_min: number[]
   action_max: number[]
+  /**
+   * Further columns of one number a step that were read, with the deciles of their episodic sums; left out for none.
+   */
+  further?: { name: string; deciles: (number | null)[] }[]
 }
 
 export type { KnownTask }
@@ -56,6 +61,12 @@ export interface LoadDatasetOptions {
    * Bytes a file may take in memory. Default: a hundred times its size, at least 64 MiB, at most 80 % of what is free.
    */
   maxMemory?: number | undefined
+  /**
+   * Columns of one number a step that are costs to be limited, in the order of the limits: the first stands in the
+   * place of `costs`, which is the name of the data's own. Left out: `costs`.
+   * An empty list reads all such columns beside it.
+   */
+  costs?: readonly string[] | undefined
 }
 
 /** Endings of files that `convertDataset` reads, or that are tables all the same. */
@@ -77,16 +88,17 @@ export function conversionHint(path: string): string | undefined {
  * @throws DrcorlError `Data`, `Io` or `Config`, exit status 2, naming file, key and value.
  */
 export async function loadDataset(
-  source: string | NativeColumns | Dataset,
+  source: string | DatasetColumns | Dataset,
   options: LoadDatasetOptions = {},
 ): Promise<Dataset> {
-  if (typeof source !== 'string') return 'native' in source ? source : fromColumns(source, 'columns', null)
-  if (source.startsWith('env:')) return fromEnv(source)
+  const { costs } = options
+  if (typeof source !== 'string') return 'native' in source ? source : fromColumns(source, 'columns', null, costs)
+  if (source.startsWith('env:')) return fromEnv(source, costs)
   const path = source.startsWith('task:') ? await locateDataset(source.slice('task:'.length)) : source
   return fromFile(path, options)
 }
 
-async function fromFile(path: string, { episode_length, maxMemory }: LoadDatasetOptions): Promise<Dataset> {
+async function fromFile(path: string, { episode_length, maxMemory, costs }: LoadDatasetOptions): Promise<Dataset> {
   await stat(path).catch((error: unknown) => {
     throw new DrcorlError('Io', `cannot read dataset ${path}: ${describeFsError(error)}`, {
       cause: error,
@@ -96,7 +108,7 @@ async function fromFile(path: string, { episode_length, maxMemory }: LoadDataset
   const hint = conversionHint(path)
   if (hint !== undefined)
     throw new DrcorlError('Data', `dataset ${path} is a ${extname(path)} file, not HDF5`, { hint })
-  const native = await openDataset(path, episode_length, maxMemory)
+  const native = await openDataset(path, episode_length, maxMemory, costs)
   const sha256 = await sha256File(path)
   const dsrl = recogniseTask(path)
   const stem = basename(path).replace(/\.(hdf5|h5)$/i, '')
@@ -104,7 +116,7 @@ async function fromFile(path: string, { episode_length, maxMemory }: LoadDataset
   return { native, summary: summaryOf(native), source: path, kind: 'file', stem, sha256, task }
 }
 
-async function fromEnv(source: string): Promise<Dataset> {
+async function fromEnv(source: string, costs: readonly string[] | undefined): Promise<Dataset> {
   const { name, episodes, seed } = parseEnvSource(source)
   const columns = build(source, () => makeDataset(name, { ...episodes, ...seed }))
   const env = findEnv(name)
@@ -117,13 +129,18 @@ async function fromEnv(source: string): Promise<Dataset> {
     act_dim: columns.act_dim,
     ...env.score_range,
   }
-  return fromColumns(columns, 'env', task)
+  return fromColumns(columns, 'env', task, costs)
 }
 
-async function fromColumns(columns: NativeColumns, kind: 'env' | 'columns', task: KnownTask | null): Promise<Dataset> {
-  const native = await datasetFromColumns(columns)
+async function fromColumns(
+  columns: DatasetColumns,
+  kind: 'env' | 'columns',
+  task: KnownTask | null,
+  costs: readonly string[] | undefined,
+): Promise<Dataset> {
+  const native = await datasetFromColumns(columns, costs)
   const stem = task?.env ?? (columns.source.replace(/[^\w.-]+/g, '-').slice(0, 40) || 'columns')
-  const sha256 = sha256Columns(columns)
+  const sha256 = sha256Columns(columns, costs ?? [])
   return { native, summary: summaryOf(native), source: columns.source, kind, stem, sha256, task }
 }
 
@@ -162,15 +179,43 @@ function pickTask(task: Omit<KnownTask, 'env'>): Omit<KnownTask, 'env'> {
 }
 
 function summaryOf(native: NativeDataset): DatasetSummary {
-  return JSON.parse(native.summary()) as DatasetSummary
+  const summary = JSON.parse(native.summary()) as DatasetSummary
+  const [, ...names] = native.shape().costs
+  return names.length === 0 ? summary : { ...summary, further: names.map((name) => furtherOf(name, native, summary)) }
 }
 
-/** Of dimensions and bytes in a fixed order, so that the same columns always give the same hash. */
-function sha256Columns(columns: NativeColumns): string {
+/** Deciles of a further column's sums over the complete episodes; of the cut-off tail where there are no others. */
+function furtherOf(name: string, native: NativeDataset, { transitions, incomplete_episodes: tail }: DatasetSummary) {
+  const values = new Float32Array(transitions)
+  native.copyValues(`further/${name}`, 0, values)
+  let start = 0
+  const sums = Array.from(native.episodes().lengths, (length) =>
+    values.subarray(start, (start += length)).reduce((sum, value) => sum + value, 0),
+  )
+  const counted = (sums.length > tail ? sums.slice(0, sums.length - tail) : sums).toSorted((a, b) => a - b)
+  const decile = (tenth: number): number | null => {
+    const place = (tenth / 10) * (counted.length - 1)
+    const low = counted[Math.floor(place)]!
+    const found = low + (place - Math.floor(place)) * (counted[Math.ceil(place)]! - low)
+    return Number.isNaN(found) ? null : found
+  }
+  return { name, deciles: Array.from({ length: 11 }, (_, tenth) => decile(tenth)) }
+}
+
+/**
+ * Of dimensions and bytes in a fixed order, so that the same columns always give the same hash; of further columns
+ * those that are costs, by their names.
+ */
+function sha256Columns(columns: DatasetColumns, named: readonly string[]): string {
   const hash = createHash('sha256').update(`${columns.obs_dim} ${columns.act_dim}`)
   const { observations, next_observations, actions, rewards, costs, terminals, timeouts } = columns
   for (const column of [observations, next_observations, actions, rewards, costs, terminals, timeouts]) {
     hash.update(new Uint8Array(column.buffer, column.byteOffset, column.byteLength))
+  }
+  for (const name of named) {
+    const column = own(columns.further ?? {}, name)
+    if (column !== undefined)
+      hash.update(`${name} `).update(new Uint8Array(column.buffer, column.byteOffset, column.byteLength))
   }
   return hash.digest('hex')
 }

@@ -1,5 +1,6 @@
 /** Which environment a name speaks of: an embedded one, a DSRL task, or one of the user's own. */
 import { DrcorlError } from '../base/errors.js'
+import { costsOf } from '../config/limits.js'
 import type { EnvFactory } from '../envs/env.js'
 import { envsFolder, hasSuite, readInstallation, requireSuite, venvPython } from '../envs/installed.js'
 import { type PythonEnv, type PythonEnvOptions, type PythonEnvSource, openPythonEnv } from '../envs/python.js'
@@ -18,6 +19,8 @@ export interface OpenOptions extends Omit<PythonEnvOptions, 'num_envs' | 'signal
   costKey?: string | undefined
   /** Cost of a step whose `info` has no such key; without it, such a step is an error. */
   missingCost?: number | undefined
+  /** Names of the costs that are wanted, as in `limits`; embedded environments give all they have. */
+  costs?: readonly string[] | undefined
 }
 
 export interface Environment {
@@ -122,7 +125,7 @@ export function environmentOfVisits(
   }
   if (typeof asked === 'function') return { name: null, make: asked }
   const name = asked ?? playable(task)
-  if (name !== undefined) return { name, make: findEnvironment(name).make }
+  if (name !== undefined) return { name, make: findEnvironment(name, { costs: costsOf(run) }).make }
   throw new DrcorlError('Usage', `mode ${mode} needs an environment, and none is known for these data`, {
     hint: 'name one with --environment (see: npx drcorl envs list)',
   })
@@ -131,22 +134,27 @@ export function environmentOfVisits(
 /**
  * What a monitor plays in.
  *
+ * @param costs names of the costs that are bounded, where they have any.
  * @param asked a name, a factory, or undefined for the environment the data came from.
  * @throws DrcorlError `Usage` where none is known.
  */
 export function environmentOfMonitor(
   asked: string | EnvFactory | undefined,
   task: KnownTask | null,
+  costs?: readonly string[],
 ): { name: string | null; make: EnvFactory } {
   if (typeof asked === 'function') return { name: null, make: asked }
   const name = asked ?? playable(task)
-  if (name !== undefined) return { name, make: findEnvironment(name).make }
+  if (name !== undefined) return { name, make: findEnvironment(name, { costs }).make }
   throw new DrcorlError('Usage', 'a monitor needs an environment, and none is known for these data', {
     hint: 'name one with --environment (see: npx drcorl envs list), or leave out --eval-every',
   })
 }
 
-async function taskSource(task: Task, { dir, python, costKey, missingCost }: OpenOptions): Promise<PythonEnvSource> {
+async function taskSource(
+  task: Task,
+  { dir, python, costKey, missingCost, costs }: OpenOptions,
+): Promise<PythonEnvSource> {
   const suite = suiteOf(task)
   if (suite === undefined) {
     throw new DrcorlError('Environment', `${task.task}: ${task.suite} cannot be installed by this version of drcorl`, {
@@ -155,14 +163,26 @@ async function taskSource(task: Task, { dir, python, costKey, missingCost }: Ope
     })
   }
   const interpreter = python ?? (await requireSuite(suite, envsFolder(dir), task.task))
-  return { name: task.task, suite, id: task.simulator_id, python: interpreter, costKey, missingCost, expected: task }
+  return {
+    name: task.task,
+    suite,
+    id: task.simulator_id,
+    python: interpreter,
+    costKey,
+    missingCost,
+    costs,
+    expected: task,
+  }
 }
 
 /** The user's own runs in the Python named, in the installed environment, or in the one of the shell. */
-async function userSource(name: string, { dir, python, costKey, missingCost }: OpenOptions): Promise<PythonEnvSource> {
+async function userSource(
+  name: string,
+  { dir, python, costKey, missingCost, costs }: OpenOptions,
+): Promise<PythonEnvSource> {
   const folder = envsFolder(dir)
   const installed = (await readInstallation(folder)) !== undefined ? venvPython(folder) : 'python3'
-  return { name, suite: 'user', id: name, python: python ?? installed, costKey, missingCost }
+  return { name, suite: 'user', id: name, python: python ?? installed, costKey, missingCost, costs }
 }
 
 function unknown(name: string): DrcorlError {

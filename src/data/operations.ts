@@ -5,6 +5,7 @@ import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { sha256File } from '../base/files.js'
+import { own } from '../base/own.js'
 import { type OperationOptions, convertFile, filterFile, splitFile, writeDatasetFile } from '../native/operation.js'
 import { type Finding, checkDataset } from './checks.js'
 import { type KnownTask, loadDataset } from './dataset.js'
@@ -145,6 +146,8 @@ export async function splitDataset(
 export interface ConvertOptions extends OutputOptions {
   /** Field of a DSRL file to its name in the input; see docs/data.md. */
   map?: Readonly<Record<string, string>> | undefined
+  /** Further columns of one number a step to keep, as costs that limits may be given for; `map` may say from where. */
+  keep?: readonly string[] | undefined
   /** Take successors from the next row of the episode. */
   shift?: boolean | undefined
   /** Column whose values tell episodes apart, in whatever order their rows are; flags may then be absent. */
@@ -191,9 +194,11 @@ export async function convertDataset(
   const { signal, onProgress, overwrite, strict = false, ...reading } = options
   await checkOutput(source, output, overwrite)
   if (!source.startsWith('env:')) {
-    const { map = {}, shift = false, episode, time, maxGap, missingCost, maxMemory } = reading
+    const { map = {}, keep = [], shift = false, episode, time, maxGap, missingCost, maxMemory } = reading
+    const further = keep.map((name): [string, string] => [`further/${name}`, own(map, name) ?? name])
+    const fields = Object.entries(map).filter(([name]) => !keep.includes(name))
     const stated = {
-      map,
+      map: Object.fromEntries([...fields, ...further]),
       shift,
       episode,
       time,

@@ -15,6 +15,11 @@ export interface StepResult {
   rewards: Float32Array
   /** [N], cost of this step, >= 0. */
   costs: Float32Array
+  /**
+   * Further costs of this step by their names, [N] each; left out by environments without any. A limit on one of them
+   * (`limits`) is judged by it.
+   */
+  further?: Readonly<Record<string, Float32Array>>
   /** [N], 1 where the episode ended in a terminal state. */
   terminated: Uint8Array
   /** [N], 1 where the episode was cut at its step limit. */
@@ -44,6 +49,8 @@ export interface VecEnv {
   readonly action_high?: readonly number[]
   /** Steps after which an episode is truncated. */
   readonly episode_length: number
+  /** Names of the further costs in the result of a step; left out where there are none. */
+  readonly further_costs?: readonly string[]
   /** N, rows stepped side by side. */
   readonly num_envs: number
   /**

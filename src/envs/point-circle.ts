@@ -8,6 +8,7 @@ import type { VecEnv } from './env.js'
  * the best safe behavior is a clipped circle: arcs above and below, straight runs along the two limits.
  *
  * 200 steps of 0.1 s. Actions: force in x and y, each in [-1, 1].
+ * A further cost, `energy`: the squared norm of the action, from 0 to 2 a step.
  * Observations: x, y, vx, vy, r - R, radial speed, tangential speed (> 0 is counter-clockwise), X_LIM - |x|.
  */
 export const CIRCLE_RADIUS = 1.5
@@ -56,6 +57,8 @@ export const pointCircleTask: PointTask = {
   },
 
   cost: (s) => (Math.abs(s.x) > X_LIM ? 1 : 0),
+
+  further: { energy: (ax, ay) => ax * ax + ay * ay },
 
   confine(s) {
     if (Math.abs(s.x) > ARENA) {

@@ -36,13 +36,16 @@ export interface PointTask {
   reward(state: PointState): number
   /** Cost of arriving in this state. */
   cost(state: PointState): number
+  /** Further costs of a step by their names, from the action as it was executed. */
+  readonly further?: Readonly<Record<string, (ax: number, ay: number) => number>>
   /** Keeps the state inside the arena, in place. */
   confine(state: PointState): void
 }
 
 const ACT_DIM = 2
 
-const clampAction = (value: number): number => (value > 1 ? 1 : value > -1 ? value : -1)
+/** As it is executed: inside the box. */
+export const clampAction = (value: number): number => (value > 1 ? 1 : value > -1 ? value : -1)
 
 /** Semi-implicit Euler: velocity first, then position with the new velocity. Changes `state`. */
 export function advance(task: PointTask, state: PointState, ax: number, ay: number): void {
@@ -65,6 +68,7 @@ export class PointMassEnv implements VecEnv {
   readonly obs_dim: number
   readonly act_dim = ACT_DIM
   readonly episode_length: number
+  readonly further_costs: readonly string[]
   private readonly states: PointState[]
   private elapsed = 0
 
@@ -78,6 +82,7 @@ export class PointMassEnv implements VecEnv {
     this.id = task.id
     this.obs_dim = task.obs_dim
     this.episode_length = task.episode_length
+    this.further_costs = Object.keys(task.further ?? {})
     this.states = Array.from({ length: num_envs }, () => ({ x: 0, y: 0, vx: 0, vy: 0 }))
   }
 
@@ -103,13 +108,19 @@ export class PointMassEnv implements VecEnv {
     countSteps(n)
     const rewards = new Float32Array(n)
     const costs = new Float32Array(n)
+    const signals = Object.entries(this.task.further ?? {})
+    const further = Object.fromEntries(signals.map(([name]) => [name, new Float32Array(n)]))
     this.states.forEach((state, row) => {
-      advance(this.task, state, actions[row * ACT_DIM] ?? 0, actions[row * ACT_DIM + 1] ?? 0)
+      const [ax, ay] = [actions[row * ACT_DIM] ?? 0, actions[row * ACT_DIM + 1] ?? 0]
+      advance(this.task, state, ax, ay)
+      for (const [name, signal] of signals) further[name]![row] = signal(clampAction(ax), clampAction(ay))
       rewards[row] = this.task.reward(state)
       costs[row] = this.task.cost(state)
     })
     const truncated = new Uint8Array(n).fill(this.elapsed >= this.episode_length ? 1 : 0)
-    return { observations: this.observations(), rewards, costs, terminated: new Uint8Array(n), truncated }
+    const observations = this.observations()
+    const own = signals.length === 0 ? {} : { further }
+    return { observations, rewards, costs, ...own, terminated: new Uint8Array(n), truncated }
   }
 
   private observations(): Float32Array {

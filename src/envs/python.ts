@@ -36,6 +36,8 @@ export interface PythonEnvSource {
   costKey?: string | undefined
   /** Cost of a step whose `info` has no such key; without it, such a step is an error. */
   missingCost?: number | undefined
+  /** Names of the costs that are wanted, keys of `info`; `costs` is the one under `costKey`. Default that alone. */
+  costs?: readonly string[] | undefined
   /** What the environment must say of itself; a difference is an error. */
   expected?: { obs_dim: number; act_dim: number; episode_length: number } | undefined
 }
@@ -68,6 +70,7 @@ export class PythonEnv implements VecEnv {
   readonly obs_dim: number
   readonly act_dim: number
   readonly episode_length: number
+  readonly further_costs: readonly string[]
   /** The box actions are clipped to, [A] each. */
   readonly action_low: readonly number[]
   readonly action_high: readonly number[]
@@ -88,10 +91,13 @@ export class PythonEnv implements VecEnv {
     this.action_low = specification.action_low
     this.action_high = specification.action_high
     this.episode_length = specification.max_episode_steps
+    this.further_costs = keysOf(source).further
+    const further = this.further_costs.map((name): [string, Float32Array] => [name, new Float32Array(num_envs)])
     this.result = {
       observations: new Float32Array(num_envs * this.obs_dim),
       rewards: new Float32Array(num_envs),
       costs: new Float32Array(num_envs),
+      ...(further.length === 0 ? {} : { further: Object.fromEntries(further) }),
       terminated: new Uint8Array(num_envs),
       truncated: new Uint8Array(num_envs),
       stepped: 0,
@@ -172,11 +178,16 @@ export class PythonEnv implements VecEnv {
   private take({ first, count }: Group, body: Buffer): void {
     const { result, obs_dim } = this
     const observations = count * obs_dim * 4
-    const floats = observations + count * 8
+    const costs = observations + count * 4
+    const floats = costs + count * 4 * (1 + this.further_costs.length)
     requireLength(body, floats + count)
     new Uint8Array(result.observations.buffer).set(body.subarray(0, observations), first * obs_dim * 4)
     new Uint8Array(result.rewards.buffer).set(body.subarray(observations, observations + count * 4), first * 4)
-    new Uint8Array(result.costs.buffer).set(body.subarray(observations + count * 4, floats), first * 4)
+    const columns = [result.costs, ...this.further_costs.map((name) => result.further![name]!)]
+    for (const [index, column] of columns.entries()) {
+      const from = costs + index * count * 4
+      new Uint8Array(column.buffer).set(body.subarray(from, from + count * 4), first * 4)
+    }
     for (let row = 0; row < count; row += 1) {
       const flags = body[floats + row]!
       result.terminated[first + row] = flags & FLAG.terminated ? 1 : 0
@@ -197,6 +208,17 @@ export class PythonEnv implements VecEnv {
     return `one of the episodes with seeds ${this.seeds.slice(first, first + count).join(', ')}`
   }
 }
+
+/** Key of the first cost in `info`, and the names of the further ones, which are their keys. */
+function keysOf({ costs, costKey = 'cost' }: PythonEnvSource): { key: string; further: readonly string[] } {
+  if (costs === undefined || costs.length === 0) return { key: costKey, further: [] }
+  const further = costs.filter((name) => name !== OWN_COST)
+  // What is not asked for need not be there.
+  return costs.length > further.length ? { key: costKey, further } : { key: further[0]!, further }
+}
+
+/** Name of the cost that every environment gives. */
+const OWN_COST = 'costs'
 
 /**
  * Opens N environments in worker processes.
@@ -238,13 +260,14 @@ async function openGroup(
   timeout: number,
   signal: AbortSignal | undefined,
 ): Promise<Group & { specification: Specification }> {
-  const { python, suite, id, costKey = 'cost', missingCost = null } = source
+  const { python, suite, id, missingCost = null } = source
+  const { key, further } = keysOf(source)
   let worker: Worker | undefined
   const abort = (): void => worker?.stop(new WorkerFailure('crash', 'cancelled'))
   signal?.addEventListener('abort', abort, { once: true })
   try {
     worker = await Worker.start({ python, isolated: suite !== 'user', timeout })
-    const request = { protocol: PROTOCOL, suite, id, rows: count, cost_key: costKey, missing_cost: missingCost }
+    const request = { protocol: PROTOCOL, suite, id, rows: count, cost_key: key, further, missing_cost: missingCost }
     const specification = readSpecification(await worker.callJson<Specification>(REQUEST.open, request))
     return { worker, first, count, specification }
   } catch (error) {

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { DrcorlError } from '../base/errors.js'
+import { own } from '../base/own.js'
 import type { Feedback, Policy, StepResult, VecEnv } from './env.js'
 
 /** One evaluated episode: undiscounted sums over its steps. */
@@ -9,6 +10,8 @@ export interface EpisodeResult {
   seed: number
   return: number
   cost: number
+  /** Every cost that was asked for by its name, where these are several; `cost` is the first. */
+  costs?: Record<string, number>
   /** Steps. */
   length: number
   /** True where it ended in a terminal state, false where it was cut at the step limit. */
@@ -40,6 +43,8 @@ export interface Transition {
   action: Float32Array
   reward: number
   cost: number
+  /** Further costs by their names, where the environment gives any. */
+  further?: Record<string, number>
   /** [S], the true successor also at the end of an episode. */
   next_observation: Float32Array
   terminated: boolean
@@ -51,6 +56,11 @@ export interface RolloutOptions {
   episodes?: number
   /** Episode i is reset with seed + i; default 0. */
   seed?: number
+  /**
+   * Names of the costs to sum, `costs` being the environment's own; the first is the `cost` of an episode.
+   * Default that.
+   */
+  costs?: readonly string[] | undefined
   signal?: AbortSignal | undefined
   onProgress?: ((progress: RolloutProgress) => void) | undefined
   /** Told every step of every row up to its end. */
@@ -65,7 +75,7 @@ export interface RolloutOptions {
  *   answers with something that is no number, `Cancelled` after the signal.
  */
 export async function rollout(policy: Policy, env: VecEnv, options: RolloutOptions = {}): Promise<Rollout> {
-  const { episodes = env.num_envs, seed = 0, signal, onProgress, onTransition } = options
+  const { episodes = env.num_envs, seed = 0, signal, onProgress, onTransition, costs } = options
   requireFit(policy, env)
   const played: Rollout = { episodes: [], environment_steps: 0 }
   while (played.episodes.length < episodes) {
@@ -77,7 +87,7 @@ export async function rollout(policy: Policy, env: VecEnv, options: RolloutOptio
         environment_steps: played.environment_steps + stepped,
         share: (first + rows * (ended === env.num_envs ? 1 : step / env.episode_length)) / episodes,
       })
-    const round = await playRound(policy, env, seed + first, { signal, tell, onTransition })
+    const round = await playRound(policy, env, seed + first, { signal, tell, onTransition, costs })
     played.environment_steps += round.stepped
     for (const episode of round.episodes.slice(0, episodes - first)) {
       played.episodes.push({ ...episode, episode: played.episodes.length })
@@ -88,7 +98,7 @@ export async function rollout(policy: Policy, env: VecEnv, options: RolloutOptio
   return played
 }
 
-interface RoundOptions extends Pick<RolloutOptions, 'signal' | 'onTransition'> {
+interface RoundOptions extends Pick<RolloutOptions, 'signal' | 'onTransition' | 'costs'> {
   tell: (step: number, ended: number, stepped: number) => void
 }
 
@@ -97,7 +107,7 @@ async function playRound(
   policy: Policy,
   env: VecEnv,
   seed: number,
-  { signal, tell, onTransition }: RoundOptions,
+  { signal, tell, onTransition, costs: names = [OWN_COST] }: RoundOptions,
 ): Promise<{ episodes: EpisodeResult[]; stepped: number }> {
   const n = env.num_envs
   const rows = Array.from({ length: n }, (_, row) => row)
@@ -122,20 +132,47 @@ async function playRound(
     const before = onTransition === undefined ? observations : observations.slice()
     const result = await env.step(actions)
     stepped += result.stepped ?? n
+    const costs = names.map((name) => costOf(result, name, env))
     for (const row of running) {
       const episode = episodes[row]!
       episode.return += requireFinite(result.rewards[row], env, 'reward')
-      episode.cost += requireFinite(result.costs[row], env, 'cost')
+      episode.cost += requireFinite(costs[0]![row], env, 'cost')
+      if (names.length > 1) addCosts((episode.costs ??= {}), names, costs, row, env)
       episode.length += 1
       episode.terminated = result.terminated[row] === 1
       onTransition?.(transitionOf(row, before, actions, result, env))
       if (episode.terminated || result.truncated[row] === 1) running.delete(row)
     }
     observations = result.observations
-    feedback = { rewards: result.rewards, costs: result.costs }
+    feedback = { rewards: result.rewards, costs: costs[0]! }
     tell(steps + 1, n - running.size, stepped)
   }
   return { episodes, stepped }
+}
+
+/** Name of the cost that every environment gives. */
+const OWN_COST = 'costs'
+
+/** @throws DrcorlError `Usage` where the environment gives no cost of that name. */
+function costOf({ costs, further = {} }: StepResult, name: string, env: VecEnv): Float32Array {
+  const found = name === OWN_COST ? costs : own(further, name)
+  if (found !== undefined) return found
+  const known = [OWN_COST, ...Object.keys(further)].join(', ')
+  throw new DrcorlError('Usage', `${env.id} gives no cost called ${name}; it gives ${known}`, {
+    hint: 'give limits on these, or an environment whose steps have that cost (docs/environments.md#several-costs)',
+  })
+}
+
+function addCosts(
+  sums: Record<string, number>,
+  names: readonly string[],
+  costs: readonly Float32Array[],
+  row: number,
+  env: VecEnv,
+): void {
+  names.forEach((name, index) => {
+    sums[name] = (sums[name] ?? 0) + requireFinite(costs[index]![row], env, name)
+  })
 }
 
 function transitionOf(
@@ -151,6 +188,9 @@ function transitionOf(
     action: actions.slice(row * act_dim, (row + 1) * act_dim),
     reward: result.rewards[row]!,
     cost: result.costs[row]!,
+    ...(result.further === undefined
+      ? {}
+      : { further: Object.fromEntries(Object.entries(result.further).map(([name, values]) => [name, values[row]!])) }),
     next_observation: result.observations.slice(row * obs_dim, (row + 1) * obs_dim),
     terminated: result.terminated[row] === 1,
     truncated: result.truncated[row] === 1,

@@ -40,12 +40,16 @@ class Recorder {
     transitions: number,
     source: string,
   ) {
-    this.columns = emptyColumns({ obs_dim: env.task.obs_dim, act_dim: ACT_DIM }, transitions, source)
+    const further = Object.keys(env.task.further ?? {})
+    this.columns = emptyColumns({ obs_dim: env.task.obs_dim, act_dim: ACT_DIM }, transitions, source, further)
   }
 
   before(state: PointState, action: readonly [number, number]): void {
     this.env.task.observe(state, this.columns.observations, this.row * this.columns.obs_dim)
     this.columns.actions.set(action, this.row * ACT_DIM)
+    for (const [name, signal] of Object.entries(this.env.task.further ?? {})) {
+      this.columns.further![name]![this.row] = signal(...action)
+    }
   }
 
   after(state: PointState, reward: number, cost: number, last: boolean): void {

@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url'
 import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
 
 /** Version of the frames; must be that of bridge/drcorl_bridge/__init__.py. */
-export const PROTOCOL = 2
+export const PROTOCOL = 3
 
 export const REQUEST = { open: 1, reset: 2, step: 3, close: 4 } as const
 

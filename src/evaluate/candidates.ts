@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { exists, readBytes, sha256File } from '../base/files.js'
+import { limitsOf } from '../config/limits.js'
 import type { Certificate } from '../config/results.js'
 import { readStored } from '../config/stored.js'
 import { policyFile } from '../export/open.js'
@@ -28,6 +29,8 @@ export interface Candidate {
   record: RunRecord | null
   /** Limit it was learnt under, or is asked to keep. */
   limit: number | undefined
+  /** Limits by the names of their costs, the first being `limit`; empty where it has no name. */
+  limits: Record<string, number>
   /** Of the data it was learnt from, where that is known. */
   learnt: string | undefined
   /** What its training did, which no judge sees. */
@@ -86,7 +89,8 @@ async function inRun(path: string, name: string | undefined, settings: Record<st
   const limit = record.run['cost_limit']
   const recorded = typeof limit === 'number' ? limit : undefined
   const training = await trainingOf(path)
-  const known = { limit: found.limit ?? recorded, learnt: record.dataset.sha256 }
+  const limits = Object.fromEntries(limitsOf(record.run))
+  const known = { limit: found.limit ?? recorded, limits, learnt: record.dataset.sha256 }
   return { path, exported: null, record, training, ...found, ...known }
 }
 
@@ -98,7 +102,7 @@ async function trainingOf(run: string): Promise<Candidate['training']> {
   return environment_steps === undefined ? {} : { environment_steps, visits: (visits ?? []) as Certificate['visits'] }
 }
 
-type Found = Pick<Candidate, 'policy' | 'sha256' | 'algorithm' | 'settings' | 'limit' | 'learnt'> & {
+type Found = Pick<Candidate, 'policy' | 'sha256' | 'algorithm' | 'settings' | 'limit' | 'limits' | 'learnt'> & {
   name: string | undefined
 }
 
@@ -109,5 +113,21 @@ async function read(policy: string, settings: Record<string, number>): Promise<F
   const limit = Object.fromEntries(own)['cost_limit'] ?? (stored === undefined ? undefined : Number(stored))
   const [algorithm = null, name] = [metadata.get('algorithm'), metadata.get('name')]
   const learnt = metadata.get('dataset_sha256')
-  return { policy, sha256: await sha256File(policy), algorithm, settings: Object.fromEntries(own), limit, learnt, name }
+  const limits = storedLimits(metadata.get('limits'), policy)
+  const sha256 = await sha256File(policy)
+  return { policy, sha256, algorithm, settings: Object.fromEntries(own), limit, limits, learnt, name }
+}
+
+/** Limits by the names of their costs, as a policy file says them; none where it does not. */
+function storedLimits(text: string | undefined, policy: string): Record<string, number> {
+  if (text === undefined) return {}
+  try {
+    const limits = limitsOf({ limits: JSON.parse(text) as unknown })
+    if (limits.every(([, limit]) => typeof limit === 'number')) return Object.fromEntries(limits)
+  } catch {
+    // Told below.
+  }
+  throw new DrcorlError('Data', `${policy}: its limits are ${JSON.stringify(text)}, no numbers by names`, {
+    hint: 'fetch or write the file again',
+  })
 }

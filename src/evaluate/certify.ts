@@ -3,12 +3,13 @@ import { resolve } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { VERSION } from '../base/version.js'
 import { admit } from '../config/admit.js'
+import { costsOf, limitsOf, named } from '../config/limits.js'
 import type { Certificate } from '../config/results.js'
 import { loadSchema, parametersOf } from '../config/schema.js'
 import type { RunConfig } from '../config/types.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
 import { Certifier } from '../native/certifier.js'
-import type { NativeColumns } from '../native/dataset.js'
+import type { DatasetColumns } from '../native/dataset.js'
 import type { ProgressEvent } from '../train/events.js'
 import { Pace } from '../train/pace.js'
 import { statedEpisodeLength } from '../train/run-folder.js'
@@ -25,7 +26,7 @@ export interface CertifyOptions {
    */
   policies: string | readonly string[]
   /** As `train` takes it; default the data of the runs. */
-  dataset?: string | NativeColumns | Dataset | undefined
+  dataset?: string | DatasetColumns | Dataset | undefined
   /** Limit to judge by; default the `cost_limit` of `settings`, or that of the runs. */
   cost_limit?: number | undefined
   /** Which policy of run folders, by its name in the certificate; default the one that ships. */
@@ -102,7 +103,8 @@ export async function certify(options: CertifyOptions): Promise<Certification> {
   requireAsked(settings, candidates)
   const run = parameters(options, candidates)
   const episode_length = statedEpisodeLength(run)
-  const dataset = await loadDataset(source(options, candidates), { episode_length, maxMemory: options.maxMemory })
+  const { maxMemory } = options
+  const dataset = await loadDataset(source(options, candidates), { episode_length, maxMemory, costs: costsOf(run) })
   const own = candidates.map(({ record }) => record && record.dataset.sha256 === dataset.sha256)
   // Episodes that were kept from a run are held out again where the run's own data come again, and from no others.
   const judged = own.every(Boolean) || options.config?.holdout !== undefined ? run : { ...run, holdout: 0 }
@@ -173,10 +175,29 @@ function parameters({ cost_limit, config = {}, settings = {} }: CertifyOptions, 
   const first = candidates.find(({ record }) => record !== null)?.record?.run ?? {}
   const known = new Set(judgementParameters().map(({ name }) => name))
   const kept = Object.entries(first).filter(([name]) => known.has(name))
-  const limit = cost_limit ?? config.cost_limit ?? settings['cost_limit'] ?? commonLimit(candidates)
-  const run: Record<string, unknown> = { ...Object.fromEntries(kept), ...config, cost_limit: limit }
+  const limits = config.limits === undefined ? commonLimits(candidates) : named(config.limits)
+  const judged: Record<string, unknown> = { ...Object.fromEntries(kept), ...config, limits }
+  // The first of several limits; the core refuses another one beside them.
+  const first_limit = limitsOf(judged)[0]?.[1]
+  const limit = cost_limit ?? config.cost_limit ?? settings['cost_limit'] ?? first_limit ?? commonLimit(candidates)
+  // A single one by its name may be replaced by another number.
+  const [name, more] = Object.keys(limits as object)
+  const moved =
+    name === undefined || more !== undefined || config.limits !== undefined ? {} : { limits: { [name]: limit } }
+  const run = { ...judged, ...moved, cost_limit: limit }
   admit(run, judgementParameters(), 'a certificate')
   return run
+}
+
+/** The limits by names that all were learnt under. */
+function commonLimits(candidates: readonly Candidate[]): Record<string, number> {
+  const [first, ...others] = candidates
+  const show = ({ limits }: Candidate): string => JSON.stringify(Object.entries(limits))
+  const other = others.find((one) => show(one) !== show(first!))
+  if (other === undefined || first === undefined) return first?.limits ?? {}
+  throw new DrcorlError('Usage', `${first.path} and ${other.path} are for limits on other costs, or for other limits`, {
+    hint: 'give the limits to judge by: --limit NAME=NUMBER',
+  })
 }
 
 /** The limit that all were learnt under, where no other is asked for. */
@@ -195,7 +216,7 @@ function commonLimit(candidates: readonly Candidate[]): number {
 }
 
 /** The data asked for, or those that all runs were trained on. */
-function source({ dataset }: CertifyOptions, candidates: readonly Candidate[]): string | NativeColumns | Dataset {
+function source({ dataset }: CertifyOptions, candidates: readonly Candidate[]): string | DatasetColumns | Dataset {
   if (dataset !== undefined) return dataset
   const hint = 'name episodes with --dataset'
   const [first] = candidates

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
-import type { Evaluation, LimitEvaluation, PolicyEvaluation } from '../config/results.js'
+import { limitsOf, named as withOwnCosts } from '../config/limits.js'
+import type { CostEvaluation, Evaluation, LimitEvaluation, PolicyEvaluation } from '../config/results.js'
 import { readStored } from '../config/stored.js'
 import { type Environment, type OpenOptions, findEnvironment, playable } from '../data/environments.js'
 import type { EnvFactory, Policy, VecEnv } from '../envs/env.js'
@@ -35,6 +36,11 @@ export interface EvaluateOptions extends OpenOptions {
   seed?: number | undefined
   /** Default the `cost_limit` of `settings`, or the run's. */
   cost_limit?: number | undefined
+  /**
+   * Limits on costs by their names, as in `train`: each is measured. Default those of the run; the first is the
+   * `cost_limit`.
+   */
+  limits?: Readonly<Record<string, number>> | undefined
   /**
    * Limits that the policy to use is asked to keep one after the other, each judged by its own, the first beside the
    * policies that the run kept besides; only for policies from files that take a limit (setting `cost_limit`).
@@ -169,6 +175,8 @@ interface Plan {
   seed: number
   /** The one limit, or the first of several. */
   cost_limit: number | null
+  /** Limits by the names of their costs; empty where the environment's own cost is judged alone. */
+  limits: readonly (readonly [name: string, limit: number])[]
 }
 
 interface Measured {
@@ -184,10 +192,14 @@ async function makePlan(options: EvaluateOptions): Promise<Plan> {
   const record = options.run === undefined ? null : await readRecord(options.run)
   const asked = options.env ?? (record === null ? undefined : environmentOf(record))
   if (asked === undefined) throw noEnvironment(record?.dataset.source)
+  const named = readLimits(options, record)
+  const costs = named.length === 0 ? undefined : named.map(([name]) => name)
   const environment =
-    typeof asked === 'string' ? findEnvironment(asked, options) : { make: asked, score_range: scoreRange(record?.task) }
+    typeof asked === 'string'
+      ? findEnvironment(asked, { ...options, costs })
+      : { make: asked, score_range: scoreRange(record?.task) }
   const { settings = {}, runtime } = options
-  const recorded = record?.run['cost_limit']
+  const recorded = named[0]?.[1] ?? record?.run['cost_limit']
   // A policy is judged by the limit it was asked to keep.
   const limits = requireLimits(options)
   const wanted = limits?.[0] ?? options.cost_limit ?? settings['cost_limit']
@@ -210,7 +222,21 @@ async function makePlan(options: EvaluateOptions): Promise<Plan> {
     episodes: requireWhole('episodes', options.episodes ?? DEFAULT_EPISODES, 1),
     seed: requireWhole('seed', options.seed ?? 0, 0),
     cost_limit: limit,
+    limits: named,
   }
+}
+
+/** The named limits asked for, or those of the run. */
+function readLimits({ limits, ...options }: EvaluateOptions, record: RunRecord | null): Plan['limits'] {
+  const asked = limitsOf({ limits: withOwnCosts(limits ?? record?.run['limits']) })
+  asked.forEach(([, limit]) => requireLimit(limit))
+  const other = options.cost_limits ?? options.cost_limit ?? options.settings?.['cost_limit']
+  // A single limit by its name may be replaced by another number.
+  if (other === undefined || (asked.length < 2 && limits === undefined)) return asked
+  const all = asked.map(([name, limit]) => `${name} ${limit}`).join(', ')
+  throw new DrcorlError('Usage', `a cost limit is given, and limits by name are too: ${all}`, {
+    hint: 'give each by its name: --limit NAME=NUMBER',
+  })
 }
 
 /** Several limits, or undefined where none are asked for. */
@@ -255,7 +281,7 @@ async function playAll(plan: Plan, options: EvaluateOptions): Promise<{ env: str
 async function measure(
   { policy, name, sha256, limit }: Judged,
   env: VecEnv,
-  { episodes, seed, environment }: Plan,
+  { episodes, seed, environment, limits }: Plan,
   { signal, onProgress }: EvaluateOptions,
 ): Promise<Measured> {
   const start = performance.now()
@@ -265,9 +291,10 @@ async function measure(
     const eta_seconds = (seconds() * (1 - progress.share)) / progress.share
     onProgress?.({ ...progress, policy: name, of: episodes, steps_per_second, eta_seconds })
   }
-  const played = await rollout(policy, env, { episodes, seed, signal, onProgress: tell })
+  const costs = limits.length === 0 ? undefined : limits.map(([name]) => name)
+  const played = await rollout(policy, env, { episodes, seed, signal, onProgress: tell, costs })
   const cost = { steps: played.environment_steps, seconds: seconds() }
-  const judged = { cost_limit: limit, score_range: scoreRange(environment.score_range) }
+  const judged = { cost_limit: limit, score_range: scoreRange(environment.score_range), limits }
   const source = { policy: name, sha256, runtime: policy.runtime ?? null }
   return { limit, result: describe(source, played.episodes, cost, judged), episodes: played.episodes }
 }
@@ -279,12 +306,20 @@ function scoreRange(task: ScoreRange | null | undefined): ScoreRange | null {
   return { min_return, max_return, min_cost, max_cost }
 }
 
+/** What episodes are held against. */
+interface Judgement {
+  cost_limit: number | null
+  score_range: ScoreRange | null
+  /** Where they are several, each is measured. */
+  limits?: readonly (readonly [name: string, limit: number])[]
+}
+
 /** Turns episodes into the numbers that are reported. */
 export function describe(
   source: Pick<PolicyEvaluation, 'policy' | 'sha256' | 'runtime'>,
   episodes: readonly EpisodeResult[],
   spent: { steps: number; seconds: number },
-  { cost_limit, score_range }: { cost_limit: number | null; score_range: ScoreRange | null },
+  { cost_limit, score_range, limits = [] }: Judgement,
 ): PolicyEvaluation {
   const ret = summarize(episodes.map((episode) => episode.return))
   const cost = summarize(episodes.map((episode) => episode.cost))
@@ -300,9 +335,19 @@ export function describe(
     normalized_cost: cost_limit === null ? null : normalizedCosts(cost.mean, cost_limit),
     within_limit: within === null ? null : { episodes: within, share: within / episodes.length },
     safe: cost_limit === null ? null : cost.mean <= cost_limit,
+    ...(limits.length < 2 ? {} : { costs: limits.map(([name, limit]) => costOf(name, limit, episodes)) }),
     environment_steps: spent.steps,
     steps_per_second: spent.steps / spent.seconds,
   }
+}
+
+/** One of several costs over its episodes. */
+function costOf(name: string, cost_limit: number, episodes: readonly EpisodeResult[]): CostEvaluation {
+  const sums = episodes.map(({ costs }) => costs?.[name] ?? Number.NaN)
+  const cost = summarize(sums)
+  const within = sums.filter((sum) => sum <= cost_limit).length
+  const within_limit = { episodes: within, share: within / episodes.length }
+  return { name, cost_limit, cost, within_limit, safe: cost.mean <= cost_limit }
 }
 
 function normalizedCosts(cost: number, limit: number): Record<CostConvention, number> {

@@ -1,6 +1,7 @@
 /** Policies from files, judged in the core on given episodes. */
 import type { NativeCertifier, NativeDataset } from '../../index.d.ts'
 import type { Certificate, TrainerStatus } from '../config/results.js'
+import { costNames } from '../config/limits.js'
 import { loadCore } from './addons.js'
 import { type ChosenDevice, chooseDevice } from './device.js'
 import { guard } from './guard.js'
@@ -24,7 +25,7 @@ export class Certifier {
   static async create(dataset: NativeDataset, { run, policies }: CertifierConfig): Promise<Certifier> {
     const { NativeCertifier: Native } = await loadCore()
     const device = await chooseDevice(String(run['device'] ?? 'auto'))
-    const data = await trainingData(dataset, false)
+    const data = await trainingData(dataset, false, costNames(run))
     const json = JSON.stringify({ run, policies })
     return new Certifier(await guard(() => Native.create(data, json), { exitStatus: 2 }), device)
   }

@@ -2,6 +2,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { NativeColumns, NativeDataset, NativeTrainer, NativeTrainingData } from '../../index.d.ts'
 import type { Certificate, PlayedEpisode, PolicyRecord, TrainerStatus } from '../config/results.js'
+import { costNames } from '../config/limits.js'
 import { loadCore } from './addons.js'
 import { type ChosenDevice, chooseDevice } from './device.js'
 import { guard } from './guard.js'
@@ -35,7 +36,7 @@ export class Trainer {
     const { NativeTrainer: Native } = await loadCore()
     const device = await chooseDevice(String(run['device'] ?? 'auto'))
     const json = JSON.stringify({ algorithm, run, config })
-    const data = await trainingData(dataset, last)
+    const data = await trainingData(dataset, last, costNames(run))
     const made =
       pretraining === null
         ? await handOver(data, () => Native.create(data, json))
@@ -56,7 +57,7 @@ export class Trainer {
   ): Promise<Trainer> {
     const { NativeTrainer: Native } = await loadCore()
     const device = await chooseDevice(String(run['device'] ?? 'auto'))
-    const data = await trainingData(dataset, last)
+    const data = await trainingData(dataset, last, costNames(run))
     return new Trainer(await handOver(data, () => Native.resume(data, checkpoint), { exitStatus: 2 }), device)
   }
 
@@ -132,15 +133,23 @@ const BLOCK = 1 << 20
 /**
  * A dataset of the runtime addon as the core has it. The two addons share no memory, and JavaScript holds a block only:
  * what it held would be there until the garbage collector comes.
+ *
+ * @param limits names of the costs that are bounded.
  */
-export async function trainingData(dataset: NativeDataset, last: boolean): Promise<NativeTrainingData> {
+export async function trainingData(
+  dataset: NativeDataset,
+  last: boolean,
+  limits: readonly string[] = [],
+): Promise<NativeTrainingData> {
   const { NativeTrainingData: Native } = await loadCore()
   return guard(
     async () => {
-      const { rows, obs_dim, act_dim, source } = dataset.shape()
-      const data = Native.sized(obs_dim, act_dim, rows, source)
+      const { rows, obs_dim, act_dim, source, costs } = dataset.shape()
+      // What is not bounded is not learnt from.
+      const bounded = costs.filter((name, index) => index === 0 || limits.includes(name))
+      const data = Native.sized(obs_dim, act_dim, rows, bounded, source)
       const block = new Float32Array(BLOCK)
-      for (const column of COLUMNS) {
+      for (const column of [...COLUMNS, ...bounded.slice(1).map((name) => `further/${name}`)]) {
         let count = 0
         for (let from = 0; (count = dataset.copyValues(column, from, block)) > 0; from += count) {
           data.push(column, block.subarray(0, count))

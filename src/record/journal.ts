@@ -8,7 +8,8 @@ import { createHash } from 'node:crypto'
 import { type FileHandle, open, rm } from 'node:fs/promises'
 import { DrcorlError, describeFsError } from '../base/errors.js'
 import { emptyColumns } from '../envs/columns.js'
-import type { NativeColumns } from '../native/dataset.js'
+import type { VecEnv } from '../envs/env.js'
+import type { DatasetColumns } from '../native/dataset.js'
 
 /** One episode as it was played. */
 export interface RecordedEpisode {
@@ -29,7 +30,7 @@ export interface Round {
   episodes: RecordedEpisode[]
   /** As the environment executed them. */
   environment_steps: number
-  columns: NativeColumns
+  columns: DatasetColumns
 }
 
 interface Entry {
@@ -46,6 +47,8 @@ interface Head {
   format: typeof FORMAT
   obs_dim: number
   act_dim: number
+  /** Left out where there are none. */
+  further_costs?: readonly string[]
   recipe: Recipe
 }
 
@@ -55,6 +58,15 @@ const DIGEST_BYTES = 32
 const MOST_JSON = 1 << 24
 
 const COLUMNS = ['observations', 'next_observations', 'actions', 'rewards', 'costs', 'terminals', 'timeouts'] as const
+
+/** What a transition is made of. */
+type Sizes = Pick<VecEnv, 'obs_dim' | 'act_dim' | 'further_costs'>
+
+/** All columns in the order of a block. */
+const listed = (columns: DatasetColumns, { further_costs = [] }: Pick<Sizes, 'further_costs'>) => [
+  ...COLUMNS.map((name) => columns[name]),
+  ...further_costs.map((name) => columns.further![name]!),
+]
 
 /** Where transitions wait until the recording is whole. */
 export class Journal {
@@ -72,9 +84,10 @@ export class Journal {
   ) {}
 
   /** @throws DrcorlError `Io` (exit status 2) where there is a file, or none can be made. */
-  static async create(path: string, sizes: { obs_dim: number; act_dim: number }, recipe: Recipe): Promise<Journal> {
-    const { obs_dim, act_dim } = sizes
-    const head: Head = { format: FORMAT, obs_dim, act_dim, recipe }
+  static async create(path: string, sizes: Sizes, recipe: Recipe): Promise<Journal> {
+    const { obs_dim, act_dim, further_costs = [] } = sizes
+    const further = further_costs.length === 0 ? {} : { further_costs }
+    const head: Head = { format: FORMAT, obs_dim, act_dim, ...further, recipe }
     const line = Buffer.from(`${JSON.stringify(head)}\n`)
     try {
       const file = await open(path, 'wx+')
@@ -116,7 +129,7 @@ export class Journal {
     const json = Buffer.from(JSON.stringify({ episodes, environment_steps }))
     const length = Buffer.alloc(4)
     length.writeUInt32LE(json.length)
-    const body = Buffer.concat([length, json, ...COLUMNS.map((name) => bytesOf(columns[name]))])
+    const body = Buffer.concat([length, json, ...listed(columns, this.head).map(bytesOf)])
     const digest = sha256(this.digest, body)
     const at = this.end + length.length + json.length
     try {
@@ -131,20 +144,22 @@ export class Journal {
   }
 
   /** The transitions of the first `episodes`, of all rounds one after the other. */
-  async columns(episodes: number, source: string): Promise<NativeColumns> {
+  async columns(episodes: number, source: string): Promise<DatasetColumns> {
     const rows = sum(this.rounds.flatMap((round) => round.episodes).slice(0, episodes), ({ length }) => length)
-    const all = emptyColumns(this.head, rows, source)
+    const { further_costs } = this.head
+    const all = emptyColumns(this.head, rows, source, further_costs)
     let [row, left] = [0, episodes]
     for (const round of this.rounds) {
       const kept = sum(round.episodes.slice(0, left), ({ length }) => length)
-      const part = emptyColumns(this.head, rowsOf(round), source)
+      const part = listed(emptyColumns(this.head, rowsOf(round), source, further_costs), this.head)
       let { at } = round
-      for (const name of COLUMNS) {
-        const bytes = bytesOf(part[name])
+      for (const [index, column] of listed(all, this.head).entries()) {
+        const read = part[index]!
+        const bytes = bytesOf(read)
         await this.file.read(bytes, 0, bytes.length, at)
         at += bytes.length
-        const width = part[name].length / rowsOf(round)
-        all[name].set(part[name].subarray(0, kept * width), row * width)
+        const width = read.length / rowsOf(round)
+        column.set(read.subarray(0, kept * width), row * width)
       }
       row += kept
       left = Math.max(0, left - round.episodes.length)
@@ -206,8 +221,8 @@ export class Journal {
 }
 
 /** Bytes of one transition in a journal, and of its columns in memory. */
-export const rowBytes = ({ obs_dim, act_dim }: { obs_dim: number; act_dim: number }): number =>
-  4 * (2 * obs_dim + act_dim + 2) + 2
+export const rowBytes = ({ obs_dim, act_dim, further_costs = [] }: Sizes): number =>
+  4 * (2 * obs_dim + act_dim + 2 + further_costs.length) + 2
 
 const rowsOf = ({ episodes }: Pick<Entry, 'episodes'>): number => sum(episodes, ({ length }) => length)
 

@@ -125,7 +125,9 @@ export const partOf = (output: string): string => `${output}.part`
 /** All that the transitions depend on, and how they are played. */
 export function recipeOf({ players, episodes, steps, noise, seed, rows }: Plan, env: VecEnv): Recipe {
   const policies = players.map(({ policy, weight, sha256, settings }) => ({ policy, weight, sha256, settings }))
-  return { env: env.id, policies, episodes, steps, noise, seed, rows }
+  const { further_costs = [] } = env
+  const further = further_costs.length === 0 ? {} : { further_costs }
+  return { env: env.id, policies, episodes, steps, noise, seed, rows, ...further }
 }
 
 /** The file is made from columns that lie in memory whole. */

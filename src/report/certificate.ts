@@ -2,8 +2,8 @@ import type { BranchCounts, Certificate, Tried } from '../config/results.js'
 import type { Stored } from '../config/stored.js'
 import { type Provenance, provenanceNote } from '../policy/provenance.js'
 import { estimateChart, estimateTable, estimatesOf, policyEstimates } from './estimates.js'
-import { formatFixed, formatNumber, formatValue, words } from './format.js'
-import { factTable, section } from './page.js'
+import { formatFixed, formatNumber, formatSpread, formatValue, words } from './format.js'
+import { factTable, htmlTable, section } from './page.js'
 import type { RunData } from './run-data.js'
 import { escape } from './svg.js'
 
@@ -25,6 +25,7 @@ const KNOWN = new Set<string>([
   'branches',
   'policy_distance',
   'policies',
+  'costs',
   'policy_files',
   'environment_steps',
   'visits',
@@ -48,6 +49,7 @@ export function certificateSection(run: RunData, limit: number | null): string {
   return section(
     'Certificate',
     verdictBox(certificate, run.provenance),
+    everyCost(run),
     estimates.length > 0
       ? `<figure class="card">${estimateChart(estimates, limit, measured, threshold(certificate))}</figure>`
       : '',
@@ -86,6 +88,40 @@ export function verdictBox(
   )
   const sign = good ? '✓' : '✕'
   return `<div class="verdict ${good ? 'ok' : 'bad'}"><strong>${sign} ${escape(capital(verdict ?? 'no verdict'))}</strong>${list}${more.join('')}</div>`
+}
+
+/** Every one of several costs: its verdict, estimates, and what was measured. */
+function everyCost({ certificate, evaluation }: RunData): string {
+  const costs = certificate?.costs ?? []
+  if (costs.length === 0) return ''
+  const rows = costs.map(({ name = '', cost_limit, verdict, estimates, validity }) => {
+    const { mean, std, upper } = estimates?.model_rollout?.cost ?? {}
+    const measured = evaluation?.costs?.find((one) => one.name === name)
+    return [
+      name,
+      formatNumber(cost_limit ?? null),
+      formatSpread(mean ?? null, std ?? null, 2),
+      formatFixed(upper, 2),
+      verdict ?? '–',
+      formatNumber(validity?.horizon ?? null),
+      measured === undefined ? '–' : formatSpread(measured.cost.mean, measured.cost.std, 2),
+      measured === undefined ? '–' : measured.safe ? 'kept' : 'not kept',
+    ]
+  })
+  const header = [
+    'cost',
+    'limit',
+    'estimate',
+    'upper',
+    'verdict',
+    'models believed over',
+    'measured',
+    'limit on the mean',
+  ]
+  return (
+    `<h3>Every cost</h3>${htmlTable(header, rows, 'numbers')}` +
+    `<p class="note">The verdict is on all of them together. What follows is about ${escape(costs[0]?.name ?? '')}, the first.</p>`
+  )
 }
 
 const capital = (sentence: string): string => sentence.charAt(0).toUpperCase() + sentence.slice(1)

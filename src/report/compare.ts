@@ -41,18 +41,25 @@ export const COMPARISON_HEADER = [
 export const labelOf = (algorithm: string): string =>
   own(knownSchema()?.algorithms ?? {}, algorithm)?.label ?? algorithm
 
+/** The measured cost, or every one of several by its name. */
+function costsOf(evaluation: RunData['evaluation']): string {
+  const costs = evaluation?.costs
+  if (!costs) return formatSpread(evaluation?.cost.mean, evaluation?.cost.std)
+  return costs.map(({ name, cost }) => `${name} ${formatSpread(cost.mean, cost.std)}`).join('; ')
+}
+
 export function comparisonRow({ record, evaluation, certificate, result }: RunData): ComparisonRow {
   const within = evaluation?.within_limit ?? null
   return {
     algorithm: labelOf(record.algorithm),
     return: formatSpread(evaluation?.return.mean, evaluation?.return.std),
-    cost: formatSpread(evaluation?.cost.mean, evaluation?.cost.std),
+    cost: costsOf(evaluation),
     normalized_reward: formatFixed(evaluation?.normalized_reward, 3),
     normalized_cost: formatFixed(evaluation?.normalized_cost?.dsrl, 3),
     within_limit: within === null ? '–' : `${within.episodes}/${evaluation?.episodes}`,
     training_environment_steps: String(result?.environment_steps?.training ?? '–'),
     verdict: certificate?.verdict ?? 'none given',
-    safe: evaluation?.safe ?? null,
+    safe: evaluation?.costs?.every((one) => one.safe) ?? evaluation?.safe ?? null,
   }
 }
 

@@ -35,8 +35,15 @@ export function headline(run: RunData): string {
     const { cost, return: ret, within_limit: within, safe, normalized_reward: score } = evaluation
     const normalised = score === null ? '' : `normalised ${score.toFixed(3)}`
     entries.push({ name: 'Return', value: formatSpread(ret.mean, ret.std), more: normalised })
+    const first = evaluation.costs?.[0]?.name
     const against = limit === null ? {} : { more: `limit ${limit}`, tone: safe ? ('ok' as const) : ('bad' as const) }
-    entries.push({ name: 'Cost', value: formatSpread(cost.mean, cost.std), ...against })
+    const name = first === undefined ? 'Cost' : `Cost ${first}`
+    entries.push({ name, value: formatSpread(cost.mean, cost.std), ...against })
+    for (const one of evaluation.costs?.slice(1) ?? []) {
+      const tone = one.safe ? 'ok' : 'bad'
+      const value = formatSpread(one.cost.mean, one.cost.std)
+      entries.push({ name: `Cost ${one.name}`, value, more: `limit ${one.cost_limit}`, tone })
+    }
     if (within !== null) {
       const more = `episodes; largest cost ${formatNumber(cost.max)}`
       entries.push({ name: 'Within the limit', value: `${within.episodes}/${evaluation.episodes}`, more })
@@ -184,10 +191,22 @@ export function evaluationSection(run: RunData): string {
     'paper',
     'release',
   ]
+  const costs = measuredPolicies(evaluation).flatMap((policy) =>
+    (policy.costs ?? []).map((one) => [
+      policyName(policy.policy),
+      one.name,
+      formatNumber(one.cost_limit),
+      formatSpread(one.cost.mean, one.cost.std, 2),
+      `${one.within_limit.episodes}/${policy.episodes}`,
+      one.safe ? 'kept' : 'not kept',
+    ]),
+  )
+  const every = ['policy', 'cost', 'limit', 'measured', 'within limit', 'limit on the mean']
   return section(
     'Evaluation',
     `<p class="sub">${escape(`${evaluation.episodes} episodes in ${evaluation.env}, seeds ${evaluation.seed} to ${evaluation.seed + evaluation.episodes - 1}; mean ± standard deviation.`)}</p>`,
     htmlTable(header, rows, 'numbers'),
+    costs.length === 0 ? '' : htmlTable(every, costs, 'numbers'),
     '<p class="note">Normalised reward is (R − Rmin) / (Rmax − Rmin). Normalised cost is (C + e) / (l + e) with e = 1 only at limit 0 (DSRL), (C + 0.1) / (l + 0.1) (paper) or C / (l + 0.1) (the paper’s released code). Within the limit means raw cost at most the limit.</p>',
   )
 }

@@ -10,7 +10,7 @@ import type { AlgorithmName, Parameters, RunConfig } from '../config/types.js'
 import type { Finding } from '../data/checks.js'
 import type { Dataset } from '../data/dataset.js'
 import type { EnvFactory } from '../envs/env.js'
-import type { NativeColumns } from '../native/dataset.js'
+import type { DatasetColumns } from '../native/dataset.js'
 import type { ChosenDevice } from '../native/device.js'
 import type { Unlock } from '../native/lock.js'
 import type { Trainer } from '../native/trainer.js'
@@ -31,7 +31,7 @@ export interface TrainOptions {
    * HDF5 path, `task:NAME`, `env:NAME`, columns, or a loaded dataset.
    * May be left out with `resume`: config.json names it.
    */
-  dataset?: string | NativeColumns | Dataset | undefined
+  dataset?: string | DatasetColumns | Dataset | undefined
   /** Default `drcorl`; any name is checked against the registry when training starts. */
   algorithm?: AlgorithmName | (string & {}) | undefined
   /** Default `quick` where the algorithm has it; `none` for the defaults alone. */

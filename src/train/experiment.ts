@@ -1,6 +1,7 @@
 /** Training as a generator of events. */
 import { join } from 'node:path'
 import { type ResolvedConfig, readConfigFile, resolveConfig } from '../config/load.js'
+import { costsOf } from '../config/limits.js'
 import { metricsOf } from '../config/schema.js'
 import { checkDataset } from '../data/checks.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
@@ -55,11 +56,13 @@ async function startSession(options: TrainOptions): Promise<Session> {
   })
   const pretrained = options.reuse === undefined ? null : await findPretraining(options.reuse, resolved, options.out)
   const { maxMemory, strict } = options
-  const dataset = await loadDataset(options.dataset, { episode_length: statedEpisodeLength(resolved.run), maxMemory })
+  const costs = costsOf(resolved.run)
+  const episode_length = statedEpisodeLength(resolved.run)
+  const dataset = await loadDataset(options.dataset, { episode_length, maxMemory, costs })
   const findings = checkDataset(dataset, { strict })
   if (pretrained !== null) requireSameData(pretrained, dataset)
   takeTaskLength(resolved, dataset)
-  const plan = planMonitor(options, dataset.task, null)
+  const plan = planMonitor(options, dataset.task, null, costs)
   const visits = environmentOfVisits(forVisits(options, resolved.run), resolved.run, dataset.task)
   const episodes = datasetEpisodesCsv(datasetEpisodes(dataset.native))
   // A dataset that was loaded here is nobody else's.

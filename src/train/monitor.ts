@@ -42,6 +42,7 @@ interface Asked {
 /** A monitor that is asked for, and where it plays; nothing is written yet. */
 export interface MonitorPlan {
   asked: Asked
+  costs: readonly string[] | undefined
   environment: { name: string | null; make: EnvFactory }
 }
 
@@ -51,12 +52,14 @@ const DEFAULT_EPISODES = 10
  * The monitor that `train` was asked for, or that the run in a folder has; null without one.
  *
  * @param kept of a run that is resumed.
+ * @param costs names of the costs that are bounded, where they have any; the first is watched.
  * @throws DrcorlError `Usage` for an interval or a number of episodes that cannot be, or where no environment is known.
  */
 export function planMonitor(
   options: TrainOptions,
   task: KnownTask | null,
   kept: MonitorRecord | null,
+  costs?: readonly string[],
 ): MonitorPlan | null {
   const { evalEvery: every = kept?.every, evalEpisodes, keepCheckpoints } = options
   if (every === undefined) {
@@ -76,8 +79,10 @@ export function planMonitor(
   if (!Number.isSafeInteger(episodes) || episodes < 1) {
     throw new DrcorlError('Usage', `eval-episodes ${episodes} must be a whole number, 1 or more`)
   }
-  const environment = environmentOfMonitor(options.environment ?? recordedEnvironment(kept?.environment), task)
+  const asked = options.environment ?? recordedEnvironment(kept?.environment)
+  const environment = environmentOfMonitor(asked, task, costs)
   return {
+    costs,
     asked: { every, episodes, keep_checkpoints: keepCheckpoints || (kept?.keep_checkpoints ?? false) },
     environment,
   }
@@ -90,6 +95,7 @@ export class Monitor {
     private readonly folder: string,
     private readonly record: MonitorRecord,
     private readonly make: EnvFactory,
+    private readonly costs: readonly string[] | undefined,
     private readonly signal: AbortSignal | undefined,
   ) {}
 
@@ -100,7 +106,7 @@ export class Monitor {
    */
   static async open(
     folder: string,
-    { asked, environment: { name, make } }: MonitorPlan,
+    { asked, costs, environment: { name, make } }: MonitorPlan,
     signal: AbortSignal | undefined,
   ): Promise<Monitor> {
     const fresh: MonitorRecord = {
@@ -118,7 +124,7 @@ export class Monitor {
       })
     }
     // Points past the checkpoint stay: training repeats itself bit by bit, and so would they.
-    return new Monitor(folder, kept ?? fresh, make, signal)
+    return new Monitor(folder, kept ?? fresh, make, costs, signal)
   }
 
   /** Of all points, those before a resume included. */
@@ -182,7 +188,7 @@ export class Monitor {
     const policy = await loadPolicy(path)
     const env = (this.env ??= await this.make(episodes, this.signal))
     const before = environmentSteps()
-    const played = await rollout(policy, env, { episodes, seed, signal: this.signal })
+    const played = await rollout(policy, env, { episodes, seed, signal: this.signal, costs: this.costs })
     return {
       return: meanAndStd(played.episodes.map((episode) => episode.return)),
       cost: meanAndStd(played.episodes.map((episode) => episode.cost)),

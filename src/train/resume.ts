@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { exists } from '../base/files.js'
+import { costsOf } from '../config/limits.js'
 import { readConfigFile } from '../config/load.js'
 import { metricsOf } from '../config/schema.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
@@ -56,7 +57,7 @@ async function open(options: TrainOptions, folder: string): Promise<Omit<Session
   const last = typeof (options.dataset ?? '') === 'string'
   await removeTemporaries(folder)
   const kept = await readMonitor(folder)
-  const plan = planMonitor(options, record.task, kept)
+  const plan = planMonitor(options, record.task, kept, costsOf(record.run))
   const monitor = plan === null ? null : await Monitor.open(folder, plan, options.signal)
   const environment = forVisits(options, record.run, plan !== null) ?? recordedEnvironment(record.environment)
   const known = environmentOfVisits(environment, record.run, record.task)
@@ -110,7 +111,9 @@ async function sameDataset(options: TrainOptions, record: RunRecord, folder: str
     throw new DrcorlError('Usage', `the run in ${folder} was trained on columns: pass the same ones as dataset`)
   }
   const episode_length = statedEpisodeLength(record.run)
-  const dataset = await loadDataset(options.dataset ?? source, { episode_length, maxMemory: options.maxMemory })
+  const { maxMemory } = options
+  const costs = costsOf(record.run)
+  const dataset = await loadDataset(options.dataset ?? source, { episode_length, maxMemory, costs })
   if (dataset.sha256 !== sha256) {
     throw new DrcorlError(
       'Data',

@@ -1,4 +1,5 @@
 /** A run under way: native calls in turn, the log, checkpoints, visits, and what is told of them. */
+import { costsOf } from '../config/limits.js'
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { exists, writeJson } from '../base/files.js'
@@ -54,7 +55,8 @@ export class Run {
     this.checkpointSeconds = options.checkpointSeconds ?? CHECKPOINT_SECONDS
     this.signal = options.signal
     this.declared = metricsOf(session.record.algorithm)
-    if (session.visits !== null) this.visitor = new Visitor(session.visits, session.folder, options.signal)
+    if (session.visits !== null)
+      this.visitor = new Visitor(session.visits, session.folder, options.signal, costsOf(session.record.run))
   }
 
   /** Starts an event file where one is asked for, or an earlier part of the run has written one. */

@@ -1,10 +1,11 @@
 /** Hybrid modes: the policy under training plays in the environment, and what it met goes back to the trainer. */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { DrcorlError } from '../base/errors.js'
 import type { EnvFactory, VecEnv } from '../envs/env.js'
 import { loadPolicy } from '../policy/node.js'
 import { type Transition, rollout } from '../envs/rollout.js'
-import { type NativeColumns, datasetFromColumns } from '../native/dataset.js'
+import { type DatasetColumns, datasetFromColumns } from '../native/dataset.js'
 import type { DueVisit } from '../config/results.js'
 import type { Trainer } from '../native/trainer.js'
 import { VISITOR, temporaryFile } from './run-folder.js'
@@ -35,6 +36,8 @@ export class Visitor {
     private readonly make: EnvFactory,
     private readonly folder: string,
     private readonly signal: AbortSignal | undefined,
+    /** Names of the costs that are bounded, where they have any. */
+    private readonly costs?: readonly string[],
   ) {}
 
   /**
@@ -54,11 +57,14 @@ export class Visitor {
       episodes,
       seed: FIRST_SEED + number * SEEDS_A_VISIT,
       signal: this.signal,
+      costs: this.costs,
       ...(transitions ? { onTransition: (transition: Transition) => met.push(transition) } : {}),
     })
     await trainer.visited(
       played.episodes.map(({ return: ret, cost, length }) => ({ return: ret, cost, length })),
-      transitions ? await datasetFromColumns(columnsOf(met, env, `visit ${number} of ${this.folder}`)) : undefined,
+      transitions
+        ? await datasetFromColumns(columnsOf(met, env, `visit ${number} of ${this.folder}`), this.costs)
+        : undefined,
     )
     const mean = (of: 'return' | 'cost'): number =>
       played.episodes.reduce((sum, episode) => sum + episode[of], 0) / played.episodes.length
@@ -72,14 +78,29 @@ export class Visitor {
   }
 }
 
-/** Transitions as a dataset: episode after episode, although they were met side by side. */
-export function columnsOf(met: readonly Transition[], { obs_dim, act_dim }: VecEnv, source: string): NativeColumns {
+/**
+ * Transitions as a dataset: episode after episode, although they were met side by side.
+ *
+ * @throws DrcorlError `Data` where steps give other further costs than the environment lists.
+ */
+export function columnsOf(met: readonly Transition[], env: VecEnv, source: string): DatasetColumns {
+  const { obs_dim, act_dim, further_costs = [] } = env
   const ordered = met.toSorted((a, b) => a.row - b.row)
   const flat = (width: number, of: (transition: Transition) => Float32Array): Float32Array => {
     const column = new Float32Array(ordered.length * width)
     ordered.forEach((transition, index) => column.set(of(transition), index * width))
     return column
   }
+  const given = Object.keys(ordered[0]?.further ?? {})
+  if (given.toSorted().join() !== further_costs.toSorted().join()) {
+    const [listed, found] = [further_costs, given].map((names) => names.join(', ') || 'none')
+    const message = `${env.id}: its steps give the further costs ${found}, and further_costs lists ${listed}`
+    throw new DrcorlError('Data', message, { hint: 'let further_costs list what every step gives', exitStatus: 2 })
+  }
+  const further = given.map((name): [string, Float32Array] => [
+    name,
+    Float32Array.from(ordered, (one) => one.further![name]!),
+  ])
   return {
     obs_dim,
     act_dim,
@@ -88,6 +109,7 @@ export function columnsOf(met: readonly Transition[], { obs_dim, act_dim }: VecE
     actions: flat(act_dim, (one) => one.action),
     rewards: Float32Array.from(ordered, (one) => one.reward),
     costs: Float32Array.from(ordered, (one) => one.cost),
+    ...(further.length === 0 ? {} : { further: Object.fromEntries(further) }),
     terminals: Uint8Array.from(ordered, (one) => Number(one.terminated)),
     timeouts: Uint8Array.from(ordered, (one) => Number(one.truncated)),
     source,

@@ -57,6 +57,8 @@ INFOS = {
     "np2cost": lambda c: {"cost": np.array([c, 1.0])},
     "emptycost": lambda c: {"cost": np.array([])},
     "nocost": lambda c: {},
+    "energy": lambda c: {"cost": c, "energy": np.float32(0.5), "alarm": 1.0 - c},
+    "negative": lambda c: {"cost": c, "energy": -1.0},
     "nonecost": lambda c: {"cost": None},
     "nancost": lambda c: {"cost": float("nan")},
     "boolcost": lambda c: {"cost": bool(c)},

@@ -90,6 +90,43 @@ fn runs_repeat_and_resume_bit_by_bit() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// Under two limits, of every algorithm that takes them, a run repeats and resumes bit by bit as under one.
+#[test]
+fn runs_under_several_limits_repeat_and_resume() {
+    let folder = folder("several");
+    let never = AtomicBool::new(false);
+    let columns = || {
+        let columns = support::columns();
+        let wear = columns.actions.chunks(2).map(|action| action[0].abs()).collect();
+        Arc::new(Columns { further: vec![("wear".into(), wear)], ..columns })
+    };
+    let mut taken = 0;
+    for entry in REGISTRY.iter().filter(|entry| entry.several_costs(&Value::Null).unwrap()) {
+        let mut config: Value = serde_json::from_str(&brief(entry.name, 0)).unwrap();
+        config["run"]["limits"] = json!({ "costs": 6.0, "wear": 25.0 });
+        if entry.name == "drcorl" {
+            config["config"]["gate"] = json!("max");
+        }
+        let json = config.to_string();
+        let mut whole = Trainer::new(REGISTRY, columns(), &json).unwrap();
+        let losses = finish(&mut whole);
+        let expected = bytes(&mut whole, &folder);
+        assert_eq!(whole.certificate().unwrap().costs.len(), 2, "{}", entry.name);
+        for stop in [1, losses.len() / 2, losses.len() - 1] {
+            let mut first = Trainer::new(REGISTRY, columns(), &json).unwrap();
+            (0..stop).for_each(|_| drop(first.run(1, &never).unwrap()));
+            let path = folder.join("c.safetensors");
+            first.save(&path).unwrap();
+            let mut second = Trainer::resume(REGISTRY, columns(), &path).unwrap();
+            assert_eq!(finish(&mut second), losses[stop..], "{}: losses after step {stop}", entry.name);
+            assert_eq!(bytes(&mut second, &folder), expected, "{}: resumed at step {stop}", entry.name);
+        }
+        taken += 1;
+    }
+    assert!(taken >= 3, "{taken}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 /// For every algorithm, the policy file holds the policy that was judged: it is the same after a reload, and the actor,
 /// which knows no tensor library, acts as the judged tensors do, alone and in a batch, and stays in the logged box.
 #[test]

@@ -19,7 +19,7 @@ fn unbounded(parameter: &Parameter) -> bool {
     let list = parameter.items.as_deref();
     number && (parameter.lower.is_none() || parameter.upper.is_none())
         || is("array") && (parameter.length.1.is_none() || list.is_none_or(unbounded))
-        || is("object")
+        || is("object") && (parameter.length.1.is_none() || list.is_none_or(unbounded))
 }
 
 #[test]

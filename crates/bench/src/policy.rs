@@ -116,7 +116,7 @@ pub fn step(branch: Branch, shape: ScoreNetShape, hidden: &[i64], rows: i64, dev
     let same = observation.shallow_clone();
     Step {
         flop: flop(branch, shape, &widths, rows),
-        ours: Box::new(move || tch::no_grad(|| ours.policy_step(0, estimate(branch), &observation, &draws))),
+        ours: Box::new(move || tch::no_grad(|| ours.policy_step(0, &[estimate(branch)], &observation, &draws))),
         plain: Box::new(move || plain.step(&same, &again, branch)),
     }
 }

@@ -34,11 +34,23 @@ pub struct NativeColumns {
     pub source: String,
 }
 
+/// A further number a step: a cost of its own, which a limit may be given for.
+#[napi(object, object_to_js = false)]
+pub struct NativeColumn {
+    pub name: String,
+    /// `[N]`
+    pub values: Float32Array,
+}
+
 impl NativeColumns {
-    /// A checked copy in native memory.
-    pub fn to_columns(&self) -> Outcome<Columns> {
+    /// A checked copy in native memory, with these further columns; `cost_name` is that of `costs`, if it has another.
+    pub fn to_columns(&self, further: &[NativeColumn], cost_name: Option<String>) -> Outcome<Columns> {
         let floats = |values: &[f32]| copied(values, |value| value, &self.source);
         let flags = |values: &[u8]| copied(values, |byte| byte != 0, &self.source);
+        let mut named = Vec::new();
+        for column in further {
+            named.push((column.name.clone(), floats(&column.values)?));
+        }
         let columns = Columns {
             obs_dim: self.obs_dim as usize,
             act_dim: self.act_dim as usize,
@@ -47,6 +59,8 @@ impl NativeColumns {
             actions: floats(&self.actions)?,
             rewards: floats(&self.rewards)?,
             costs: floats(&self.costs)?,
+            cost_name,
+            further: named,
             terminals: flags(&self.terminals)?,
             timeouts: flags(&self.timeouts)?,
             source: self.source.clone(),

@@ -6,5 +6,5 @@
 mod columns;
 mod error;
 
-pub use columns::NativeColumns;
+pub use columns::{NativeColumn, NativeColumns};
 pub use error::{guard, Failure, Job, Outcome, Result};

@@ -77,8 +77,13 @@ pub trait Algorithm: Send {
     /// Policies to keep; the first is the one that ships.
     fn policies(&self) -> Vec<NamedPolicy>;
 
-    /// What the algorithm's own critics say about a policy, if it has any.
-    fn critic_estimates(&mut self, _policy: &dyn FrozenPolicy, _context: &mut Context<'_>) -> Option<CriticEstimates> {
+    /// What the algorithm's own critics of cost `_cost` say about a policy, if it has any.
+    fn critic_estimates(
+        &mut self,
+        _policy: &dyn FrozenPolicy,
+        _cost: usize,
+        _context: &mut Context<'_>,
+    ) -> Option<CriticEstimates> {
         None
     }
 
@@ -161,6 +166,11 @@ pub trait Define: Algorithm + Sized + 'static {
         Ok(())
     }
 
+    /// True where several limits are learnt under, or where no limit shapes what is learnt.
+    fn several_costs(_config: &Self::Config) -> bool {
+        false
+    }
+
     /// A fresh instance.
     fn build(config: Self::Config, context: &mut Context<'_>) -> Result<Self>;
 }
@@ -176,6 +186,7 @@ pub struct Entry {
     pub pretraining: Option<&'static Pretraining>,
     build: fn(&Value, &mut Context<'_>) -> Result<Box<dyn Algorithm>>,
     resolve: fn(&Value, &RunConfig) -> Result<Value>,
+    several_costs: fn(&Value) -> Result<bool>,
     describe: fn() -> Value,
 }
 
@@ -189,6 +200,7 @@ impl Entry {
             pretraining: A::PRETRAINING,
             build: build::<A>,
             resolve: resolve::<A>,
+            several_costs: several_costs::<A>,
             describe: describe::<A>,
         }
     }
@@ -201,6 +213,11 @@ impl Entry {
     /// Defaults overlaid with `config`; unknown keys, wrong types and impossible values are refused.
     pub fn resolve(&self, config: &Value, run: &RunConfig) -> Result<Value> {
         (self.resolve)(config, run)
+    }
+
+    /// See [`Define::several_costs`].
+    pub fn several_costs(&self, config: &Value) -> Result<bool> {
+        (self.several_costs)(config)
     }
 
     /// `{label, summary, schema, presets, metrics, diagnostics, takes_limit, pretraining}`: the metrics of a run, those
@@ -255,6 +272,10 @@ fn resolve<A: Define>(config: &Value, run: &RunConfig) -> Result<Value> {
     let parsed = parse::<A>(config)?;
     A::check(&parsed, run)?;
     to_value(&parsed)
+}
+
+fn several_costs<A: Define>(config: &Value) -> Result<bool> {
+    Ok(A::several_costs(&parse::<A>(config)?))
 }
 
 fn build<A: Define>(config: &Value, context: &mut Context<'_>) -> Result<Box<dyn Algorithm>> {

@@ -4,7 +4,7 @@
 //! ensemble, trained and tested once, judges all policies from the same initial states, each with the same draws: what
 //! is said of one does not depend on which others are there.
 
-use crate::algorithm::{read, Algorithm, Context, Metrics, NamedPolicy, Phase};
+use crate::algorithm::{Algorithm, Context, Metrics, NamedPolicy, Phase};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::offline::{Certificate, Refusal, Rule, Verdict};
@@ -78,7 +78,7 @@ impl Certifier {
     }
 
     fn build(columns: Arc<Columns>, config: &CertifierConfig) -> Result<Certifier> {
-        let run = read("a run", RunConfig::default(), &config.run)?;
+        let run = RunConfig::resolve(&config.run)?;
         // No model steers here.
         let run = RunConfig { mode: crate::hybrid::Mode::Offline, model_members: 0, ..run };
         let mut policies = Vec::new();
@@ -142,12 +142,17 @@ fn with_actions(mut certificate: Certificate, outside: f64) -> Certificate {
         certificate.verdict = Verdict::NotCertified;
         let refusal = Refusal {
             rule: Rule::Actions,
+            cost: None,
             reason: format!(
                 "{:.0} % of the policy's actions are outside the range of the logged ones, of which the models know nothing",
                 100.0 * outside
             ),
             remedy: "certify by data of the world that the policy was made for".into(),
         };
+        for cost in &mut certificate.costs {
+            cost.verdict = Verdict::NotCertified;
+            cost.refusals.push(refusal.clone());
+        }
         certificate.reasons.push(refusal.reason.clone());
         certificate.refusals.push(refusal);
     }

@@ -1,12 +1,13 @@
 //! The logged data on the device, normalised once, and the batches drawn from it.
 
 use crate::error::{Error, Result};
-use crate::run::Scaling;
+use crate::run::{RunConfig, Scaling};
 use drcorl_actor::PolicyFile;
 use drcorl_data::{Columns, Episode};
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -124,7 +125,8 @@ fn magnitudes(values: &[f32], width: usize) -> Vec<f64> {
 }
 
 /// Transitions on the device. One row of the table is [action | observation | next_observation | reward | cost |
-/// terminal | end | start], so that a batch is one gather and a critic's input [action | observation] is a view.
+/// terminal | end | start | further costs], so that a batch is one gather and a critic's input [action | observation]
+/// is a view.
 pub struct Dataset {
     /// Of one number a row; observations and actions stand in the table only, and are left out here.
     pub columns: Columns,
@@ -140,7 +142,9 @@ pub struct Dataset {
     /// tests a model draws episodes of its own.
     pub held_out: Vec<usize>,
     table: Tensor,
-    /// Transitions met during training `[M, A+2S+3]`, as the table's rows; no statistics and no estimate read them.
+    /// Episodic sums of the further costs, one an episode, in the order of [`Columns::further`].
+    further: Vec<Vec<f64>>,
+    /// Transitions met during training `[M, width]`, as the table's rows; no statistics and no estimate read them.
     collected: Option<Tensor>,
     device: Device,
 }
@@ -202,6 +206,14 @@ impl Batch {
     /// `[B, 1]`, raw
     pub fn cost(&self) -> Tensor {
         self.column(self.actions + 2 * self.observations + 1, 1)
+    }
+
+    /// `[B, 1]`, raw: cost `k` of those that are bounded, the first being [`Batch::cost`].
+    pub fn cost_of(&self, k: usize) -> Tensor {
+        match k {
+            0 => self.cost(),
+            k => self.column(self.actions + 2 * self.observations + 4 + k as i64, 1),
+        }
     }
 
     /// `[B, 1]`, 1 where the environment ended the episode; time limits are bootstrapped through
@@ -267,6 +279,11 @@ impl Dataset {
         }
         let table = table(&columns, &episodes, &normalizer, device)?;
         let varying = varying(&columns);
+        let sums = |(_, values): &(String, Vec<f32>)| {
+            let sum = |episode: &Episode| values[episode.start..episode.end].iter().map(|&v| f64::from(v)).sum();
+            episodes.iter().map(sum).collect()
+        };
+        let further = columns.further.iter().map(sums).collect();
         Ok(Dataset {
             columns: narrow(columns),
             episodes,
@@ -275,6 +292,7 @@ impl Dataset {
             stated_length: episode_length,
             varying,
             held_out: Vec::new(),
+            further,
             table,
             collected: None,
             device,
@@ -337,6 +355,9 @@ impl Dataset {
             )));
         }
         let new = table(columns, &columns.episodes(), &self.normalizer, self.device)?;
+        if new.size()[1] != self.table.size()[1] {
+            return Err(Error::Shape(format!("{}: not the costs of the dataset", columns.source)));
+        }
         self.collected = Some(match self.collected.take() {
             Some(earlier) => Tensor::cat(&[earlier, new], 0),
             None => new,
@@ -387,6 +408,35 @@ impl Dataset {
         self.whole(episode) && episode.cost <= limit
     }
 
+    /// The episodes with cost `k` of those that are bounded in the place of the first.
+    pub fn episodes_of(&self, k: usize) -> Cow<'_, [Episode]> {
+        match k {
+            0 => Cow::Borrowed(&self.episodes),
+            k => {
+                let costs = &self.further[k - 1];
+                self.episodes.iter().zip(costs).map(|(episode, &cost)| Episode { cost, ..*episode }).collect()
+            }
+        }
+    }
+
+    /// Cost `k` of every step `[N]`.
+    pub fn costs_of(&self, k: usize) -> &[f32] {
+        match k {
+            0 => &self.columns.costs,
+            k => &self.columns.further[k - 1].1,
+        }
+    }
+
+    /// Of every episode: whole, and within all limits of `run`.
+    pub fn within_limits(&self, run: &RunConfig) -> Vec<bool> {
+        let mut within = vec![true; self.episodes.len()];
+        for k in 0..run.costs() {
+            let limit = run.of_cost(k).cost_limit;
+            within.iter_mut().zip(self.episodes_of(k).iter()).for_each(|(ok, e)| *ok &= self.safe(e, limit));
+        }
+        within
+    }
+
     /// Numbers of the first rows of all episodes, `[K] int64`.
     pub fn starts(&self) -> Tensor {
         let rows: Vec<i64> = self.episodes.iter().map(|episode| episode.start as i64).collect();
@@ -420,6 +470,8 @@ fn narrow(columns: Arc<Columns>) -> Columns {
             act_dim: shared.act_dim,
             rewards: shared.rewards.clone(),
             costs: shared.costs.clone(),
+            cost_name: shared.cost_name.clone(),
+            further: shared.further.clone(),
             terminals: shared.terminals.clone(),
             timeouts: shared.timeouts.clone(),
             source: shared.source.clone(),
@@ -434,7 +486,7 @@ const TABLE_ROWS: usize = 4096;
 /// The table, the only copy of the data that is made: it is filled in blocks.
 fn table(columns: &Columns, episodes: &[Episode], normalizer: &Normalizer, device: Device) -> Result<Tensor> {
     let (states, actions) = (columns.obs_dim, columns.act_dim);
-    let width = actions + 2 * states + 5;
+    let width = actions + 2 * states + 5 + columns.further.len();
     let mut first = vec![false; columns.len()];
     episodes.iter().for_each(|episode| first[episode.start] = true);
     let flag = |flag: bool| f32::from(u8::from(flag));
@@ -450,6 +502,7 @@ fn table(columns: &Columns, episodes: &[Episode], normalizer: &Normalizer, devic
             }
             block.extend([columns.rewards[i], columns.costs[i]]);
             block.extend([columns.terminals[i], columns.terminals[i] || columns.timeouts[i], first[i]].map(flag));
+            block.extend(columns.further.iter().map(|(_, values)| values[i]));
         }
         let rows = Tensor::from_slice(&block).view([-1, width as i64]);
         table.narrow(0, start as i64, (end - start) as i64).copy_(&rows);
@@ -515,6 +568,7 @@ mod tests {
             terminals: (0..rows).map(|i| end(i).0).collect(),
             timeouts: (0..rows).map(|i| end(i).1).collect(),
             source: "test".into(),
+            ..Columns::default()
         }
     }
 
@@ -535,6 +589,22 @@ mod tests {
         assert_eq!((batch.action().double_value(&[0, 0]), batch.action().double_value(&[1, 0])), (1.0, -1.0));
         let all = data.gather(&Tensor::arange(12, (tch::Kind::Int64, Device::Cpu))).observation();
         assert!(all.mean_dim(0i64, false, tch::Kind::Float).abs().max().double_value(&[]) < 1e-5);
+    }
+
+    #[test]
+    fn further_costs_stand_behind_the_first() {
+        let energy: Vec<f32> = (0..12).map(|i| i as f32 / 2.0).collect();
+        let logged = Columns { further: vec![("energy".into(), energy)], ..columns(12, |i| (i == 3, i == 7)) };
+        let data = Dataset::new(Arc::new(logged), None, Device::Cpu).unwrap();
+        let batch = data.gather(&Tensor::from_slice(&[3i64, 4]));
+        let numbers = |k| Vec::<f32>::try_from(batch.cost_of(k).flatten(0, 1)).unwrap();
+        assert_eq!((numbers(0), numbers(1)), (vec![1.0, 0.0], vec![1.5, 2.0]));
+        assert_eq!(batch.start().double_value(&[1, 0]), 1.0);
+        let sums = |k: usize| data.episodes_of(k).iter().map(|episode| episode.cost).collect::<Vec<_>>();
+        assert_eq!((sums(0), sums(1)), (vec![2.0, 1.0, 1.0], vec![3.0, 11.0, 19.0]));
+        let limits = vec![("costs".to_string(), 1.0), ("energy".to_string(), 12.0)];
+        let run = RunConfig { cost_limit: 1.0, limits, ..RunConfig::default() };
+        assert_eq!(data.within_limits(&run), [false, true, false], "the last is a tail");
     }
 
     #[test]

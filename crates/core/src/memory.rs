@@ -122,14 +122,18 @@ fn of_networks<'a>(config: &'a Map<String, Value>, factors: &'a Factors<'_>) -> 
 pub fn needs(run: &Value, config: &Value, shape: Shape) -> Vec<Need> {
     let none = Map::new();
     let (run, config) = (run.as_object().unwrap_or(&none), config.as_object().unwrap_or(&none));
-    let ends = (2 * shape.observations + shape.actions + 4) as f64;
+    // Each with a column and critics of its own.
+    let further = run.get("limits").and_then(Value::as_object).map_or(0, |limits| limits.len().saturating_sub(1));
+    let ends = (2 * shape.observations + shape.actions + 4 + further) as f64;
     let batch = |config| Factor::largest(config, 1.0, |key| key.ends_with("batch") || key.ends_with("batch_size"));
     let rollouts = |config| Factor::largest(config, 1.0, |key| key.ends_with("rollouts"));
     let learner = Factors {
         rows: batch(config),
         samples: Factor::largest(config, 1.0, |key| key == "candidates" || key.ends_with("_samples")),
-        // Two groups for each of two signals, at most.
-        members: Factor::largest(config, 4.0, |key| key == "critics" || key.ends_with("_members")),
+        // Two groups for each signal, at most.
+        members: Factor::largest(config, 4.0 + 2.0 * further as f64, |key| {
+            key == "critics" || key.ends_with("_members")
+        }),
         ensemble: "critic",
         ends,
     };

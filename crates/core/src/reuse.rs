@@ -35,6 +35,11 @@ pub(crate) fn require_shared(
         let keys: BTreeSet<&String> =
             [own, other].into_iter().filter_map(Value::as_object).flat_map(|all| all.keys()).collect();
         for key in keys {
+            // Which costs are bounded shapes the critics; how far they are does not.
+            let names =
+                |part: &Value| part["limits"].as_object().map_or(Vec::new(), |all| all.keys().cloned().collect());
+            let same_costs = key == "limits" && names(own) == names(other);
+            let key = if same_costs { "cost_limit" } else { key.as_str() };
             if own.get(key) != other.get(key) {
                 require_later(pretraining, key, wanted, [&own[key], &other[key]], path)?;
             }

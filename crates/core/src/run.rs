@@ -1,11 +1,14 @@
 //! Parameters of a run that do not belong to an algorithm: the limit, the seed, the machine, the judge.
 
+use crate::algorithm::read;
 use crate::error::{Error, Result};
 use crate::hybrid::Mode;
 use crate::offline::Goal;
+use crate::results::object;
 use crate::schema::most;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tch::{Cuda, Device};
 
 /// What networks see of observations and actions.
@@ -25,6 +28,11 @@ pub struct RunConfig {
     /// Limit on the undiscounted cost of an episode.
     #[schemars(range(min = 0.0, max = most::FACTOR))]
     pub cost_limit: f64,
+    /// Limits on the costs that the dataset has under these names, the first in the place of cost_limit, which is then
+    /// left out. None bounds the dataset's `costs` by cost_limit.
+    #[serde(with = "object")]
+    #[schemars(with = "Map<String, Value>", extend("additionalProperties" = { "type": "number", "minimum": 0.0, "maximum": 1e9 }, "maxProperties" = 8))]
+    pub limits: Vec<(String, f64)>,
     /// Steps of a full episode; null takes the longest episode of the dataset.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub episode_length: Option<usize>,
@@ -119,6 +127,7 @@ impl Default for RunConfig {
     fn default() -> Self {
         RunConfig {
             cost_limit: 10.0,
+            limits: Vec::new(),
             episode_length: None,
             scaling: Scaling::Standardized,
             holdout: 0.0,
@@ -163,6 +172,34 @@ pub fn require(ok: bool, key: &str, value: impl std::fmt::Display, remedy: &str)
 }
 
 impl RunConfig {
+    /// Of the given parameters. Errs with `Config` as [`read`] does, and where `cost_limit` and `limits` disagree.
+    pub fn resolve(given: &Value) -> Result<Self> {
+        let mut run: RunConfig = read("a run", RunConfig::default(), given)?;
+        if let Some((name, limit)) = run.limits.first().cloned() {
+            let alone = given.get("cost_limit").is_none() || run.cost_limit == limit;
+            let remedy = format!("leave it out: limits, whose first is {name} {limit}, takes its place");
+            require(alone, "cost_limit", run.cost_limit, &remedy)?;
+            run.cost_limit = limit;
+        }
+        Ok(run)
+    }
+
+    /// Number of costs that are bounded.
+    pub fn costs(&self) -> usize {
+        self.limits.len().max(1)
+    }
+
+    /// The limit on cost `k` in the place of the first.
+    pub fn of_cost(&self, k: usize) -> RunConfig {
+        let cost_limit = self.limits.get(k).map_or(self.cost_limit, |(_, limit)| *limit);
+        RunConfig { cost_limit, ..self.clone() }
+    }
+
+    /// Name of cost `k`; None where there is one, which needs none.
+    pub fn cost_name(&self, k: usize) -> Option<&str> {
+        (self.limits.len() > 1).then(|| self.limits[k].0.as_str())
+    }
+
     /// The device the user chose. `auto` takes CUDA where it works; asking for CUDA where there is none is an error.
     pub fn device(&self) -> Result<Device> {
         let count = Cuda::device_count();
@@ -190,6 +227,23 @@ impl RunConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_take_the_place_of_the_cost_limit() {
+        let of = |given: Value| RunConfig::resolve(&given);
+        let run = of(serde_json::json!({ "limits": { "wear": 5, "alarm": 0.5 } })).unwrap();
+        assert_eq!((run.cost_limit, run.costs(), run.cost_name(1)), (5.0, 2, Some("alarm")));
+        assert_eq!((run.of_cost(1).cost_limit, run.of_cost(0).cost_limit), (0.5, 5.0));
+        assert_eq!(of(serde_json::to_value(&run).unwrap()).unwrap().limits, run.limits, "in their order");
+        let one = of(serde_json::json!({ "limits": { "wear": 5 } })).unwrap();
+        assert_eq!((one.cost_limit, one.costs(), one.cost_name(0)), (5.0, 1, None));
+        let error = of(serde_json::json!({ "limits": { "wear": 5 }, "cost_limit": 6 })).unwrap_err().to_string();
+        assert!(error.contains("cost_limit is 6; leave it out: limits, whose first is wear 5"), "{error}");
+        for bad in [serde_json::json!({ "wear": -1 }), serde_json::json!({ "wear": null }), serde_json::json!([5])] {
+            let error = of(serde_json::json!({ "limits": bad })).unwrap_err().to_string();
+            assert!(error.contains("give up to 8 names with numbers from 0 to 1000000000"), "{error}");
+        }
+    }
 
     #[test]
     fn devices_are_parsed_and_missing_ones_refused() {

@@ -159,9 +159,25 @@ pub struct PolicyEvaluation {
     within_limit: Option<WithinLimit>,
     /// Mean cost <= limit; null without a limit.
     safe: Option<bool>,
+    /// Every cost for itself, where several have a limit; what stands above is about the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    costs: Option<Vec<CostEvaluation>>,
     environment_steps: u64,
     /// Environment steps a second while playing, the policy's time included and the opening of the environment not.
     steps_per_second: f64,
+}
+
+/// One of several costs, over the same episodes.
+#[derive(JsonSchema)]
+pub struct CostEvaluation {
+    /// As in `limits`.
+    name: String,
+    cost_limit: f64,
+    cost: Statistics,
+    /// Episodes with cost <= limit.
+    within_limit: WithinLimit,
+    /// Mean cost <= limit.
+    safe: bool,
 }
 
 /// A cost by each convention of the field.

@@ -5,7 +5,7 @@
 //! of steps. *Stage*: who makes them, the algorithm or the trainer itself. *Run*: all phases. Nothing here depends on
 //! how steps are grouped into calls of [`Trainer::run`].
 
-use crate::algorithm::{find, read, to_value, Algorithm, Context, Metrics, NamedPolicy, Pretraining, Registry};
+use crate::algorithm::{find, to_value, Algorithm, Context, Entry, Metrics, NamedPolicy, Pretraining, Registry};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hybrid::{Mode, Played, Visit, Visits};
@@ -123,10 +123,6 @@ pub struct Trainer {
     certificate: Option<Certificate>,
 }
 
-fn resolve_run(given: &Value) -> Result<RunConfig> {
-    read("a run", RunConfig::default(), given)
-}
-
 /// What a checkpoint holds, and of which run.
 fn stored(path: &Path) -> Result<(State, TrainerConfig)> {
     let (state, config) = State::read(path)?;
@@ -172,6 +168,32 @@ fn model_step(
     Ok(loss.map(|loss| ("model_loss", loss)).into_iter().collect())
 }
 
+/// Errs with `Config` where the algorithm, as it is configured, learns under one limit, or the mode gives one cost.
+fn require_several(registry: Registry, entry: &Entry, resolved: &Value, run: &RunConfig) -> Result<()> {
+    let takes = |entry: &&Entry| entry.several_costs(&Value::Null).unwrap_or(false);
+    let takers: Vec<&str> = registry.iter().filter(takes).map(|entry| entry.name).collect();
+    let remedy = format!("{} learns under one limit; give one, or choose {}", entry.name, takers.join(" or "));
+    require(entry.several_costs(resolved)?, "limits", &to_value(run)?["limits"], &remedy)?;
+    let mode = to_value(&run.mode)?;
+    require(run.mode == Mode::Offline, "mode", mode, "with several limits it is offline: visits measure one cost")
+}
+
+/// Errs with `Data` unless the columns have the costs that the run bounds, the first in its place.
+fn require_costs(columns: &Columns, run: &RunConfig) -> Result<()> {
+    let names: Vec<&str> = run.limits.iter().map(|(name, _)| name.as_str()).collect();
+    let further = columns.further.iter().map(|(name, _)| name.as_str());
+    let held: Vec<&str> = std::iter::once(columns.cost_name()).chain(further).collect();
+    if held.starts_with(&names) {
+        return Ok(());
+    }
+    Err(Error::Data(format!(
+        "{}: limits bounds {}, but the dataset was loaded with the costs {}; load it with the costs that are bounded, in their order",
+        columns.source,
+        names.join(", "),
+        held.join(", ")
+    )))
+}
+
 fn no_visit() -> Error {
     Error::Config("no visit of the environment is due".into())
 }
@@ -202,9 +224,12 @@ impl Trainer {
     }
 
     fn build(registry: Registry, columns: Arc<Columns>, config: &TrainerConfig) -> Result<Trainer> {
-        let run = resolve_run(&config.run)?;
+        let run = RunConfig::resolve(&config.run)?;
         let entry = find(registry, &config.algorithm)?;
         let resolved = entry.resolve(&config.config, &run)?;
+        if run.costs() > 1 {
+            require_several(registry, entry, &resolved, &run)?;
+        }
         let maker = |context: &mut Context<'_>| entry.build(&resolved, context);
         let trainer = Trainer::assemble(&config.algorithm, run, columns, &resolved, TRAINING_STREAM, maker)?;
         let meets = (0..trainer.algorithm.phases().len()).any(|phase| trainer.algorithm.visitor(phase).is_some());
@@ -226,6 +251,7 @@ impl Trainer {
         stream: u64,
         maker: impl FnOnce(&mut Context<'_>) -> Result<Box<dyn Algorithm>>,
     ) -> Result<Trainer> {
+        require_costs(&columns, &run)?;
         let device = run.device()?;
         if device == Device::Cpu {
             let (rows, observations, actions) = (columns.rewards.len(), columns.obs_dim, columns.act_dim);
@@ -239,7 +265,7 @@ impl Trainer {
         let mut rng = Rng::new(run.seed, stream);
         let mut judge = Judge::new(&data, &run, run.model_members, &mut rng);
         let auditor = Judge::auditor(whole.as_ref().unwrap_or(&data), &run, &mut rng);
-        let fqe = Fqe::new(&data, &mut rng);
+        let fqe = Fqe::new(&data, run.costs(), &mut rng);
         let algorithm = maker(&mut Context {
             data: &data,
             run: &run,
@@ -295,7 +321,7 @@ impl Trainer {
         let (state, made) = stored(path)?;
         guarded(|| {
             let entry = find(registry, &config.algorithm)?;
-            let run = resolve_run(&config.run)?;
+            let run = RunConfig::resolve(&config.run)?;
             let own = entry.resolve(&config.config, &run)?;
             let wanted = TrainerConfig { algorithm: config.algorithm.clone(), run: to_value(&run)?, config: own };
             require_shared(registry, &wanted, &made, path)?;
@@ -472,16 +498,25 @@ impl Trainer {
         let judged = self.whole.as_ref().unwrap_or(&self.data);
         let mut rollouts = Vec::new();
         for named in &policies {
-            rollouts.push(self.auditor.estimate(judged, named.policy.as_ref(), cancel)?);
+            rollouts.push(self.auditor.estimate(judged, named.policy.as_ref(), cancel)?.unwrap_or_default());
         }
         let mut evidence = Vec::new();
         for ((index, named), model_rollout) in policies.iter().enumerate().zip(rollouts) {
             let mut context = context!(self, cancel);
             let policy = named.policy.as_ref();
-            let critic_ucb = self.algorithm.critic_estimates(policy, &mut context);
-            let fqe = (index == 0 && self.fqe_steps > 0).then(|| self.fqe.estimate(policy, &self.data));
-            let remembers = policy.remembers();
-            evidence.push((named.name, Evidence { remembers, model_rollout, critic_ucb, fqe }));
+            let costs = self.run.costs();
+            let critics: Vec<_> =
+                (0..costs).map(|cost| self.algorithm.critic_estimates(policy, cost, &mut context)).collect();
+            let counts = index == 0 && self.fqe_steps > 0;
+            let mut fqe = if counts { self.fqe.estimate(policy, &self.data) } else { Vec::new() }.into_iter();
+            let mut model_rollout = model_rollout.into_iter();
+            let by_cost = critics.into_iter().map(|critic_ucb| Evidence {
+                remembers: policy.remembers(),
+                model_rollout: model_rollout.next(),
+                critic_ucb,
+                fqe: fqe.next(),
+            });
+            evidence.push((named.name, by_cost.collect()));
         }
         let shipped = policies.swap_remove(0).policy;
         let mut context = context!(self, cancel);
@@ -514,7 +549,7 @@ impl Trainer {
     pub(crate) fn judge(&mut self, algorithm: Box<dyn Algorithm>, draws: Rng) {
         let _no_grad = tch::no_grad_guard();
         self.rng = draws;
-        self.fqe = Fqe::new(&self.data, &mut self.rng);
+        self.fqe = Fqe::new(&self.data, self.run.costs(), &mut self.rng);
         self.fqe_steps = fqe_steps(algorithm.as_ref(), &self.run);
         self.algorithm = algorithm;
     }
@@ -590,6 +625,10 @@ impl Trainer {
                 let verdict = self.certificate.as_ref().filter(|_| shipped).map(|certificate| certificate.verdict);
                 let sha256 = self.write_policy(&folder.join(&file), named.name, named.policy.as_ref(), &|file| {
                     file.set("cost_limit", self.run.cost_limit);
+                    // Whose limit that is, where it has a name, and the others.
+                    if !self.run.limits.is_empty() {
+                        file.set("limits", &self.resolved["run"]["limits"]);
+                    }
                     file.set("verdict", verdict.map_or("none", Verdict::name));
                     file.set("dataset_sha256", &origin.dataset_sha256);
                     file.set("date", &origin.date);

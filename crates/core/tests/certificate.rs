@@ -118,9 +118,10 @@ fn certificate(columns: Columns, push: f32, run: &RunConfig) -> Certificate {
     let mut rng = Rng::new(run.seed, 1);
     let mut auditor = Judge::auditor(&data, run, &mut rng);
     auditor.train(&data, run, &mut rng, &never).unwrap();
-    let model_rollout = auditor.estimate(&data, &policy, &never).unwrap();
-    let evidence = Evidence { model_rollout, ..Evidence::default() };
-    certify(&[("last", evidence)], &auditor, &data, run, Map::new(), &[])
+    let rollouts = auditor.estimate(&data, &policy, &never).unwrap().unwrap_or_default();
+    let mut rollouts = rollouts.into_iter();
+    let evidence = (0..run.costs()).map(|_| Evidence { model_rollout: rollouts.next(), ..Evidence::default() });
+    certify(&[("last", evidence.collect())], &auditor, &data, run, Map::new(), &[])
 }
 
 fn certified(found: &Certificate) {
@@ -140,9 +141,67 @@ fn cost(found: &Certificate) -> f64 {
     found.estimates.model_rollout.as_ref().unwrap().cost.mean
 }
 
+/// A world that also wears: |push| a step, so that a constant push a comes to 30 |a|.
+fn wearing() -> Columns {
+    let columns = World::default().log();
+    let wear = columns.actions.iter().map(|push| push.abs()).collect();
+    Columns { further: vec![("wear".into(), wear)], ..columns }
+}
+
+fn two_limits(costs: f64, wear: f64) -> RunConfig {
+    RunConfig { limits: vec![("costs".into(), costs), ("wear".into(), wear)], ..small(costs) }
+}
+
 const SAFE: f32 = 0.1;
 /// Costs about 25 of 30 steps.
 const UNSAFE: f32 = 0.6;
+
+#[test]
+fn every_one_of_several_limits_must_be_kept() {
+    let found = certificate(wearing(), SAFE, &two_limits(10.0, 10.0));
+    assert_eq!(found.verdict, Verdict::Certified, "{}", serde_json::to_string_pretty(&found).unwrap());
+    assert!(found.reasons[0].starts_with("costs: upper cost estimate"), "{:?}", found.reasons);
+    assert!(found.reasons[1].starts_with("wear: upper cost estimate"), "{:?}", found.reasons);
+    let wear = &found.costs[1];
+    assert_eq!((wear.name.as_str(), wear.cost_limit, wear.data.costs_seen), ("wear", 10.0, true));
+    let read = wear.estimates.model_rollout.as_ref().unwrap().cost.mean;
+    assert!((read - 3.0).abs() < 0.6, "{read}");
+    assert_eq!(found.costs[0].estimates, found.estimates);
+    assert!(found.notes.iter().any(|note| note.ends_with("whole episodes are within all limits")), "{:?}", found.notes);
+
+    // Each limit refuses for itself, and the refusal says which.
+    for (push, limits, refusing, kept) in [(SAFE, (10.0, 2.5), "wear", 0), (0.4, (10.0, 24.0), "costs", 1)] {
+        let found = certificate(wearing(), push, &two_limits(limits.0, limits.1));
+        refused(&found, Rule::Bound);
+        for refusal in &found.refusals {
+            assert_eq!(refusal.cost.as_deref(), Some(refusing), "{refusal:?}");
+            assert!(refusal.reason.starts_with(&format!("{refusing}: ")), "{refusal:?}");
+        }
+        assert_eq!(found.costs[kept].verdict, Verdict::Certified, "{:?}", found.costs[kept].refusals);
+        assert_eq!(found.costs[1 - kept].verdict, Verdict::NotCertified);
+    }
+    // What refuses whatever the cost is told once.
+    let few = Columns {
+        further: vec![("wear".into(), vec![1.0; 2 * LENGTH])],
+        ..World { episodes: 2, ..World::default() }.log()
+    };
+    let found = certificate(few, SAFE, &two_limits(10.0, 10.0));
+    let untried =
+        found.refusals.iter().filter(|refusal| refusal.rule == Rule::NoSelfTest || refusal.rule == Rule::Models);
+    assert!(untried.clone().count() >= 1 && found.costs.iter().all(|cost| cost.verdict == Verdict::NotCertified));
+}
+
+/// One limit by its name is no other run than that of a cost limit, and says nothing more.
+#[test]
+fn one_named_limit_changes_nothing() {
+    let named = RunConfig { limits: vec![("costs".into(), 10.0)], ..small(10.0) };
+    let (one, plain) = (certificate(World::default().log(), SAFE, &named), certificate(wearing(), SAFE, &small(10.0)));
+    assert_eq!(one, plain);
+    let json = serde_json::to_value(&one).unwrap();
+    assert!(json.get("costs").is_none());
+    let refused = certificate(World::default().log(), UNSAFE, &named);
+    assert!(serde_json::to_value(&refused).unwrap()["refusals"][0].get("cost").is_none());
+}
 
 #[test]
 fn a_safe_policy_is_certified_and_an_unsafe_one_is_not() {

@@ -33,6 +33,7 @@ fn columns(rows: usize, states: usize, actions: usize) -> Columns {
         terminals: vec![false; rows],
         timeouts: (0..rows).map(|row| row % 1000 == 999).collect(),
         source: "synthetic".into(),
+        ..Columns::default()
     }
 }
 

@@ -110,6 +110,7 @@ fn columns() -> Arc<Columns> {
         terminals: vec![false; rows],
         timeouts: (0..rows).map(|row| row % 8 == 7).collect(),
         source: "waves".into(),
+        ..Columns::default()
     })
 }
 

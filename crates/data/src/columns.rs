@@ -25,12 +25,30 @@ pub struct Columns {
     pub rewards: Vec<f32>,
     /// `[N]`, cost of the step.
     pub costs: Vec<f32>,
+    /// Name of the column that stands in [`Columns::costs`]; None for `costs` itself.
+    pub cost_name: Option<String>,
+    /// Further columns of one number a step by their names, `[N]` each, in the order they were asked for.
+    pub further: Vec<(String, Vec<f32>)>,
     /// `[N]`, the environment ended the episode at this step.
     pub terminals: Vec<bool>,
     /// `[N]`, the time limit ended the episode at this step.
     pub timeouts: Vec<bool>,
     /// Where the data came from: a path, or a name for data made in memory. Error messages begin with it.
     pub source: String,
+}
+
+/// The column of costs that every dataset has.
+pub(crate) const COSTS: &str = "costs";
+
+/// Stands before the name of a further column wherever it is copied.
+pub(crate) const FURTHER: &str = "further/";
+
+/// The error of a cost that is not there.
+#[cold]
+#[inline(never)]
+pub(crate) fn no_cost(source: &str, name: &str, known: &[&str]) -> Error {
+    let problem = format!("is no column of one number a step (those are: {})", known.join(", "));
+    Error::data(source, Some(name), &problem, "give a limit to one of these, or add the column")
 }
 
 /// A run of rows that ends at a terminal or a timeout; the last one of a dataset may lack its end.
@@ -66,7 +84,8 @@ impl Columns {
     /// Bytes that the columns take in memory.
     pub fn bytes(&self) -> usize {
         let floats = [&self.observations, &self.next_observations, &self.actions, &self.rewards, &self.costs];
-        floats.iter().map(|column| column.len() * size_of::<f32>()).sum::<usize>()
+        let further = self.further.iter().map(|(_, column)| column);
+        floats.into_iter().chain(further).map(|column| column.len() * size_of::<f32>()).sum::<usize>()
             + self.terminals.len()
             + self.timeouts.len()
     }
@@ -79,33 +98,80 @@ impl Columns {
         self.actions.try_reserve(actions).ok()?;
         self.rewards.try_reserve(rows).ok()?;
         self.costs.try_reserve(rows).ok()?;
+        self.further.iter_mut().try_for_each(|(_, column)| column.try_reserve(rows).ok())?;
         self.terminals.try_reserve(rows).ok()?;
         self.timeouts.try_reserve(rows).ok()
     }
 
-    /// Copies the values of a column from flat index `from` on; a flag is 0 or 1.
+    /// Copies the values of a column from flat index `from` on; a flag is 0 or 1. A further column is `further/NAME`.
     ///
     /// # Errors
     /// `Data` for a name that is none.
     pub fn copy_values(&self, column: &str, from: usize, into: &mut [f32]) -> Result<usize> {
-        let floats = match column {
+        let floats: &[f32] = match column {
             "observations" => &self.observations,
             "next_observations" => &self.next_observations,
             "actions" => &self.actions,
             "rewards" => &self.rewards,
-            "costs" => &self.costs,
+            COSTS => &self.costs,
             "terminals" | "timeouts" => {
                 let flags = if column == "terminals" { &self.terminals } else { &self.timeouts };
                 let left = flags.get(from..).unwrap_or_default();
                 let pairs = into.iter_mut().zip(left);
                 return Ok(pairs.map(|(to, &flag)| *to = f32::from(u8::from(flag))).count());
             }
-            _ => return Err(self.error(column, "is no column of a dataset", "name one of the seven")),
+            // Set apart, because the own costs may be a further column.
+            name => match name.strip_prefix(FURTHER).and_then(|name| self.further(name)) {
+                Some(values) => values,
+                None => return Err(self.error(column, "is no column of the dataset", "name one that it has")),
+            },
         };
         let left = floats.get(from..).unwrap_or_default();
         let count = left.len().min(into.len());
         into[..count].copy_from_slice(&left[..count]);
         Ok(count)
+    }
+
+    /// Name of the column in [`Columns::costs`].
+    pub fn cost_name(&self) -> &str {
+        self.cost_name.as_deref().unwrap_or(COSTS)
+    }
+
+    /// The further column of that name, `[N]`.
+    pub fn further(&self, name: &str) -> Option<&[f32]> {
+        self.further.iter().find(|(known, _)| known == name).map(|(_, values)| values.as_slice())
+    }
+
+    /// With these columns as costs, in this order: the first in [`Columns::costs`], the others further ones. `costs` is
+    /// the dataset's own column. What is not named is given up.
+    ///
+    /// # Errors
+    /// `Data` for a name that is there twice or not at all, listing those that are.
+    pub fn with_costs(mut self, names: &[String]) -> Result<Self> {
+        let mut chosen = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            if names[..index].contains(name) {
+                return Err(self.error(name, "is named twice", "give each cost one limit"));
+            }
+            let found = match (self.cost_name() == name, self.further.iter().position(|(known, _)| known == name)) {
+                (true, _) => Some(self.costs.clone()),
+                (false, Some(at)) => Some(self.further[at].1.clone()),
+                (false, None) => None,
+            };
+            let Some(values) = found else { return Err(self.no_cost(name)) };
+            chosen.push((name.clone(), values));
+        }
+        if !chosen.is_empty() {
+            let (name, costs) = chosen.remove(0);
+            self.cost_name = (name != COSTS).then_some(name);
+            (self.costs, self.further) = (costs, chosen);
+        }
+        Ok(self)
+    }
+
+    fn no_cost(&self, name: &str) -> Error {
+        let known = std::iter::once(self.cost_name()).chain(self.further.iter().map(|(known, _)| known.as_str()));
+        no_cost(&self.source, name, &known.collect::<Vec<_>>())
     }
 
     /// Number `N` of transitions.
@@ -128,7 +194,8 @@ impl Columns {
         self.check_finite("next_observations", &self.next_observations, self.obs_dim)?;
         self.check_finite("actions", &self.actions, self.act_dim)?;
         self.check_finite("rewards", &self.rewards, 1)?;
-        self.check_finite("costs", &self.costs, 1)?;
+        self.check_finite(self.cost_name(), &self.costs, 1)?;
+        self.further.iter().try_for_each(|(name, values)| self.check_finite(name, values, 1))?;
         Ok(self)
     }
 
@@ -144,7 +211,7 @@ impl Columns {
             let remedy = "give at least one transition";
             return Err(self.error("rewards", "has 0 rows, the dataset is empty", remedy));
         }
-        let columns = [
+        let fixed = [
             ("observations", self.observations.len(), self.obs_dim),
             ("next_observations", self.next_observations.len(), self.obs_dim),
             ("actions", self.actions.len(), self.act_dim),
@@ -152,7 +219,8 @@ impl Columns {
             ("terminals", self.terminals.len(), 1),
             ("timeouts", self.timeouts.len(), 1),
         ];
-        for (key, len, dim) in columns {
+        let further = self.further.iter().map(|(name, values)| (name.as_str(), values.len(), 1));
+        for (key, len, dim) in fixed.into_iter().chain(further) {
             if rows.checked_mul(dim) != Some(len) {
                 let problem = format!("has {len} values, but rewards has {rows} rows and each row takes {dim}");
                 return Err(self.error(key, &problem, "make all columns equally long"));
@@ -257,7 +325,27 @@ mod tests {
             terminals: vec![false, false, true, false, false, false, false],
             timeouts: vec![false, false, false, false, true, false, false],
             source: "memory".to_owned(),
+            ..Columns::default()
         }
+    }
+
+    #[test]
+    fn costs_are_chosen_by_name_in_the_order_asked_for() {
+        let further = vec![("alarm".to_owned(), vec![2.0; 7]), ("energy".to_owned(), vec![0.5; 7])];
+        let all = Columns { further, ..columns() };
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let one = all.clone().with_costs(&names(&["energy"])).unwrap().validate().unwrap();
+        assert_eq!((one.cost_name(), one.episodes()[0].cost, one.further.len()), ("energy", 1.5, 0));
+        let two = all.clone().with_costs(&names(&["energy", "costs"])).unwrap();
+        assert_eq!((two.costs[0], two.further("costs").unwrap()), (0.5, columns().costs.as_slice()));
+        let mut copied = [9.0; 3];
+        assert_eq!((two.copy_values("costs", 5, &mut copied).unwrap(), copied), (2, [0.5, 0.5, 9.0]));
+        assert_eq!((two.copy_values("further/costs", 4, &mut copied).unwrap(), copied), (3, [0.0, 1.0, 1.0]));
+        assert_eq!(all.clone().with_costs(&[]).unwrap(), all);
+        let refused = |asked: &[&str]| all.clone().with_costs(&names(asked)).unwrap_err().message;
+        assert!(refused(&["speed"])
+            .contains("memory: speed: is no column of one number a step (those are: costs, alarm, energy)"));
+        assert!(refused(&["alarm", "alarm"]).contains("memory: alarm: is named twice"));
     }
 
     #[test]
@@ -282,7 +370,7 @@ mod tests {
     #[test]
     fn refuses_bad_columns_by_name() {
         type Change = fn(&mut Columns);
-        let cases: [(&str, &str, Change); 9] = [
+        let cases: [(&str, &str, Change); 11] = [
             ("observations", "rows of 0 entries", |c| c.obs_dim = 0),
             ("actions", "rows of 0 entries", |c| c.act_dim = 0),
             ("rewards", "the dataset is empty", |c| c.rewards.clear()),
@@ -294,6 +382,10 @@ mod tests {
             }),
             ("rewards", "row 6 is -inf", |c| c.rewards[6] = f32::NEG_INFINITY),
             ("actions", "row 0 is inf", |c| c.actions[0] = f32::INFINITY),
+            ("energy", "row 1 is NaN", |c| {
+                c.further = vec![("energy".into(), vec![0.0, f32::NAN, 0.0, 0.0, 0.0, 0.0, 0.0])]
+            }),
+            ("energy", "has 2 values", |c| c.further = vec![("energy".into(), vec![0.0; 2])]),
         ];
         for (key, text, change) in cases {
             let mut columns = columns();

@@ -47,7 +47,8 @@ const BLOCK_ROWS: usize = 4096;
 pub struct ConvertOptions {
     /// Field of a DSRL file to the name it has in the input. A vector may be several, joined in this order (`x,y,z`),
     /// and in CSV and Parquet have a `*` for a number (`obs_*`).
-    /// For rewards, costs and flags it may be a number, which then stands in every row.
+    /// For rewards, costs and flags it may be a number, which then stands in every row. `further/NAME` is a further
+    /// column of one number a step, which is kept under NAME beside the fields: a cost of its own.
     pub map: BTreeMap<String, String>,
     /// Take the successor of a step from the next row of its episode. The last row of an episode that a time limit
     /// ended has none and is dropped; that of a terminal repeats its own observation, which nothing reads.
@@ -85,7 +86,7 @@ pub struct ConvertReport {
     /// Rows after the last end flag.
     pub tail: u64,
     /// Field to what it was taken from.
-    pub columns: BTreeMap<&'static str, String>,
+    pub columns: BTreeMap<String, String>,
     /// What is odd about the data.
     pub findings: Vec<Finding>,
 }
@@ -103,7 +104,7 @@ pub fn convert(input: &Path, output: &Path, options: &ConvertOptions, watch: &Wa
     };
     let mapping = Mapping::new(options, &name)?;
     let budget = Budget::new(options.max_memory, bytes);
-    let mut assembler = Assembler::new(output, &name, options, budget, watch)?;
+    let mut assembler = Assembler::new(output, &name, (options, &mapping.keep), budget, watch)?;
     watch.expect(bytes);
     // As in the reader of DSRL files: no bytes may end the host program, whatever a decoder makes of them.
     let read = catch_unwind(AssertUnwindSafe(|| match &folder {

@@ -264,6 +264,7 @@ fn retain(columns: &mut Columns, kept: &[Episode]) {
     compact(&mut columns.actions, columns.act_dim, kept);
     compact(&mut columns.rewards, 1, kept);
     compact(&mut columns.costs, 1, kept);
+    columns.further.iter_mut().for_each(|(_, values)| compact(values, 1, kept));
     compact(&mut columns.terminals, 1, kept);
     compact(&mut columns.timeouts, 1, kept);
 }

@@ -1,15 +1,15 @@
 //! Reader of DSRL's HDF5 files.
 //!
-//! Layout (OSRL/DSRL, arXiv 2306.09303): seven datasets in the root group, first axis `N`. Any further dataset is
-//! ignored. The decoder is the `hdf5-reader` crate; nothing of it shows in this crate's API, so that it can be
-//! replaced.
+//! Layout (OSRL/DSRL, arXiv 2306.09303): seven datasets in the root group, first axis `N`. Of further datasets those of
+//! one number a step can be costs of their own ([`Costs`]); all others are ignored. The decoder is the `hdf5-reader`
+//! crate; nothing of it shows in this crate's API, so that it can be replaced.
 
 use std::fs::Metadata;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::path::Path;
 
 use crate::budget::Budget;
-use crate::columns::Columns;
+use crate::columns::{no_cost, Columns, COSTS};
 use crate::error::{Error, ErrorKind, Result};
 
 mod chunks;
@@ -23,14 +23,28 @@ pub(crate) use file::{h5_error, H5};
 
 pub(crate) const DAMAGED: &str = "fetch or write the file again";
 
+/// Which columns of one number a step are read as costs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Costs {
+    /// `costs` alone.
+    #[default]
+    Own,
+    /// These, see [`Columns::with_costs`]; `costs` is read only if it is among them.
+    Named(Vec<String>),
+    /// `costs` and every other there is, in the order of their names.
+    All,
+}
+
 /// Options of [`read_dsrl_with`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadOptions {
     /// Longest episode the task allows; a longer one is an error. None checks nothing.
     pub episode_length: Option<usize>,
     /// Most bytes that reading may hold. None allows a hundred times the file's size (at least 64 MiB), and no more
     /// than 80 % of the memory that is free.
     pub max_memory: Option<u64>,
+    /// Which costs.
+    pub costs: Costs,
 }
 
 /// Reads a DSRL file with the default [`ReadOptions`].
@@ -60,13 +74,18 @@ pub fn read_dsrl_with(path: &Path, options: &ReadOptions) -> Result<Columns> {
     let name = path.display().to_string();
     let bytes = check_file(path, &name)?;
     // The decoder is written not to panic on any bytes; should it ever, one bad file must not end the host program.
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode(path, &name, &Budget::new(options.max_memory, bytes))));
-    let columns = decoded
-        .unwrap_or_else(|_| {
-            let problem = "the HDF5 decoder failed on these bytes";
-            Err(Error::data(&name, None, problem, DAMAGED))
-        })?
-        .validate()?;
+    let decoded =
+        catch_unwind(AssertUnwindSafe(|| decode(path, &name, &Budget::new(options.max_memory, bytes), &options.costs)));
+    let mut columns = decoded.unwrap_or_else(|_| {
+        let problem = "the HDF5 decoder failed on these bytes";
+        Err(Error::data(&name, None, problem, DAMAGED))
+    })?;
+    // What nobody asked for by name may hold anything.
+    let unasked = if options.costs == Costs::All { std::mem::take(&mut columns.further) } else { Vec::new() };
+    let mut columns = columns.validate()?;
+    if options.costs == Costs::All {
+        columns.further = unasked;
+    }
     if let Some(limit) = options.episode_length {
         columns.check_episode_length(limit)?;
     }
@@ -124,10 +143,10 @@ pub(crate) fn io_error(name: &str, key: Option<&str>, error: &std::io::Error) ->
     Error::new(ErrorKind::Io, name, key, &problem, remedy)
 }
 
-/// Decodes all seven datasets.
-fn decode(path: &Path, name: &str, budget: &Budget) -> Result<Columns> {
+/// Decodes all seven datasets, and the further costs.
+fn decode(path: &Path, name: &str, budget: &Budget, costs: &Costs) -> Result<Columns> {
     let file = H5::open(path, name, budget)?;
-    let table = Table::open(&file)?;
+    let table = Table::open(&file, costs)?;
     let (obs_dim, act_dim) = table.check(budget)?;
     let (next_observations, rest) = beside(
         || table.next_observations.floats(),
@@ -140,6 +159,8 @@ fn decode(path: &Path, name: &str, budget: &Budget) -> Result<Columns> {
                 actions: table.actions.floats()?,
                 rewards: table.rewards.floats()?,
                 costs: table.costs.floats()?,
+                cost_name: table.cost_name(),
+                further: table.further()?,
                 terminals: table.terminals.flags()?,
                 timeouts: table.timeouts.flags()?,
                 source: name.to_owned(),
@@ -173,17 +194,31 @@ struct Table<'a> {
     costs: Column<'a>,
     terminals: Column<'a>,
     timeouts: Column<'a>,
+    /// Further costs.
+    further: Vec<Column<'a>>,
 }
 
+/// The seven of every file, in the order of their names.
+const SEVEN: [&str; 7] = ["actions", COSTS, "next_observations", "observations", "rewards", "terminals", "timeouts"];
+
 impl<'a> Table<'a> {
-    fn open(file: &'a H5) -> Result<Self> {
-        let open = |key| file.column(key);
+    fn open(file: &'a H5, costs: &Costs) -> Result<Self> {
+        let open = |key: &str| file.column(key);
+        let (observations, next_observations) = (open("observations")?, open("next_observations")?);
+        let (actions, rewards) = (open("actions")?, open("rewards")?);
+        let own = [COSTS.to_owned()];
+        let (first, others) = match costs {
+            Costs::Named(names) if !names.is_empty() => (&names[0], names[1..].to_vec()),
+            Costs::Own | Costs::Named(_) => (&own[0], Vec::new()),
+            Costs::All => (&own[0], signals(file, &rewards)?),
+        };
         Ok(Self {
-            observations: open("observations")?,
-            next_observations: open("next_observations")?,
-            actions: open("actions")?,
-            rewards: open("rewards")?,
-            costs: open("costs")?,
+            costs: cost(file, &rewards, first)?,
+            further: others.iter().map(|name| cost(file, &rewards, name)).collect::<Result<_>>()?,
+            observations,
+            next_observations,
+            actions,
+            rewards,
             terminals: open("terminals")?,
             timeouts: open("timeouts")?,
         })
@@ -201,7 +236,7 @@ impl<'a> Table<'a> {
         }
         self.next_observations.check_rows(next_rows, rows)?;
         self.actions.check_rows(action_rows, rows)?;
-        for column in [&self.rewards, &self.costs, &self.terminals, &self.timeouts] {
+        for column in [&self.rewards, &self.costs, &self.terminals, &self.timeouts].into_iter().chain(&self.further) {
             column.check_rows(column.scalar_rows()?, rows)?;
         }
         if rows == 0 {
@@ -209,8 +244,46 @@ impl<'a> Table<'a> {
             return Err(self.observations.error(problem, DAMAGED));
         }
         let all = [&self.observations, &self.next_observations, &self.actions, &self.rewards, &self.costs];
-        let estimate = all.into_iter().chain([&self.terminals, &self.timeouts]).map(|c| c.memory()).sum();
+        let rest = [&self.terminals, &self.timeouts].into_iter().chain(&self.further);
+        let estimate = all.into_iter().chain(rest).map(|c| c.memory()).fold(0, u64::saturating_add);
         budget.check(self.observations.file(), None, estimate)?;
         Ok((obs_dim, act_dim))
     }
+
+    /// None for the column that every file has.
+    fn cost_name(&self) -> Option<String> {
+        (self.costs.key() != COSTS).then(|| self.costs.key().to_owned())
+    }
+
+    fn further(&self) -> Result<Vec<(String, Vec<f32>)>> {
+        self.further.iter().map(|column| Ok((column.key().to_owned(), column.floats()?))).collect()
+    }
+}
+
+/// A column of costs. A name that is wrong is told with those that are right.
+#[inline(never)]
+fn cost<'a>(file: &'a H5, rewards: &Column, name: &str) -> Result<Column<'a>> {
+    if name == COSTS {
+        return file.column(name);
+    }
+    let mut known = signals(file, rewards)?;
+    if known.iter().any(|known| known == name) {
+        return file.column(name);
+    }
+    if file.datasets()?.iter().any(|known| known == COSTS) {
+        known.insert(0, COSTS.to_owned());
+    }
+    Err(no_cost(&file.name, name, &known.iter().map(String::as_str).collect::<Vec<_>>()))
+}
+
+/// Names of the datasets of one number a step beside the seven, where rewards have that many.
+fn signals(file: &H5, rewards: &Column) -> Result<Vec<String>> {
+    let rows = rewards.scalar_rows()?;
+    let mut names = file.datasets()?;
+    names.retain(|name| {
+        let column = if SEVEN.contains(&name.as_str()) { None } else { file.column(name).ok() };
+        column.is_some_and(|column| column.is_number() && column.scalar_rows().is_ok_and(|found| found == rows))
+    });
+    names.sort();
+    Ok(names)
 }

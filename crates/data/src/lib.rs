@@ -34,7 +34,7 @@ pub use columns::{Columns, Episode};
 pub use convert::{convert, ConvertOptions, ConvertReport};
 pub use error::{Error, ErrorKind, Result};
 pub use filter::{filter, FilterOptions, FilterReport, Grid, Rules, ScoreRange, StepReport};
-pub use hdf5::{read_dsrl, read_dsrl_with, ReadOptions};
+pub use hdf5::{read_dsrl, read_dsrl_with, Costs, ReadOptions};
 pub use split::{split, PartReport, Split, SplitOptions, SplitReport};
 pub use summary::{BestReturn, LengthRange, Summary};
 pub use watch::Watch;

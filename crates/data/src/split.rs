@@ -95,6 +95,8 @@ fn take(columns: &Columns, kept: &[Episode]) -> Columns {
         actions: rows(&columns.actions, act_dim, kept),
         rewards: rows(&columns.rewards, 1, kept),
         costs: rows(&columns.costs, 1, kept),
+        cost_name: columns.cost_name.clone(),
+        further: columns.further.iter().map(|(name, values)| (name.clone(), rows(values, 1, kept))).collect(),
         terminals: rows(&columns.terminals, 1, kept),
         timeouts: rows(&columns.timeouts, 1, kept),
         source: columns.source.clone(),
@@ -144,6 +146,7 @@ mod tests {
             terminals: (0..rows).map(|i| i < 3 * episodes && i % 6 == 2).collect(),
             timeouts: (0..rows).map(|i| i < 3 * episodes && i % 6 == 5).collect(),
             source: "memory".into(),
+            ..Columns::default()
         }
     }
 

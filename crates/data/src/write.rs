@@ -46,7 +46,7 @@ pub(crate) fn write_together(files: &[Planned<'_>], watch: &Watch) -> Result<()>
     let mut done = 0;
     let mut written = Vec::new();
     for (path, columns, attributes) in files {
-        let mut writer = DsrlWriter::create(path, columns.obs_dim, columns.act_dim)?;
+        let mut writer = DsrlWriter::create(path, columns)?;
         for start in (0..columns.len()).step_by(BLOCK_ROWS) {
             watch.check(&columns.source)?;
             let rows = start..(start + BLOCK_ROWS).min(columns.len());
@@ -68,11 +68,14 @@ pub(crate) struct DsrlWriter {
     end: u64,
     rows: u64,
     /// In the order of their names, as a group lists its members.
-    columns: [ColumnWriter; 7],
+    columns: Vec<ColumnWriter>,
+    dims: (usize, usize),
 }
 
 impl DsrlWriter {
-    pub fn create(path: &Path, obs_dim: usize, act_dim: usize) -> Result<Self> {
+    /// A file for blocks of such columns.
+    pub fn create(path: &Path, columns: &Columns) -> Result<Self> {
+        let (obs_dim, act_dim) = (columns.obs_dim, columns.act_dim);
         let name = path.display().to_string();
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -82,22 +85,18 @@ impl DsrlWriter {
             return Err(Error::io(&name, "is a directory", "give the name of a file to write"));
         }
         let file = NamedTempFile::with_prefix_in(".drcorl-", folder).map_err(|e| write_error(&name, &e))?;
-        let (float, flag) = (Element::Float32, Element::Bool);
+        let of = |(key, values): (&str, Values<'_>)| match values {
+            Values::Floats(_, dim) => ColumnWriter::new(key, Element::Float32, dim),
+            Values::Flags(_) => ColumnWriter::new(key, Element::Bool, None),
+        };
         let mut writer = DsrlWriter {
             name,
             target: path.to_owned(),
             file: BufWriter::with_capacity(1 << 20, file),
             end: SUPERBLOCK_BYTES,
             rows: 0,
-            columns: [
-                ColumnWriter::new("actions", float, Some(act_dim)),
-                ColumnWriter::new("costs", float, None),
-                ColumnWriter::new("next_observations", float, Some(obs_dim)),
-                ColumnWriter::new("observations", float, Some(obs_dim)),
-                ColumnWriter::new("rewards", float, None),
-                ColumnWriter::new("terminals", flag, None),
-                ColumnWriter::new("timeouts", flag, None),
-            ],
+            columns: listed(columns).into_iter().map(of).collect(),
+            dims: (obs_dim, act_dim),
         };
         // The superblock comes last: until then the file is no HDF5 file.
         writer.write(&[0; SUPERBLOCK_BYTES as usize])?;
@@ -107,19 +106,9 @@ impl DsrlWriter {
 
     /// Appends some rows of columns whose dimensions are those of the file.
     pub fn append(&mut self, block: &Columns, rows: std::ops::Range<usize>) -> Result<()> {
-        let of = |values: &[f32], dim: usize| little_endian(&values[rows.start * dim..rows.end * dim]);
-        let flags = |values: &[bool]| -> Vec<u8> { values[rows.clone()].iter().map(|&flag| u8::from(flag)).collect() };
-        let bytes = [
-            of(&block.actions, block.act_dim),
-            of(&block.costs, 1),
-            of(&block.next_observations, block.obs_dim),
-            of(&block.observations, block.obs_dim),
-            of(&block.rewards, 1),
-            flags(&block.terminals),
-            flags(&block.timeouts),
-        ];
-        for (index, bytes) in bytes.iter().enumerate() {
-            self.columns[index].buffer.extend_from_slice(bytes);
+        for (index, (_, values)) in listed(block).into_iter().enumerate() {
+            let bytes = values.bytes(&rows);
+            self.columns[index].buffer.extend_from_slice(&bytes);
             while let Some(chunk) = self.columns[index].take_full_chunk() {
                 self.write_chunk(index, &chunk)?;
             }
@@ -130,7 +119,7 @@ impl DsrlWriter {
 
     /// Entries of an observation and of an action.
     pub fn dims(&self) -> (usize, usize) {
-        (self.columns[3].dim.unwrap_or(1), self.columns[0].dim.unwrap_or(1))
+        self.dims
     }
 
     /// Number of rows so far.
@@ -150,7 +139,7 @@ impl DsrlWriter {
                 self.write_chunk(index, &chunk)?;
             }
         }
-        let plans = self.columns.each_ref().map(|column| (column.key, column.plan(self.rows)));
+        let plans: Vec<_> = self.columns.iter().map(|column| (column.key.clone(), column.plan(self.rows))).collect();
         let mut links = Vec::new();
         for (key, plan) in plans {
             let (index, root) = plan.index(self.end);
@@ -210,9 +199,51 @@ impl Written {
     }
 }
 
+/// The values of a column; floats with the entries of a row, none for a vector.
+enum Values<'a> {
+    Floats(&'a [f32], Option<usize>),
+    Flags(&'a [bool]),
+}
+
+impl Values<'_> {
+    fn bytes(&self, rows: &std::ops::Range<usize>) -> Vec<u8> {
+        match self {
+            Values::Floats(values, dim) => {
+                let dim = dim.unwrap_or(1);
+                little_endian(&values[rows.start * dim..rows.end * dim])
+            }
+            Values::Flags(flags) => flags[rows.clone()].iter().map(|&flag| u8::from(flag)).collect(),
+        }
+    }
+}
+
+/// All columns in the order of their names.
+fn listed(columns: &Columns) -> Vec<(&str, Values<'_>)> {
+    let matrix = |values, dim| Values::Floats(values, Some(dim));
+    let mut all = vec![
+        ("actions", matrix(&columns.actions, columns.act_dim)),
+        ("next_observations", matrix(&columns.next_observations, columns.obs_dim)),
+        ("observations", matrix(&columns.observations, columns.obs_dim)),
+        ("rewards", Values::Floats(&columns.rewards, None)),
+        ("terminals", Values::Flags(&columns.terminals)),
+        ("timeouts", Values::Flags(&columns.timeouts)),
+    ];
+    all.push((columns.cost_name(), Values::Floats(&columns.costs, None)));
+    all.extend(columns.further.iter().map(|(name, values)| (name.as_str(), Values::Floats(values, None))));
+    // A handful of names: the sorts of the library are larger than all of this file.
+    for last in 1..all.len() {
+        let mut at = last;
+        while at > 0 && all[at - 1].0 > all[at].0 {
+            all.swap(at - 1, at);
+            at -= 1;
+        }
+    }
+    all
+}
+
 /// Rows of one dataset that do not fill a chunk yet, and the chunks already written.
 struct ColumnWriter {
-    key: &'static str,
+    key: String,
     element: Element,
     /// Entries of a row; none for a vector.
     dim: Option<usize>,
@@ -222,10 +253,10 @@ struct ColumnWriter {
 }
 
 impl ColumnWriter {
-    fn new(key: &'static str, element: Element, dim: Option<usize>) -> Self {
+    fn new(key: &str, element: Element, dim: Option<usize>) -> Self {
         let row_bytes = dim.unwrap_or(1) * element.size();
         let chunk_rows = (CHUNK_BYTES / row_bytes.max(1)).max(1);
-        ColumnWriter { key, element, dim, chunk_rows, buffer: Vec::new(), chunks: Vec::new() }
+        ColumnWriter { key: key.to_owned(), element, dim, chunk_rows, buffer: Vec::new(), chunks: Vec::new() }
     }
 
     fn row_bytes(&self) -> usize {

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use drcorl_data::{convert, read_dsrl, Columns, ConvertOptions, ConvertReport, Error, Watch};
+use drcorl_data::{
+    convert, read_dsrl, read_dsrl_with, Columns, ConvertOptions, ConvertReport, Costs, Error, ReadOptions, Watch,
+};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -21,7 +23,7 @@ fn run(input: &Path, options: &ConvertOptions) -> Result<(Columns, ConvertReport
     let left = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, usize::from(result.is_ok()), "files are left");
     let report = result?;
-    let columns = read_dsrl(&output).unwrap();
+    let columns = read_dsrl_with(&output, &ReadOptions { costs: Costs::All, ..ReadOptions::default() }).unwrap();
     Ok((Columns { source: String::new(), ..columns }, report))
 }
 
@@ -57,6 +59,32 @@ fn every_format_gives_the_same_columns() {
         assert_eq!((report.format, report.episodes, report.transitions), (format, 4, 24), "{name}");
         assert_eq!((report.dropped, report.ended, report.tail), (0, 0, 0), "{name}");
     }
+}
+
+#[test]
+fn every_format_keeps_further_columns() {
+    for (name, map, wear) in [
+        ("convert/minari.hdf5", &[][..], "infos/cost"),
+        ("contiguous.hdf5", &[], "costs"),
+        ("convert/all.npz", &[], "costs"),
+        ("convert/lists.parquet", &[], "costs"),
+        ("convert/spread.parquet", &SPREAD, "c"),
+    ] {
+        let map: Vec<_> = map.iter().copied().chain([("further/wear", wear)]).collect();
+        let (columns, report) = run(&fixture(name), &options(&map, false)).unwrap();
+        assert_eq!(columns.further("wear"), Some(columns.costs.as_slice()), "{name}");
+        assert_eq!(Columns { further: Vec::new(), ..columns }, expected(), "{name}");
+        assert_eq!(report.columns["wear"], wear, "{name}");
+    }
+    let shifted = options(&[("further/r2", "rewards")], true);
+    let (columns, _) = run(&fixture("convert/d4rl.hdf5"), &shifted).unwrap();
+    assert_eq!(columns.further("r2"), Some(columns.rewards.as_slice()));
+    let refused =
+        |key: &str, name: &str| run(&fixture("contiguous.hdf5"), &options(&[(key, name)], false)).unwrap_err().message;
+    assert!(refused("further/rewards", "rewards").contains("further/rewards: is no field of a DSRL file"));
+    assert!(refused("further/a/b", "rewards").contains("further/a/b: is no field of a DSRL file"));
+    assert!(refused("further/wear", "wear").contains("wear: is mapped to \"wear\", which is not there (found: "));
+    assert!(refused("ware", "costs").contains("or keep it (--keep ware)"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use drcorl_data::{read_dsrl, write_dsrl, Columns, Watch};
+use drcorl_data::{read_dsrl, read_dsrl_with, write_dsrl, Columns, Costs, ReadOptions, Watch};
 
 /// Episodes of 7 rows; every value is another one.
 fn columns(rows: usize, obs_dim: usize) -> Columns {
@@ -18,6 +18,7 @@ fn columns(rows: usize, obs_dim: usize) -> Columns {
         terminals: (0..rows).map(|i| i % 14 == 6).collect(),
         timeouts: (0..rows).map(|i| i % 14 == 13).collect(),
         source: String::new(),
+        ..Columns::default()
     }
 }
 
@@ -37,6 +38,43 @@ fn what_is_written_is_read() {
     for (rows, obs_dim) in [(1, 1), (100, 3), (40_000, 5), (70_000, 130)] {
         round_trip(&columns(rows, obs_dim));
     }
+}
+
+fn named(names: &[&str]) -> Costs {
+    Costs::Named(names.iter().map(|&name| name.to_owned()).collect())
+}
+
+#[test]
+fn further_columns_are_written_and_read_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.hdf5");
+    let further: Vec<(String, Vec<f32>)> = ["alarm", "b", "energy", "z"]
+        .iter()
+        .enumerate()
+        .map(|(i, name)| (name.to_string(), vec![i as f32; 50]))
+        .collect();
+    let written = Columns { further, ..columns(50, 3) };
+    write_dsrl(&path, &written, &[], &Watch::default()).unwrap();
+    let read = |costs: Costs| {
+        let read = read_dsrl_with(&path, &ReadOptions { costs, ..ReadOptions::default() })?;
+        Ok::<_, drcorl_data::Error>(Columns { source: String::new(), ..read })
+    };
+    assert_eq!(read(Costs::All).unwrap(), written);
+    assert_eq!(read(Costs::Own).unwrap(), Columns { further: Vec::new(), ..written.clone() });
+    let two = ["energy".to_owned(), "alarm".to_owned()];
+    assert_eq!(read(named(&["energy", "alarm"])).unwrap(), written.clone().with_costs(&two).unwrap());
+    let error = read(named(&["alarm", "speed"])).unwrap_err();
+    let text = "out.hdf5: speed: is no column of one number a step (those are: costs, alarm, b, energy, z)";
+    assert!(error.message.contains(text), "{error}");
+    // Without costs of its own, and with a column that is no number at one step.
+    let mut other = written.with_costs(&two).unwrap();
+    other.further[0].1[7] = f32::NAN;
+    write_dsrl(&path, &other, &[], &Watch::default()).unwrap();
+    let one = read(named(&["energy"])).unwrap();
+    assert_eq!((one.cost_name(), one.costs[0], one.further.len()), ("energy", 2.0, 0));
+    assert!(read(named(&["alarm"])).unwrap_err().message.contains("alarm: row 7 is NaN"));
+    assert!(read(named(&["speed"])).unwrap_err().message.contains("(those are: alarm, energy)"));
+    assert!(read(Costs::All).unwrap_err().message.contains("costs: is missing"));
 }
 
 #[test]

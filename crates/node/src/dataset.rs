@@ -66,23 +66,30 @@ impl NativeTrainingData {
     /// Throws with code `Data`, naming the column and the value.
     #[napi]
     pub fn from_columns(env: Env, columns: NativeColumns) -> Result<NativeTrainingData> {
-        let columns = guard(|| Ok(Arc::new(columns.to_columns()?)))?;
+        let columns = guard(|| Ok(Arc::new(columns.to_columns(&[], None)?)))?;
         let bytes = columns.bytes();
         Ok(NativeTrainingData::of(&env, Content::Whole(columns), bytes))
     }
 
-    /// Room for `rows` transitions, to be filled by `push`.
+    /// Room for `rows` transitions with these costs (see `NativeShape`), to be filled by `push`.
     ///
     /// Throws with code `Data` where the memory is not there.
-    #[napi(ts_args_type = "obs_dim: number, act_dim: number, rows: number, source: string")]
-    pub fn sized(env: Env, obs_dim: u32, act_dim: u32, rows: f64, source: String) -> Result<NativeTrainingData> {
+    #[napi(ts_args_type = "obs_dim: number, act_dim: number, rows: number, costs: Array<string>, source: string")]
+    pub fn sized(
+        env: Env,
+        obs_dim: u32,
+        act_dim: u32,
+        rows: f64,
+        costs: Vec<String>,
+        source: String,
+    ) -> Result<NativeTrainingData> {
         let (states, actions) = (obs_dim as usize, act_dim as usize);
-        let builder = guard(|| Ok(ColumnsBuilder::new(states, actions, rows as usize, &source)?))?;
+        let builder = guard(|| Ok(ColumnsBuilder::new(states, actions, rows as usize, &costs, &source)?))?;
         let bytes = builder.bytes();
         Ok(NativeTrainingData::of(&env, Content::Growing(Box::new(builder)), bytes))
     }
 
-    /// Adds values to the end of the column of that name; flags are 0 or 1.
+    /// Adds values to the end of the column of that name (`further/NAME` for a further one); flags are 0 or 1.
     ///
     /// Throws with code `Data` for a name that is none and for more values than there is room for.
     #[napi]

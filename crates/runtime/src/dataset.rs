@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use drcorl_binding::{guard, Failure, Job, NativeColumns, Outcome, Result};
-use drcorl_data::{check, read_dsrl_with, Columns, ReadOptions};
+use drcorl_binding::{guard, Failure, Job, NativeColumn, NativeColumns, Outcome, Result};
+use drcorl_data::{check, read_dsrl_with, Columns, Costs, ReadOptions};
 use napi::bindgen_prelude::{AsyncTask, Float32Array, Float64Array, ObjectFinalize, Uint32Array};
 use napi::Env;
 use napi_derive::napi;
@@ -33,6 +33,8 @@ pub struct NativeShape {
     pub act_dim: u32,
     /// Messages name it.
     pub source: String,
+    /// Names of its costs: what `costs` holds, then the further columns.
+    pub costs: Vec<String>,
 }
 
 /// A checked dataset in native memory.
@@ -73,28 +75,45 @@ impl ObjectFinalize for NativeDataset {
 impl NativeDataset {
     /// Reads and checks a DSRL HDF5 file. An episode of more than `episode_length` steps is refused (none is by
     /// default), and a file that would take more than `maxMemory` bytes (default: a hundred times its size, at least 64
-    /// MiB, at most 80 % of the memory that is free).
+    /// MiB, at most 80 % of the memory that is free). `costs` names the columns of one number a step that are its
+    /// costs, the first in the place of `costs`; none reads `costs` alone, an empty list every such column beside it.
     ///
     /// Rejects with code `Io` or `Data`, naming file, key and value.
     #[napi(
-        ts_args_type = "path: string, episode_length?: number | undefined | null, maxMemory?: number | undefined | null",
+        ts_args_type = "path: string, episode_length?: number | undefined | null, maxMemory?: number | undefined | null, costs?: Array<string> | undefined | null",
         ts_return_type = "Promise<NativeDataset>"
     )]
-    pub fn open(path: String, episode_length: Option<u32>, max_memory: Option<f64>) -> AsyncTask<Job<NativeDataset>> {
+    pub fn open(
+        path: String,
+        episode_length: Option<u32>,
+        max_memory: Option<f64>,
+        costs: Option<Vec<String>>,
+    ) -> AsyncTask<Job<NativeDataset>> {
         let options = ReadOptions {
             episode_length: episode_length.map(|steps| steps as usize),
             max_memory: max_memory.map(|bytes| bytes as u64),
+            costs: match costs {
+                None => Costs::Own,
+                Some(names) if names.is_empty() => Costs::All,
+                Some(names) => Costs::Named(names),
+            },
         };
         let read = move || Ok(NativeDataset::of(read_dsrl_with(Path::new(&path), &options)?));
         Job::spawn_then(read, NativeDataset::announce)
     }
 
-    /// Checks columns made in JavaScript and copies them.
+    /// Checks columns made in JavaScript and copies them, with further ones; `cost` is the name of what `costs` holds,
+    /// if it is not `costs`.
     ///
     /// Throws with code `Data`, naming the column and the value.
     #[napi]
-    pub fn from_columns(env: Env, columns: NativeColumns) -> Result<NativeDataset> {
-        let dataset = guard(|| Ok(NativeDataset::of(columns.to_columns()?)))?;
+    pub fn from_columns(
+        env: Env,
+        columns: NativeColumns,
+        further: Option<Vec<NativeColumn>>,
+        cost: Option<String>,
+    ) -> Result<NativeDataset> {
+        let dataset = guard(|| Ok(NativeDataset::of(columns.to_columns(&further.unwrap_or_default(), cost)?)))?;
         dataset.announce(&env);
         Ok(dataset)
     }
@@ -141,11 +160,14 @@ impl NativeDataset {
         Ok(guard(|| {
             let columns = self.held()?;
             let (obs_dim, act_dim) = (columns.obs_dim as u32, columns.act_dim as u32);
-            Ok(NativeShape { rows: columns.len() as f64, obs_dim, act_dim, source: columns.source.clone() })
+            let further = columns.further.iter().map(|(name, _)| name.clone());
+            let costs = std::iter::once(columns.cost_name().to_owned()).chain(further).collect();
+            Ok(NativeShape { rows: columns.len() as f64, obs_dim, act_dim, source: columns.source.clone(), costs })
         })?)
     }
 
-    /// Copies values of the column of that name, from the flat index `from` on; a flag is 0 or 1. Returns how many.
+    /// Copies values of the column of that name (`further/NAME` for a further one), from the flat index `from` on; a
+    /// flag is 0 or 1. Returns how many.
     ///
     /// Throws with code `Data` for a name that is none.
     #[napi]
@@ -163,7 +185,7 @@ impl NativeDataset {
         }
     }
 
-    /// A copy of all columns.
+    /// A copy of all columns but the further ones, which `copyValues` copies.
     ///
     /// Throws with code `Shape` if an observation or action has more than 2^32 - 1 entries.
     #[napi]

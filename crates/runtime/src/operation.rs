@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use drcorl_binding::{Failure, Job, Outcome};
 use drcorl_data::{
-    convert, filter, read_dsrl_with, split, write_dsrl, ConvertOptions, FilterOptions, ReadOptions, SplitOptions, Watch,
+    convert, filter, read_dsrl_with, split, write_dsrl, ConvertOptions, Costs, FilterOptions, ReadOptions,
+    SplitOptions, Watch,
 };
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
@@ -62,7 +63,10 @@ impl NativeOperation {
         Job::spawn(move || {
             let parsed: FilterOptions = parse(&options)?;
             let max_memory = max_memory.map(|bytes| bytes as u64);
-            let columns = read_dsrl_with(Path::new(&input), &ReadOptions { max_memory, ..ReadOptions::default() })?;
+            let columns = read_dsrl_with(
+                Path::new(&input),
+                &ReadOptions { max_memory, costs: Costs::All, ..ReadOptions::default() },
+            )?;
             let (columns, report) = filter(columns, &parsed, &watch)?;
             write_dsrl(Path::new(&output), &columns, &[("drcorl_filter", options)], &watch)?;
             to_json(&report)
@@ -87,7 +91,10 @@ impl NativeOperation {
         Job::spawn(move || {
             let parsed: SplitOptions = parse(&options)?;
             let max_memory = max_memory.map(|bytes| bytes as u64);
-            let columns = read_dsrl_with(Path::new(&input), &ReadOptions { max_memory, ..ReadOptions::default() })?;
+            let columns = read_dsrl_with(
+                Path::new(&input),
+                &ReadOptions { max_memory, costs: Costs::All, ..ReadOptions::default() },
+            )?;
             watch.check(&columns.source)?;
             let parts = split(&columns, &parsed)?;
             let attributes: Vec<(&str, String)> = attributes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();

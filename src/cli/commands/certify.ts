@@ -8,10 +8,10 @@ import { Progress, formatSeconds } from '../../train/progress.js'
 import { type Arguments, type Command, type Output, numbersByKey, optionalString } from '../command.js'
 import { declareOptions } from '../parameters.js'
 import { facts, table } from '../table.js'
-import { datasetSource } from '../train-options.js'
+import { LIMIT_OPTION, datasetSource, limitsGiven } from '../train-options.js'
 import { MAX_MEMORY_HELP, optionalBytes } from '../units.js'
 
-const OPTIONS = ['dataset', 'task', 'env', 'policy', 'set', 'out', 'overwrite', 'max-memory']
+const OPTIONS = ['dataset', 'task', 'env', 'policy', 'set', 'limit', 'out', 'overwrite', 'max-memory']
 
 export const certifyCommand: Command = {
   command: 'certify <paths..>',
@@ -39,6 +39,8 @@ export const certifyCommand: Command = {
           describe:
             'NAME=NUMBER,..: what a conditioned policy is asked for, such as cost_limit=20 (which also judges it)',
         })
+        .option('limit', LIMIT_OPTION)
+        .conflicts('limit', ['limits', 'cost_limit'])
         .option('out', { requiresArg: true, describe: 'File to write the result to, as JSON (default: none)' })
         .option('overwrite', { boolean: true, describe: 'Replace the file in --out' })
         .option('max-memory', { requiresArg: true, describe: MAX_MEMORY_HELP })
@@ -60,7 +62,7 @@ export const certifyCommand: Command = {
         dataset: datasetSource(args),
         policy: optionalString(args, 'policy'),
         settings: numbersByKey(args, 'set'),
-        config: parameters(args),
+        config: { ...parameters(args), ...limitsGiven(args) },
         maxMemory: optionalBytes(args, 'max-memory'),
         signal: context.signal,
         onProgress: (event) => progress.show(event),
@@ -121,7 +123,20 @@ function describe(result: Certification, out: string | undefined): string {
     ]
   })
   const columns = ['policy', 'algorithm', 'verdict', 'cost', 'upper', 'cost by fqe', 'return']
-  return [head, table(columns, rows), ...policies.map((one) => reasons(one, policies.length > 1))].join('\n\n')
+  const costs = policies.flatMap(({ path, certificate }) =>
+    (certificate.costs ?? []).map(({ name, cost_limit, verdict, estimates: { model_rollout: model } }) => [
+      path,
+      name,
+      String(cost_limit),
+      formatFixed(model?.cost.mean, 2),
+      formatFixed(model?.cost.upper, 2),
+      verdict,
+    ]),
+  )
+  const every = costs.length === 0 ? [] : [table(['policy', 'cost', 'limit', 'estimate', 'upper', 'verdict'], costs)]
+  return [head, table(columns, rows), ...every, ...policies.map((one) => reasons(one, policies.length > 1))].join(
+    '\n\n',
+  )
 }
 
 function reasons({ path, policy, exported, learnt_from, certificate }: PolicyCertification, many: boolean): string {

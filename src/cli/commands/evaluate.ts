@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../../base/errors.js'
+import { costNames } from '../../config/limits.js'
 import { RUNTIMES, type Runtime, policyFile } from '../../export/open.js'
 import { exists } from '../../base/files.js'
 import {
@@ -28,6 +29,7 @@ import {
 } from '../command.js'
 import { PYTHON_OPTIONS, openOptions } from '../python-options.js'
 import { table } from '../table.js'
+import { LIMIT_OPTION, limitsGiven } from '../train-options.js'
 
 /**
  * Normalised costs that can be shown, as stored and as written under the table.
@@ -55,6 +57,8 @@ export const evaluateCommand: Command = {
       .option('episodes', { requiresArg: true, describe: 'Episodes to play (default 20)' })
       .option('seed', { requiresArg: true, describe: 'Episode i is reset with seed + i (default 0)' })
       .option('cost-limit', { requiresArg: true, describe: 'Limit the cost is judged by (default that of the run)' })
+      .option('limit', { ...LIMIT_OPTION, describe: 'NAME=NUMBER, once for each cost (default those of the run)' })
+      .conflicts('limit', ['cost-limit', 'cost-limits'])
       .option('cost-limits', {
         requiresArg: true,
         describe: 'L,L,..: limits that a policy which takes one is asked to keep, one after the other',
@@ -94,6 +98,7 @@ export const evaluateCommand: Command = {
       settings: numbersByKey(args, 'set'),
       cost_limit: optionalNumber(args, 'cost-limit'),
       cost_limits: optionalNumbers(args, 'cost-limits'),
+      ...limitsGiven(args),
       runtime: optionalString(args, 'runtime') as Runtime | undefined,
       signal: context.signal,
       onProgress: (progress: EvaluationProgress) => line.update(progressLine(progress)),
@@ -118,10 +123,14 @@ export const evaluateCommand: Command = {
       const file = BESIDE[asked as keyof typeof BESIDE]
       const policy = join(path, file)
       if (!(await exists(policy))) throw new DrcorlError('Usage', `${path} holds no ${file}`)
-      const limit = options.settings?.['cost_limit'] ?? (await readRecord(path)).run['cost_limit']
+      const { run } = await readRecord(path)
+      const named =
+        costNames(run).length > 0 && options.cost_limit === undefined ? (run['limits'] as object) : undefined
+      const limits = options.limits ?? (named as EvaluateOptions['limits'])
+      const limit = options.settings?.['cost_limit'] ?? run['cost_limit']
       const recorded = options.cost_limits === undefined && typeof limit === 'number' ? limit : undefined
-      const cost_limit = options.cost_limit ?? recorded
-      const { evaluation } = await evaluate({ policy, ...options, cost_limit })
+      const cost_limit = options.cost_limit ?? (limits === undefined ? recorded : undefined)
+      const { evaluation } = await evaluate({ policy, ...options, limits, cost_limit })
       return { json: { run_dir: path, ...evaluation }, text: describe(evaluation, [], convention) }
     } finally {
       line.close()
@@ -212,7 +221,19 @@ function describe(evaluation: Evaluation, others: readonly PolicyEvaluation[], c
     'return, cost: mean +- standard deviation over the episodes; 95 %: interval of the mean',
     `norm. reward = (return - min) / (max - min) of the task; norm. cost (${convention}) = ${formula}`,
   ]
-  return [title, table(header, rows), notes.join('\n')].join('\n\n')
+  const costs = [evaluation, ...others].flatMap((policy) =>
+    (policy.costs ?? []).map((cost) => [
+      policy.policy,
+      cost.name,
+      String(cost.cost_limit),
+      spread(cost.cost, 2),
+      interval(cost.cost, 2),
+      `${cost.within_limit.episodes}/${policy.episodes}`,
+      cost.safe ? 'kept' : 'not kept',
+    ]),
+  )
+  const every = table(['policy', 'cost', 'limit', 'measured', '95 %', 'episodes within', 'limit on the mean'], costs)
+  return [title, table(header, rows), ...(costs.length === 0 ? [] : [every]), notes.join('\n')].join('\n\n')
 }
 
 function withinLimit({ within_limit: within, episodes }: PolicyEvaluation): string {

@@ -10,7 +10,7 @@ use drcorl_core::dataset::Batch;
 use drcorl_core::error::{Error, Result};
 use drcorl_core::metrics::Metric;
 use drcorl_core::policy::{Condition, Policy};
-use drcorl_core::run::{RunConfig, Scaling};
+use drcorl_core::run::{require, RunConfig, Scaling};
 use drcorl_core::schema::most;
 use drcorl_nn::checkpoint::State;
 use schemars::JsonSchema;
@@ -162,9 +162,17 @@ impl<const SAFE: bool> Define for Cloning<SAFE> {
         Ok(())
     }
 
+    fn several_costs(config: &BcConfig) -> bool {
+        matches!(config.cloning_mode, CloningMode::All | CloningMode::Safe)
+    }
+
     fn build(config: BcConfig, context: &mut Context<'_>) -> Result<Self> {
         let data = context.data;
-        let rows = select(config.cloning_mode, config.frontier_width, data, context.run.cost_limit)?;
+        let mut rows = select(config.cloning_mode, config.frontier_width, data, context.run.cost_limit)?;
+        if config.cloning_mode == CloningMode::Safe && context.run.costs() > 1 {
+            rows = data.rows_of(&data.within_limits(context.run));
+            require(rows.numel() > 0, "limits", context.run.costs(), "no whole logged episode is within all of them")?;
+        }
         let conditioned = (config.cloning_mode == CloningMode::MultiTask).then(|| Conditioned::new(context));
         let inputs = data.observations() + i64::from(conditioned.is_some());
         let hidden = &config.actor.actor_hidden;

@@ -20,6 +20,7 @@ fn data() -> Dataset {
         terminals: vec![false; 6],
         timeouts: vec![false, false, true, false, false, true],
         costs,
+        ..Columns::default()
     };
     Dataset::new(Arc::new(columns), None, Device::Cpu).unwrap()
 }

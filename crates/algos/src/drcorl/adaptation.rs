@@ -1,7 +1,7 @@
 //! Safe Adaptation (Algorithm 2): which objective a policy step follows, and the gradient of each.
 
 use super::critics::Guidance;
-use super::gradient::manipulate;
+use super::gradient::{manipulate, manipulate_all};
 use super::options::{Adaptation, CostStep, SlackSchedule};
 use super::score_step::{ScoreStep, StepGradient};
 use super::Drcorl;
@@ -61,6 +61,16 @@ pub fn room(normalised: &Tensor, slack_below: f64, slack_above: f64) -> Tensor {
     ((1.0 + slack_above - normalised) / band).clamp(0.0, 1.0)
 }
 
+/// What a policy step follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Followed {
+    pub branch: Branch,
+    /// The costs that have this branch, the worst first.
+    pub costs: Vec<usize>,
+    /// The worst of them, where it is over its limit.
+    pub over: Option<usize>,
+}
+
 /// How often each branch of Safe Adaptation ran: steps, or states where each is switched by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct BranchCounts {
@@ -109,6 +119,20 @@ impl Drcorl {
         }
     }
 
+    /// What step `step` follows for `Chat / l` of every cost. Each cost has a branch of its own, and the worst one
+    /// wins: a cost step for all costs above their slack,
+    /// else a step of the band for the reward and all costs in theirs.
+    pub(super) fn followed(&self, step: u64, normalised: &[f64]) -> Followed {
+        let branches: Vec<Branch> = normalised.iter().map(|&cost| self.branch(step, cost)).collect();
+        let order = [Branch::Cost, Branch::Band];
+        let branch = order.into_iter().find(|worse| branches.contains(worse)).unwrap_or(Branch::Reward);
+        let mut costs: Vec<usize> = (0..branches.len()).filter(|&k| branches[k] == branch).collect();
+        // The worst is the one to follow where their gradients cancel.
+        costs.sort_by(|&a, &b| normalised[b].total_cmp(&normalised[a]));
+        let over = costs.first().copied().filter(|&k| normalised[k] > 1.0);
+        Followed { branch, costs, over }
+    }
+
     /// Lower and upper slack at step `step`.
     fn slacks(&self, step: u64) -> (f64, f64) {
         let at = |initial: f64| match self.config.slack_schedule {
@@ -125,7 +149,7 @@ impl Drcorl {
         let (below, above) = self.slacks(step);
         let room = room(&(values / self.facts.set_point.max(f64::MIN_POSITIVE)), below, above);
         self.branches.count_states(&room);
-        let (reward, cost) = (self.reward_guidance(score).push, self.cost_guidance(score).push);
+        let (reward, cost) = (self.reward_guidance(score).push, self.cost_guidance(score, 0).push);
         let push = (reward * &room - cost * (1.0 - &room)) * beta;
         score.gradient(&mut self.policy, Some(&push))
     }
@@ -136,10 +160,10 @@ impl Drcorl {
         score.gradient(&mut self.policy, Some(&push))
     }
 
-    /// The cost step (20), `G = -grad_a Q_c`, or the Lagrangian step that takes its place,
+    /// The cost step (20) for cost `k`, `G = -grad_a Q_c`, or the Lagrangian step that takes its place,
     /// `G = grad_a (Q_r - lambda Q_c)`.
-    pub fn cost_gradient(&mut self, score: &ScoreStep, beta: f64) -> StepGradient {
-        let Guidance { values, push: cost } = self.cost_guidance(score);
+    pub fn cost_gradient(&mut self, score: &ScoreStep, beta: f64, k: usize) -> StepGradient {
+        let Guidance { values, push: cost } = self.cost_guidance(score, k);
         let push = match self.config.cost_step {
             CostStep::Cost => cost * -beta,
             kind => {
@@ -153,12 +177,47 @@ impl Drcorl {
         score.gradient(&mut self.policy, Some(&push))
     }
 
-    /// Both steps on the same actions, times and noise, combined.
-    pub fn band_gradient(&mut self, score: &ScoreStep, beta: f64, over: bool) -> StepGradient {
+    /// The cost steps for `costs`, combined so that none of them is raised; where they cancel, the first alone.
+    pub fn costs_gradient(&mut self, score: &ScoreStep, beta: f64, costs: &[usize]) -> StepGradient {
+        let mut steps: Vec<StepGradient> = costs.iter().map(|&k| self.cost_gradient(score, beta, k)).collect();
+        if steps.len() == 1 {
+            return steps.swap_remove(0);
+        }
+        let loss = steps.iter().map(|step| step.loss).sum::<f64>() / steps.len() as f64;
+        let all: Vec<&Tensor> = steps.iter().map(|step| &step.gradient).collect();
+        let combined = manipulate_all(&all, self.config.manipulation_cap);
+        let gradient = if combined.stalled { steps.swap_remove(0).gradient } else { combined.gradient };
+        StepGradient { gradient, loss }
+    }
+
+    /// The reward step and the cost steps for `costs` on the same actions, times and noise, combined; `over` is the one
+    /// furthest over its limit, if any is.
+    pub fn band_gradient(
+        &mut self,
+        score: &ScoreStep,
+        beta: f64,
+        costs: &[usize],
+        over: Option<usize>,
+    ) -> StepGradient {
         let reward = self.reward_gradient(score, beta);
-        let cost = self.cost_gradient(score, beta);
-        let loss = 0.5 * (reward.loss + cost.loss);
-        StepGradient { gradient: self.combine(reward.gradient, cost.gradient, over), loss }
+        let mut steps: Vec<StepGradient> = costs.iter().map(|&k| self.cost_gradient(score, beta, k)).collect();
+        let loss = steps.iter().fold(reward.loss, |sum, step| sum + step.loss) / (1 + steps.len()) as f64;
+        if steps.len() == 1 {
+            let cost = steps.swap_remove(0).gradient;
+            return StepGradient { gradient: self.combine(reward.gradient, cost, over.is_some()), loss };
+        }
+        let all: Vec<&Tensor> = [&reward.gradient].into_iter().chain(steps.iter().map(|step| &step.gradient)).collect();
+        let combined = manipulate_all(&all, self.config.manipulation_cap);
+        self.branches.capped += u64::from(combined.capped);
+        self.branches.stalled += u64::from(combined.stalled);
+        let worst = over.and_then(|over| costs.iter().position(|&k| k == over));
+        let (weight, gradient) = match (combined.stalled, worst) {
+            (false, _) => (combined.weights[0], combined.gradient),
+            (true, Some(worst)) => (0.0, steps.swap_remove(worst).gradient),
+            (true, None) => (1.0, reward.gradient),
+        };
+        self.mixture.weight = weight;
+        StepGradient { gradient, loss }
     }
 
     /// (12) of two gradients or two moves; where they cancel, that of the cost if `over` the limit, else of the reward.
@@ -181,7 +240,7 @@ impl Drcorl {
     pub fn band_update(&mut self, [reward, cost]: [&ScoreStep; 2], beta: f64, over: bool, lr: [f64; 2]) -> [f64; 2] {
         let follow = self.reward_gradient(reward, beta);
         let by_reward = self.policy.tentative(&follow.gradient, lr[0]);
-        let avoid = self.cost_gradient(cost, beta);
+        let avoid = self.cost_gradient(cost, beta, 0);
         let by_cost = self.policy.tentative(&avoid.gradient, lr[1]);
         probe::see("reward_gradient", &follow.gradient);
         probe::see("cost_gradient", &avoid.gradient);

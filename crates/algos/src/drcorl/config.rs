@@ -462,6 +462,14 @@ impl DrcorlConfig {
         )
     }
 
+    /// True unless something that is chosen speaks of one cost: switches of single states, multipliers,
+    /// combined updates.
+    pub fn takes_several_costs(&self) -> bool {
+        self.adaptation != Adaptation::State
+            && self.cost_step == CostStep::Cost
+            && self.manipulation_space == ManipulationSpace::Gradient
+    }
+
     /// Factor on a signal before a critic sees it.
     pub fn unit(&self) -> f64 {
         match self.value_unit {

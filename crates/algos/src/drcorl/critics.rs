@@ -14,10 +14,12 @@ use drcorl_nn::probe;
 use drcorl_nn::rng::Rng;
 use tch::{Device, Kind, Tensor};
 
-/// Both critics, the units they learn in and the scale of what they say to the policy.
+/// The critics, the units they learn in and the scale of what they say to the policy.
 pub struct RewardAndCost {
     pub reward: IqlCritic,
     pub cost: CostCritic,
+    /// Of the costs beside the first.
+    further: Vec<(CostCritic, GuidanceScaler)>,
     reward_factor: f64,
     /// Factor on costs.
     unit: f64,
@@ -45,10 +47,20 @@ impl RewardAndCost {
         rng: &mut Rng,
     ) -> Self {
         let hidden = &config.critic_hidden;
-        let (rates, members) = (cost_rates(config, facts), config.cost_members);
+        let members = config.cost_members;
         RewardAndCost {
             reward: IqlCritic::new("reward", states, actions, hidden, reward_rates(config), device, rng),
-            cost: CostCritic::new("cost", states, actions, members, hidden, rates, device, rng),
+            cost: {
+                let rates = cost_rates(config, facts.cost_range);
+                CostCritic::new("cost", states, actions, members, hidden, rates, device, rng)
+            },
+            further: (facts.further.iter().enumerate())
+                .map(|(k, facts)| {
+                    let (name, rates) = (format!("cost_{}", k + 1), cost_rates(config, facts.range));
+                    let critic = CostCritic::new(&name, states, actions, members, hidden, rates, device, rng);
+                    (critic, GuidanceScaler::default())
+                })
+                .collect(),
             reward_factor: facts.reward_factor,
             unit: config.unit(),
             guidance_scale: config.guidance_scale,
@@ -58,12 +70,30 @@ impl RewardAndCost {
         }
     }
 
-    /// One step of both on Monte-Carlo returns `[B,2]` of reward and cost; their losses.
+    /// The critic of cost `k`.
+    pub fn of_cost(&mut self, k: usize) -> &mut CostCritic {
+        match k {
+            0 => &mut self.cost,
+            k => &mut self.further[k - 1].0,
+        }
+    }
+
+    /// Sets the target rate of all cost critics.
+    pub fn follow_costs(&mut self, target_rate: f64) {
+        (0..=self.further.len()).for_each(|k| self.of_cost(k).config.target_rate = target_rate);
+    }
+
+    /// One step of all on Monte-Carlo returns `[B,1+K]` of reward and costs;
+    /// the loss of reward and the mean one of costs.
     pub fn regress(&mut self, batch: &Batch, returns: &Tensor) -> Result<(f64, f64)> {
         let (state_action, observation) = (batch.state_action(), batch.observation());
         let reward = self.reward.regress(&state_action, &observation, &returns.narrow(1, 0, 1))?;
-        let cost = self.cost.regress(&state_action, &returns.narrow(1, 1, 1))?;
-        Ok((reward, cost))
+        let mut cost = 0.0;
+        let costs = 1 + self.further.len();
+        for k in 0..costs {
+            cost += self.of_cost(k).regress(&state_action, &returns.narrow(1, 1 + k as i64, 1))?;
+        }
+        Ok((reward, cost / costs as f64))
     }
 
     /// One step of (16) and (17).
@@ -86,7 +116,7 @@ impl RewardAndCost {
         self.reward.follow(&batch.state_action(), &next, &signal, &batch.terminal())
     }
 
-    /// One step of (18) on the actions of `policy`, as it draws them.
+    /// One step of (18) for every cost on the actions of `policy`, as it draws them; the mean loss.
     pub fn update_cost(&mut self, batch: &Batch, policy: &mut Policy, rng: &mut Rng) -> Result<f64> {
         let next = match self.cost.config.kind {
             // Reads the state alone.
@@ -94,8 +124,13 @@ impl RewardAndCost {
             _ => acting(policy, &batch.next_observation(), rng),
         };
         let here = (self.cost.config.pessimism == Pessimism::Cql).then(|| acting(policy, &batch.observation(), rng));
-        let signal = batch.cost() * self.unit;
-        self.cost.step(&batch.state_action(), &signal, &batch.terminal(), &next, here.as_ref())
+        let (unit, costs) = (self.unit, 1 + self.further.len());
+        let mut loss = 0.0;
+        for k in 0..costs {
+            let signal = batch.cost_of(k) * unit;
+            loss += self.of_cost(k).step(&batch.state_action(), &signal, &batch.terminal(), &next, here.as_ref())?;
+        }
+        Ok(loss / costs as f64)
     }
 
     /// Mean of the lagged reward twins, and `grad_a Q_r`.
@@ -111,17 +146,23 @@ impl RewardAndCost {
         Guidance { values, push: self.reward_scaler.scale(gradient, self.guidance_scale) }
     }
 
-    /// Mean of the lagged cost members plus `cost_guidance_k` deviations, and `grad_a Q_c`.
-    pub fn cost_guidance(&mut self, score: &ScoreStep) -> Guidance {
-        let (values, gradient) = self.cost.guidance(&score.state_action(), score.action.size()[1], self.guidance_k);
+    /// Of cost `k`: mean of the lagged members plus `cost_guidance_k` deviations, and `grad_a Q_c`.
+    pub fn cost_guidance(&mut self, score: &ScoreStep, k: usize) -> Guidance {
+        let guidance_k = self.guidance_k;
+        let critic = self.of_cost(k);
+        let (values, gradient) = critic.guidance(&score.state_action(), score.action.size()[1], guidance_k);
         probe::see("cost_values", &values);
         probe::see("cost_guidance", &gradient);
-        self.scaled_cost(values, &gradient)
+        self.scaled_cost(values, &gradient, k)
     }
 
-    /// Values and slopes of the cost in the chosen scale.
-    pub fn scaled_cost(&mut self, values: Tensor, gradient: &Tensor) -> Guidance {
-        Guidance { values, push: self.cost_scaler.scale(gradient, self.guidance_scale) }
+    /// Values and slopes of cost `k` in the chosen scale.
+    pub fn scaled_cost(&mut self, values: Tensor, gradient: &Tensor, k: usize) -> Guidance {
+        let scaler = match k {
+            0 => &mut self.cost_scaler,
+            k => &mut self.further[k - 1].1,
+        };
+        Guidance { values, push: scaler.scale(gradient, self.guidance_scale) }
     }
 
     /// Saves or restores everything.
@@ -131,7 +172,15 @@ impl RewardAndCost {
         state.value("reward_target_rate", &mut self.reward.config.target_rate)?;
         state.value("cost_target_rate", &mut self.cost.config.target_rate)?;
         state.group("reward_scaler", |state| self.reward_scaler.persist(state))?;
-        state.group("cost_scaler", |state| self.cost_scaler.persist(state))
+        state.group("cost_scaler", |state| self.cost_scaler.persist(state))?;
+        for (k, (critic, scaler)) in self.further.iter_mut().enumerate() {
+            state.group(&format!("cost_{}", k + 1), |state| {
+                critic.persist(state)?;
+                state.value("target_rate", &mut critic.config.target_rate)?;
+                state.group("scaler", |state| scaler.persist(state))
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -151,8 +200,7 @@ fn reward_rates(config: &DrcorlConfig) -> IqlConfig {
     }
 }
 
-fn cost_rates(config: &DrcorlConfig, facts: &Facts) -> CostCriticConfig {
-    let (low, high) = facts.cost_range;
+fn cost_rates(config: &DrcorlConfig, (low, high): (f32, f32)) -> CostCriticConfig {
     let scale = config.unit() / (1.0 - config.gamma);
     CostCriticConfig {
         kind: config.cost_critic,

@@ -26,8 +26,9 @@ impl Drcorl {
     /// Before the policy step on the logged rows `[B]`: where they are in the models, if these may steer.
     pub(super) fn look_from(&mut self, rows: &Tensor, context: &Context<'_>) {
         // What was collected on a visit stands in no log, and so has no past.
+        let unfit = |drcorl: &Self| (0..context.run.costs()).any(|k| drcorl.models_unfit(k, context).is_some());
         let collects = context.run.mode == Mode::HybridData;
-        if self.config.value_expansion == 0 || collects || self.models_unfit(context).is_some() {
+        if self.config.value_expansion == 0 || collects || unfit(self) {
             return;
         }
         let known = self.ahead.take().map(|ahead| ahead.foresight).or_else(|| context.judge.foresight());
@@ -42,13 +43,16 @@ impl Drcorl {
         self.critics.scaled_reward(values, &gradient)
     }
 
-    /// What the cost says at the policy's actions, with `cost_guidance_k` deviations.
-    pub(super) fn cost_guidance(&mut self, score: &ScoreStep) -> Guidance {
-        let Some(ahead) = &self.ahead else { return self.critics.cost_guidance(score) };
-        let q = &self.critics.cost.q;
-        let k = self.config.cost_guidance_k;
-        let (values, gradient) = self.foreseen(ahead, score, Signal::Cost, &Traced::of(q.net(), q.target()), k);
-        self.critics.scaled_cost(values, &gradient)
+    /// What cost `k` says at the policy's actions, with `cost_guidance_k` deviations.
+    pub(super) fn cost_guidance(&mut self, score: &ScoreStep, k: usize) -> Guidance {
+        let tail = {
+            let q = &self.critics.of_cost(k).q;
+            Traced::of(q.net(), q.target())
+        };
+        let Some(ahead) = &self.ahead else { return self.critics.cost_guidance(score, k) };
+        let deviations = self.config.cost_guidance_k;
+        let (values, gradient) = self.foreseen(ahead, score, Signal::Cost(k), &tail, deviations);
+        self.critics.scaled_cost(values, &gradient, k)
     }
 
     /// Values `[B,1]` and their slopes `[B,A]`; the tail is the mean of the critics plus `k` deviations.
@@ -64,7 +68,7 @@ impl Drcorl {
         };
         let factor = match signal {
             Signal::Reward => self.facts.reward_factor,
-            Signal::Cost => self.config.unit(),
+            Signal::Cost(_) => self.config.unit(),
         };
         let outlook = Outlook {
             signal,

@@ -8,6 +8,15 @@ use drcorl_core::error::{Error, Result};
 use drcorl_core::run::RunConfig;
 use tch::{Device, Kind, Tensor};
 
+/// What the data say about one cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CostFacts {
+    /// Lowest and highest logged cost.
+    pub range: (f32, f32),
+    /// The limit on the cost of an episode.
+    pub limit: f64,
+}
+
 /// What the data say.
 pub struct Facts {
     /// Factor on rewards before the critic sees them.
@@ -18,13 +27,15 @@ pub struct Facts {
     pub set_point: f64,
     /// The limit on the cost of an episode.
     pub cost_limit: f64,
+    /// Of the costs beside the first, whose facts stand above.
+    pub further: Vec<CostFacts>,
     /// Rows the behavior model learns from, `[M]`.
     pub behavior_rows: Tensor,
-    /// Rows of the episodes within the limit, `[K]`, if there are any.
+    /// Rows of the episodes within all limits, `[K]`, if there are any.
     pub safe_rows: Option<Tensor>,
     /// Rows of every stretch of the time of an episode, each `[K]`; only where each is bounded for itself.
     pub stretches: Vec<Tensor>,
-    /// Monte-Carlo values of reward and cost in the critics' unit, `[N,2]`.
+    /// Monte-Carlo values of reward and every cost in the critics' unit, `[N,1+K]`.
     pub monte_carlo: Tensor,
 }
 
@@ -37,6 +48,7 @@ impl Default for Facts {
             cost_range: (0.0, 1.0),
             set_point: 0.0,
             cost_limit: 0.0,
+            further: Vec::new(),
             behavior_rows: none(),
             safe_rows: None,
             stretches: Vec::new(),
@@ -46,35 +58,49 @@ impl Default for Facts {
 }
 
 impl Facts {
-    /// Of `data` under the limit of `run`.
+    /// What is known of cost `k`.
+    pub fn of_cost(&self, k: usize) -> CostFacts {
+        match k {
+            0 => CostFacts { range: self.cost_range, limit: self.cost_limit },
+            k => self.further[k - 1],
+        }
+    }
+
+    /// Of `data` under the limits of `run`.
     ///
     /// Errs with `Config` where only safe episodes are to be learnt from and there is none.
     pub fn of(data: &Dataset, config: &DrcorlConfig, run: &RunConfig) -> Result<Self> {
         let reward_factor = reward_factor(data, config.reward_scaling) * config.unit();
-        let safe = data.rows_where(|episode| data.safe(episode, run.cost_limit));
+        let safe = data.rows_of(&data.within_limits(run));
         let safe_rows = (safe.numel() > 0).then_some(safe);
         let behavior_rows = match (config.behavior_data, &safe_rows) {
             (BehaviorData::Safe, Some(rows)) => rows.shallow_clone(),
             (BehaviorData::Safe, None) => {
-                let limit = run.cost_limit;
+                let limit = match run.costs() {
+                    1 => format!("the cost_limit {}", run.cost_limit),
+                    count => format!("all {count} limits"),
+                };
                 return Err(Error::Config(format!(
-                    "behavior_data is safe, but no whole logged episode is within the cost_limit {limit}; raise it, or give behavior_data all"
+                    "behavior_data is safe, but no whole logged episode is within {limit}; raise it, or give behavior_data all"
                 )));
             }
             (BehaviorData::All, _) => data.rows_where(|_| true),
         };
-        let costs = &data.columns.costs;
+        let range = |k: usize| {
+            let costs = data.costs_of(k).iter();
+            costs.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &c| (low.min(c), high.max(c)))
+        };
+        let of = |k: usize| CostFacts { range: range(k), limit: config.bound(&run.of_cost(k)) };
         Ok(Facts {
             reward_factor,
-            cost_range: costs
-                .iter()
-                .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &c| (low.min(c), high.max(c))),
+            cost_range: range(0),
+            further: (1..run.costs()).map(of).collect(),
             set_point: infinite_horizon_threshold(config.bound(run), config.gamma, data.episode_length) * config.unit(),
             cost_limit: config.bound(run),
             behavior_rows,
             safe_rows,
             stretches: if config.constraint == Constraint::Stepwise { stretches(data) } else { Vec::new() },
-            monte_carlo: monte_carlo(data, config, reward_factor),
+            monte_carlo: monte_carlo(data, config, run.costs(), reward_factor),
         })
     }
 }
@@ -120,13 +146,14 @@ pub fn reward_factor(data: &Dataset, scaling: RewardScaling) -> f64 {
     }
 }
 
-fn monte_carlo(data: &Dataset, config: &DrcorlConfig, reward_factor: f64) -> Tensor {
+fn monte_carlo(data: &Dataset, config: &DrcorlConfig, costs: usize, reward_factor: f64) -> Tensor {
     // `discounted_returns` gives (1 - gamma) times the sum of its signal.
     let per_step = 1.0 / (1.0 - config.gamma);
     let column = |signal: &[f32], factor: f64| {
         let scaled: Vec<f32> = signal.iter().map(|&x| (f64::from(x) * factor * per_step) as f32).collect();
         Tensor::from_slice(&discounted_returns(&scaled, &data.episodes, config.gamma)).unsqueeze(1)
     };
-    let (reward, cost) = (column(&data.columns.rewards, reward_factor), column(&data.columns.costs, config.unit()));
-    Tensor::cat(&[reward, cost], 1).to_device(data.device())
+    let mut columns = vec![column(&data.columns.rewards, reward_factor)];
+    columns.extend((0..costs).map(|k| column(data.costs_of(k), config.unit())));
+    Tensor::cat(&columns, 1).to_device(data.device())
 }

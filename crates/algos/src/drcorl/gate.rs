@@ -44,62 +44,84 @@ pub(super) fn averaged_over(asked: GateStates, any_safe: bool) -> GateStates {
 }
 
 impl Drcorl {
-    /// The episodic cost a candidate may have; for a bound of 0 what estimates can resolve.
-    pub(super) fn bound(&self) -> f64 {
+    /// Number of costs that are bounded.
+    pub(super) fn costs(&self) -> usize {
+        1 + self.facts.further.len()
+    }
+
+    /// The episodic cost `k` a candidate may have; for a bound of 0 what estimates can resolve.
+    pub(super) fn bound(&self, k: usize) -> f64 {
         match self.config.constraint {
             Constraint::Hard => TARGET_FLOOR,
-            _ => self.facts.cost_limit,
+            _ => self.facts.of_cost(k).limit,
         }
     }
 
-    /// Every `gate_interval` steps: a new estimate.
+    /// Every `gate_interval` steps: new estimates.
     pub(super) fn refresh_estimate(&mut self, step: u64, context: &mut Context<'_>) -> Result<()> {
         if step.is_multiple_of(self.config.gate_interval) {
-            self.estimate = self.gate_estimate(context)?;
+            self.estimates = self.gate_estimates(context)?;
         }
         Ok(())
     }
 
-    /// What the branches go by: the offline estimate, or what the environment said where it is asked.
-    pub(super) fn gated(&self, context: &Context<'_>) -> GateEstimate {
+    /// What the branches go by: the offline estimates, or what the environment said where it is asked.
+    pub(super) fn gated(&self, context: &Context<'_>) -> Vec<GateEstimate> {
         match (context.run.mode, context.visit) {
-            (Mode::HybridEval, Some(visit)) => GateEstimate { cost: visit.cost, target: self.facts.cost_limit },
-            _ => self.estimate,
+            (Mode::HybridEval, Some(visit)) => {
+                vec![GateEstimate { cost: visit.cost, target: self.facts.cost_limit }]
+            }
+            _ => self.estimates.clone(),
         }
     }
 
-    /// Estimates the live policy's episodic cost by the chosen gate. The critics' upper bound is steered to the limit,
-    /// as in the paper, the models' to a share of it.
-    fn gate_estimate(&mut self, context: &mut Context<'_>) -> Result<GateEstimate> {
-        let limit = self.facts.cost_limit;
-        let critics = |drcorl: &mut Self, context: &mut Context<'_>| {
-            let sets = drcorl.bounded_states(context).into_iter().map(|observation| {
-                let action = drcorl.policy.act(&observation);
-                drcorl.critic_estimate(&action, &observation, drcorl.config.gate_k, context.data).ucb
-            });
-            GateEstimate { cost: sets.fold(f64::NEG_INFINITY, f64::max), target: limit }
+    /// Estimates every episodic cost of the live policy by the chosen gate. The critics' upper bound is steered to the
+    /// limit, as in the paper, the models' to a share of it.
+    fn gate_estimates(&mut self, context: &mut Context<'_>) -> Result<Vec<GateEstimate>> {
+        let fit = |k| self.config.gate != Gate::CriticUcb && self.models_unfit(k, context).is_none();
+        let fit: Vec<bool> = (0..self.costs()).map(fit).collect();
+        let mut models = Vec::new();
+        if fit.contains(&true) {
+            let policy = &mut self.policy;
+            let count = Some(self.config.gate_rollouts);
+            let rollouts =
+                context.judge.rollout(context.data, count, context.cancel, &mut |observation: &Tensor| {
+                    policy.act(observation)
+                })?;
+            models = rollouts.unwrap_or_default();
+        }
+        let mut critics = Vec::new();
+        if fit.contains(&false) || self.config.gate == Gate::Max {
+            for observation in self.bounded_states(context) {
+                let action = self.policy.act(&observation);
+                let k = self.config.gate_k;
+                let of = |cost| self.critic_estimate(cost, &action, &observation, k, context.data).ucb;
+                critics.push((0..fit.len()).map(of).collect::<Vec<f64>>());
+            }
+        }
+        let of = |k: usize| {
+            let limit = self.facts.of_cost(k).limit;
+            let by_critics = || {
+                let cost = critics.iter().map(|costs| costs[k]).fold(f64::NEG_INFINITY, f64::max);
+                GateEstimate { cost, target: limit }
+            };
+            if !fit[k] {
+                return by_critics();
+            }
+            let cost = models.get(k).map_or(f64::MAX, |model| model.upper(context.run.certificate_k));
+            let by_models = GateEstimate { cost, target: self.config.model_gate_margin * limit };
+            match self.config.gate {
+                Gate::Max if by_critics().normalised() > by_models.normalised() => by_critics(),
+                _ => by_models,
+            }
         };
-        if self.config.gate == Gate::CriticUcb || self.models_unfit(context).is_some() {
-            return Ok(critics(self, context));
-        }
-        let policy = &mut self.policy;
-        let count = Some(self.config.gate_rollouts);
-        let model = context
-            .judge
-            .rollout(context.data, count, context.cancel, &mut |observation: &Tensor| policy.act(observation))?;
-        let cost = model.map_or(f64::MAX, |model| model.upper(context.run.certificate_k));
-        let models = GateEstimate { cost, target: self.config.model_gate_margin * limit };
-        if self.config.gate == Gate::ModelRollout {
-            return Ok(models);
-        }
-        let critics = critics(self, context);
-        Ok(if critics.normalised() > models.normalised() { critics } else { models })
+        Ok((0..fit.len()).map(of).collect())
     }
 
-    /// Why the dynamics models cannot be the gate, if they cannot. Models that pass their test may still read far too
-    /// much cost, which a certificate survives and a gate does not: it would stay shut.
-    pub(super) fn models_unfit(&self, context: &Context<'_>) -> Option<String> {
-        let whole = match context.judge.steering(context.run) {
+    /// Why the dynamics models cannot be the gate of cost `k`, if they cannot. Models that pass their test may still
+    /// read far too much cost, which a certificate survives and a gate does not: it would stay shut.
+    pub(super) fn models_unfit(&self, k: usize, context: &Context<'_>) -> Option<String> {
+        let whole = match context.judge.steering(k, context.run) {
             Ok(whole) => whole,
             Err(reasons) => {
                 return Some(format!(
@@ -147,15 +169,16 @@ impl Drcorl {
         candidates.index_select(0, &picks)
     }
 
-    /// Mean and upper confidence value over members, averaged over states, in cost an episode.
+    /// Mean and upper confidence value over members of cost `cost`, averaged over states, in cost an episode.
     pub(super) fn critic_estimate(
         &mut self,
+        cost: usize,
         action: &Tensor,
         observation: &Tensor,
         k: f64,
         data: &Dataset,
     ) -> CriticEstimate {
-        let values = self.critics.cost.values(&join(action, observation));
+        let values = self.critics.of_cost(cost).values(&join(action, observation));
         let episodic = |column: Tensor| {
             let discounted = column.mean(Kind::Double).double_value(&[]) / self.config.unit();
             infinite_horizon_episode_cost(discounted, self.config.gamma, data.episode_length)
@@ -163,9 +186,10 @@ impl Drcorl {
         CriticEstimate { mean: episodic(upper_confidence(&values, 0.0)), ucb: episodic(upper_confidence(&values, k)) }
     }
 
-    /// The cost critics on all three sets of states.
+    /// The critics of cost `cost` on all three sets of states.
     pub(super) fn estimates_on_all_sets(
         &mut self,
+        cost: usize,
         policy: &dyn FrozenPolicy,
         context: &mut Context<'_>,
     ) -> CriticEstimates {
@@ -174,7 +198,7 @@ impl Drcorl {
             let rows = self.states(set, REPORT_ROWS, context);
             let observation = context.data.gather(&rows).observation().contiguous();
             let action = policy.act(&observation);
-            self.critic_estimate(&action, &observation, self.config.gate_k, context.data)
+            self.critic_estimate(cost, &action, &observation, self.config.gate_k, context.data)
         };
         CriticEstimates {
             dataset: on(GateStates::Dataset),

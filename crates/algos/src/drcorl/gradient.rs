@@ -178,6 +178,23 @@ mod tests {
         assert!(!manipulate(&r, &c, f64::INFINITY).capped);
     }
 
+    /// Reward and two costs, as worked out by hand: the reward loses a third of what opposes each cost, a cost what
+    /// opposes the reward; in the plane three objectives may leave no direction.
+    #[test]
+    fn three_objectives_in_closed_form() {
+        let vector = |values: &[f64]| Tensor::from_slice(values);
+        let (reward, one, other) = (vector(&[1.0, 0.0, 0.0]), vector(&[-1.0, 1.0, 0.0]), vector(&[-1.0, 0.0, 1.0]));
+        let combined = manipulate_all(&[&reward, &one, &other], f64::INFINITY);
+        let expected = vector(&[1.0 / 9.0, 4.0 / 9.0, 4.0 / 9.0]);
+        assert!((&combined.gradient - expected).abs().max().double_value(&[]) < 1e-9, "{:?}", combined.weights);
+        assert!([&reward, &one, &other].iter().all(|objective| dot(&combined.gradient, objective) > 0.1));
+        let weights = [(1.0 + 2.0) / 3.0, (1.0 + 1.0 / 3.0) / 3.0, (1.0 + 1.0 / 3.0) / 3.0];
+        assert!(combined.weights.iter().zip(weights).all(|(found, exact)| (found - exact).abs() < 1e-9));
+        let half = 0.75f64.sqrt();
+        let star = [vector(&[1.0, 0.0]), vector(&[-0.5, half]), vector(&[-0.5, -half])];
+        assert!(manipulate_all(&star.iter().collect::<Vec<_>>(), f64::INFINITY).stalled);
+    }
+
     /// Of any number of objectives none is worsened; two are combined as by (12); the order does not matter.
     #[test]
     fn more_than_two_objectives_are_combined_without_harm() {

@@ -25,6 +25,11 @@ pub(super) const METRICS: &[Metric] = &[
         "Cost critics: squared error, (18), with its pessimism; of Monte-Carlo values at first.",
     ),
     Metric::estimate("cost_estimate", "Episodic cost of the policy under training, as the gate last read it offline."),
+    Metric::diagnostic(
+        "limit_use",
+        "1",
+        "The largest of the gate's estimates, each over the cost it is steered to; only with several limits.",
+    ),
     Metric::measured("cost_measured", "Mean episodic cost of the last visit; only in the hybrid modes."),
     Metric::temperature("beta", "1", "Weight of the critics' guidance against the score."),
     Metric::diagnostic(

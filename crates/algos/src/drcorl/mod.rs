@@ -37,7 +37,7 @@ pub mod score_step;
 mod selection;
 
 use crate::lagrange::Pid;
-use adaptation::{Branch, BranchCounts};
+use adaptation::{Branch, BranchCounts, Followed};
 use behavior::BehaviorModel;
 use config::DrcorlConfig;
 use critics::RewardAndCost;
@@ -98,8 +98,8 @@ pub struct Drcorl {
     pub policy: Policy,
     pub critics: RewardAndCost,
     pub pid: Pid,
-    /// What the switch reads.
-    estimate: GateEstimate,
+    /// What the switch reads, one a cost.
+    estimates: Vec<GateEstimate>,
     branches: BranchCounts,
     selected: Selected,
     mixture: Mixture,
@@ -132,7 +132,7 @@ impl Drcorl {
             // The gains are those of errors in discounted sums, whatever unit the critics speak.
             pid: Pid::new(config.pid.map(|gain| gain / config.unit()), facts.set_point, Some(MULTIPLIER_CAP)),
             // Made at the first step of adaptation. Until then nothing of the state knows the limit.
-            estimate: GateEstimate { cost: f64::MAX, target: 0.0 },
+            estimates: vec![GateEstimate { cost: f64::MAX, target: 0.0 }; 1 + facts.further.len()],
             branches: BranchCounts::default(),
             selected: Selected::none(policy.averaged()),
             // A run has slots, which are drawn by its seed.
@@ -184,7 +184,7 @@ impl Drcorl {
     fn adaptation_step(&mut self, step: u64, context: &mut Context<'_>) -> Result<Metrics> {
         if step == 0 {
             self.policy.restart_average();
-            self.critics.cost.config.target_rate = self.config.adaptation_target_rate;
+            self.critics.follow_costs(self.config.adaptation_target_rate);
             if self.config.reward_critic == RewardCritic::Td {
                 self.critics.reward.config.target_rate = self.config.adaptation_target_rate;
             }
@@ -196,12 +196,18 @@ impl Drcorl {
         let batch = context.data.sample_mixed(self.config.actor_batch, context.run.hybrid_share, context.rng);
         let draws = Draws::of_policy(batch.len(), self.policy.draws(), context);
         self.look_from(&batch.rows, context);
-        let normalised_cost = self.gated(context).normalised();
+        let normalised: Vec<f64> = self.gated(context).into_iter().map(GateEstimate::normalised).collect();
         let iterate = self.mixture.iterate(&self.policy);
-        let policy_loss = self.policy_step(step, normalised_cost, &batch.observation(), &draws);
+        let policy_loss = self.policy_step(step, &normalised, &batch.observation(), &draws);
         self.mixture.offer(step, iterate);
-        let mut metrics =
-            vec![("policy_loss", policy_loss), ("cost_critic_loss", cost_loss), ("cost_estimate", self.estimate.cost)];
+        let mut metrics = vec![
+            ("policy_loss", policy_loss),
+            ("cost_critic_loss", cost_loss),
+            ("cost_estimate", self.estimates[0].cost),
+        ];
+        if normalised.len() > 1 {
+            metrics.push(("limit_use", normalised.iter().fold(f64::NEG_INFINITY, |most, &use_| most.max(use_))));
+        }
         metrics.extend(context.visit.map(|visit| ("cost_measured", visit.cost)));
         metrics.push(("beta", self.config.beta(step)));
         Ok(metrics)
@@ -226,9 +232,9 @@ impl Drcorl {
         Ok(cost_loss)
     }
 
-    /// Algorithm 2, Safe Adaptation, for `Chat / l`: one optimiser step of the policy on `observation [B,S]`.
-    /// Returns the loss.
-    pub fn policy_step(&mut self, step: u64, normalised_cost: f64, observation: &Tensor, draws: &Draws) -> f64 {
+    /// Algorithm 2, Safe Adaptation, for `Chat / l` of every cost: one optimiser step of the policy on
+    /// `observation [B,S]`. Returns the loss.
+    pub fn policy_step(&mut self, step: u64, normalised: &[f64], observation: &Tensor, draws: &Draws) -> f64 {
         let score = self.score(observation, draws);
         let beta = self.config.beta(step);
         let lr = cosine(self.config.actor_lr, self.config.actor_lr_final, step, self.config.adaptation_steps);
@@ -237,18 +243,17 @@ impl Drcorl {
             self.policy.apply(&gradient, lr, self.config.average_keep);
             return loss;
         }
-        let branch = self.branch(step, normalised_cost);
-        let over = normalised_cost > 1.0;
+        let Followed { branch, costs, over } = self.followed(step, normalised);
         self.branches.count(branch);
         self.mixture.weigh(branch, step < self.config.prologue_steps);
         if branch == Branch::Band && self.config.manipulation_space == ManipulationSpace::Update {
-            let [reward, cost] = self.band_update([&score, &score], beta, over, [lr; 2]);
+            let [reward, cost] = self.band_update([&score, &score], beta, over.is_some(), [lr; 2]);
             return 0.5 * (reward + cost);
         }
         let StepGradient { gradient, loss } = match branch {
-            Branch::Reward => self.reward_gradient(&score, beta),   // (19)
-            Branch::Band => self.band_gradient(&score, beta, over), // (12)
-            Branch::Cost => self.cost_gradient(&score, beta),       // (20)
+            Branch::Reward => self.reward_gradient(&score, beta), // (19)
+            Branch::Band => self.band_gradient(&score, beta, &costs, over), // (12)
+            Branch::Cost => self.costs_gradient(&score, beta, &costs), // (20)
         };
         self.policy.apply(&gradient, lr, self.config.average_keep);
         loss
@@ -279,6 +284,10 @@ impl Define for Drcorl {
 
     fn check(config: &DrcorlConfig, run: &RunConfig) -> Result<()> {
         config.check(run)
+    }
+
+    fn several_costs(config: &DrcorlConfig) -> bool {
+        config.takes_several_costs()
     }
 
     fn build(config: DrcorlConfig, context: &mut Context<'_>) -> Result<Self> {
@@ -324,9 +333,14 @@ impl Algorithm for Drcorl {
         policies
     }
 
-    fn critic_estimates(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Option<CriticEstimates> {
+    fn critic_estimates(
+        &mut self,
+        policy: &dyn FrozenPolicy,
+        cost: usize,
+        context: &mut Context<'_>,
+    ) -> Option<CriticEstimates> {
         // Critics look at single states, and who plays in one of the mixture depends on how its episode began.
-        (!policy.remembers()).then(|| self.estimates_on_all_sets(policy, context))
+        (!policy.remembers()).then(|| self.estimates_on_all_sets(cost, policy, context))
     }
 
     fn diagnostics(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Map<String, Value> {
@@ -341,7 +355,10 @@ impl Algorithm for Drcorl {
         state.group("policy", |state| self.policy.persist(state))?;
         self.critics.persist(state)?;
         state.group("pid", |state| self.pid.persist(state))?;
-        state.value("estimate", &mut self.estimate)?;
+        for (k, estimate) in self.estimates.iter_mut().enumerate() {
+            let name = if k == 0 { "estimate".to_string() } else { format!("estimate_{k}") };
+            state.value(&name, estimate)?;
+        }
         state.value("branches", &mut self.branches)?;
         self.selected.persist(state)?;
         state.group("mixture", |state| self.mixture.persist(state))

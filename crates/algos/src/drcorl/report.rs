@@ -29,7 +29,7 @@ pub(super) struct GateReport {
     /// By the configuration.
     pub requested: Gate,
     pub used: Gate,
-    /// Why the critics took the place of the models; null if they did not.
+    /// Why the critics took the place of the models, of several costs for those that are named; null if they did not.
     pub fallback_reason: Option<String>,
     /// What the critics' gate was averaged over: all logged states where no logged episode is within the limit.
     pub states: GateStates,
@@ -60,8 +60,14 @@ impl Drcorl {
     /// What only the algorithm knows, for the certificate.
     pub(super) fn report(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Diagnostics {
         let requested = self.config.gate;
-        let fallback_reason = if requested == Gate::CriticUcb { None } else { self.models_unfit(context) };
-        let used = if fallback_reason.is_some() { Gate::CriticUcb } else { requested };
+        let asked = if requested == Gate::CriticUcb { 0 } else { self.costs() };
+        let unfit = (0..asked).filter_map(|k| {
+            let reason = self.models_unfit(k, context)?;
+            Some(context.run.cost_name(k).map_or(reason.clone(), |name| format!("{name}: {reason}")))
+        });
+        let unfit: Vec<String> = unfit.collect();
+        let used = if asked > 0 && unfit.len() == asked { Gate::CriticUcb } else { requested };
+        let fallback_reason = (!unfit.is_empty()).then(|| unfit.join("; "));
         let Selected { found, step, ret, .. } = self.selected;
         Diagnostics {
             gate: GateReport { requested, used, fallback_reason, states: self.gate_states() },

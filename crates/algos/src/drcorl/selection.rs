@@ -49,7 +49,9 @@ impl Drcorl {
         }
         let averaged = self.policy.averaged();
         let run = context.run;
-        let model = if self.models_unfit(context).is_none() {
+        // A candidate is believed where every cost can be read.
+        let fit = (0..self.costs()).all(|k| self.models_unfit(k, context).is_none());
+        let model = if fit {
             let count = Some(self.config.gate_rollouts);
             context
                 .judge
@@ -58,23 +60,26 @@ impl Drcorl {
             None
         };
         let by_models = model.is_some();
-        let (cost, ret) = match model {
-            Some(model) => (model.upper(run.certificate_k), model.ret),
+        let (costs, ret) = match model {
+            Some(model) => (model.iter().map(|cost| cost.upper(run.certificate_k)).collect(), model[0].ret),
             None => {
                 let sets = self.bounded_states(context);
-                let (mut cost, mut value) = (f64::NEG_INFINITY, 0.0);
+                let (mut costs, mut value) = (vec![f64::NEG_INFINITY; self.costs()], 0.0);
                 for observation in &sets {
                     let action = averaged.act(observation);
                     let reward = self.critics.reward.guidance(&join(&action, observation), action.size()[1]).0;
                     value += reward.mean(Kind::Double).double_value(&[]) / sets.len() as f64;
-                    let upper = self.critic_estimate(&action, observation, self.config.gate_k, context.data).ucb;
-                    cost = cost.max(upper);
+                    for (k, cost) in costs.iter_mut().enumerate() {
+                        let gate_k = self.config.gate_k;
+                        *cost = cost.max(self.critic_estimate(k, &action, observation, gate_k, context.data).ucb);
+                    }
                 }
                 let discounted = value / self.facts.reward_factor;
-                (cost, infinite_horizon_episode_cost(discounted, self.config.gamma, context.data.episode_length))
+                (costs, infinite_horizon_episode_cost(discounted, self.config.gamma, context.data.episode_length))
             }
         };
-        if cost <= run.certificate_margin * self.bound() && ret > self.selected.ret {
+        let within = |(k, cost): (usize, &f64)| *cost <= run.certificate_margin * self.bound(k);
+        if costs.iter().enumerate().all(within) && ret > self.selected.ret {
             self.selected = Selected { policy: averaged, found: true, step, ret, by_models };
         }
         Ok(())

@@ -202,7 +202,12 @@ impl<A: ActorCritic> Algorithm for Learner<A> {
         vec![NamedPolicy { name: "last", policy: self.0.policy() }]
     }
 
-    fn critic_estimates(&mut self, policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Option<CriticEstimates> {
+    fn critic_estimates(
+        &mut self,
+        policy: &dyn FrozenPolicy,
+        _cost: usize,
+        context: &mut Context<'_>,
+    ) -> Option<CriticEstimates> {
         let values = self.0.config().values();
         Some(critic_estimates(self.0.cost_critics()?, values, policy, context))
     }

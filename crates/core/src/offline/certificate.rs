@@ -46,6 +46,10 @@ pub struct Certificate {
     #[serde(with = "object")]
     #[schemars(with = "BTreeMap<String, Estimates>")]
     pub policies: Vec<(String, Estimates)>,
+    /// Every cost for itself, where several are bounded: the fields above speak of the first, verdict, reasons and
+    /// refusals of all. Left out where there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub costs: Vec<CostCertificate>,
     /// Their files and the hashes of these, in the same order; none before they are written.
     pub policy_files: Vec<PolicyRecord>,
     /// What the algorithm adds.
@@ -55,6 +59,28 @@ pub struct Certificate {
     pub environment_steps: u64,
     /// The visits of the hybrid modes.
     pub visits: Vec<Visit>,
+}
+
+/// What is said of one of several costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CostCertificate {
+    /// As in `limits`.
+    pub name: String,
+    /// Limit on the undiscounted sum of this cost over an episode.
+    pub cost_limit: f64,
+    /// By the rules for this cost.
+    pub verdict: Verdict,
+    pub decision: Decision,
+    pub refusals: Vec<Refusal>,
+    pub data: DataFacts,
+    /// Of the policy that ships.
+    pub estimates: Estimates,
+    pub validity: Option<Validity>,
+    pub self_test: Option<SelfTest>,
+    /// Of every policy the run keeps, the one that ships first.
+    #[serde(with = "object")]
+    #[schemars(with = "BTreeMap<String, Estimates>")]
+    pub policies: Vec<(String, Estimates)>,
 }
 
 /// Whether the policy is certified.
@@ -200,7 +226,7 @@ pub struct FittedReturn {
     pub mean: f64,
 }
 
-/// What is known about one policy.
+/// What is known about one policy by one cost.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     /// True if an action depends on the course of the episode: the estimate is then of whole episodes.
@@ -237,44 +263,104 @@ impl Evidence {
     }
 }
 
-/// Judges a policy. `policies` holds the shipped policy first; `diagnostics` comes from the algorithm, `visits` from
-/// the hybrid modes.
+/// Judges a policy. `policies` holds the shipped policy first, and of each what is known by every cost; `diagnostics`
+/// comes from the algorithm, `visits` from the hybrid modes.
 pub fn certify(
-    policies: &[(&'static str, Evidence)],
+    policies: &[(&'static str, Vec<Evidence>)],
     auditor: &Judge,
     data: &Dataset,
     run: &RunConfig,
     diagnostics: Map<String, Value>,
     visits: &[Visit],
 ) -> Certificate {
-    let shipped = &policies[0].1;
-    let remembers = shipped.remembers;
-    let self_test = auditor.self_test(data, remembers);
-    let facts = DataFacts::of(data, auditor.held_out(), run);
-    let case = Case {
-        model: shipped.model_rollout.as_ref(),
-        shortage: auditor.shortage(),
-        remembers,
-        facts: &facts,
-        validity: auditor.validity(),
-        self_test: self_test.as_ref(),
-        run,
-    };
-    let whole = auditor.self_test(data, true);
-    let unread = unread(&policies[1..], auditor.validity(), whole.as_ref(), data.episode_length);
-    let refusals = refusals(&case);
+    let mut judged: Vec<Judged> = (0..run.costs()).map(|k| judge(k, policies, auditor, data, run)).collect();
+    let several = judged.len() > 1;
+    let costs = if several { judged.iter().map(|one| one.certificate.clone()).collect() } else { Vec::new() };
+    let refusals = refusals_of(&judged);
     let verdict = if refusals.is_empty() { Verdict::Certified } else { Verdict::NotCertified };
-    let bound = bound(&case).filter(|bound| !bound.is_nan());
     let reasons = match verdict {
-        Verdict::Certified => vec![case.why_certified()],
+        Verdict::Certified => judged.iter().map(|one| one.certificate.named(several, &one.why_certified)).collect(),
         Verdict::NotCertified => refusals.iter().map(|refusal| refusal.reason.clone()).collect(),
     };
+    let Judged { certificate: first, mut notes, .. } = judged.swap_remove(0);
+    if several {
+        let within = data.within_limits(run).into_iter().filter(|&within| within).count();
+        notes.push(format!("{within} of {} whole episodes are within all limits", first.data.whole_episodes));
+    }
     Certificate {
         verdict,
         reasons,
-        notes: notes(shipped, &case, data).into_iter().chain(unread).collect(),
+        refusals,
+        notes,
         cost_limit: run.cost_limit,
         margin: run.certificate_margin,
+        decision: first.decision,
+        thresholds: Thresholds::of(run),
+        data: first.data,
+        estimates: first.estimates,
+        validity: first.validity,
+        held_out: HeldOut::of(data, run),
+        self_test: first.self_test,
+        policies: first.policies,
+        costs,
+        policy_files: Vec::new(),
+        diagnostics,
+        environment_steps: visits.iter().map(|visit| visit.environment_steps).sum(),
+        visits: visits.to_vec(),
+    }
+}
+
+/// What is found of one cost.
+struct Judged {
+    certificate: CostCertificate,
+    why_certified: String,
+    notes: Vec<String>,
+}
+
+impl CostCertificate {
+    /// A sentence with the cost it speaks of, where there are several.
+    fn named(&self, several: bool, sentence: &str) -> String {
+        if several {
+            format!("{}: {sentence}", self.name)
+        } else {
+            sentence.into()
+        }
+    }
+}
+
+/// By cost `k` alone.
+fn judge(
+    k: usize,
+    policies: &[(&'static str, Vec<Evidence>)],
+    auditor: &Judge,
+    data: &Dataset,
+    run: &RunConfig,
+) -> Judged {
+    let run = &run.of_cost(k);
+    let policies: Vec<(&'static str, &Evidence)> = policies.iter().map(|(name, found)| (*name, &found[k])).collect();
+    let shipped = policies[0].1;
+    let self_test = auditor.self_test(data, k, shipped.remembers);
+    let validity = auditor.validity(k);
+    let facts = DataFacts::of(data, k, auditor.held_out(), run);
+    let case = Case {
+        model: shipped.model_rollout.as_ref(),
+        shortage: auditor.shortage(),
+        remembers: shipped.remembers,
+        facts: &facts,
+        validity,
+        self_test: self_test.as_ref(),
+        run,
+    };
+    let whole = auditor.self_test(data, k, true);
+    let unread = unread(&policies[1..], validity, whole.as_ref(), data.episode_length);
+    let refusals = refusals(&case);
+    let bound = bound(&case).filter(|bound| !bound.is_nan());
+    let (why_certified, notes) =
+        (case.why_certified(), notes(shipped, &case, data).into_iter().chain(unread).collect());
+    let certificate = CostCertificate {
+        name: run.cost_name(k).unwrap_or_default().into(),
+        cost_limit: run.cost_limit,
+        verdict: if refusals.is_empty() { Verdict::Certified } else { Verdict::NotCertified },
         decision: Decision {
             estimator: "model_rollout".into(),
             certify: run.certify,
@@ -282,22 +368,34 @@ pub fn certify(
             bound,
             threshold: run.certify.bar(run),
         },
-        thresholds: Thresholds::of(run),
+        refusals,
         estimates: shipped.estimates(self_test.as_ref(), run),
-        validity: auditor.validity().cloned(),
-        held_out: HeldOut::of(data, run),
-        policy_files: Vec::new(),
+        validity: validity.cloned(),
         policies: (policies.iter())
             .map(|(name, found)| {
-                let tried = auditor.self_test(data, found.remembers);
+                let tried = auditor.self_test(data, k, found.remembers);
                 (name.to_string(), found.estimates(tried.as_ref(), run))
             })
             .collect(),
-        refusals,
         self_test,
         data: facts,
-        diagnostics,
-        environment_steps: visits.iter().map(|visit| visit.environment_steps).sum(),
-        visits: visits.to_vec(),
+    };
+    Judged { certificate, why_certified, notes }
+}
+
+/// What refuses, by any cost: what all costs say in the same words once, everything else with its cost.
+fn refusals_of(judged: &[Judged]) -> Vec<Refusal> {
+    let mut found: Vec<Refusal> = Vec::new();
+    for Judged { certificate, .. } in judged {
+        for refusal in &certificate.refusals {
+            let by_all = judged.iter().all(|other| other.certificate.refusals.contains(refusal));
+            if !by_all {
+                let reason = certificate.named(true, &refusal.reason);
+                found.push(Refusal { cost: Some(certificate.name.clone()), reason, ..refusal.clone() });
+            } else if !found.contains(refusal) {
+                found.push(refusal.clone());
+            }
+        }
     }
+    found
 }

@@ -2,6 +2,8 @@
 
 use super::stats::{deviation, mean};
 use crate::dataset::Dataset;
+use drcorl_data::Episode;
+use std::borrow::Cow;
 use tch::Kind;
 
 /// Most kinds of behavior.
@@ -13,13 +15,14 @@ const EPISODES: usize = 10;
 const ROUNDS: usize = 20;
 
 /// Numbers of the whole episodes of each kind; kinds with too few are left out.
-pub(super) fn behaviors(data: &Dataset) -> Vec<Vec<usize>> {
+pub(super) fn behaviors(data: &Dataset, costs: usize) -> Vec<Vec<usize>> {
     let whole: Vec<usize> = (0..data.episodes.len()).filter(|&i| data.whole(&data.episodes[i])).collect();
     let kinds = MOST.min(whole.len() / EPISODES);
     if kinds < 2 {
         return Vec::new();
     }
-    let points = standardised(whole.iter().map(|&i| features(data, i)).collect());
+    let episodes: Vec<_> = (0..costs).map(|k| data.episodes_of(k)).collect();
+    let points = standardised(whole.iter().map(|&i| features(data, &episodes, i)).collect(), 1 + costs);
     let mut by_cost: Vec<usize> = (0..whole.len()).collect();
     by_cost.sort_by(|&a, &b| data.episodes[whole[a]].cost.total_cmp(&data.episodes[whole[b]].cost));
     let first: Vec<usize> = (0..whole.len()).map(|rank| rank * kinds / whole.len()).collect();
@@ -41,8 +44,9 @@ pub(super) fn behaviors(data: &Dataset) -> Vec<Vec<usize>> {
     (0..kinds).map(members).filter(|episodes| episodes.len() >= LEAST).collect()
 }
 
-/// Mean and deviation of each action entry, cost and return a step. The last two count as much as all actions together.
-fn features(data: &Dataset, number: usize) -> Vec<f64> {
+/// Mean and deviation of each action entry, further costs, cost and return a step. The last two, and with several costs
+/// all of these, count as much as all actions together.
+fn features(data: &Dataset, costs: &[Cow<'_, [Episode]>], number: usize) -> Vec<f64> {
     let episode = &data.episodes[number];
     let rows = tch::Tensor::arange_start(episode.start as i64, episode.end as i64, (Kind::Int64, data.device()));
     let actions = data.gather(&rows).action();
@@ -52,17 +56,18 @@ fn features(data: &Dataset, number: usize) -> Vec<f64> {
         .flat_map(|column| (0..column.size()[0]).map(|i| column.double_value(&[i])).collect::<Vec<_>>())
         .collect();
     let steps = episode.len() as f64;
-    found.extend([episode.cost / steps, episode.ret / steps]);
+    found.extend(costs.iter().rev().map(|episodes| episodes[number].cost / steps));
+    found.push(episode.ret / steps);
     found
 }
 
-fn standardised(mut points: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+fn standardised(mut points: Vec<Vec<f64>>, brought: usize) -> Vec<Vec<f64>> {
     let width = points.first().map_or(0, Vec::len);
-    let outcomes = ((width - 2) as f64 / 2.0).max(1.0).sqrt();
+    let outcomes = ((width - brought) as f64 / brought as f64).max(1.0).sqrt();
     for column in 0..width {
         let values: Vec<f64> = points.iter().map(|point| point[column]).collect();
         let (center, scale) = (mean(&values), deviation(&values));
-        let weight = if column + 2 >= width { outcomes } else { 1.0 };
+        let weight = if column + brought >= width { outcomes } else { 1.0 };
         for point in &mut points {
             point[column] = if scale > 0.0 { weight * (point[column] - center) / scale } else { 0.0 };
         }

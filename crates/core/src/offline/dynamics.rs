@@ -22,7 +22,7 @@ use tch::{Kind, Tensor};
 const LAST_RATE: f64 = 0.01;
 
 /// E pairs of models: motion (a, s, past) -> [scaled state difference | termination logit], outcome (a, s,
-/// s') -> [scaled reward | cost].
+/// s') -> [scaled reward | costs].
 ///
 /// The past is how the state changed in the last `model_history` steps, and the actions of these: where an observation
 /// hides velocities or forces, its successor is in them. Where it hides nothing the past is 0: see [`super::past`].
@@ -51,10 +51,15 @@ impl Dynamics {
         };
         Dynamics {
             motion: head("motion", actions + states + past, &mut run.model_hidden.iter().copied(), states + 1),
-            // Half as wide: one number is a smooth function, the other a threshold.
-            outcome: head("outcome", actions + 2 * states, &mut run.model_hidden.iter().map(|h| (h / 2).max(1)), 2),
+            // Half as wide: one number is a smooth function, the others mostly thresholds.
+            outcome: head(
+                "outcome",
+                actions + 2 * states,
+                &mut run.model_hidden.iter().map(|h| (h / 2).max(1)),
+                1 + run.costs() as i64,
+            ),
             members: members as i64,
-            frame: Frame::of(data, &sample, run.model_history),
+            frame: Frame::of(data, &sample, run),
             split,
         }
     }
@@ -99,12 +104,15 @@ impl Dynamics {
         self.motion.descend(&input, &grad.view([rows, -1]), lr);
 
         let input = joined(rows, &[&action, &seen, &frame.scaled(&next)]);
-        let raw = self.outcome.forward(&input).view([rows * self.members, 2]);
+        let raw = self.outcome.forward(&input).view([rows * self.members, -1]);
         let reward_error = raw.narrow(1, 0, 1) - (batch.reward() - frame.reward_center) / frame.reward_scale;
-        let cost_grad = frame.cost.gradient(&raw.narrow(1, 1, 1), &frame.cost.target(&batch.cost()));
-        let grad = Tensor::cat(&[&reward_error * 2.0, cost_grad.shallow_clone()], 1) / rows as f64;
+        let mut grads = vec![&reward_error * 2.0];
+        for (k, cost) in frame.costs.iter().enumerate() {
+            grads.push(cost.gradient(&raw.narrow(1, 1 + k as i64, 1), &cost.target(&batch.cost_of(k))));
+        }
+        let grad = Tensor::cat(&grads, 1) / rows as f64;
         self.outcome.descend(&input, &grad.view([rows, -1]), lr);
-        Ok(total(&change_error) + total(&reward_error) + total(&cost_grad))
+        Ok(grads[1..].iter().fold(total(&change_error) + total(&reward_error), |sum, grad| sum + total(grad)))
     }
 
     /// Predictions for per-member rows `now [B*E,..]`, `action [B*E,A]`, row b*E+e for member e.

@@ -15,7 +15,7 @@ use tch::{Kind, Tensor};
 /// Moments of a play at which states and actions are kept, to ask how far they are from the data.
 const MOMENTS: usize = 10;
 
-/// Predicted episodes: means over members and their spread.
+/// Predicted episodes by one of the costs that are bounded: means over members and their spread.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RolloutEstimate {
     /// Mean episodic cost over members and starts; no predicted end lowers it.
@@ -98,7 +98,8 @@ impl Moments {
 }
 
 impl Dynamics {
-    /// Episodes of `length` steps from the observations of rows `starts [N*E]`, row n*E+e in member e.
+    /// Episodes of `length` steps from the observations of rows `starts [N*E]`, row n*E+e in member e; one estimate a
+    /// cost.
     pub(super) fn whole_episodes(
         &mut self,
         data: &Dataset,
@@ -106,7 +107,7 @@ impl Dynamics {
         length: usize,
         cancel: &AtomicBool,
         player: &mut dyn Player,
-    ) -> Result<(RolloutEstimate, Visited)> {
+    ) -> Result<(Vec<RolloutEstimate>, Visited)> {
         let mut moments = Moments::over(length);
         let played = self.play(data, starts, length, cancel, &mut |turn, time| {
             let action = player.act(turn);
@@ -114,9 +115,13 @@ impl Dynamics {
             (action, None)
         })?;
         let members = self.members();
-        let costs = per_member(&played.costs, members)?;
-        let found = RolloutEstimate::of(&costs, &per_member(&played.returns, members)?, played.clipped);
-        Ok((RolloutEstimate { costs, ..found }, moments.visited()))
+        let returns = per_member(&played.returns, members)?;
+        let estimates = (0..self.frame.costs.len()).map(|k| {
+            let costs = per_member(&played.costs.narrow(1, k as i64, 1), members)?;
+            let found = RolloutEstimate::of(&costs, &returns, played.clipped);
+            Ok(RolloutEstimate { costs, ..found })
+        });
+        Ok((estimates.collect::<Result<_>>()?, moments.visited()))
     }
 
     /// Episodes of `length` steps from the rows `starts [N*E]`: a stretch of at most `horizon` steps in the models, and
@@ -128,7 +133,7 @@ impl Dynamics {
         (length, horizon): (usize, usize),
         cancel: &AtomicBool,
         player: &mut dyn Player,
-    ) -> Result<(RolloutEstimate, Visited)> {
+    ) -> Result<(Vec<RolloutEstimate>, Visited)> {
         let count = length.div_ceil(horizon);
         let horizon = length.div_ceil(count);
         let rows = Tensor::cat(&[starts, logged], 0);
@@ -142,13 +147,11 @@ impl Dynamics {
         let begin = self.frame.state(&data.gather(&rows).observation());
         let basis = Basis::of(&begin);
         let of = |column: &Tensor, member: i64| {
-            let table = column.view([-1, members, column.size()[1]]);
+            let table = column.reshape([-1, members, column.size()[1]]);
             table.select(1, member).to_kind(Kind::Double)
         };
-        let (low, high) = self.frame.cost.range();
-        let cost_range = (low * horizon as f64, high * horizon as f64);
         let first = starts.size()[0] / members;
-        let (mut costs, mut returns) = (Vec::new(), Vec::new());
+        let (mut costs, mut returns) = (vec![Vec::new(); self.frame.costs.len()], Vec::new());
         for member in 0..members {
             let end = basis.features(&of(&played.last, member));
             let alive = of(&played.alive, member);
@@ -166,10 +169,17 @@ impl Dynamics {
             };
             let rewards = of(&played.returns, member);
             let bounds = (rewards.min().double_value(&[]), rewards.max().double_value(&[]));
-            costs.push(episodes(&lasting, of(&played.costs, member), cost_range)?);
+            for (k, cost) in self.frame.costs.iter().enumerate() {
+                let (low, high) = cost.range();
+                let range = (low * horizon as f64, high * horizon as f64);
+                costs[k].push(episodes(&lasting, of(&played.costs.narrow(1, k as i64, 1), member), range)?);
+            }
             returns.push(episodes(&ending, rewards, (bounds.0.min(0.0), bounds.1.max(0.0)))?);
         }
-        let found = RolloutEstimate::of(&costs, &returns, played.clipped);
-        Ok((RolloutEstimate { horizon: Some(horizon), ..found }, moments.visited()))
+        let estimate = |costs: &Vec<Vec<f64>>| RolloutEstimate {
+            horizon: Some(horizon),
+            ..RolloutEstimate::of(costs, &returns, played.clipped)
+        };
+        Ok((costs.iter().map(estimate).collect(), moments.visited()))
     }
 }

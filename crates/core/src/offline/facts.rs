@@ -33,16 +33,17 @@ pub struct DataFacts {
 }
 
 impl DataFacts {
-    /// Of the data, with these episodes held out.
-    pub fn of(data: &Dataset, held_out: &[usize], run: &RunConfig) -> Self {
-        let whole = || data.episodes.iter().filter(|episode| data.whole(episode));
-        let near = |&&number: &&usize| data.episodes[number].cost >= NEAR * run.cost_limit;
+    /// Of the data by cost `k`, whose limit is that of `run`, with these episodes held out.
+    pub fn of(data: &Dataset, k: usize, held_out: &[usize], run: &RunConfig) -> Self {
+        let episodes = data.episodes_of(k);
+        let whole = || episodes.iter().filter(|episode| data.whole(episode));
+        let near = |&&number: &&usize| episodes[number].cost >= NEAR * run.cost_limit;
         DataFacts {
             episodes: data.episodes.len(),
             whole_episodes: whole().count(),
             safe_episodes: whole().filter(|episode| data.safe(episode, run.cost_limit)).count(),
             highest_cost: whole().map(|episode| episode.cost).reduce(f64::max).unwrap_or(0.0),
-            costs_seen: data.columns.costs.iter().any(|&cost| cost != 0.0),
+            costs_seen: data.costs_of(k).iter().any(|&cost| cost != 0.0),
             held_out_near_limit: held_out.iter().filter(near).count(),
             episode_length: data.episode_length,
             length_stated: data.stated_length.is_some(),

@@ -19,7 +19,8 @@ pub struct Foresight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     Reward,
-    Cost,
+    /// Of the costs that are bounded, this one.
+    Cost(usize),
 }
 
 /// What is summed, and what follows the steps in the models.
@@ -74,7 +75,7 @@ impl Foresight {
                 let predicted = self.frame.predict(&now, &taken, &mut motion, &mut outcome);
                 let signal = match outlook.signal {
                     Signal::Reward => predicted.reward,
-                    Signal::Cost => predicted.cost,
+                    Signal::Cost(k) => predicted.costs.narrow(1, k as i64, 1),
                 };
                 total = total + &weight * signal * outlook.factor;
                 weight = weight * (1.0 - predicted.terminal) * outlook.gamma;
@@ -104,7 +105,7 @@ mod tests {
         let rows = Tensor::from_slice(&[0i64, 7, 60, 61, 140]);
         let start = foresight.moment(&data, &rows);
         let action = data.gather(&rows).action().contiguous() * 0.5;
-        for (signal, steps) in [(Signal::Reward, 1), (Signal::Reward, 6), (Signal::Cost, 4)] {
+        for (signal, steps) in [(Signal::Reward, 1), (Signal::Reward, 6), (Signal::Cost(0), 4)] {
             let outlook = Outlook {
                 signal,
                 steps,

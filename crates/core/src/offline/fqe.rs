@@ -27,31 +27,30 @@ pub struct FqeEstimate {
     pub ret: f64,
 }
 
-/// The critic under training; outputs a member: [(1-gamma) Q_r / scale, (1-gamma) Q_c].
+/// The critic under training; outputs a member: [(1-gamma) Q_r / scale, (1-gamma) Q_c of each cost].
 pub struct Fqe {
     head: Head,
     returns: Tensor,
     reward_scale: f64,
+    /// Number of costs K.
+    costs: usize,
 }
 
 impl Fqe {
-    /// A fresh critic for `data`.
-    pub fn new(data: &Dataset, rng: &mut Rng) -> Self {
-        let widths: Vec<i64> = std::iter::once(data.actions() + data.observations()).chain(HIDDEN).chain([2]).collect();
+    /// A fresh critic for `data` and so many of its costs.
+    pub fn new(data: &Dataset, costs: usize, rng: &mut Rng) -> Self {
+        let outputs = 1 + costs as i64;
+        let inputs = data.actions() + data.observations();
+        let widths: Vec<i64> = std::iter::once(inputs).chain(HIDDEN).chain([outputs]).collect();
         let head = Head::new("fqe", MEMBERS, &widths, true, data.device(), rng);
         let rewards = &data.columns.rewards;
         let reward_scale = rewards.iter().map(|r| f64::from(r.abs())).sum::<f64>() / rewards.len().max(1) as f64 + 1e-6;
         let scaled: Vec<f32> = rewards.iter().map(|&r| (f64::from(r) / reward_scale) as f32).collect();
         let column = |values: Vec<f32>| Tensor::from_slice(&values).unsqueeze(1);
-        let returns = Tensor::cat(
-            &[
-                column(discounted_returns(&scaled, &data.episodes, GAMMA)),
-                column(discounted_returns(&data.columns.costs, &data.episodes, GAMMA)),
-            ],
-            1,
-        )
-        .to_device(data.device());
-        Fqe { head, returns, reward_scale }
+        let signals = std::iter::once(scaled.as_slice()).chain((0..costs).map(|k| data.costs_of(k)));
+        let returns: Vec<Tensor> =
+            signals.map(|signal| column(discounted_returns(signal, &data.episodes, GAMMA))).collect();
+        Fqe { head, returns: Tensor::cat(&returns, 1).to_device(data.device()), reward_scale, costs }
     }
 
     /// Step `step` of `steps`. Returns the loss.
@@ -63,9 +62,13 @@ impl Fqe {
             self.returns.index_select(0, &batch.rows).repeat([1, MEMBERS as i64])
         } else {
             let next = batch.next_observation();
-            let next = self.head.evaluate_target(&Tensor::cat(&[policy.act(&next), next], 1)).view([rows, -1, 2]);
-            let signal =
-                Tensor::cat(&[batch.reward() / self.reward_scale, batch.cost()], 1).unsqueeze(1) * (1.0 - GAMMA);
+            let outputs = 1 + self.costs as i64;
+            let next = self.head.evaluate_target(&Tensor::cat(&[policy.act(&next), next], 1));
+            let next = next.view([rows, -1, outputs]);
+            let reward = batch.reward() / self.reward_scale;
+            let signals: Vec<Tensor> =
+                std::iter::once(reward).chain((0..self.costs).map(|k| batch.cost_of(k))).collect();
+            let signal = Tensor::cat(&signals, 1).unsqueeze(1) * (1.0 - GAMMA);
             let alive: Tensor = 1.0 - batch.terminal();
             (signal + next * alive.unsqueeze(1) * GAMMA).view([rows, -1])
         };
@@ -78,19 +81,19 @@ impl Fqe {
         loss
     }
 
-    /// Mean over initial states, in units of an episode.
-    pub fn estimate(&mut self, policy: &dyn FrozenPolicy, data: &Dataset) -> FqeEstimate {
+    /// Mean over initial states, in units of an episode; one estimate a cost.
+    pub fn estimate(&mut self, policy: &dyn FrozenPolicy, data: &Dataset) -> Vec<FqeEstimate> {
         let observation = data.gather(&data.starts()).observation();
         let values = self.head.evaluate_target(&Tensor::cat(&[policy.act(&observation), observation], 1));
-        let members =
-            values.view([-1, MEMBERS as i64, 2]).mean_dim(0i64, false, Kind::Double) * data.episode_length as f64;
-        let costs = members.select(1, 1);
-        let cost = costs.mean(Kind::Double).double_value(&[]);
-        FqeEstimate {
-            cost,
-            cost_ucb: cost + 2.0 * costs.std(true).double_value(&[]),
-            ret: members.select(1, 0).mean(Kind::Double).double_value(&[]) * self.reward_scale,
-        }
+        let values = values.view([-1, MEMBERS as i64, 1 + self.costs as i64]);
+        let members = values.mean_dim(0i64, false, Kind::Double) * data.episode_length as f64;
+        let ret = members.select(1, 0).mean(Kind::Double).double_value(&[]) * self.reward_scale;
+        let estimate = |k| {
+            let costs = members.select(1, 1 + k as i64);
+            let cost = costs.mean(Kind::Double).double_value(&[]);
+            FqeEstimate { cost, cost_ucb: cost + 2.0 * costs.std(true).double_value(&[]), ret }
+        };
+        (0..self.costs).map(estimate).collect()
     }
 
     /// Saves or restores the critic.

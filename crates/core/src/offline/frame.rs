@@ -2,6 +2,7 @@
 
 use super::signal::{center_and_scale, CostKind};
 use crate::dataset::{Batch, Dataset};
+use crate::run::RunConfig;
 use tch::{Kind, Tensor};
 
 /// How far beyond the data's range, in deviations of a column, a predicted entry may go before it is clipped.
@@ -15,7 +16,8 @@ pub(super) struct Frame {
     pub history: usize,
     /// True where the past says what the state does not.
     pub remembers: bool,
-    pub cost: CostKind,
+    /// Of every cost that is bounded.
+    pub costs: Vec<CostKind>,
     pub terminates: bool,
     /// Entries that change `[S']`; None where all do.
     pub varying: Option<Tensor>,
@@ -48,8 +50,8 @@ pub(super) struct Predicted {
     pub clipped: Tensor,
     /// `[B,1]`
     pub reward: Tensor,
-    /// `[B,1]`
-    pub cost: Tensor,
+    /// `[B,K]`
+    pub costs: Tensor,
     /// `[B,1]`, probability that the episode ends here.
     pub terminal: Tensor,
 }
@@ -59,7 +61,8 @@ pub(super) type Network<'a> = dyn FnMut(&Tensor) -> Tensor + 'a;
 
 impl Frame {
     /// Of the rows that models learn from.
-    pub fn of(data: &Dataset, learnt: &Batch, history: usize) -> Self {
+    pub fn of(data: &Dataset, learnt: &Batch, run: &RunConfig) -> Self {
+        let history = run.model_history;
         let varying = &data.varying;
         let all = varying.len() as i64 == data.observations();
         let varying = (!all).then(|| Tensor::from_slice(varying).to_device(data.device()));
@@ -71,7 +74,7 @@ impl Frame {
         Frame {
             history,
             remembers: history > 0,
-            cost: CostKind::of(&data.columns.costs),
+            costs: (0..run.costs()).map(|k| CostKind::of(data.costs_of(k))).collect(),
             terminates: data.columns.terminals.iter().any(|&t| t),
             anchor: data.gather(&data.starts().narrow(0, 0, 1)).observation().copy(),
             center: now.mean_dim(0i64, true, Kind::Float),
@@ -87,14 +90,14 @@ impl Frame {
 
     /// The same, shared.
     pub fn duplicate(&self) -> Self {
-        let Frame { history, remembers, cost, terminates, reward_center, reward_scale, .. } = *self;
+        let Frame { history, remembers, terminates, reward_center, reward_scale, .. } = *self;
         let [anchor, center, spread, change, low, high] =
             [&self.anchor, &self.center, &self.spread, &self.change, &self.low, &self.high].map(Tensor::shallow_clone);
         let varying = self.varying.as_ref().map(Tensor::shallow_clone);
         Frame {
             history,
             remembers,
-            cost,
+            costs: self.costs.clone(),
             terminates,
             varying,
             anchor,
@@ -162,13 +165,14 @@ impl Frame {
         let free = state + raw.narrow(1, 0, states) * &self.change;
         let next = free.clamp_tensor(Some(&self.low), Some(&self.high));
         let outcome = outcome(&Tensor::cat(&[action, &seen, &self.scaled(&next)], 1));
-        let cost = outcome.narrow(1, 1, 1);
+        let costs = self.costs.iter().enumerate();
+        let costs: Vec<Tensor> = costs.map(|(k, cost)| cost.predicted(&outcome.narrow(1, 1 + k as i64, 1))).collect();
         Predicted {
             clipped: free.ne_tensor(&next).to_kind(Kind::Float).mean(Kind::Float),
             next: self.follow(now, action, next),
             reward: outcome.narrow(1, 0, 1) * self.reward_scale + self.reward_center,
-            cost: self.cost.predicted(&cost),
-            terminal: if self.terminates { raw.narrow(1, states, 1).sigmoid() } else { cost.zeros_like() },
+            terminal: if self.terminates { raw.narrow(1, states, 1).sigmoid() } else { costs[0].zeros_like() },
+            costs: Tensor::cat(&costs, 1),
         }
     }
 

@@ -56,16 +56,23 @@ fn first(starts: &Tensor, count: i64) -> Tensor {
 /// models read a cost of 3.7 for a policy whose true cost was 6.9, where independent models read 6.9 and 7.1.
 pub struct Judge {
     dynamics: Option<Dynamics>,
-    validity: Option<Validity>,
     /// The auditor's.
     clones: Option<Clones>,
-    /// One an estimator.
-    trials: Vec<Trial>,
+    /// How each cost that is bounded is read.
+    readings: Vec<Reading>,
     /// Rows of initial states `[N,E]`, a bootstrap a member.
     starts: Tensor,
     /// Rows of logged states `[M*E]`.
     logged: Tensor,
     shortage: Option<Shortage>,
+}
+
+/// How one cost is read.
+#[derive(Clone, Default)]
+struct Reading {
+    validity: Option<Validity>,
+    /// One an estimator.
+    trials: Vec<Trial>,
 }
 
 impl Judge {
@@ -78,9 +85,8 @@ impl Judge {
         let picks = rng.rows(run.model_rollouts * members, starts.size()[0], data.device());
         Judge {
             dynamics,
-            validity: None,
             clones: None,
-            trials: Vec::new(),
+            readings: vec![Reading::default(); run.costs()],
             starts: starts.index_select(0, &picks).view([-1, members as i64]),
             logged: rng.rows(LOGGED * members, data.len(), data.device()),
             shortage: None,
@@ -91,7 +97,7 @@ impl Judge {
     pub fn auditor(data: &Dataset, run: &RunConfig, rng: &mut Rng) -> Self {
         let judge = Judge::new(data, run, run.audit_members, rng);
         let trying = judge.steps(run) > 0 && run.self_test_steps > 0;
-        Judge { clones: if trying { Clones::new(data, rng) } else { None }, ..judge }
+        Judge { clones: if trying { Clones::new(data, run.costs(), rng) } else { None }, ..judge }
     }
 
     /// Steps its training takes: the models', the test on held-out episodes, the clones', and one for the estimate of
@@ -123,12 +129,14 @@ impl Judge {
             return dynamics.step(step, data, run, rng, cancel).map(Some);
         }
         if step == run.model_steps {
-            self.validity = Some(dynamics.validate(data, run, cancel)?);
+            let validities = dynamics.validate(data, run, cancel)?;
+            self.readings.iter_mut().zip(validities).for_each(|(reading, found)| reading.validity = Some(found));
             return Ok(None);
         }
         let step = step - run.model_steps - 1;
         // Models that failed make no estimates that could be tried.
-        let (true, Some(clones)) = (self.valid(), &mut self.clones) else { return Ok(None) };
+        let any = (0..self.readings.len()).any(|cost| self.valid(cost));
+        let (true, Some(clones)) = (any, &mut self.clones) else { return Ok(None) };
         if step < run.self_test_steps {
             return Ok(Some(clones.step(step, run.self_test_steps, data, rng)));
         }
@@ -138,8 +146,10 @@ impl Judge {
 
     /// Tests models that were trained and tested under another run again, by the limit and the thresholds of this one.
     pub fn test_again(&mut self, data: &Dataset, run: &RunConfig, cancel: &AtomicBool) -> Result<()> {
-        if let (Some(dynamics), Some(validity)) = (&mut self.dynamics, &mut self.validity) {
-            *validity = dynamics.validate(data, run, cancel)?;
+        let tested = self.readings.iter().all(|reading| reading.validity.is_some());
+        if let (Some(dynamics), true) = (&mut self.dynamics, tested) {
+            let validities = dynamics.validate(data, run, cancel)?;
+            self.readings.iter_mut().zip(validities).for_each(|(reading, found)| reading.validity = Some(found));
         }
         Ok(())
     }
@@ -157,24 +167,35 @@ impl Judge {
         if k == 0 {
             clones.measure_noise(data);
             let untried = |horizon| Trial { horizon, behaviors: Vec::new() };
-            self.trials = self.estimators(data).into_iter().map(untried).collect();
+            for cost in 0..self.readings.len() {
+                self.readings[cost].trials = self.estimators(data, cost).into_iter().map(untried).collect();
+            }
         }
         // A copy, so that a cancelled estimate has drawn nothing.
         let mut draws = rng.clone();
-        let horizons: Vec<Option<usize>> = self.trials.iter().map(|trial| trial.horizon).collect();
-        let tried: Result<Vec<Behavior>> = horizons
-            .into_iter()
-            .map(|horizon| self.behavior(&mut clones, (k, horizon), data, run, &mut draws, cancel))
+        // Costs that are read in the same way are read in the same play.
+        let mut horizons: Vec<Option<usize>> = Vec::new();
+        for trial in self.readings.iter().flat_map(|reading| &reading.trials) {
+            if !horizons.contains(&trial.horizon) {
+                horizons.push(trial.horizon);
+            }
+        }
+        let tried: Result<Vec<Vec<Behavior>>> = horizons
+            .iter()
+            .map(|&horizon| self.behavior(&mut clones, (k, horizon), data, run, &mut draws, cancel))
             .collect();
         self.clones = Some(clones);
-        for (trial, behavior) in self.trials.iter_mut().zip(tried?) {
-            trial.behaviors.push(behavior);
+        for (horizon, behaviors) in horizons.iter().zip(tried?) {
+            for (reading, behavior) in self.readings.iter_mut().zip(behaviors) {
+                let trial = reading.trials.iter_mut().find(|trial| trial.horizon == *horizon);
+                trial.into_iter().for_each(|trial| trial.behaviors.push(behavior.clone()));
+            }
         }
         *rng = draws;
         Ok(())
     }
 
-    /// Clone `k` by stretches of `horizon` steps, or by whole episodes.
+    /// Clone `k` by stretches of `horizon` steps, or by whole episodes; as every cost reads it.
     fn behavior(
         &mut self,
         clones: &mut Clones,
@@ -183,7 +204,7 @@ impl Judge {
         run: &RunConfig,
         draws: &mut Rng,
         cancel: &AtomicBool,
-    ) -> Result<Behavior> {
+    ) -> Result<Vec<Behavior>> {
         let starts = clones.starts(data, k);
         let members = self.dynamics.as_ref().map_or(1, Dynamics::members);
         let picks = draws.rows(CLONE_STARTS * members as usize, starts.size()[0], data.device());
@@ -191,17 +212,22 @@ impl Judge {
         let (logged, length) = (self.logged.shallow_clone(), data.episode_length);
         let Some(dynamics) = &mut self.dynamics else { unreachable!("clones come with models") };
         let mut player = clones.player(k, draws);
-        let (estimate, visited) = match horizon {
+        let (estimates, visited) = match horizon {
             None => dynamics.whole_episodes(data, &starts, length, cancel, &mut player)?,
             Some(steps) => dynamics.stretches(data, (&starts, &logged), (length, steps), cancel, &mut player)?,
         };
-        let costs: Vec<f64> = clones.episodes[k].iter().map(|&number| data.episodes[number].cost).collect();
-        Ok(Behavior::of(&costs, &estimate, clones.distance(&visited, Some(k)), run))
+        let distance = clones.distance(&visited, Some(k));
+        let behavior = |(cost, estimate): (usize, &RolloutEstimate)| {
+            let episodes = data.episodes_of(cost);
+            let costs: Vec<f64> = clones.episodes[k].iter().map(|&number| episodes[number].cost).collect();
+            Behavior::of(&costs, estimate, distance, &run.of_cost(cost))
+        };
+        Ok(estimates.iter().enumerate().map(behavior).collect())
     }
 
-    /// The test on held-out episodes; None before it was made or without a model.
-    pub fn validity(&self) -> Option<&Validity> {
-        self.validity.as_ref()
+    /// The test on held-out episodes, of cost `cost`; None before it was made or without a model.
+    pub fn validity(&self, cost: usize) -> Option<&Validity> {
+        self.readings[cost].validity.as_ref()
     }
 
     /// Numbers of the held-out episodes.
@@ -209,64 +235,73 @@ impl Judge {
         self.dynamics.as_ref().map_or(&[], |dynamics| &dynamics.split.holdout)
     }
 
-    /// True if a dynamics ensemble exists and passed its test.
-    pub fn valid(&self) -> bool {
-        self.validity.as_ref().is_some_and(|validity| validity.valid)
+    /// True if a dynamics ensemble exists and passed its test of cost `cost`.
+    pub fn valid(&self, cost: usize) -> bool {
+        self.validity(cost).is_some_and(|validity| validity.valid)
     }
 
-    /// What says that whole episodes can steer a policy, or why they cannot: the one predicate of gates and selections.
-    pub fn steering(&self, run: &RunConfig) -> std::result::Result<&Rung, Vec<String>> {
-        match &self.validity {
+    /// What says that whole episodes can steer a policy by cost `cost`, or why they cannot: the one predicate of gates
+    /// and selections.
+    pub fn steering(&self, cost: usize, run: &RunConfig) -> std::result::Result<&Rung, Vec<String>> {
+        match self.validity(cost) {
             Some(validity) => validity.steering(run),
             None => Err(vec!["no dynamics model was trained".into()]),
         }
     }
 
-    /// What the clones say about the estimator of a policy that remembers or not; None before all have played.
-    pub fn self_test(&self, data: &Dataset, remembers: bool) -> Option<SelfTest> {
-        let chosen = self.chosen(data, remembers)?;
-        let others = self.trials.iter().filter(|trial| trial.horizon != chosen.horizon).map(Trial::tried).collect();
+    /// What the clones say about the estimator of cost `cost` of a policy that remembers or not; None before all have
+    /// played.
+    pub fn self_test(&self, data: &Dataset, cost: usize, remembers: bool) -> Option<SelfTest> {
+        let chosen = self.chosen(data, cost, remembers)?;
+        let others = self.readings[cost]
+            .trials
+            .iter()
+            .filter(|trial| trial.horizon != chosen.horizon)
+            .map(Trial::tried)
+            .collect();
         Some(SelfTest::of(chosen, others))
     }
 
-    fn chosen(&self, data: &Dataset, remembers: bool) -> Option<&Trial> {
+    fn chosen(&self, data: &Dataset, cost: usize, remembers: bool) -> Option<&Trial> {
         let count = self.clones.as_ref()?.count();
-        let complete = self.trials.iter().all(|trial| trial.behaviors.len() == count);
-        complete.then(|| choose(&self.trials, self.believed(data), remembers)).flatten()
+        let trials = &self.readings[cost].trials;
+        let complete = trials.iter().all(|trial| trial.behaviors.len() == count);
+        complete.then(|| choose(trials, self.believed(data, cost), remembers)).flatten()
     }
 
     /// True where the models passed the test of whole episodes, as long as they are.
-    fn believed(&self, data: &Dataset) -> bool {
-        self.validity.as_ref().is_some_and(|validity| validity.covers(data.episode_length))
+    fn believed(&self, data: &Dataset, cost: usize) -> bool {
+        self.validity(cost).is_some_and(|validity| validity.covers(data.episode_length))
     }
 
-    /// What can be tried: stretches of the longest horizon that passed, and whole episodes.
-    fn estimators(&self, data: &Dataset) -> Vec<Option<usize>> {
-        let stretches = self.validity.as_ref().filter(|_| !self.believed(data)).map(|validity| Some(validity.horizon));
-        stretches.into_iter().chain([None]).collect()
+    /// What can be tried: stretches of the longest horizon that passed, and whole episodes. Where the test of this cost
+    /// failed and another's did not, there is no stretch to try.
+    fn estimators(&self, data: &Dataset, cost: usize) -> Vec<Option<usize>> {
+        let passed = self.validity(cost).filter(|validity| validity.valid && !self.believed(data, cost));
+        passed.map(|validity| Some(validity.horizon)).into_iter().chain([None]).collect()
     }
 
     /// Steps of a stretch of an estimate; None for whole episodes. Models that failed, and policies that remember, play
     /// whole episodes: those of failed models decide nothing.
-    fn horizon(&self, data: &Dataset, remembers: bool) -> Option<usize> {
-        if remembers || !self.valid() {
+    fn horizon(&self, data: &Dataset, cost: usize, remembers: bool) -> Option<usize> {
+        if remembers || !self.valid(cost) {
             return None;
         }
-        match self.chosen(data, remembers) {
+        match self.chosen(data, cost, remembers) {
             Some(trial) => trial.horizon,
-            None => self.estimators(data)[0],
+            None => self.estimators(data, cost)[0],
         }
     }
 
     /// Rolls a policy out over whole episodes from `count` of the run's initial states (all of them if `None`). The
-    /// policy plays in every member of the ensemble: row b*E+e is start b in member e.
+    /// policy plays in every member of the ensemble: row b*E+e is start b in member e. One estimate a cost.
     pub fn rollout(
         &mut self,
         data: &Dataset,
         count: Option<usize>,
         cancel: &AtomicBool,
         player: &mut dyn Player,
-    ) -> Result<Option<RolloutEstimate>> {
+    ) -> Result<Option<Vec<RolloutEstimate>>> {
         let total = self.starts.size()[0];
         let starts = first(&self.starts, count.map_or(total, |n| (n as i64).min(total)));
         let Some(dynamics) = &mut self.dynamics else { return Ok(None) };
@@ -284,14 +319,15 @@ impl Judge {
     }
 
     /// The estimate of a policy from all initial states, over the stretches its models can be believed; from fewer
-    /// states, or None, where its actions take so long that this would not end in some minutes.
+    /// states, or None, where its actions take so long that this would not end in some minutes. One estimate a cost.
     pub fn estimate(
         &mut self,
         data: &Dataset,
         policy: &dyn FrozenPolicy,
         cancel: &AtomicBool,
-    ) -> Result<Option<RolloutEstimate>> {
-        let horizon = self.horizon(data, policy.remembers());
+    ) -> Result<Option<Vec<RolloutEstimate>>> {
+        let horizons: Vec<Option<usize>> =
+            (0..self.readings.len()).map(|cost| self.horizon(data, cost, policy.remembers())).collect();
         let (logged, length) = (self.logged.shallow_clone(), data.episode_length);
         let Some(dynamics) = &mut self.dynamics else { return Ok(None) };
         let asked = self.starts.size()[0];
@@ -301,21 +337,31 @@ impl Judge {
             return Ok(None);
         }
         let starts = first(&self.starts, made);
-        let (found, visited) = match horizon {
-            None => {
-                let mut player = policy.start(starts.size()[0]);
-                dynamics.whole_episodes(data, &starts, length, cancel, player.as_mut())?
+        // Costs that are read in the same way are read in the same play.
+        let mut plays: Vec<(Option<usize>, Vec<RolloutEstimate>, Option<f64>)> = Vec::new();
+        for &horizon in &horizons {
+            if plays.iter().any(|play| play.0 == horizon) {
+                continue;
             }
-            Some(steps) => {
-                let mut player = policy.start(starts.size()[0] + logged.size()[0]);
-                dynamics.stretches(data, (&starts, &logged), (length, steps), cancel, player.as_mut())?
-            }
+            let (found, visited) = match horizon {
+                None => {
+                    let mut player = policy.start(starts.size()[0]);
+                    dynamics.whole_episodes(data, &starts, length, cancel, player.as_mut())?
+                }
+                Some(steps) => {
+                    let mut player = policy.start(starts.size()[0] + logged.size()[0]);
+                    dynamics.stretches(data, (&starts, &logged), (length, steps), cancel, player.as_mut())?
+                }
+            };
+            let tried = self.readings.iter().any(|reading| !reading.trials.is_empty());
+            let distance = self.clones.as_mut().filter(|_| tried).map(|clones| clones.distance(&visited, None));
+            plays.push((horizon, found, distance));
+        }
+        let of = |(cost, horizon): (usize, &Option<usize>)| {
+            let (_, found, distance) = plays.iter().find(|play| play.0 == *horizon)?;
+            Some(RolloutEstimate { distance: *distance, ..found[cost].clone() })
         };
-        let distance = match (&mut self.clones, self.trials.is_empty()) {
-            (Some(clones), false) => Some(clones.distance(&visited, None)),
-            _ => None,
-        };
-        Ok(Some(RolloutEstimate { distance, ..found }))
+        Ok(horizons.iter().enumerate().map(of).collect())
     }
 
     /// Saves or restores everything; the draws of starts,
@@ -323,8 +369,11 @@ impl Judge {
     pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.tensor("starts", &mut self.starts)?;
         state.tensor("logged", &mut self.logged)?;
-        state.value("validity", &mut self.validity)?;
-        state.value("trials", &mut self.trials)?;
+        for (cost, Reading { validity, trials }) in self.readings.iter_mut().enumerate() {
+            let name = |what: &str| if cost == 0 { what.to_string() } else { format!("{what}.{cost}") };
+            state.value(&name("validity"), validity)?;
+            state.value(&name("trials"), trials)?;
+        }
         if let Some(clones) = &mut self.clones {
             state.group("clones", |state| clones.persist(state))?;
         }

@@ -143,28 +143,36 @@ impl Replay {
 }
 
 impl Dynamics {
-    /// Tries every stretch; see the module's first lines for why.
-    pub(super) fn validate(&mut self, data: &Dataset, run: &RunConfig, cancel: &AtomicBool) -> Result<Validity> {
-        let chosen: Vec<Episode> =
-            self.split.holdout.iter().take(REPLAY_CAP).map(|&number| data.episodes[number]).collect();
-        let logged = Replay::logged(&chosen);
+    /// Tries every stretch, one result a cost; see the module's first lines for why.
+    pub(super) fn validate(&mut self, data: &Dataset, run: &RunConfig, cancel: &AtomicBool) -> Result<Vec<Validity>> {
+        let chosen_of = |k: usize| -> Vec<Episode> {
+            let episodes = data.episodes_of(k);
+            self.split.holdout.iter().take(REPLAY_CAP).map(|&number| episodes[number]).collect()
+        };
+        let chosen = chosen_of(0);
+        let asked: Vec<(Replay, RunConfig)> =
+            (0..run.costs()).map(|k| (Replay::logged(&chosen_of(k)), run.of_cost(k))).collect();
         let whole = chosen.iter().map(Episode::len).max().unwrap_or(0);
-        let mut ladder = Vec::new();
+        let mut ladders = vec![Vec::new(); asked.len()];
         for horizon in LADDER.into_iter().filter(|&h| h < whole).chain([whole]).filter(|&h| h > 0) {
-            ladder.push(rung(horizon, &self.replay(data, &chosen, horizon, cancel)?, &logged, run));
+            let predicted = self.replay(data, &chosen, horizon, cancel)?;
+            for (ladder, (predicted, (logged, run))) in ladders.iter_mut().zip(predicted.iter().zip(&asked)) {
+                ladder.push(rung(horizon, predicted, logged, run));
+            }
         }
         let history = if self.frame.remembers { self.frame.history } else { 0 };
-        Ok(Validity { history, ..validity(ladder, chosen.len(), whole) })
+        let seen = |ladder| Validity { history, ..validity(ladder, chosen.len(), whole) };
+        Ok(ladders.into_iter().map(seen).collect())
     }
 
-    /// Predicted sums of each episode under its own actions, averaged over members.
+    /// Predicted sums of each episode under its own actions, averaged over members; one replay a cost.
     pub(super) fn replay(
         &mut self,
         data: &Dataset,
         episodes: &[Episode],
         horizon: usize,
         cancel: &AtomicBool,
-    ) -> Result<Replay> {
+    ) -> Result<Vec<Replay>> {
         let stretches: Vec<(usize, i64, i64)> = episodes
             .iter()
             .enumerate()
@@ -194,7 +202,12 @@ impl Dynamics {
             }
             Ok(sums)
         };
-        Ok(Replay { returns: sums(&played.returns)?, costs: sums(&played.costs)?, lengths: sums(&played.lengths)? })
+        let (returns, lengths) = (sums(&played.returns)?, sums(&played.lengths)?);
+        let replay = |k| {
+            let costs = sums(&played.costs.narrow(1, k as i64, 1))?;
+            Ok(Replay { returns: returns.clone(), costs, lengths: lengths.clone() })
+        };
+        (0..self.frame.costs.len()).map(replay).collect()
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) fn notes(shipped: &Evidence, case: &Case<'_>, data: &Dataset) -> Vec<
 /// A sentence for each policy beside the one that ships whose estimate is of whole episodes where models cannot be
 /// believed that far; of the one that ships a rule says so. `self_test` is that of whole episodes.
 pub(super) fn unread(
-    others: &[(&'static str, Evidence)],
+    others: &[(&'static str, &Evidence)],
     validity: Option<&Validity>,
     self_test: Option<&SelfTest>,
     length: usize,

@@ -7,11 +7,12 @@ use crate::policy::Turn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Kind, Tensor};
 
-/// What a play of N rows in E members gives, `[N*E,1]` each, row n*E+e for member e. Undiscounted.
+/// What a play of N rows in E members gives, `[N*E,1]` each but for the K costs, row n*E+e for member e. Undiscounted.
 pub(super) struct Played {
     /// Rewards as long as the episode is predicted to last.
     pub returns: Tensor,
     /// Costs as if no predicted end came: a model that ends episodes by mistake must not make a policy look safe.
+    /// `[N*E,K]`
     pub costs: Tensor,
     /// Expected steps before a predicted end.
     pub lengths: Tensor,
@@ -40,7 +41,8 @@ impl Dynamics {
         let rows = initial.size()[0];
         let mut alive = Tensor::ones([rows, 1], (Kind::Float, initial.device()));
         let zeros = || Tensor::zeros([rows, 1], (Kind::Float, initial.device()));
-        let (mut returns, mut costs, mut lengths, mut reward, mut cost) = (zeros(), zeros(), zeros(), zeros(), zeros());
+        let mut costs = Tensor::zeros([rows, self.frame.costs.len() as i64], (Kind::Float, initial.device()));
+        let (mut returns, mut lengths, mut reward, mut cost) = (zeros(), zeros(), zeros(), zeros());
         let mut clipped = Tensor::zeros([1], (Kind::Float, initial.device()));
         for time in 0..length {
             if cancel.load(Ordering::Relaxed) {
@@ -53,11 +55,12 @@ impl Dynamics {
             returns += &predicted.reward * &counted;
             lengths += &counted;
             costs += match &under_way {
-                Some(rows) => &predicted.cost * rows,
-                None => predicted.cost.shallow_clone(),
+                Some(rows) => &predicted.costs * rows,
+                None => predicted.costs.shallow_clone(),
             };
             clipped += predicted.clipped;
-            (now, reward, cost) = (predicted.next, predicted.reward, predicted.cost);
+            // A policy that remembers is told the first.
+            (now, reward, cost) = (predicted.next, predicted.reward, predicted.costs.narrow(1, 0, 1));
             if self.frame.terminates {
                 alive *= 1.0 - predicted.terminal;
             }
@@ -69,6 +72,6 @@ impl Dynamics {
 
 /// A column `[N*E,1]` as numbers of each member, `[E][N]`.
 pub(super) fn per_member(column: &Tensor, members: i64) -> Result<Vec<Vec<f64>>> {
-    let table = column.view([-1, members]).tr().to_kind(Kind::Double).to_device(tch::Device::Cpu).contiguous();
+    let table = column.reshape([-1, members]).tr().to_kind(Kind::Double).to_device(tch::Device::Cpu).contiguous();
     Ok(Vec::<Vec<f64>>::try_from(&table)?)
 }

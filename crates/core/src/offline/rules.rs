@@ -24,6 +24,9 @@ const LEAST_FULL: usize = 2;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     pub rule: Rule,
+    /// The cost it speaks of, where several are bounded and it does not hold for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
     /// Why, a sentence.
     pub reason: String,
     /// What to do about it.
@@ -187,7 +190,7 @@ pub(super) fn refusals(case: &Case<'_>) -> Vec<Refusal> {
 }
 
 fn refusal(rule: Rule, reason: String, remedy: &str) -> Refusal {
-    Refusal { rule, reason, remedy: remedy.into() }
+    Refusal { rule, cost: None, reason, remedy: remedy.into() }
 }
 
 /// What the data cannot show.

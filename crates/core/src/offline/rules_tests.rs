@@ -225,11 +225,11 @@ fn thresholds_that_were_loosened_are_named() {
 /// cannot be believed.
 #[test]
 fn a_policy_beside_that_cannot_be_read_is_noted() {
-    let beside = |remembers| ("mixture", Evidence { remembers, model_rollout: world().model, ..Evidence::default() });
+    let beside = |remembers| Evidence { remembers, model_rollout: world().model, ..Evidence::default() };
     let noted = |remembers, change: &dyn Fn(&mut World)| {
         let mut world = world();
         change(&mut world);
-        unread(&[beside(remembers)], world.validity.as_ref(), world.self_test.as_ref(), 100)
+        unread(&[("mixture", &beside(remembers))], world.validity.as_ref(), world.self_test.as_ref(), 100)
     };
     let short = |world: &mut World| {
         world.self_test = None;

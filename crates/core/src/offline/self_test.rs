@@ -174,9 +174,10 @@ pub(super) struct Clones {
 }
 
 impl Clones {
-    /// Untrained; None where the data hold too few whole episodes to tell behaviors apart.
-    pub fn new(data: &Dataset, rng: &mut Rng) -> Option<Self> {
-        let episodes = behaviors(data);
+    /// Untrained; None where the data hold too few whole episodes to tell behaviors apart, by what they did and by so
+    /// many costs.
+    pub fn new(data: &Dataset, costs: usize, rng: &mut Rng) -> Option<Self> {
+        let episodes = behaviors(data, costs);
         if episodes.len() < LEAST_BEHAVIORS {
             return None;
         }

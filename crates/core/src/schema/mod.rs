@@ -3,7 +3,7 @@
 //! The schema that schemars derives from a configuration is the only place where a bound stands. It is walked here
 //! before a run is built, and by `src/config/admit.ts` before anything is loaded; one table of refusals
 //! (`schema/cases.json`) holds both to the same words. A parameter is a number, a text, a boolean,
-//! one of several names, a list of such, or null in place of one.
+//! one of several names, a list of such, a table of such by names, or null in place of one.
 
 use crate::error::{Error, Result};
 use crate::run::require;
@@ -111,9 +111,9 @@ pub struct Parameter {
     pub choices: Vec<Value>,
     pub lower: Option<Bound>,
     pub upper: Option<Bound>,
-    /// Of the items, where it is a list.
+    /// Of the items, where it is a list or a table.
     pub items: Option<Box<Parameter>>,
-    /// Least and largest length of a list.
+    /// Least and largest length of a list or table.
     pub length: (u64, Option<u64>),
 }
 
@@ -144,11 +144,12 @@ impl Parameter {
         let bound = |key: &str, open| node.get(key).and_then(Value::as_f64).map(|value| Bound { value, open });
         self.lower = bound("exclusiveMinimum", true).or(bound("minimum", false)).or(self.lower);
         self.upper = bound("exclusiveMaximum", true).or(bound("maximum", false)).or(self.upper);
-        if let Some(items) = node.get("items") {
+        if let Some(items) = node.get("items").or(node.get("additionalProperties")) {
             self.items = Some(Box::new(Parameter::read(items, root)));
         }
         let count = |key: &str| node.get(key).and_then(Value::as_u64);
-        self.length = (count("minItems").unwrap_or(self.length.0), count("maxItems").or(self.length.1));
+        let most = count("maxItems").or(count("maxProperties"));
+        self.length = (count("minItems").unwrap_or(self.length.0), most.or(self.length.1));
         for branches in ["oneOf", "anyOf", "allOf"] {
             for branch in node.get(branches).and_then(Value::as_array).into_iter().flatten() {
                 self.visit(branch, root);
@@ -178,15 +179,19 @@ impl Parameter {
             Value::Number(number) => {
                 (is("number") || is("integer") && !number.is_f64()) && number.as_f64().is_some_and(|n| self.spans(n))
             }
-            Value::Array(list) => {
-                let (least, most) = (self.length.0, self.length.1.unwrap_or(u64::MAX));
-                let fits = |item| self.items.as_deref().is_none_or(|items| items.accepts(item));
-                is("array") && (least..=most).contains(&(list.len() as u64)) && list.iter().all(fits)
-            }
+            Value::Array(list) => is("array") && self.holds(list.len(), list.iter()),
+            Value::Object(table) => is("object") && self.holds(table.len(), table.values()),
             Value::Bool(_) => is("boolean"),
             Value::String(_) => is("string"),
-            Value::Object(_) | Value::Null => false,
+            Value::Null => false,
         }
+    }
+
+    /// Whether so many items are allowed, and each is.
+    fn holds<'v>(&self, count: usize, mut items: impl Iterator<Item = &'v Value>) -> bool {
+        let (least, most) = (self.length.0, self.length.1.unwrap_or(u64::MAX));
+        let fits = |item| self.items.as_deref().is_none_or(|items| items.accepts(item));
+        (least..=most).contains(&(count as u64)) && items.all(fits)
     }
 
     fn spans(&self, number: f64) -> bool {
@@ -213,6 +218,11 @@ impl Parameter {
             ("number", true) => "numbers",
             ("string", false) => "a text",
             ("string", true) => "texts",
+            ("object", _) => {
+                let most = self.length.1.map_or(String::new(), |most| format!("up to {most} "));
+                let items = self.items.as_deref().map_or("values".into(), |items| items.words(true));
+                return format!("{most}names with {items}");
+            }
             ("array", _) => {
                 let count = match self.length {
                     (least, Some(most)) if least == most => format!("{least} "),

@@ -18,6 +18,7 @@ fn good() -> Columns {
         terminals: vec![false; ROWS],
         timeouts: (0..ROWS).map(end).collect(),
         source: "memory".to_owned(),
+        ..Columns::default()
     }
 }
 

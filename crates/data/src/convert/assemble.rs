@@ -14,11 +14,11 @@ use crate::hdf5::{read_dsrl_with, ReadOptions};
 use crate::watch::Watch;
 use crate::write::{DsrlWriter, Written};
 
-/// Some rows: a flat row-major array per field, in the order of [`FIELDS`], and its entries per row.
+/// Some rows: a flat row-major array per field and its entries per row, by [`Field::index`].
 #[derive(Default)]
 pub(crate) struct Block {
-    pub values: [Vec<f32>; 7],
-    pub dims: [usize; 7],
+    pub values: Vec<Vec<f32>>,
+    pub dims: Vec<usize>,
     /// Which episode each row is of.
     pub episodes: Option<(Extra, Vec<u64>)>,
     /// Seconds.
@@ -26,13 +26,32 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    #[inline(never)]
     pub fn set(&mut self, field: Field, dim: usize, values: Vec<f32>) {
-        self.values[field as usize] = values;
-        self.dims[field as usize] = dim;
+        let index = field.index();
+        self.values.resize_with(self.values.len().max(index + 1), Vec::new);
+        self.dims.resize(self.values.len(), 0);
+        (self.values[index], self.dims[index]) = (values, dim);
+    }
+
+    /// Values and entries per row; none before they are set.
+    #[inline(never)]
+    pub fn get(&self, field: Field) -> (&[f32], usize) {
+        self.values.get(field.index()).map_or((&[], 0), |values| (values, self.dims[field.index()]))
+    }
+
+    /// Rows of a field.
+    pub fn rows_of(&self, field: Field) -> usize {
+        let (values, dim) = self.get(field);
+        values.len() / dim.max(1)
+    }
+
+    fn take(&mut self, field: Field) -> Vec<f32> {
+        self.values.get_mut(field.index()).map(std::mem::take).unwrap_or_default()
     }
 
     fn rows(&self) -> usize {
-        self.values[Field::Rewards as usize].len()
+        self.rows_of(Field::Rewards)
     }
 }
 
@@ -40,6 +59,8 @@ pub(crate) struct Assembler<'a> {
     output: &'a Path,
     source: &'a str,
     options: &'a ConvertOptions,
+    /// Names of the further columns.
+    keep: &'a [String],
     budget: Budget,
     watch: &'a Watch,
     writer: Option<DsrlWriter>,
@@ -59,7 +80,7 @@ impl<'a> Assembler<'a> {
     pub fn new(
         output: &'a Path,
         source: &'a str,
-        options: &'a ConvertOptions,
+        (options, keep): (&'a ConvertOptions, &'a [String]),
         budget: Budget,
         watch: &'a Watch,
     ) -> Result<Self> {
@@ -74,6 +95,7 @@ impl<'a> Assembler<'a> {
             output,
             source,
             options,
+            keep,
             budget,
             watch,
             writer: None,
@@ -141,14 +163,18 @@ impl<'a> Assembler<'a> {
     }
 
     /// All columns as long as each other, all values finite, all flags 0 or 1.
-    fn check(&self, block: Block) -> Result<Columns> {
-        let rows = block.rows();
-        for field in FIELDS {
-            let (values, dim) = (&block.values[field as usize], block.dims[field as usize]);
+    fn check(&self, mut block: Block) -> Result<Columns> {
+        let (rows, keep) = (block.rows(), self.keep);
+        for index in 0..FIELDS.len() + keep.len() {
+            let (field, key) = match FIELDS.get(index) {
+                Some(&field) => (field, field.key()),
+                None => (Field::Further(index - FIELDS.len()), keep[index - FIELDS.len()].as_str()),
+            };
+            let (values, dim) = block.get(field);
             if self.options.shift && field == Field::NextObservations {
                 continue;
             }
-            let error = |problem: &str, remedy: &str| Error::data(self.source, Some(field.key()), problem, remedy);
+            let error = |problem: &str, remedy: &str| Error::data(self.source, Some(key), problem, remedy);
             if dim == 0 || values.len() != rows * dim {
                 let problem =
                     format!("has {} values, but rewards has {rows} rows and each row takes {dim}", values.len());
@@ -162,10 +188,9 @@ impl<'a> Assembler<'a> {
                 return Err(error(&format!("{place} is {}, {wanted}", values[index]), "remove or repair that row"));
             }
         }
-        let dims = block.dims;
-        let [observations, next_observations, actions, rewards, costs, terminals, timeouts] = block.values;
-        let (obs_dim, act_dim) = (dims[Field::Observations as usize], dims[Field::Actions as usize]);
-        let next_dim = dims[Field::NextObservations as usize];
+        let dim = |field| block.get(field).1;
+        let (obs_dim, act_dim) = (dim(Field::Observations), dim(Field::Actions));
+        let next_dim = dim(Field::NextObservations);
         if !self.options.shift && next_dim != obs_dim {
             let problem = format!("has rows of {next_dim} entries, observations of {obs_dim}");
             let key = Some(Field::NextObservations.key());
@@ -175,13 +200,15 @@ impl<'a> Assembler<'a> {
         Ok(Columns {
             obs_dim,
             act_dim,
-            observations,
-            next_observations,
-            actions,
-            rewards,
-            costs,
-            terminals: flags(terminals),
-            timeouts: flags(timeouts),
+            observations: block.take(Field::Observations),
+            next_observations: block.take(Field::NextObservations),
+            actions: block.take(Field::Actions),
+            rewards: block.take(Field::Rewards),
+            costs: block.take(Field::Costs),
+            cost_name: None,
+            further: keep.iter().enumerate().map(|(i, name)| (name.clone(), block.take(Field::Further(i)))).collect(),
+            terminals: flags(block.take(Field::Terminals)),
+            timeouts: flags(block.take(Field::Timeouts)),
             source: self.source.to_owned(),
         })
     }
@@ -240,7 +267,7 @@ impl<'a> Assembler<'a> {
         }
         let writer = match &mut self.writer {
             Some(writer) => writer,
-            None => self.writer.insert(DsrlWriter::create(self.output, columns.obs_dim, columns.act_dim)?),
+            None => self.writer.insert(DsrlWriter::create(self.output, columns)?),
         };
         if writer.dims() != (columns.obs_dim, columns.act_dim) {
             let (obs_dim, act_dim) = writer.dims();
@@ -279,7 +306,7 @@ impl<'a> Assembler<'a> {
     pub fn finish(
         mut self,
         format: &'static str,
-        columns: BTreeMap<&'static str, String>,
+        columns: BTreeMap<String, String>,
         provenance: &str,
     ) -> Result<ConvertReport> {
         if self.held.dims().is_some() {
@@ -334,6 +361,12 @@ pub(super) fn append(to: &mut Columns, from: &Columns, rows: std::ops::Range<usi
     extend(&mut to.actions, from.actions[wide(act)].iter().copied(), source)?;
     extend(&mut to.rewards, from.rewards[wide(1)].iter().copied(), source)?;
     extend(&mut to.costs, from.costs[wide(1)].iter().copied(), source)?;
+    for (index, (name, values)) in from.further.iter().enumerate() {
+        if to.further.len() == index {
+            to.further.push((name.clone(), Vec::new()));
+        }
+        extend(&mut to.further[index].1, values[wide(1)].iter().copied(), source)?;
+    }
     extend(&mut to.terminals, from.terminals[wide(1)].iter().copied(), source)?;
     extend(&mut to.timeouts, from.timeouts[wide(1)].iter().copied(), source)?;
     if from.next_observations.is_empty() {

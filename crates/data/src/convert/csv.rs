@@ -8,7 +8,7 @@ use std::path::Path;
 use csv::{ReaderBuilder, StringRecord, Trim};
 
 use super::assemble::{Assembler, Block};
-use super::mapping::{Extra, Field, Mapping, Origin, FIELDS};
+use super::mapping::{Extra, Field, Mapping, Origin};
 use super::BLOCK_ROWS;
 use crate::budget::{refused, Budget};
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ pub(super) fn read(
     let table: Vec<String> = reader.headers().map_err(bad)?.iter().map(str::to_owned).collect();
     budget.check(name, None, (table.len() as u64).saturating_mul(4 * BLOCK_ROWS as u64))?;
     let mut origins = Vec::new();
-    for field in FIELDS {
+    for &field in mapping.fields() {
         origins.push(mapping.columns(field, &table)?);
     }
     let cells = Cells {
@@ -46,8 +46,8 @@ pub(super) fn read(
         let mut rows = 0;
         while rows < BLOCK_ROWS && reader.read_record(&mut record).map_err(bad)? {
             rows += 1;
-            for (field, origin) in FIELDS.into_iter().zip(&origins) {
-                let values = &mut block.values[field as usize];
+            for (&field, origin) in mapping.fields().iter().zip(&origins) {
+                let values = &mut block.values[field.index()];
                 match origin {
                     Origin::Columns(positions) => {
                         for &position in positions {
@@ -95,15 +95,17 @@ fn delimiter(path: &Path, name: &str) -> Result<u8> {
 /// A block with room for all its rows, so that none of their numbers is one too many.
 fn empty(columns: &[Origin], name: &str) -> Result<Block> {
     let mut block = Block::default();
-    for ((dim, values), origin) in block.dims.iter_mut().zip(&mut block.values).zip(columns) {
+    for origin in columns {
         let (entries, stored) = match origin {
             Origin::Columns(positions) => (positions.len(), positions.len()),
             Origin::Constant(_) => (1, 1),
             Origin::NextRow => (1, 0),
         };
-        *dim = entries;
+        let mut values = Vec::new();
         let bytes = (BLOCK_ROWS * stored * size_of::<f32>()) as u64;
         values.try_reserve(BLOCK_ROWS * stored).map_err(|_| refused(name, None, bytes))?;
+        block.values.push(values);
+        block.dims.push(entries);
     }
     Ok(block)
 }

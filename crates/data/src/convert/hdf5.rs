@@ -37,7 +37,7 @@ pub(super) fn read(
         let source = Source { file: &file, prefix: key, group: &group, budget };
         let path = |key: &str| source.path(key);
         let get = |field, rows| source.field(mapping, field, rows, true);
-        let (block, ended) = episode::assemble(&name, path, mapping.shift, get)?;
+        let (block, ended) = episode::assemble(&name, path, mapping, get)?;
         out.push_episode(block, ended)?;
         out.progress(bytes * done / count)?;
     }
@@ -66,8 +66,8 @@ impl Source<'_> {
     /// One array per field, all equally long.
     fn flat(&self, mapping: &Mapping) -> Result<Block> {
         let mut block = Block::default();
-        for field in FIELDS {
-            let rows = block.values[Field::Actions as usize].len() / block.dims[Field::Actions as usize].max(1);
+        for &field in mapping.fields() {
+            let rows = block.rows_of(Field::Actions);
             let (dim, values) = match field {
                 Field::NextObservations if mapping.shift => (1, Vec::new()),
                 _ => self.field(mapping, field, rows, false)?,
@@ -125,7 +125,12 @@ impl Source<'_> {
         }
         super::join(parts).ok_or_else(|| {
             let problem = format!("is joined of arrays of unequal length ({})", keys.join(", "));
-            Error::data(&self.file.name, Some(&self.path(field.key())), &problem, "give each one row per observation")
+            Error::data(
+                &self.file.name,
+                Some(&self.path(mapping.key(field))),
+                &problem,
+                "give each one row per observation",
+            )
         })
     }
 

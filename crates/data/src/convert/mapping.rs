@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::ConvertOptions;
+use crate::columns::FURTHER;
 use crate::error::{Error, Result};
 
 /// A field of a DSRL file. The order is that of [`FIELDS`].
@@ -16,9 +17,11 @@ pub(crate) enum Field {
     Costs,
     Terminals,
     Timeouts,
+    /// A further column of one number a step, by its place in [`Mapping::keep`].
+    Further(usize),
 }
 
-use Field::{Actions, Costs, NextObservations, Observations, Rewards, Terminals, Timeouts};
+use Field::{Actions, Costs, Further, NextObservations, Observations, Rewards, Terminals, Timeouts};
 
 pub(crate) const FIELDS: [Field; 7] = [Observations, NextObservations, Actions, Rewards, Costs, Terminals, Timeouts];
 
@@ -42,11 +45,27 @@ const EPISODE_NAMES: [&str; 14] = [
 const TIME_NAMES: [&str; 6] = ["time", "timestamp", "datetime", "date", "ts", "time_stamp"];
 
 impl Field {
-    pub fn key(self) -> &'static str {
-        self.names()[0]
+    /// Its place in a block: the seven, then the further ones.
+    #[inline(never)]
+    pub fn index(self) -> usize {
+        match self {
+            Observations => 0,
+            NextObservations => 1,
+            Actions => 2,
+            Rewards => 3,
+            Costs => 4,
+            Terminals => 5,
+            Timeouts => 6,
+            Further(index) => FIELDS.len() + index,
+        }
     }
 
-    /// The field's own name, then those of Gymnasium, Minari and D4RL.
+    /// Of the seven.
+    pub fn key(self) -> &'static str {
+        self.names().first().copied().unwrap_or_default()
+    }
+
+    /// The name of one of the seven, then those of Gymnasium, Minari and D4RL.
     pub fn names(self) -> &'static [&'static str] {
         match self {
             Observations => &["observations", "observation", "obs"],
@@ -56,6 +75,7 @@ impl Field {
             Costs => &["costs", "cost", "infos/cost", "infos/costs"],
             Terminals => &["terminals", "terminations", "terminated"],
             Timeouts => &["timeouts", "truncations", "truncated"],
+            Further(_) => &[],
         }
     }
 
@@ -90,6 +110,9 @@ pub(crate) struct Extra {
 
 pub(crate) struct Mapping<'a> {
     source: &'a str,
+    /// Names of the further columns.
+    pub keep: Vec<String>,
+    fields: Vec<Field>,
     given: BTreeMap<Field, String>,
     pub shift: bool,
     episode: Option<&'a str>,
@@ -98,15 +121,21 @@ pub(crate) struct Mapping<'a> {
     ordered: bool,
     pub missing_cost: Option<f32>,
     /// What was taken, for the report.
-    taken: RefCell<BTreeMap<&'static str, String>>,
+    taken: RefCell<BTreeMap<String, String>>,
 }
 
 impl<'a> Mapping<'a> {
     pub fn new(options: &'a ConvertOptions, source: &'a str) -> Result<Self> {
-        let mut given = BTreeMap::new();
+        let (mut given, mut keep) = (BTreeMap::new(), Vec::new());
         for (key, name) in &options.map {
+            let further = key.strip_prefix(FURTHER);
+            if let Some(further) = further.filter(|name| !name.contains('/') && Field::of(name).is_none()) {
+                given.insert(Further(keep.len()), name.clone());
+                keep.push(further.to_owned());
+                continue;
+            }
             let Some(field) = Field::of(key) else {
-                let remedy = format!("map one of {}", FIELDS.map(Field::key).join(", "));
+                let remedy = format!("map one of {}, or keep it (--keep {key})", FIELDS.map(Field::key).join(", "));
                 return Err(Error::data(source, Some(key), "is no field of a DSRL file", &remedy));
             };
             if field == NextObservations && options.shift {
@@ -115,8 +144,12 @@ impl<'a> Mapping<'a> {
             }
             given.insert(field, name.clone());
         }
+        let mut fields = FIELDS.to_vec();
+        fields.extend((0..keep.len()).map(Further));
         Ok(Mapping {
             source,
+            keep,
+            fields,
             given,
             shift: options.shift,
             episode: options.episode.as_deref(),
@@ -127,12 +160,26 @@ impl<'a> Mapping<'a> {
         })
     }
 
-    pub fn describe(&self) -> BTreeMap<&'static str, String> {
+    pub fn describe(&self) -> BTreeMap<String, String> {
         self.taken.borrow().clone()
     }
 
+    /// All fields of the file to be made.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// What a field is called in the file to be made.
+    #[inline(never)]
+    pub fn key(&self, field: Field) -> &str {
+        match field {
+            Further(index) => &self.keep[index],
+            field => field.key(),
+        }
+    }
+
     fn take(&self, field: Field, origin: &str) {
-        self.taken.borrow_mut().insert(field.key(), origin.to_owned());
+        self.taken.borrow_mut().insert(self.key(field).to_owned(), origin.to_owned());
     }
 
     /// The number that a field is mapped to, if it is one and no column is called so.
@@ -245,8 +292,8 @@ impl<'a> Mapping<'a> {
                 false => format!("{} is there, but no {before}{expected}{after}", table[*i]),
             };
             let names: Vec<&str> = numbered.iter().map(|&(_, i)| table[i].as_str()).collect();
-            let remedy = format!("add that column, or list those meant: --map {}={}", field.key(), names.join(","));
-            return Err(Error::data(self.source, Some(field.key()), &problem, &remedy));
+            let remedy = format!("add that column, or list those meant: --map {}={}", self.key(field), names.join(","));
+            return Err(Error::data(self.source, Some(self.key(field)), &problem, &remedy));
         }
         Ok(numbered.into_iter().map(|(_, i)| i).collect())
     }
@@ -277,11 +324,11 @@ impl<'a> Mapping<'a> {
 
     fn one_only(&self, field: Field, count: usize) -> Error {
         let problem = format!("is mapped to {count} columns, and takes one");
-        Error::data(self.source, Some(field.key()), &problem, "name a single column")
+        Error::data(self.source, Some(self.key(field)), &problem, "name a single column")
     }
 
     fn missing(&self, field: Field, found: &[String]) -> Error {
-        let key = field.key();
+        let key = self.key(field);
         let what = match self.given.get(&field) {
             Some(name) => format!("is mapped to \"{name}\", which is not there"),
             None => "is not there".to_owned(),

@@ -106,7 +106,7 @@ impl Folder {
             }
             let episode = Episode { tables: &tables, rows, budget };
             let get = |field, _| episode.field(mapping, field);
-            let (block, ended) = episode::assemble(name, path, mapping.shift, get)?;
+            let (block, ended) = episode::assemble(name, path, mapping, get)?;
             out.push_episode(block, ended)?;
             out.progress(self.bytes / self.episodes.len() as u64 * done)?;
         }
@@ -150,7 +150,7 @@ impl Episode<'_> {
         }
         super::join(parts).ok_or_else(|| {
             let problem = format!("is joined of columns of unequal length ({})", keys.join(", "));
-            first.error(Some(field.key()), &problem, "give each one row per observation")
+            first.error(Some(mapping.key(field)), &problem, "give each one row per observation")
         })
     }
 

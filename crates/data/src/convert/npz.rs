@@ -8,7 +8,7 @@ use zip::ZipArchive;
 
 use super::assemble::{Assembler, Block};
 use super::episode::Array;
-use super::mapping::{Extra, Field, Mapping, FIELDS};
+use super::mapping::{Extra, Field, Mapping};
 use super::npy::Header;
 use crate::budget::{zeroed, Budget};
 use crate::error::{Error, Result};
@@ -39,14 +39,15 @@ pub(super) fn read(
     let exists = |key: &str| found.iter().any(|entry| entry == key);
     let mut npz = Npz { name, archive, budget, taken: 0 };
     let mut block = Block::default();
-    for (done, field) in (1..).zip(FIELDS) {
+    let count = mapping.fields().len() as u64;
+    for (done, &field) in (1..).zip(mapping.fields()) {
         if field == Field::NextObservations && mapping.shift {
             block.set(field, 1, Vec::new());
             continue;
         }
         if let Some(value) = mapping.constant(field, exists).or_else(|| mapping.absent(field, exists, false)) {
             // As many as there are actions, which come before all scalars.
-            let rows = block.values[Field::Actions as usize].len() / block.dims[Field::Actions as usize].max(1);
+            let rows = block.rows_of(Field::Actions);
             block.set(field, 1, vec![value; rows]);
             continue;
         }
@@ -61,10 +62,10 @@ pub(super) fn read(
         }
         let joined = super::join(parts);
         let (dim, values) = joined.ok_or_else(|| {
-            npz.error(field.key(), "is joined of arrays of unequal length", "give each one row per observation")
+            npz.error(mapping.key(field), "is joined of arrays of unequal length", "give each one row per observation")
         })?;
         block.set(field, dim, values);
-        out.progress(bytes * done / FIELDS.len() as u64)?;
+        out.progress(bytes * done / count)?;
     }
     block.episodes = npz.extra(mapping.episode(&found)?, |v| v.into_iter().map(f64::to_bits).collect())?;
     block.times = npz.extra(mapping.time(&found)?, |mut v| {

@@ -18,7 +18,7 @@ use parquet::schema::types::ColumnDescriptor;
 use super::assemble::{Assembler, Block};
 use super::csv::hash;
 use super::episode::{self, Array};
-use super::mapping::{Extra, Field, Mapping, Origin, FIELDS};
+use super::mapping::{Extra, Field, Mapping, Origin};
 use super::BLOCK_ROWS;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
@@ -39,7 +39,7 @@ pub(super) fn read(
     let nested = schema.columns().iter().any(|c| c.max_rep_level() == 2 && number(c));
     let exists = |key: &str| table.iter().any(|name| name == key);
     let mut origins = Vec::new();
-    for field in FIELDS {
+    for &field in mapping.fields() {
         let absent = mapping.absent(field, exists, nested);
         origins.push(match absent {
             Some(value) => Some(Origin::Constant(value)),
@@ -82,7 +82,7 @@ struct Parquet<'a> {
     name: &'a str,
     file: Arc<File>,
     table: &'a [String],
-    /// In the order of [`FIELDS`]; none for successors that are observations.
+    /// In the order of [`Mapping::fields`]; none for successors that are observations.
     origins: Vec<Option<Origin>>,
     episode: Option<Extra>,
     time: Option<Extra>,
@@ -191,7 +191,7 @@ impl Columns<'_> {
     fn block(&mut self, rows: usize) -> Result<Block> {
         let Parquet { name, origins, mapping, .. } = self.parquet;
         let mut block = Block::default();
-        for (index, (field, origin)) in FIELDS.into_iter().zip(origins).enumerate() {
+        for (index, (&field, origin)) in mapping.fields().iter().zip(origins).enumerate() {
             let (dim, values) = match origin {
                 Some(Origin::Columns(_)) => {
                     let missing = mapping.missing_cost.filter(|_| field == Field::Costs);
@@ -204,7 +204,7 @@ impl Columns<'_> {
             };
             if dim != 1 && !field.is_vector() {
                 let problem = format!("has {dim} entries a row, expected one");
-                return Err(Error::data(name, Some(field.key()), &problem, "map it to a column of numbers"));
+                return Err(Error::data(name, Some(mapping.key(field)), &problem, "map it to a column of numbers"));
             }
             block.set(field, dim, values);
         }
@@ -238,24 +238,24 @@ impl Columns<'_> {
         let Parquet { name, origins, mapping, .. } = self.parquet;
         let fields = &mut self.fields;
         let get = |field: Field, steps: usize| -> Result<Array> {
-            match &origins[field as usize] {
+            match &origins[field.index()] {
                 Some(Origin::Columns(_)) => {
-                    let parts = fields[field as usize].iter_mut().map(Column::take_list).collect::<Result<Vec<_>>>()?;
+                    let parts = fields[field.index()].iter_mut().map(Column::take_list).collect::<Result<Vec<_>>>()?;
                     let joined = super::join(parts).filter(|(dim, _)| field.is_vector() || *dim == 1);
                     joined.ok_or_else(|| {
                         let problem = "is made of lists of unequal length, or of more entries than one a step";
-                        Error::data(name, Some(field.key()), problem, "give each list one entry per step")
+                        Error::data(name, Some(mapping.key(field)), problem, "give each list one entry per step")
                     })
                 }
                 Some(Origin::Constant(value)) => Ok((1, vec![*value; steps])),
                 _ => {
                     let problem = "is not there, and observations is not one row longer than actions";
                     let remedy = "map it, or have it taken from the next row with --shift";
-                    Err(Error::data(name, Some(field.key()), problem, remedy))
+                    Err(Error::data(name, Some(mapping.key(field)), problem, remedy))
                 }
             }
         };
-        episode::assemble(name, str::to_owned, mapping.shift, get)
+        episode::assemble(name, str::to_owned, mapping, get)
     }
 }
 

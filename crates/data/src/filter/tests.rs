@@ -42,6 +42,7 @@ fn columns(points: &[(f32, f32)]) -> Columns {
         terminals: vec![false; rows],
         timeouts: (0..rows).map(|i| i % 4 == 3).collect(),
         source: "memory".to_owned(),
+        ..Columns::default()
     }
 }
 

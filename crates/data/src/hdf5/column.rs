@@ -35,6 +35,11 @@ impl<'a> Column<'a> {
         Error::data(self.file, Some(&self.key), problem, remedy)
     }
 
+    /// True if its elements are numbers that are read.
+    pub fn is_number(&self) -> bool {
+        self.number().is_ok()
+    }
+
     /// `(N, dim)` of a dataset of rank 2 with at least one entry per row.
     pub fn matrix(&self) -> Result<(usize, usize)> {
         match self.shape()?.as_slice() {

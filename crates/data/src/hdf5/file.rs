@@ -49,6 +49,12 @@ impl H5 {
         self.file.root_group().map_err(|e| h5_error(&self.name, None, &e))
     }
 
+    /// Names of the datasets of the root group.
+    pub fn datasets(&self) -> Result<Vec<String>> {
+        let names = self.root()?.member_names();
+        Ok(names.map_err(|e| h5_error(&self.name, None, &e))?.1)
+    }
+
     /// A dataset of the root group.
     pub fn column(&self, key: &str) -> Result<Column<'_>> {
         self.member(&self.root()?, key, key)?.ok_or_else(|| self.missing(key))

@@ -8,14 +8,12 @@
 const UNDEFINED: u64 = u64::MAX;
 /// Bytes of the superblock, which the first object follows.
 pub const SUPERBLOCK_BYTES: u64 = 96;
-/// Rank of group nodes; a leaf holds up to twice as many names as the leaf rank says.
+/// Rank of group nodes; a leaf holds up to twice as many names as the leaf rank says. All are listed in a single one,
+/// whose rank grows with them.
 const GROUP_LEAF_K: u16 = 4;
 const GROUP_INTERNAL_K: u16 = 16;
 /// Children of a node of a chunk index: twice the rank that version 0 fixes.
 const CHUNK_CHILDREN: usize = 64;
-
-/// Most datasets of a file: they are listed in a single leaf.
-pub const MOST_DATASETS: usize = 2 * GROUP_LEAF_K as usize;
 
 /// What the elements of a dataset are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,11 +148,12 @@ pub struct RootGroup {
     pub header: u64,
     tree: u64,
     heap: u64,
+    leaf_rank: u16,
 }
 
 impl RootGroup {
-    /// `links` are names and addresses of object headers, sorted by name, at most [`MOST_DATASETS`].
-    pub fn new(links: &[(&str, u64)], attributes: &[(&str, String)], address: u64) -> RootGroup {
+    /// `links` are names and addresses of object headers, sorted by name.
+    pub fn new(links: &[(String, u64)], attributes: &[(&str, String)], address: u64) -> RootGroup {
         // Offset 0 of the heap is the empty name, which is smaller than all others.
         let mut names = vec![0; 8];
         let mut offsets = Vec::new();
@@ -171,7 +170,8 @@ impl RootGroup {
             push_u64(&mut leaf, *header);
             leaf.extend([0; 24]);
         }
-        leaf.resize(8 + MOST_DATASETS * 40, 0);
+        let leaf_rank = GROUP_LEAF_K.max(links.len().div_ceil(2) as u16);
+        leaf.resize(8 + 2 * usize::from(leaf_rank) * 40, 0);
 
         let heap = address;
         let leaf_at = heap + 32 + names.len() as u64;
@@ -195,14 +195,14 @@ impl RootGroup {
         let mut messages = vec![(0x11, table)];
         messages.extend(attributes.iter().map(|(name, value)| (0x0c, attribute(name, value))));
         bytes.extend(object_header(&messages));
-        RootGroup { bytes, header, tree, heap }
+        RootGroup { bytes, header, tree, heap, leaf_rank }
     }
 
     /// Superblock of a file of `end` bytes with this root.
     pub fn superblock(&self, end: u64) -> Vec<u8> {
         let mut bytes = b"\x89HDF\r\n\x1a\n".to_vec();
         bytes.extend([0, 0, 0, 0, 0, 8, 8, 0]);
-        push_u16(&mut bytes, GROUP_LEAF_K);
+        push_u16(&mut bytes, self.leaf_rank);
         push_u16(&mut bytes, GROUP_INTERNAL_K);
         push_u32(&mut bytes, 0);
         [0, UNDEFINED, end, UNDEFINED].into_iter().for_each(|n| push_u64(&mut bytes, n));

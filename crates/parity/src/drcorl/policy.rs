@@ -126,8 +126,8 @@ impl PolicySteps {
                 learner.policy.apply(&result.gradient, rate(&learner.config, step), 0.0);
                 result.loss
             }
-            Objective::Reward => learner.policy_step(step as u64, LOW, observation, &draws),
-            Objective::Cost | Objective::Lagrangian => learner.policy_step(step as u64, HIGH, observation, &draws),
+            Objective::Reward => learner.policy_step(step as u64, &[LOW], observation, &draws),
+            Objective::Cost | Objective::Lagrangian => learner.policy_step(step as u64, &[HIGH], observation, &draws),
         }
     }
 }

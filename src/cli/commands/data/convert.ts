@@ -19,6 +19,12 @@ export const convertAction: DataAction = {
       requiresArg: true,
       describe: 'convert: FIELD=NAME in the file; a list (x,y), a * for a number (obs_*), or a number for all rows',
     },
+    keep: {
+      array: true,
+      string: true,
+      requiresArg: true,
+      describe: 'convert: further columns of one number a step to keep, for limits on other costs',
+    },
     shift: { boolean: true, describe: 'convert: successors are the observations of the next row' },
     episode: {
       requiresArg: true,
@@ -40,6 +46,7 @@ export const convertAction: DataAction = {
     try {
       const report = await convertDataset(source, output, {
         map: readMap(args),
+        keep: args['keep'] as string[] | undefined,
         shift: args['shift'] === true,
         episode: optionalString(args, 'episode'),
         time: optionalString(args, 'time'),

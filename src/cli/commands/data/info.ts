@@ -25,7 +25,7 @@ export const infoAction: DataAction = {
 
   async run(args) {
     const source = sourceOf(optionalString(args, 'source'), optionalString(args, 'task'))
-    const dataset = await loadDataset(source, { maxMemory: optionalBytes(args, 'max-memory') })
+    const dataset = await loadDataset(source, { maxMemory: optionalBytes(args, 'max-memory'), costs: [] })
     const findings = datasetFindings(dataset)
     const refused = findings.some(({ severity }) => args['strict'] === true || severity === 'error')
     const limit = optionalNumber(args, 'cost-limit')
@@ -72,10 +72,17 @@ function describe(
     ['actions', `${summary.act_dim}, from [${rounded(summary.action_min)}] to [${rounded(summary.action_max)}]`],
     ['correlation', `${summary.return_cost_correlation?.toFixed(2) ?? 'undefined'} (return and cost of an episode)`],
   ]
+  const further = summary.further ?? []
   const deciles = table(
-    ['decile', 'return', 'cost'],
-    summary.return_deciles.map((value, index) => [index * 10, round(value), round(summary.cost_deciles[index] ?? 0)]),
+    ['decile', 'return', 'cost', ...further.map(({ name }) => name)],
+    summary.return_deciles.map((value, index) => [
+      index * 10,
+      round(value),
+      round(summary.cost_deciles[index] ?? 0),
+      ...further.map((column) => round(column.deciles[index] ?? null)),
+    ]),
   )
+  if (further.length > 0) parts.push(['further costs', further.map(({ name }) => name).join(', ')])
   const best = table(
     ['cost limit', 'episodes within', 'best return'],
     summary.best_returns.map((row) => [row.cost_limit, row.episodes, round(row.best_return)]),

@@ -25,6 +25,12 @@ export const recordAction: DataAction = {
     env: { requiresArg: true, describe: 'record: embedded environment, or module:Id of any in Gymnasium' },
     episodes: { requiresArg: true, describe: 'record: episodes to write' },
     steps: { requiresArg: true, describe: 'record: transitions to write; the episode that reaches them is the last' },
+    keep: {
+      array: true,
+      string: true,
+      requiresArg: true,
+      describe: 'record: further costs of an environment in Python to write, keys of its info',
+    },
     noise: {
       requiresArg: true,
       describe: 'record: standard deviation of Gaussian noise on actions, in halves of the box (default 0)',
@@ -51,6 +57,7 @@ export const recordAction: DataAction = {
     try {
       const report = await recordDataset(output, {
         ...openOptions(args),
+        ...(args['keep'] === undefined ? {} : { costs: ['costs', ...(args['keep'] as string[])] }),
         policies: readPolicies(args),
         env: task ?? env,
         episodes: optionalNumber(args, 'episodes'),

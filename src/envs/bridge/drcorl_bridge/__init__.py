@@ -12,4 +12,4 @@ suites.py         how an environment is made, suite by suite
 Nothing beyond the standard library, numpy and what the environment itself needs.
 """
 
-PROTOCOL = 2
+PROTOCOL = 3

@@ -2,10 +2,11 @@
 
 Requests, by kind, and the body of their reply:
 
-OPEN   JSON {protocol, suite, id, rows, cost_key, missing_cost}
+OPEN   JSON {protocol, suite, id, rows, cost_key, further, missing_cost}
                                                    ->  JSON, the specification (see rows.py)
 RESET  f64 seeds[N]                                ->  f32 observations[N, S]
-STEP   f32 actions[N, A]                           ->  f32 observations[N, S], rewards[N], costs[N]; u8 flags[N]
+STEP   f32 actions[N, A]                           ->  f32 observations[N, S], rewards[N], costs[N], further[F, N];
+                                                       u8 flags[N]
 CLOSE  empty                                       ->  empty, then the process ends
 
 Before the first request the server sends one reply of its own accord, JSON {protocol, python}.

@@ -31,14 +31,16 @@ class Rows:
     :param count: N.
     :param made_anew: true where a row needs a new environment for its second and later episodes.
     :param cost_key: key of the cost in `info`.
+    :param further: keys of the F further costs in `info`.
     :param missing_cost: the cost of a step whose `info` has no such key; None makes that an error.
     :param status: told which row is at work.
     """
 
-    def __init__(self, make, count, made_anew, cost_key, missing_cost, status):
+    def __init__(self, make, count, made_anew, cost_key, further, missing_cost, status):
         self._make = make
         self._made_anew = made_anew
         self._cost_key = cost_key
+        self._further_keys = further
         self._missing_cost = missing_cost
         self._status = status
         self._streams = Streams()
@@ -111,6 +113,8 @@ class Rows:
         observations, rewards, costs, flags = self._observations, self._rewards, self._costs, self._flags
         rewards[:] = 0
         costs[:] = 0
+        further, further_keys = self._further, self._further_keys
+        further[:] = 0
         flags[:] = 0
         # np.clip takes three times as long for so few numbers.
         low, high = self._actions.low, self._actions.high
@@ -136,8 +140,14 @@ class Rows:
             try:
                 cost = info[cost_key]
             except (KeyError, TypeError, IndexError):
-                cost = self._absent_cost(info)
+                cost = self._absent_cost(cost_key, info)
             costs[row] = cost if cost.__class__ in plain else number("cost", cost)
+            for index, key in enumerate(further_keys):
+                try:
+                    cost = info[key]
+                except (KeyError, TypeError, IndexError):
+                    cost = self._absent_cost(key, info)
+                further[index, row] = cost if cost.__class__ in plain else number("cost", cost)
             flags[row] = STEPPED | (TERMINATED if terminated else 0) | (TRUNCATED if truncated else 0)
             if terminated or truncated:
                 running[row] = False
@@ -156,13 +166,15 @@ class Rows:
 
     def _allocate(self, count, size):
         """One frame holds the reply to every step; the arrays are views of it."""
-        floats = count * (size + 2)
+        floats = count * (size + 2 + len(self._further_keys))
         self._frame = bytearray(HEADER.size + 4 * floats + count)
         HEADER.pack_into(self._frame, 0, len(self._frame) - HEADER.size, OK)
         self._values = values = np.frombuffer(self._frame, np.float32, floats, HEADER.size)
         self._observations = values[: count * size].reshape(count, size)
         self._rewards = values[count * size : count * (size + 1)]
-        self._costs = values[count * (size + 1) :]
+        self._costs = values[count * (size + 1) : count * (size + 2)]
+        self._all_costs = values[count * (size + 1) :].reshape(1 + len(self._further_keys), count)
+        self._further = self._all_costs[1:]
         self._flags = np.frombuffer(self._frame, np.uint8, count, HEADER.size + 4 * floats)
 
     def _enter(self, activity, row):
@@ -187,7 +199,7 @@ class Rows:
         except (TypeError, ValueError):
             raise BadAnswer("value", f"an observation that is not made of numbers: {shown(observation)}") from None
 
-    def _absent_cost(self, info):
+    def _absent_cost(self, key, info):
         """What stands for a cost that is not in `info`."""
         if not isinstance(info, dict):
             raise BadAnswer("value", f"the info {shown(info)}, which is no dict: the cost is looked for in it") from None
@@ -196,19 +208,21 @@ class Rows:
         keys = ", ".join(sorted(map(str, info))) or "nothing"
         raise BadAnswer(
             "value",
-            f'no cost: info has no key "{self._cost_key}"; it holds {keys}; name the key with --cost-key, '
+            f'no cost: info has no key "{key}"; it holds {keys}; name the key with --cost-key, '
             "or say --missing-cost 0 where a step without it costs nothing",
         ) from None
 
     def _require_finite(self):
         """One test of the whole reply; only where it fails is the row looked for."""
         if np.isfinite(self._values).all():
-            if self._costs.min() < 0:
-                self.row = int(self._costs.argmin())
-                cost = self._costs[self.row]
+            lowest = int(self._all_costs.argmin())
+            cost = self._all_costs.flat[lowest]
+            if cost < 0:
+                self.row = lowest % self._all_costs.shape[1]
                 raise BadAnswer("value", f"cost {cost}, which is below 0: a cost counts what is to be kept below a limit")
             return
-        for name, values in (("observation", self._observations), ("reward", self._rewards), ("cost", self._costs)):
+        named = [("observation", self._observations), ("reward", self._rewards), ("cost", self._costs)]
+        for name, values in named + list(zip(self._further_keys, self._further)):
             bad = np.argwhere(~np.isfinite(values))
             if len(bad) > 0:
                 self.row = int(bad[0][0])

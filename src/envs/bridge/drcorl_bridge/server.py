@@ -70,11 +70,11 @@ class Server:
             raise ValueError(f"unknown request {kind}")
         return True
 
-    def _open(self, protocol, suite, id, rows, cost_key, missing_cost):  # noqa: A002, names of the request
+    def _open(self, protocol, suite, id, rows, cost_key, further, missing_cost):  # noqa: A002, names of the request
         if protocol != PROTOCOL:
             raise ValueError(f"protocol {protocol} asked for, this is {PROTOCOL}")
         make, made_anew = open_suite(suite, id)
-        self._rows = Rows(make, rows, made_anew, cost_key, missing_cost, self._status)
+        self._rows = Rows(make, rows, made_anew, cost_key, further, missing_cost, self._status)
         return self._rows.specification()
 
     def _describe(self, error):

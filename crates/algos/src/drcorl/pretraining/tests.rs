@@ -145,6 +145,7 @@ fn another(schema: &Value, key: &str, value: &Value) -> Value {
     match value {
         Value::Bool(on) => json!(!on),
         Value::Null => json!(LENGTH),
+        Value::Object(_) => json!({ "wear": 2.0 }),
         Value::String(_) => json!("auto"),
         Value::Array(items) => items.iter().map(|item| json!(item.as_f64().unwrap() * 2.0)).collect(),
         _ if value.is_u64() => {
@@ -188,6 +189,9 @@ fn the_list_is_exactly_what_adaptation_alone_reads() {
         if key == "reward_critic" {
             change["reward_updates_per_step"] = json!(1);
         }
+        if key == "limits" {
+            change["cost_limit"] = json!(2.0);
+        }
         if key == "constraint" {
             change["constraint"] = json!("hard");
         }
@@ -206,6 +210,19 @@ fn the_list_is_exactly_what_adaptation_alone_reads() {
         }
     }
     assert_eq!(listed, PRETRAINING.later.len(), "every name is that of a parameter");
+}
+
+/// The same costs under other limits share what is made before adaptation.
+#[test]
+fn limits_on_the_same_costs_share_a_pretraining() {
+    let folder = Folder::new("named");
+    let limits = |limit: f64| json!({ "cost_limit": limit, "limits": { "costs": limit } });
+    let path = folder.made(&limits(2.0));
+    let mut alone = fresh(&limits(0.5));
+    finish(&mut alone);
+    let mut taken = reuse(&limits(0.5), &path).unwrap();
+    finish(&mut taken);
+    assert!(folder.bytes(&mut taken) == folder.bytes(&mut alone));
 }
 
 /// Where the behavior model learns from the episodes within the limit, another limit is another behavior model.

@@ -604,7 +604,8 @@ export interface SelfTest {
   others: Tried[]
   behaviors: Behavior[]
   /**
-   * One-sided conformal quantile of the shortfalls, at least 0: what widens the estimate of a policy.
+   * One-sided conformal quantile of the shortfalls, at least 0: what widens the estimate of a policy. The largest of
+   * them where their root mean square (`estimator.under_reading`) is above a quarter.
    */
   shortfall: number | null
   /**

@@ -24,7 +24,9 @@ const BATCH: usize = 128;
 const LR: f64 = 2e-3;
 /// Fewest kinds of behavior that say something about the estimator.
 pub(super) const LEAST_BEHAVIORS: usize = 4;
-/// Share of behaviors whose under-reading stays below what widens the estimate.
+/// Share of behaviors whose under-reading stays below what widens the estimate; all of them where an estimator reads
+/// them further too low than [`LARGEST_UNDER_READING`]. A tail learnt on CarRun read seven kinds right and the eighth
+/// at 5.7 for 25.1, and a policy at 8.3 +- 3.2 whose cost was 20.7.
 const LEVEL: f64 = 0.75;
 /// Most that the estimator of whole episodes may read the clones too low where the ladder does not reach the end. What
 /// it reads too high refuses policies and certifies none.
@@ -138,7 +140,8 @@ pub struct SelfTest {
     /// The others that were tried.
     pub others: Vec<Tried>,
     pub behaviors: Vec<Behavior>,
-    /// One-sided conformal quantile of the shortfalls, at least 0: what widens the estimate of a policy.
+    /// One-sided conformal quantile of the shortfalls, at least 0: what widens the estimate of a policy. The largest of
+    /// them where their root mean square (`estimator.under_reading`) is above a quarter.
     #[serde(with = "nullable")]
     #[schemars(with = "Option<f64>")]
     pub shortfall: f64,
@@ -156,8 +159,10 @@ impl SelfTest {
         let shortfalls: Vec<f64> = behaviors.iter().map(|behavior| behavior.shortfall).collect();
         let unknown = shortfalls.iter().any(|shortfall| shortfall.is_nan());
         let reach = ROOM * behaviors.iter().fold(0.0, |most: f64, behavior| most.max(behavior.distance));
-        let shortfall = if unknown { f64::NAN } else { conformal(&shortfalls, LEVEL).max(0.0) };
-        SelfTest { estimator: trial.tried(), others, shortfall, reach, behaviors }
+        let estimator = trial.tried();
+        let level = if estimator.under_reading <= LARGEST_UNDER_READING { LEVEL } else { 1.0 };
+        let shortfall = if unknown { f64::NAN } else { conformal(&shortfalls, level).max(0.0) };
+        SelfTest { estimator, others, shortfall, reach, behaviors }
     }
 }
 
@@ -301,6 +306,14 @@ mod tests {
     fn trial(horizon: Option<usize>, shortfalls: &[f64]) -> Trial {
         let behavior = |&shortfall| Behavior { episodes: 9, logged: 1.0, estimated: 1.0, shortfall, distance: 0.5 };
         Trial { horizon, behaviors: shortfalls.iter().map(behavior).collect() }
+    }
+
+    #[test]
+    fn the_worst_clone_widens_where_clones_are_read_far_too_low() {
+        let widened = |shortfalls: &[f64]| SelfTest::of(&trial(Some(10), shortfalls), vec![]).shortfall;
+        assert_eq!(widened(&[-0.4, 0.0, 0.1, 0.0, 0.0, 0.2, 0.1, 0.3]), 0.2);
+        assert_eq!(widened(&[-0.4, -0.4, 0.06, -0.3, -0.5, -0.6, 3.4, 0.25]), 3.4);
+        assert!(widened(&[0.0, f64::NAN, 0.0, 0.0]).is_nan());
     }
 
     #[test]

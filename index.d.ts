@@ -15,6 +15,7 @@
 
 /** A further number a step: a cost of its own, which a limit may be given for. */
 export interface NativeColumn {
+  /** Of the column, as a limit names it. */
   name: string
   /** `[N]` */
   values: Float32Array

@@ -37,6 +37,7 @@ pub struct NativeColumns {
 /// A further number a step: a cost of its own, which a limit may be given for.
 #[napi(object, object_to_js = false)]
 pub struct NativeColumn {
+    /// Of the column, as a limit names it.
     pub name: String,
     /// `[N]`
     pub values: Float32Array,

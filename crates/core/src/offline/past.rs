@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Kind, Tensor};
 
 const HIDDEN: [i64; 2] = [64, 64];
+/// Fewer where the models make fewer.
 const STEPS: u64 = 1500;
 const LR: f64 = 3e-3;
 const LAST_LR: f64 = 3e-5;
@@ -50,7 +51,8 @@ impl Dynamics {
             })
         };
         let mut heads = [with, without];
-        for step in 0..STEPS {
+        let steps = STEPS.min(run.model_steps);
+        for step in 0..steps {
             if cancel.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
@@ -61,7 +63,7 @@ impl Dynamics {
             let (inputs, change) = self.lesson(data, &rows);
             for (head, input) in heads.iter_mut().zip(&inputs) {
                 let grad = (head.forward(input) - &change) * (2.0 / run.model_batch as f64);
-                head.descend(input, &grad, cosine(LR, LAST_LR, step, STEPS));
+                head.descend(input, &grad, cosine(LR, LAST_LR, step, steps));
             }
         }
         let stride = held_out.len().div_ceil(ROWS);

@@ -77,7 +77,7 @@ impl Foresight {
                     Signal::Reward => predicted.reward,
                     Signal::Cost(k) => predicted.costs.narrow(1, k as i64, 1),
                 };
-                total = total + &weight * signal * outlook.factor;
+                total += &weight * signal * outlook.factor;
                 weight = weight * (1.0 - predicted.terminal) * outlook.gamma;
                 now = predicted.next;
                 taken = (outlook.act)(&self.frame.observation(&now.state));

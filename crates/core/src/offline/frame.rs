@@ -137,7 +137,7 @@ impl Frame {
         for _ in 0..self.history {
             // An episode's first row is its own past, unmoved and without an action.
             let moved: Tensor = 1.0 - data.gather(&here).start();
-            here = here - moved.squeeze_dim(1).to_kind(Kind::Int64);
+            here = &here - moved.squeeze_dim(1).to_kind(Kind::Int64);
             let before = data.gather(&here);
             let earlier = self.state(&before.observation());
             parts.extend([self.scaled_change(&earlier, &later), before.action() * moved]);

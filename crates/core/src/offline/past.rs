@@ -98,9 +98,9 @@ pub(super) mod tests {
         let mut rng = Rng::new(5, 0);
         let mut columns = Columns { obs_dim: 1 + usize::from(speed_is_seen), act_dim: 1, ..Columns::default() };
         for _ in 0..40 {
-            let (mut place, mut speed) = (rng.unit() as f32 - 0.5, 2.0 * rng.unit() as f32 - 1.0);
+            let (mut place, mut speed) = (rng.unit() - 0.5, 2.0 * rng.unit() - 1.0);
             for step in 0..STEPS {
-                let push = 2.0 * rng.unit() as f32 - 1.0;
+                let push = 2.0 * rng.unit() - 1.0;
                 let seen = |place, speed| [place, speed].into_iter().take(1 + usize::from(speed_is_seen));
                 columns.observations.extend(seen(place, speed));
                 speed += 0.2 * push - 0.05 * speed;

@@ -1,8 +1,14 @@
 /** Limits on several costs: their names are columns of the dataset, the first takes the place of `cost_limit`. */
 import { DrcorlError } from '../base/errors.js'
 
-/** The limits of a run by name, in their order; empty where `cost_limit` bounds the data's own costs. */
-export function limitsOf(run: Readonly<Record<string, unknown>>): readonly (readonly [name: string, limit: number])[] {
+/** Name of the cost that every dataset has and every environment gives. */
+export const OWN_COST = 'costs'
+
+/** Limits by the names of their costs, in their order. */
+export type NamedLimits = readonly (readonly [name: string, limit: number])[]
+
+/** The limits of a run; empty where `cost_limit` bounds the data's own costs. */
+export function limitsOf(run: Readonly<Record<string, unknown>>): NamedLimits {
   const limits = run['limits']
   return typeof limits === 'object' && limits !== null ? (Object.entries(limits) as [string, number][]) : []
 }
@@ -10,16 +16,17 @@ export function limitsOf(run: Readonly<Record<string, unknown>>): readonly (read
 /** Names of the costs that a run bounds; none where it names none. */
 export const costNames = (run: Readonly<Record<string, unknown>>): string[] => limitsOf(run).map(([name]) => name)
 
-/** As `loadDataset` takes them: undefined leaves the data's own. */
-export function costsOf(run: Readonly<Record<string, unknown>>): string[] | undefined {
-  const names = costNames(run)
-  return names.length === 0 ? undefined : names
-}
+/** The costs of these limits as `loadDataset` and `rollout` take them: undefined leaves the own ones. */
+export const costsIn = (limits: NamedLimits): string[] | undefined =>
+  limits.length === 0 ? undefined : limits.map(([name]) => name)
+
+/** The same of the limits of a run. */
+export const costsOf = (run: Readonly<Record<string, unknown>>): string[] | undefined => costsIn(limitsOf(run))
 
 /** Limits with `costs` for the data's own, which may be called `cost` too. */
 export function named(limits: unknown): unknown {
   if (typeof limits !== 'object' || limits === null || Array.isArray(limits)) return limits
-  return Object.fromEntries(Object.entries(limits).map(([name, limit]) => [name === 'cost' ? 'costs' : name, limit]))
+  return Object.fromEntries(Object.entries(limits).map(([name, limit]) => [name === 'cost' ? OWN_COST : name, limit]))
 }
 
 /**

@@ -6,6 +6,7 @@
  */
 import { availableParallelism } from 'node:os'
 import { DrcorlError } from '../base/errors.js'
+import { OWN_COST } from '../config/limits.js'
 import type { StepResult, VecEnv } from './env.js'
 import { countSteps } from './ledger.js'
 import { REQUEST, PROTOCOL, Worker, WorkerFailure } from './worker.js'
@@ -216,9 +217,6 @@ function keysOf({ costs, costKey = 'cost' }: PythonEnvSource): { key: string; fu
   // What is not asked for need not be there.
   return costs.length > further.length ? { key: costKey, further } : { key: further[0]!, further }
 }
-
-/** Name of the cost that every environment gives. */
-const OWN_COST = 'costs'
 
 /**
  * Opens N environments in worker processes.

@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { DrcorlError } from '../base/errors.js'
 import { own } from '../base/own.js'
+import { OWN_COST } from '../config/limits.js'
 import type { Feedback, Policy, StepResult, VecEnv } from './env.js'
 
 /** One evaluated episode: undiscounted sums over its steps. */
@@ -149,9 +150,6 @@ async function playRound(
   }
   return { episodes, stepped }
 }
-
-/** Name of the cost that every environment gives. */
-const OWN_COST = 'costs'
 
 /** @throws DrcorlError `Usage` where the environment gives no cost of that name. */
 function costOf({ costs, further = {} }: StepResult, name: string, env: VecEnv): Float32Array {

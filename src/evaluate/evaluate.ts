@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
-import { limitsOf, named as withOwnCosts } from '../config/limits.js'
+import { type NamedLimits, costsIn, limitsOf, named as withOwnCosts } from '../config/limits.js'
 import type { CostEvaluation, Evaluation, LimitEvaluation, PolicyEvaluation } from '../config/results.js'
 import { readStored } from '../config/stored.js'
 import { type Environment, type OpenOptions, findEnvironment, playable } from '../data/environments.js'
@@ -176,7 +176,7 @@ interface Plan {
   /** The one limit, or the first of several. */
   cost_limit: number | null
   /** Limits by the names of their costs; empty where the environment's own cost is judged alone. */
-  limits: readonly (readonly [name: string, limit: number])[]
+  limits: NamedLimits
 }
 
 interface Measured {
@@ -193,7 +193,7 @@ async function makePlan(options: EvaluateOptions): Promise<Plan> {
   const asked = options.env ?? (record === null ? undefined : environmentOf(record))
   if (asked === undefined) throw noEnvironment(record?.dataset.source)
   const named = readLimits(options, record)
-  const costs = named.length === 0 ? undefined : named.map(([name]) => name)
+  const costs = costsIn(named)
   const environment =
     typeof asked === 'string'
       ? findEnvironment(asked, { ...options, costs })
@@ -291,7 +291,7 @@ async function measure(
     const eta_seconds = (seconds() * (1 - progress.share)) / progress.share
     onProgress?.({ ...progress, policy: name, of: episodes, steps_per_second, eta_seconds })
   }
-  const costs = limits.length === 0 ? undefined : limits.map(([name]) => name)
+  const costs = costsIn(limits)
   const played = await rollout(policy, env, { episodes, seed, signal, onProgress: tell, costs })
   const cost = { steps: played.environment_steps, seconds: seconds() }
   const judged = { cost_limit: limit, score_range: scoreRange(environment.score_range), limits }
@@ -311,7 +311,7 @@ interface Judgement {
   cost_limit: number | null
   score_range: ScoreRange | null
   /** Where they are several, each is measured. */
-  limits?: readonly (readonly [name: string, limit: number])[]
+  limits?: NamedLimits
 }
 
 /** Turns episodes into the numbers that are reported. */

@@ -1,6 +1,7 @@
 /** Datasets in native memory; none of it needs libtorch. */
 import type { NativeColumns, NativeDataset, NativeEpisodes, NativeShape } from '../../index.d.ts'
 import { DrcorlError } from '../base/errors.js'
+import { OWN_COST } from '../config/limits.js'
 import { loadRuntime } from './addons.js'
 import { guard } from './guard.js'
 
@@ -49,9 +50,6 @@ export async function datasetFromColumns(
   const own = cost === OWN_COST ? undefined : cost
   return guard(() => Native.fromColumns({ ...fixed, costs }, more, own), { exitStatus: 2 })
 }
-
-/** Name of the costs that every dataset has. */
-const OWN_COST = 'costs'
 
 const byName = ([a]: [string, unknown], [b]: [string, unknown]): number => (a < b ? -1 : 1)
 

@@ -1,5 +1,6 @@
 import { DrcorlError } from '../../../base/errors.js'
 import { LiveLine } from '../../../base/live-line.js'
+import { OWN_COST } from '../../../config/limits.js'
 import { describeFinding } from '../../../data/checks.js'
 import { type PolicyShare, type RecordProgress, type RecordReport, recordDataset } from '../../../record/record.js'
 import { formatSeconds } from '../../../train/progress.js'
@@ -57,7 +58,7 @@ export const recordAction: DataAction = {
     try {
       const report = await recordDataset(output, {
         ...openOptions(args),
-        ...(args['keep'] === undefined ? {} : { costs: ['costs', ...(args['keep'] as string[])] }),
+        ...(args['keep'] === undefined ? {} : { costs: [OWN_COST, ...(args['keep'] as string[])] }),
         policies: readPolicies(args),
         env: task ?? env,
         episodes: optionalNumber(args, 'episodes'),

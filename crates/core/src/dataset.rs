@@ -392,8 +392,14 @@ impl Dataset {
 
     /// Numbers of all rows of the episodes whose flag is set, `[M] int64`.
     pub fn rows_of(&self, keep: &[bool]) -> Tensor {
-        let kept = self.episodes.iter().zip(keep).filter_map(|(episode, keep)| keep.then_some(episode));
-        let rows: Vec<i64> = kept.flat_map(|episode| episode.start as i64..episode.end as i64).collect();
+        let kept: Vec<usize> = (0..self.episodes.len()).filter(|&number| keep[number]).collect();
+        self.rows_in(&kept)
+    }
+
+    /// Numbers of all rows of the episodes with these numbers, in their order, `[M] int64`.
+    pub fn rows_in(&self, episodes: &[usize]) -> Tensor {
+        let episodes = episodes.iter().map(|&number| &self.episodes[number]);
+        let rows: Vec<i64> = episodes.flat_map(|episode| episode.start as i64..episode.end as i64).collect();
         Tensor::from_slice(&rows).to_device(self.device)
     }
 

@@ -28,59 +28,53 @@ const SHARE: f64 = 2.0 / 3.0;
 /// Stream of the run's seed.
 const STREAM: u64 = 11;
 
+/// Of some rows.
+struct Lesson {
+    /// With and without the past.
+    inputs: [Tensor; 2],
+    /// Scaled change of the state.
+    change: Tensor,
+}
+
 impl Dynamics {
     /// True where the past lowers the error on held-out rows clearly. Draws nothing from the run.
     pub(super) fn past_tells(&self, data: &Dataset, run: &RunConfig, cancel: &AtomicBool) -> Result<bool> {
-        let held_out: Vec<i64> = self
-            .split
-            .holdout
-            .iter()
-            .map(|&number| &data.episodes[number])
-            .flat_map(|episode| episode.start as i64..episode.end as i64)
-            .collect();
-        if self.frame.history == 0 || held_out.is_empty() {
+        let held_out = data.rows_in(&self.split.holdout);
+        if self.frame.history == 0 || held_out.numel() == 0 {
             return Ok(false);
         }
+        let stride = held_out.numel().div_ceil(ROWS) as i64;
+        let tested = self.lesson(data, &held_out.slice(0, 0, None, stride));
         let mut rng = Rng::new(run.seed, STREAM);
-        let [with, without] = {
-            let moment = self.frame.moment(data, &Tensor::from_slice(&held_out[..1]).to_device(data.device()));
-            let (states, past) = (moment.state.size()[1], moment.past.size()[1]);
-            [past, 0].map(|past| {
-                let widths = widths(data.actions() + states + past, &HIDDEN, states);
-                Head::with_hidden("past", 1, &widths, Hidden::Mish, false, data.device(), &mut rng)
-            })
-        };
-        let mut heads = [with, without];
-        let steps = STEPS.min(run.model_steps);
+        let mut heads = tested.inputs.each_ref().map(|input| {
+            let widths = widths(input.size()[1], &HIDDEN, tested.change.size()[1]);
+            Head::with_hidden("past", 1, &widths, Hidden::Mish, false, data.device(), &mut rng)
+        });
+        let (learnt, steps) = (&self.split.learnt, STEPS.min(run.model_steps));
         for step in 0..steps {
             if cancel.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
-            let rows = self
-                .split
-                .learnt
-                .index_select(0, &rng.rows(run.model_batch, self.split.learnt.size()[0], data.device()));
-            let (inputs, change) = self.lesson(data, &rows);
+            let drawn = rng.rows(run.model_batch, learnt.size()[0], data.device());
+            let Lesson { inputs, change } = self.lesson(data, &learnt.index_select(0, &drawn));
             for (head, input) in heads.iter_mut().zip(&inputs) {
                 let grad = (head.forward(input) - &change) * (2.0 / run.model_batch as f64);
                 head.descend(input, &grad, cosine(LR, LAST_LR, step, steps));
             }
         }
-        let stride = held_out.len().div_ceil(ROWS);
-        let rows: Vec<i64> = held_out.into_iter().step_by(stride).collect();
-        let (inputs, change) = self.lesson(data, &Tensor::from_slice(&rows).to_device(data.device()));
-        let mut error =
-            |head: usize| (heads[head].evaluate(&inputs[head]) - &change).square().mean(Kind::Double).double_value(&[]);
+        let mut error = |k: usize| {
+            (heads[k].evaluate(&tested.inputs[k]) - &tested.change).square().mean(Kind::Double).double_value(&[])
+        };
         Ok(error(0) <= SHARE * error(1))
     }
 
-    /// Inputs with and without the past, and the scaled change of the state, of logged rows `[N]`.
-    fn lesson(&self, data: &Dataset, rows: &Tensor) -> ([Tensor; 2], Tensor) {
+    /// What the two networks see and learn of logged rows `[N]`.
+    fn lesson(&self, data: &Dataset, rows: &Tensor) -> Lesson {
         let batch = data.gather(rows);
         let Moment { state, past } = self.frame.moment(data, rows);
         let without = Tensor::cat(&[batch.action(), self.frame.scaled(&state)], 1);
         let change = self.frame.scaled_change(&state, &self.frame.state(&batch.next_observation()));
-        ([Tensor::cat(&[&without, &past], 1), without], change)
+        Lesson { inputs: [Tensor::cat(&[&without, &past], 1), without], change }
     }
 }
 

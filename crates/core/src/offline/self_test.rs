@@ -188,7 +188,7 @@ impl Clones {
         }
         let widths: Vec<i64> = [data.observations()].into_iter().chain(HIDDEN).chain([data.actions()]).collect();
         let head = Head::new("clones", episodes.len(), &widths, false, data.device(), rng);
-        let rows = episodes.iter().map(|numbers| rows_of(data, numbers)).collect();
+        let rows = episodes.iter().map(|numbers| data.rows_in(numbers)).collect();
         let all = Tensor::arange(data.len(), (Kind::Int64, data.device()));
         let unit = data.gather(&all).action().std_dim(0i64, false, true).clamp_min(1e-3);
         Some(Clones { head, episodes, rows, noise: None, unit })
@@ -268,15 +268,6 @@ impl Clones {
         let width = self.unit.size().last().copied().unwrap_or(0);
         state.optional_rows("noise", &mut self.noise, width, self.unit.device())
     }
-}
-
-fn rows_of(data: &Dataset, numbers: &[usize]) -> Tensor {
-    let rows: Vec<i64> = numbers
-        .iter()
-        .map(|&number| &data.episodes[number])
-        .flat_map(|episode| episode.start as i64..episode.end as i64)
-        .collect();
-    Tensor::from_slice(&rows).to_device(data.device())
 }
 
 /// A clone at play.

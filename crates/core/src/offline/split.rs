@@ -24,14 +24,9 @@ impl Split {
             let kept = |number: &usize| data.held_out.binary_search(number).is_err();
             (data.held_out.clone(), (0..data.episodes.len()).filter(kept).collect())
         };
-        let rows_of = |numbers: &[usize]| {
-            let episodes = numbers.iter().map(|&number| &data.episodes[number]);
-            let rows: Vec<i64> = episodes.flat_map(|episode| episode.start as i64..episode.end as i64).collect();
-            Tensor::from_slice(&rows).to_device(data.device())
-        };
         let mut bootstrap = || (0..learnt.len()).map(|_| learnt[rng.below(learnt.len())]).collect::<Vec<usize>>();
-        let rows = (0..members).map(|_| rows_of(&bootstrap())).collect();
-        Split { holdout, learnt: rows_of(&learnt), rows }
+        let rows = (0..members).map(|_| data.rows_in(&bootstrap())).collect();
+        Split { holdout, learnt: data.rows_in(&learnt), rows }
     }
 
     /// `count` rows for each member, `[count*E]`: row b*E+e is member e's.

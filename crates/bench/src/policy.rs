@@ -107,7 +107,7 @@ pub fn step(branch: Branch, shape: ScoreNetShape, hidden: &[i64], rows: i64, dev
         policy: Group::copy_of(ours.policy.arena(), ours.policy.arena(), "policy", 1, LR, device),
         score: PlainScoreNet::copy_of(&store.root(), ours.behavior.arena(), &frequencies, shape),
         reward: group(&ours.critics.reward.q, "reward_q"),
-        cost: group(&ours.critics.cost.q, "cost_q"),
+        cost: group(&ours.critics.costs[0].critic.q, "cost_q"),
     };
     let observation = rng.normal(&[rows, STATES], device);
     let unit = rng.uniform(&[rows], device);

@@ -1,6 +1,6 @@
 //! An ensemble with its parameters, optimiser, and optional target copy: what every critic and every policy is made of.
 
-use super::{ops, Arena, ArenaBuilder, Cache, Ensemble, Hidden};
+use super::{ops, Arena, ArenaBuilder, Cache, Ensemble, Hidden, Traced};
 use crate::checkpoint::State;
 use crate::error::Result;
 use crate::optim::{soft_update, soft_update_parts, Adam, AdamConfig};
@@ -132,6 +132,16 @@ impl Head {
     /// As [`Head::target_input_gradient`], of the live parameters.
     pub fn input_gradient(&mut self, input: &Tensor, term: impl FnOnce(&Tensor) -> Term) -> Term {
         input_gradient(&self.net, &self.online, &mut self.other_cache, input, term)
+    }
+
+    /// The lagged networks as they are, for gradients through them and others.
+    pub fn traced_target(&self) -> Traced {
+        Traced::of(&self.net, self.target())
+    }
+
+    /// The live networks as they are, likewise.
+    pub fn traced(&self) -> Traced {
+        Traced::of(&self.net, &self.online)
     }
 
     /// Gradients of the last [`Head::forward`] with the same input, left in the live arena; `grad_out [B,E*out]`.

@@ -36,6 +36,11 @@ impl Traced {
             }
         })
     }
+
+    /// Outputs of networks of one number each for `input [N,in]`, `[N,E]`.
+    pub fn values(&self, input: &Tensor) -> Tensor {
+        self.run(&input.unsqueeze(0)).squeeze_dim(2).tr()
+    }
 }
 
 #[cfg(test)]

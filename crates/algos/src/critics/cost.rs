@@ -220,6 +220,13 @@ impl CostCritic {
         spoken(kind, &self.q.evaluate_target(state_action))
     }
 
+    /// [`CostCritic::values`] of lagged networks as they are now, of `state_action`,
+    /// in operations that autograd follows.
+    pub fn traced_values(&self) -> impl Fn(&Tensor) -> Tensor {
+        let (kind, networks) = (self.config.kind, self.q.traced_target());
+        move |state_action| spoken(kind, &networks.values(state_action))
+    }
+
     /// Mean plus `k` deviations over lagged members `[B,1]`, and its gradient for the action columns `[B,A]`.
     pub fn guidance(&mut self, state_action: &Tensor, actions: i64, k: f64) -> (Tensor, Tensor) {
         let kind = self.config.kind;

@@ -145,7 +145,7 @@ impl Drcorl {
     /// The step of `adaptation: state`: every state follows the reward as far as its own upper cost value leaves room
     /// below the value that stands for the limit. Where all do, the mean does, and so does an episode.
     pub(super) fn state_gradient(&mut self, score: &ScoreStep, beta: f64, step: u64) -> StepGradient {
-        let values = upper_confidence(&self.critics.cost.values(&score.state_action()), self.config.gate_k);
+        let values = upper_confidence(&self.critics.costs[0].critic.values(&score.state_action()), self.config.gate_k);
         let (below, above) = self.slacks(step);
         let room = room(&(values / self.facts.set_point.max(f64::MIN_POSITIVE)), below, above);
         self.branches.count_states(&room);

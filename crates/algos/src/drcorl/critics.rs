@@ -2,7 +2,7 @@
 //! ensemble on the policy's actions, (18); how both learn from a batch, and where they push an action.
 
 use super::config::DrcorlConfig;
-use super::facts::Facts;
+use super::facts::{CostFacts, Facts};
 use super::options::GuidanceScale;
 use super::score_step::ScoreStep;
 use crate::critics::{join, CostCritic, CostCriticConfig, CostCriticKind, IqlConfig, IqlCritic, Pessimism};
@@ -17,16 +17,20 @@ use tch::{Device, Kind, Tensor};
 /// The critics, the units they learn in and the scale of what they say to the policy.
 pub struct RewardAndCost {
     pub reward: IqlCritic,
-    pub cost: CostCritic,
-    /// Of the costs beside the first.
-    further: Vec<(CostCritic, GuidanceScaler)>,
+    /// Of every cost that is bounded.
+    pub costs: Vec<BoundedCost>,
     reward_factor: f64,
     /// Factor on costs.
     unit: f64,
     guidance_scale: GuidanceScale,
     guidance_k: f64,
     reward_scaler: GuidanceScaler,
-    cost_scaler: GuidanceScaler,
+}
+
+/// The critics of one cost.
+pub struct BoundedCost {
+    pub critic: CostCritic,
+    scaler: GuidanceScaler,
 }
 
 /// What a critic says at the policy's actions.
@@ -47,40 +51,26 @@ impl RewardAndCost {
         rng: &mut Rng,
     ) -> Self {
         let hidden = &config.critic_hidden;
-        let members = config.cost_members;
+        let reward = IqlCritic::new("reward", states, actions, hidden, reward_rates(config), device, rng);
+        let bounded = |(k, facts): (usize, &CostFacts)| {
+            let (name, rates) = (name_of(k), cost_rates(config, facts.range));
+            let critic = CostCritic::new(&name, states, actions, config.cost_members, hidden, rates, device, rng);
+            BoundedCost { critic, scaler: GuidanceScaler::default() }
+        };
         RewardAndCost {
-            reward: IqlCritic::new("reward", states, actions, hidden, reward_rates(config), device, rng),
-            cost: {
-                let rates = cost_rates(config, facts.cost_range);
-                CostCritic::new("cost", states, actions, members, hidden, rates, device, rng)
-            },
-            further: (facts.further.iter().enumerate())
-                .map(|(k, facts)| {
-                    let (name, rates) = (format!("cost_{}", k + 1), cost_rates(config, facts.range));
-                    let critic = CostCritic::new(&name, states, actions, members, hidden, rates, device, rng);
-                    (critic, GuidanceScaler::default())
-                })
-                .collect(),
+            reward,
+            costs: facts.costs.iter().enumerate().map(bounded).collect(),
             reward_factor: facts.reward_factor,
             unit: config.unit(),
             guidance_scale: config.guidance_scale,
             guidance_k: config.cost_guidance_k,
             reward_scaler: GuidanceScaler::default(),
-            cost_scaler: GuidanceScaler::default(),
-        }
-    }
-
-    /// The critic of cost `k`.
-    pub fn of_cost(&mut self, k: usize) -> &mut CostCritic {
-        match k {
-            0 => &mut self.cost,
-            k => &mut self.further[k - 1].0,
         }
     }
 
     /// Sets the target rate of all cost critics.
     pub fn follow_costs(&mut self, target_rate: f64) {
-        (0..=self.further.len()).for_each(|k| self.of_cost(k).config.target_rate = target_rate);
+        self.costs.iter_mut().for_each(|cost| cost.critic.config.target_rate = target_rate);
     }
 
     /// One step of all on Monte-Carlo returns `[B,1+K]` of reward and costs;
@@ -88,12 +78,11 @@ impl RewardAndCost {
     pub fn regress(&mut self, batch: &Batch, returns: &Tensor) -> Result<(f64, f64)> {
         let (state_action, observation) = (batch.state_action(), batch.observation());
         let reward = self.reward.regress(&state_action, &observation, &returns.narrow(1, 0, 1))?;
-        let mut cost = 0.0;
-        let costs = 1 + self.further.len();
-        for k in 0..costs {
-            cost += self.of_cost(k).regress(&state_action, &returns.narrow(1, 1 + k as i64, 1))?;
+        let mut loss = 0.0;
+        for (k, cost) in self.costs.iter_mut().enumerate() {
+            loss += cost.critic.regress(&state_action, &returns.narrow(1, 1 + k as i64, 1))?;
         }
-        Ok((reward, cost / costs as f64))
+        Ok((reward, loss / self.costs.len() as f64))
     }
 
     /// One step of (16) and (17).
@@ -118,19 +107,19 @@ impl RewardAndCost {
 
     /// One step of (18) for every cost on the actions of `policy`, as it draws them; the mean loss.
     pub fn update_cost(&mut self, batch: &Batch, policy: &mut Policy, rng: &mut Rng) -> Result<f64> {
-        let next = match self.cost.config.kind {
+        let CostCriticConfig { kind, pessimism, .. } = self.costs[0].critic.config;
+        let next = match kind {
             // Reads the state alone.
             CostCriticKind::Iql => join(&batch.action(), &batch.next_observation()),
             _ => acting(policy, &batch.next_observation(), rng),
         };
-        let here = (self.cost.config.pessimism == Pessimism::Cql).then(|| acting(policy, &batch.observation(), rng));
-        let (unit, costs) = (self.unit, 1 + self.further.len());
+        let here = (pessimism == Pessimism::Cql).then(|| acting(policy, &batch.observation(), rng));
         let mut loss = 0.0;
-        for k in 0..costs {
-            let signal = batch.cost_of(k) * unit;
-            loss += self.of_cost(k).step(&batch.state_action(), &signal, &batch.terminal(), &next, here.as_ref())?;
+        for (k, cost) in self.costs.iter_mut().enumerate() {
+            let signal = batch.cost_of(k) * self.unit;
+            loss += cost.critic.step(&batch.state_action(), &signal, &batch.terminal(), &next, here.as_ref())?;
         }
-        Ok(loss / costs as f64)
+        Ok(loss / self.costs.len() as f64)
     }
 
     /// Mean of the lagged reward twins, and `grad_a Q_r`.
@@ -148,9 +137,8 @@ impl RewardAndCost {
 
     /// Of cost `k`: mean of the lagged members plus `cost_guidance_k` deviations, and `grad_a Q_c`.
     pub fn cost_guidance(&mut self, score: &ScoreStep, k: usize) -> Guidance {
-        let guidance_k = self.guidance_k;
-        let critic = self.of_cost(k);
-        let (values, gradient) = critic.guidance(&score.state_action(), score.action.size()[1], guidance_k);
+        let critic = &mut self.costs[k].critic;
+        let (values, gradient) = critic.guidance(&score.state_action(), score.action.size()[1], self.guidance_k);
         probe::see("cost_values", &values);
         probe::see("cost_guidance", &gradient);
         self.scaled_cost(values, &gradient, k)
@@ -158,29 +146,30 @@ impl RewardAndCost {
 
     /// Values and slopes of cost `k` in the chosen scale.
     pub fn scaled_cost(&mut self, values: Tensor, gradient: &Tensor, k: usize) -> Guidance {
-        let scaler = match k {
-            0 => &mut self.cost_scaler,
-            k => &mut self.further[k - 1].1,
-        };
-        Guidance { values, push: scaler.scale(gradient, self.guidance_scale) }
+        Guidance { values, push: self.costs[k].scaler.scale(gradient, self.guidance_scale) }
     }
 
     /// Saves or restores everything.
     pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.group("reward", |state| self.reward.persist(state))?;
-        state.group("cost", |state| self.cost.persist(state))?;
         state.value("reward_target_rate", &mut self.reward.config.target_rate)?;
-        state.value("cost_target_rate", &mut self.cost.config.target_rate)?;
         state.group("reward_scaler", |state| self.reward_scaler.persist(state))?;
-        state.group("cost_scaler", |state| self.cost_scaler.persist(state))?;
-        for (k, (critic, scaler)) in self.further.iter_mut().enumerate() {
-            state.group(&format!("cost_{}", k + 1), |state| {
-                critic.persist(state)?;
-                state.value("target_rate", &mut critic.config.target_rate)?;
-                state.group("scaler", |state| scaler.persist(state))
-            })?;
+        for (k, BoundedCost { critic, scaler }) in self.costs.iter_mut().enumerate() {
+            let name = name_of(k);
+            state.group(&name, |state| critic.persist(state))?;
+            state.value(&format!("{name}_target_rate"), &mut critic.config.target_rate)?;
+            state.group(&format!("{name}_scaler"), |state| scaler.persist(state))?;
         }
         Ok(())
+    }
+}
+
+/// Of the critic of cost `k` in a checkpoint.
+fn name_of(k: usize) -> String {
+    if k == 0 {
+        "cost".into()
+    } else {
+        format!("cost_{k}")
     }
 }
 

@@ -9,7 +9,7 @@ use drcorl_core::run::RunConfig;
 use tch::{Device, Kind, Tensor};
 
 /// What the data say about one cost.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct CostFacts {
     /// Lowest and highest logged cost.
     pub range: (f32, f32),
@@ -21,14 +21,10 @@ pub struct CostFacts {
 pub struct Facts {
     /// Factor on rewards before the critic sees them.
     pub reward_factor: f64,
-    /// Lowest and highest logged cost.
-    pub cost_range: (f32, f32),
+    /// Of every cost that is bounded.
+    pub costs: Vec<CostFacts>,
     /// The value, in the cost critic's unit, that stands for the limit.
     pub set_point: f64,
-    /// The limit on the cost of an episode.
-    pub cost_limit: f64,
-    /// Of the costs beside the first, whose facts stand above.
-    pub further: Vec<CostFacts>,
     /// Rows the behavior model learns from, `[M]`.
     pub behavior_rows: Tensor,
     /// Rows of the episodes within all limits, `[K]`, if there are any.
@@ -39,16 +35,21 @@ pub struct Facts {
     pub monte_carlo: Tensor,
 }
 
+impl Default for CostFacts {
+    /// Of no data.
+    fn default() -> Self {
+        CostFacts { range: (0.0, 1.0), limit: 0.0 }
+    }
+}
+
 impl Default for Facts {
     /// Of no data.
     fn default() -> Self {
         let none = || Tensor::empty([0], (Kind::Int64, Device::Cpu));
         Facts {
             reward_factor: 1.0,
-            cost_range: (0.0, 1.0),
+            costs: vec![CostFacts::default()],
             set_point: 0.0,
-            cost_limit: 0.0,
-            further: Vec::new(),
             behavior_rows: none(),
             safe_rows: None,
             stretches: Vec::new(),
@@ -58,14 +59,6 @@ impl Default for Facts {
 }
 
 impl Facts {
-    /// What is known of cost `k`.
-    pub fn of_cost(&self, k: usize) -> CostFacts {
-        match k {
-            0 => CostFacts { range: self.cost_range, limit: self.cost_limit },
-            k => self.further[k - 1],
-        }
-    }
-
     /// Of `data` under the limits of `run`.
     ///
     /// Errs with `Config` where only safe episodes are to be learnt from and there is none.
@@ -93,10 +86,8 @@ impl Facts {
         let of = |k: usize| CostFacts { range: range(k), limit: config.bound(&run.of_cost(k)) };
         Ok(Facts {
             reward_factor,
-            cost_range: range(0),
-            further: (1..run.costs()).map(of).collect(),
+            costs: (0..run.costs()).map(of).collect(),
             set_point: infinite_horizon_threshold(config.bound(run), config.gamma, data.episode_length) * config.unit(),
-            cost_limit: config.bound(run),
             behavior_rows,
             safe_rows,
             stretches: if config.constraint == Constraint::Stepwise { stretches(data) } else { Vec::new() },

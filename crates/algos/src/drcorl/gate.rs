@@ -46,14 +46,14 @@ pub(super) fn averaged_over(asked: GateStates, any_safe: bool) -> GateStates {
 impl Drcorl {
     /// Number of costs that are bounded.
     pub(super) fn costs(&self) -> usize {
-        1 + self.facts.further.len()
+        self.facts.costs.len()
     }
 
     /// The episodic cost `k` a candidate may have; for a bound of 0 what estimates can resolve.
     pub(super) fn bound(&self, k: usize) -> f64 {
         match self.config.constraint {
             Constraint::Hard => TARGET_FLOOR,
-            _ => self.facts.of_cost(k).limit,
+            _ => self.facts.costs[k].limit,
         }
     }
 
@@ -69,7 +69,7 @@ impl Drcorl {
     pub(super) fn gated(&self, context: &Context<'_>) -> Vec<GateEstimate> {
         match (context.run.mode, context.visit) {
             (Mode::HybridEval, Some(visit)) => {
-                vec![GateEstimate { cost: visit.cost, target: self.facts.cost_limit }]
+                vec![GateEstimate { cost: visit.cost, target: self.facts.costs[0].limit }]
             }
             _ => self.estimates.clone(),
         }
@@ -100,7 +100,7 @@ impl Drcorl {
             }
         }
         let of = |k: usize| {
-            let limit = self.facts.of_cost(k).limit;
+            let limit = self.facts.costs[k].limit;
             let by_critics = || {
                 let cost = critics.iter().map(|costs| costs[k]).fold(f64::NEG_INFINITY, f64::max);
                 GateEstimate { cost, target: limit }
@@ -178,7 +178,7 @@ impl Drcorl {
         k: f64,
         data: &Dataset,
     ) -> CriticEstimate {
-        let values = self.critics.of_cost(cost).values(&join(action, observation));
+        let values = self.critics.costs[cost].critic.values(&join(action, observation));
         let episodic = |column: Tensor| {
             let discounted = column.mean(Kind::Double).double_value(&[]) / self.config.unit();
             infinite_horizon_episode_cost(discounted, self.config.gamma, data.episode_length)

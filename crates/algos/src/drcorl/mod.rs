@@ -132,7 +132,7 @@ impl Drcorl {
             // The gains are those of errors in discounted sums, whatever unit the critics speak.
             pid: Pid::new(config.pid.map(|gain| gain / config.unit()), facts.set_point, Some(MULTIPLIER_CAP)),
             // Made at the first step of adaptation. Until then nothing of the state knows the limit.
-            estimates: vec![GateEstimate { cost: f64::MAX, target: 0.0 }; 1 + facts.further.len()],
+            estimates: vec![GateEstimate { cost: f64::MAX, target: 0.0 }; facts.costs.len()],
             branches: BranchCounts::default(),
             selected: Selected::none(policy.averaged()),
             // A run has slots, which are drawn by its seed.

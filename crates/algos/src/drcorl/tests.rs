@@ -171,7 +171,7 @@ fn the_worst_cost_chooses_the_branch() {
     let config: DrcorlConfig =
         serde_json::from_value(small(json!({ "slack_above": 0.2, "slack_below": 0.2, "slack_schedule": "constant" })))
             .unwrap();
-    let facts = Facts { further: vec![super::facts::CostFacts::default(); 2], ..Facts::default() };
+    let facts = Facts { costs: vec![super::facts::CostFacts::default(); 3], ..Facts::default() };
     let drcorl = Drcorl::new(config, (2, 1), facts, Device::Cpu, &mut Rng::new(0, 0));
     let follow = |costs: [f64; 3]| {
         let Followed { branch, costs, over } = drcorl.followed(0, &costs);

@@ -128,8 +128,7 @@ impl Dynamics {
 
     /// Motion and outcome at this moment.
     pub(super) fn traced(&self) -> (Traced, Traced) {
-        let of = |head: &Head| Traced::of(head.net(), head.online());
-        (of(&self.motion), of(&self.outcome))
+        (self.motion.traced(), self.outcome.traced())
     }
 
     /// Saves or restores the parameters; the split follows from the seed.
@@ -142,6 +141,6 @@ impl Dynamics {
 }
 
 /// `[rows, E*(A+..)]`: a member's rows are its own.
-pub(super) fn joined(rows: i64, parts: &[&Tensor]) -> Tensor {
+fn joined(rows: i64, parts: &[&Tensor]) -> Tensor {
     Tensor::cat(parts, 1).view([rows, -1])
 }

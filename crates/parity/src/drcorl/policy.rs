@@ -69,7 +69,7 @@ fn learner(fixture: &Fixture, variant: &str, init: &Tensors, beta: f64, device: 
     learner.policy = load_policy(init, device)?;
     learner.behavior = load_behavior(fixture, init, device)?.0;
     let absent = || Error::Data("no target".into());
-    let (reward, cost) = (&mut learner.critics.reward.q, &mut learner.critics.cost.q);
+    let (reward, cost) = (&mut learner.critics.reward.q, &mut learner.critics.costs[0].critic.q);
     for (reward_twin, cost_twin) in twins("reward.q0_target", "reward_q").iter().zip(twins("cost.q0_target", "cost_q"))
     {
         reward_twin.load(reward.target_mut().ok_or_else(absent)?, init)?;

@@ -318,6 +318,11 @@ export declare class NativeTrainer {
    */
   static reuse(dataset: NativeTrainingData, json: string, path: string): Promise<NativeTrainer>
   /**
+   * Takes the models behind the certificate from a folder when the run comes to them, or leaves its own there: they
+   * follow from the data, named by their sha256, the seed and their own parameters.
+   */
+  shareAudit(folder: string, datasetSha256: string): void
+  /**
    * Takes up to `steps` steps, never past the end of a phase. Resolves with position and mean metrics as JSON,
    * `TrainerStatus` of `src/native`.
    *

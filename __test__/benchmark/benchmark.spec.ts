@@ -1,5 +1,5 @@
 /** The command from its own process: worker processes, tables, repetition, refusals, Ctrl-C. */
-import { readFile, stat } from 'node:fs/promises'
+import { readFile, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
 import { RUN_FILES, readRecord } from '../../src/train/run-folder.js'
@@ -45,6 +45,16 @@ test('trains and judges side by side, keeps what is done, refuses a folder of ot
   t.true(result.measurements.every((one: Record<string, unknown>) => one['training_environment_steps'] === 0))
   for (const path of Object.values<string>(result.files)) t.true((await stat(path)).size > 0)
   t.regex(await readFile(result.files.report, 'utf8'), /Cost limit 40/)
+
+  // The models behind the certificate are made once, or twice to the same bits by two that began together.
+  const shared = (await readdir(join(out, 'point-circle'))).filter((name) => name.startsWith('audit-'))
+  t.is(shared.length, 1)
+  const limit30 = benchmark(out, '--algorithms', 'bc').map((word) => (word === '40' ? '30' : word))
+  const third = await drcorl(...limit30)
+  t.is(third.status, 0, third.stderr)
+  const taken = JSON.parse(await readFile(join(out, 'point-circle', 'bc', 'l30-s0', RUN_FILES.config), 'utf8'))
+  t.is(taken.audit_models.file, shared[0])
+  t.is(JSON.parse(third.stdout).measurements[0].reused_seconds, taken.audit_models.seconds)
 
   const policy = join(out, 'point-circle', 'bc', 'l40-s0', RUN_FILES.policy)
   const before = (await stat(policy)).mtimeMs

@@ -50,6 +50,8 @@ export interface Cell {
   /** Parameters given by hand, the limit and the seed among them. */
   config: Record<string, unknown>
   folder: string
+  /** Folder of the target, where its cells share the models behind their certificates. */
+  shared: string
   /** Equal for cells that share one pretraining; null for one that shares none. */
   pretraining: string | null
 }
@@ -98,7 +100,8 @@ export function planCells(options: BenchmarkOptions): Cell[] {
             const preset = presets.get(algorithm)!
             const config = { ...scaled.get(algorithm), ...overrides.get(algorithm), ...own, cost_limit, seed }
             const place = variant === null ? [] : [variant.replaceAll(/[^\w.,=+ -]/g, '_')]
-            const folder = join(options.out, target.name, algorithm, ...place, `l${cost_limits.join('-')}-s${seed}`)
+            const shared = join(options.out, target.name)
+            const folder = join(shared, algorithm, ...place, `l${cost_limits.join('-')}-s${seed}`)
             const pretraining = watch === null ? sharedBy(target, algorithm, preset, config, schema) : null
             return {
               target,
@@ -111,6 +114,7 @@ export function planCells(options: BenchmarkOptions): Cell[] {
               watch,
               config,
               folder,
+              shared,
               pretraining,
             }
           }),

@@ -178,9 +178,15 @@ function training({ certificate, record, result }: RunData): Training {
     verdict: certificate?.verdict ?? null,
     update_steps: own?.reduce((sum, { steps = 0 }) => sum + steps, 0) ?? null,
     training_seconds: result?.wall_seconds ?? null,
-    reused_seconds: record.reused?.seconds ?? null,
+    reused_seconds: sumOf(record.reused?.seconds, record.audit_models?.seconds),
     training_environment_steps: result?.environment_steps?.training ?? null,
   }
+}
+
+/** Of those that are known; null where none is. */
+function sumOf(...seconds: (number | null | undefined)[]): number | null {
+  const known = seconds.filter((one) => typeof one === 'number')
+  return known.length === 0 ? null : known.reduce((sum, one) => sum + one, 0)
 }
 
 /** Table 1's protocol: normalise every run by its own limit, then average over limits and seeds. */

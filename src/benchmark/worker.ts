@@ -46,7 +46,7 @@ async function work(cell: Cell, reuse: string | null, judging: Judging): Promise
 }
 
 async function trainCell(cell: Cell, reuse: string | null): Promise<boolean> {
-  const { algorithm, preset, config, folder, target, watch } = cell
+  const { algorithm, preset, config, folder, shared, target, watch } = cell
   const resume = await holdsRun(folder)
   if (resume) requireSame(cell, await readRecord(folder), await readMonitor(folder))
   if (resume && (await exists(join(folder, RUN_FILES.result)))) return false
@@ -60,7 +60,8 @@ async function trainCell(cell: Cell, reuse: string | null): Promise<boolean> {
           evalEpisodes: watch.episodes,
           ...(target.env === null ? {} : { environment: target.env }),
         }
-  const options = { dataset: target.dataset, out: folder, resume, signal: controller.signal, ...parameters, ...watched }
+  const where = { dataset: target.dataset, out: folder, auditModels: shared }
+  const options = { ...where, resume, signal: controller.signal, ...parameters, ...watched }
   for await (const event of train(options)) {
     if (event.type === 'pretraining') answer({ type: 'pretrained' })
     if (event.type !== 'progress') continue

@@ -107,6 +107,11 @@ export interface TrainerStatus {
    */
   pretrained: boolean
   /**
+   * The models behind the certificate that the run took from another since it was started or resumed; null while it
+   * has not.
+   */
+  audit_models: TakenModels | null
+  /**
    * Means over the steps of the call by name, in the algorithm's order; null where a mean is not finite.
    */
   metrics: {
@@ -146,6 +151,19 @@ export interface DueVisit {
    * True where the transitions are wanted too (mode hybrid-data).
    */
   transitions: boolean
+}
+/**
+ * Models that another run has made.
+ */
+export interface TakenModels {
+  /**
+   * Name of the file.
+   */
+  file: string
+  /**
+   * Seconds that they had taken there; null where that run was stopped in between.
+   */
+  seconds: number | null
 }
 /**
  * One episode of a visit.
@@ -894,6 +912,10 @@ export interface RunRecord {
    * Whose pretraining it went on from; absent for a run that made its own.
    */
   reused?: Reused | null
+  /**
+   * The models behind the certificate that another run had made; absent for a run that made its own.
+   */
+  audit_models?: TakenModels | null
 }
 /**
  * What the run was started with.

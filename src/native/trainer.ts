@@ -66,6 +66,14 @@ export class Trainer {
     return guard(async () => JSON.parse(await this.native.run(steps)) as TrainerStatus)
   }
 
+  /**
+   * Takes the models behind the certificate from a folder when the run comes to them, or leaves its own there. They
+   * follow from the data, the seed and their own parameters: no bit of the run changes.
+   */
+  shareAudit(folder: string, datasetSha256: string): Promise<void> {
+    return guard(() => this.native.shareAudit(folder, datasetSha256))
+  }
+
   cancel(): void {
     this.native.cancel()
   }

@@ -54,6 +54,11 @@ export interface TrainOptions {
    * parameters, but for those that matter later, such as the limit. The result is that of a run that makes its own.
    */
   reuse?: string | undefined
+  /**
+   * Folder in which runs on the same data and with the same seed share the models behind their certificates
+   * (`audit-*.safetensors`): this one takes them from there, or leaves its own. The result is that of a run alone.
+   */
+  auditModels?: string | undefined
   /** Replace the run in `out`. */
   overwrite?: boolean | undefined
   /** Warnings of the data checks are errors. */

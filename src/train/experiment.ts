@@ -33,6 +33,8 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent, 
   const session = options.resume ? await resumeSession(options) : await startSession(options)
   const run = new Run(session, options)
   try {
+    const { trainer, record } = session
+    if (options.auditModels !== undefined) await trainer.shareAudit(options.auditModels, record.dataset.sha256)
     await run.openScalars(options.tensorboard ?? false)
     yield* run.events()
   } finally {

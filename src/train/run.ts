@@ -3,7 +3,7 @@ import { costsOf } from '../config/limits.js'
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { exists, writeJson } from '../base/files.js'
-import type { Certificate, Metric, RunResult, TrainerStatus } from '../config/results.js'
+import type { Certificate, Metric, RunResult, TakenModels, TrainerStatus } from '../config/results.js'
 import { metricsOf } from '../config/schema.js'
 import { environmentSteps } from '../envs/ledger.js'
 import type {
@@ -19,7 +19,7 @@ import type {
 } from './events.js'
 import { MetricsMean } from './metrics.js'
 import { Pace } from './pace.js'
-import { RUN_FILES } from './run-folder.js'
+import { RUN_FILES, writeRecord } from './run-folder.js'
 import { EventFile, descriptionsOf, eventFiles, tagOf } from './tensorboard.js'
 import { Visitor } from './visits.js'
 
@@ -182,6 +182,7 @@ export class Run {
       const after = await trainer.run(steps)
       this.pace.measured(after.step - before.step, (performance.now() - start) / 1000)
       this.log(before, after)
+      if (after.audit_models !== null && before.audit_models === null) await this.took(after.audit_models)
       await this.scalars?.flush()
       return after
     } catch (error) {
@@ -191,6 +192,13 @@ export class Run {
     } finally {
       this.signal?.removeEventListener('abort', cancel)
     }
+  }
+
+  /** A later resume must not forget whose models it were. */
+  private async took(models: TakenModels): Promise<void> {
+    const { folder, record } = this.session
+    record.audit_models = models
+    await writeRecord(folder, record)
   }
 
   private log(before: TrainerStatus, after: TrainerStatus): void {

@@ -56,6 +56,50 @@ fn bytes(trainer: &mut Trainer, folder: &Path) -> Vec<u8> {
     std::fs::read(&path).unwrap()
 }
 
+/// The models behind the certificate are those of the data and the seed: a run that takes them from another algorithm
+/// under another limit ends as it would alone.
+#[test]
+fn models_of_the_certificate_are_shared_and_change_nothing() {
+    let folder = folder("shared-audit");
+    let _ = std::fs::remove_dir_all(&folder);
+    let made = |algorithm: &str, seed: u64, cost_limit: f64, share: Option<&str>| {
+        let mut json: Value = serde_json::from_str(&brief(algorithm, seed)).unwrap();
+        json["run"]["cost_limit"] = json!(cost_limit);
+        let mut trainer = Trainer::new(REGISTRY, columns(), &json.to_string()).unwrap();
+        share.into_iter().for_each(|data| trainer.share_audit(&folder, data).unwrap());
+        trainer
+    };
+    let files = || std::fs::read_dir(&folder).map_or(0, Iterator::count);
+    let verdict = |trainer: &Trainer| serde_json::to_string(trainer.certificate().unwrap()).unwrap();
+
+    let mut first = made("bc", 3, 6.0, Some("data"));
+    finish(&mut first);
+    assert_eq!((files(), first.status().audit_models.is_none()), (1, true));
+
+    let mut alone = made("cpq", 3, 2.0, None);
+    let steps = finish(&mut alone).len();
+    let mut taking = made("cpq", 3, 2.0, Some("data"));
+    assert!(finish(&mut taking).len() < steps);
+    assert_eq!(verdict(&taking), verdict(&alone));
+    assert_eq!(taking.status().step, alone.status().step);
+    let taken = taking.status().audit_models.unwrap();
+    assert!(taken.file.starts_with("audit-") && taken.seconds.is_some(), "{taken:?}");
+
+    // Other data, another seed: other files.
+    finish(&mut made("bc", 3, 6.0, Some("other data")));
+    finish(&mut made("bc", 4, 6.0, Some("data")));
+    assert_eq!(files(), 3);
+
+    let path = folder.join(&taken.file);
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let mut damaged = made("cpq", 3, 2.0, Some("data"));
+    let never = AtomicBool::new(false);
+    let error = std::iter::repeat_with(|| damaged.run(1, &never)).find_map(Result::err).unwrap().to_string();
+    assert!(error.contains("it is damaged") && error.contains("delete it, and it is made again"), "{error}");
+}
+
 /// For every algorithm, the same seed gives the same bits however steps are grouped, another seed gives others, and a
 /// run resumed in any phase ends with the same file.
 #[test]

@@ -5,6 +5,7 @@
 //! judged without an environment), [`certifier`] (the same without training).
 
 pub mod algorithm;
+mod audit_file;
 pub mod certifier;
 pub mod dataset;
 pub mod error;

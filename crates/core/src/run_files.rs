@@ -3,6 +3,7 @@
 //! (`skip_serializing_if`), or the folders of earlier ones could not be read.
 #![allow(dead_code)]
 
+use crate::audit_file::TakenModels;
 use schemars::JsonSchema;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -31,6 +32,9 @@ pub struct RunRecord {
     /// Whose pretraining it went on from; absent for a run that made its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     reused: Option<Reused>,
+    /// The models behind the certificate that another run had made; absent for a run that made its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit_models: Option<TakenModels>,
 }
 
 /// The pretraining that a run took from another one.

@@ -6,6 +6,7 @@
 //! how steps are grouped into calls of [`Trainer::run`].
 
 use crate::algorithm::{find, to_value, Algorithm, Context, Entry, Metrics, NamedPolicy, Pretraining, Registry};
+use crate::audit_file::{AuditFile, TakenModels};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hybrid::{Mode, Played, Visit, Visits};
@@ -35,6 +36,8 @@ use tch::Device;
 
 /// Streams of the run's seed.
 const TRAINING_STREAM: u64 = 1;
+/// On from the stream of the run: the draws of the models behind its certificate.
+const AUDIT: u64 = 16;
 
 /// What a trainer is made from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,6 +82,9 @@ pub struct TrainerStatus {
     pub environment_steps: u64,
     /// What runs of other parameters may take over has been made, and nothing after it: the moment to save it.
     pub pretrained: bool,
+    /// The models behind the certificate that the run took from another since it was started or resumed; null while it
+    /// has not.
+    pub audit_models: Option<TakenModels>,
     /// Means over the steps of the call by name, in the algorithm's order; null where a mean is not finite.
     #[serde(serialize_with = "object::serialize")]
     #[schemars(with = "BTreeMap<String, Option<f64>>")]
@@ -111,6 +117,11 @@ pub struct Trainer {
     judge: Judge,
     /// Behind the certificate; training never reads it.
     auditor: Judge,
+    /// Of its models and clones alone: what they are does not depend on what is trained.
+    audit_rng: Rng,
+    /// Where other runs find its models.
+    audit_file: Option<AuditFile>,
+    audit_models: Option<TakenModels>,
     fqe: Fqe,
     fqe_steps: u64,
     rng: Rng,
@@ -264,7 +275,8 @@ impl Trainer {
         let (data, whole) = held_out::parts(columns, &run, device)?;
         let mut rng = Rng::new(run.seed, stream);
         let mut judge = Judge::new(&data, &run, run.model_members, &mut rng);
-        let auditor = Judge::auditor(whole.as_ref().unwrap_or(&data), &run, &mut rng);
+        let mut audit_rng = Rng::new(run.seed, stream + AUDIT);
+        let auditor = Judge::auditor(whole.as_ref().unwrap_or(&data), &run, &mut audit_rng);
         let fqe = Fqe::new(&data, run.costs(), &mut rng);
         let algorithm = maker(&mut Context {
             data: &data,
@@ -289,6 +301,9 @@ impl Trainer {
             whole,
             judge,
             auditor,
+            audit_rng,
+            audit_file: None,
+            audit_models: None,
             fqe,
             fqe_steps,
             rng,
@@ -374,6 +389,13 @@ impl Trainer {
         if done != self.certificate.is_some() {
             return refuse("certificate", "does not fit the phase".into());
         }
+        Ok(())
+    }
+
+    /// Takes the models behind the certificate from `folder` when the run comes to them, or leaves its own there for
+    /// others: they are those of the data, which `dataset_sha256` names, and the seed. No bit of the run changes.
+    pub fn share_audit(&mut self, folder: &Path, dataset_sha256: &str) -> Result<()> {
+        self.audit_file = Some(AuditFile::new(folder, dataset_sha256, &self.resolved["run"])?);
         Ok(())
     }
 
@@ -463,8 +485,11 @@ impl Trainer {
         let metrics = match stage {
             Stage::Model => model_step(&mut self.judge, self.phase_step, &self.data, &self.run, &mut self.rng, cancel)?,
             Stage::Audit => {
+                if self.phase_step == 0 && self.take_models()? {
+                    return Ok(Metrics::new());
+                }
                 let data = self.whole.as_ref().unwrap_or(&self.data);
-                model_step(&mut self.auditor, self.phase_step, data, &self.run, &mut self.rng, cancel)?
+                model_step(&mut self.auditor, self.phase_step, data, &self.run, &mut self.audit_rng, cancel)?
             }
             Stage::Certificate => self.certificate_step(cancel)?,
             Stage::Algorithm(phase) => {
@@ -477,11 +502,33 @@ impl Trainer {
         }
         self.step += 1;
         self.phase_step += 1;
+        if stage == Stage::Audit && self.phase_step == self.run.model_steps {
+            self.leave_models()?;
+        }
         if self.phase_step >= steps {
             self.phase += 1;
             self.phase_step = 0;
         }
         Ok(metrics)
+    }
+
+    /// True where others had made the models behind the certificate: the steps that make them are then behind the run.
+    fn take_models(&mut self) -> Result<bool> {
+        let Some(file) = &mut self.audit_file else { return Ok(false) };
+        let data = self.whole.as_ref().unwrap_or(&self.data);
+        self.audit_models = file.take(&mut self.auditor, &mut self.audit_rng, data)?;
+        if self.audit_models.is_some() {
+            self.phase_step = self.run.model_steps;
+            self.step += self.run.model_steps;
+        }
+        Ok(self.audit_models.is_some())
+    }
+
+    fn leave_models(&mut self) -> Result<()> {
+        match &mut self.audit_file {
+            Some(file) => file.leave(&mut self.auditor, &mut self.audit_rng),
+            None => Ok(()),
+        }
     }
 
     fn certificate_step(&mut self, cancel: &AtomicBool) -> Result<Metrics> {
@@ -579,6 +626,7 @@ impl Trainer {
             }),
             environment_steps: self.visits.environment_steps(),
             pretrained: self.pretrained(),
+            audit_models: self.audit_models.clone(),
             metrics,
         }
     }
@@ -668,6 +716,7 @@ impl Trainer {
         state.value("phase_step", &mut self.phase_step)?;
         state.value("step", &mut self.step)?;
         state.value("rng", &mut self.rng)?;
+        state.value("audit_rng", &mut self.audit_rng)?;
         state.group("visits", |state| self.visits.persist(state))?;
         state.value("certificate", &mut self.certificate)?;
         state.group("data", |state| self.data.persist(state))?;

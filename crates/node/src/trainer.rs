@@ -88,6 +88,13 @@ impl NativeTrainer {
         })
     }
 
+    /// Takes the models behind the certificate from a folder when the run comes to them, or leaves its own there: they
+    /// follow from the data, named by their sha256, the seed and their own parameters.
+    #[napi]
+    pub fn share_audit(&self, folder: String, dataset_sha256: String) -> Result<()> {
+        Ok(self.shared.now(|trainer| trainer.share_audit(Path::new(&folder), &dataset_sha256))?)
+    }
+
     /// Takes up to `steps` steps, never past the end of a phase. Resolves with position and mean metrics as JSON,
     /// `TrainerStatus` of `src/native`.
     ///

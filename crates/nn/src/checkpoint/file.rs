@@ -1,7 +1,7 @@
 //! The bytes of a checkpoint: a safetensors file whose header has the sha256 of the whole file, its own digits taken
 //! for zeros. No byte of the file is outside of it.
 
-use super::{from_view, REMEDY};
+use super::from_view;
 use crate::digest::Sha256;
 use crate::error::{Error, Result};
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
@@ -74,11 +74,11 @@ pub(super) fn seal(
     Ok(data)
 }
 
-/// Reads and checks a file.
-pub(super) fn open(path: &Path) -> Result<Content> {
+/// Reads and checks a file. Errors say what to do with one that cannot be used: `remedy`.
+pub(super) fn open(path: &Path, remedy: &str) -> Result<Content> {
     let foreign =
-        |reason: String| Error::Data(format!("{}: not a usable checkpoint ({reason}); {REMEDY}", path.display()));
-    let data = read(path)?;
+        |reason: String| Error::Data(format!("{}: not a usable checkpoint ({reason}); {remedy}", path.display()));
+    let data = read(path, remedy)?;
     let (_, outer) = SafeTensors::read_metadata(&data).map_err(|error| foreign(error.to_string()))?;
     let metadata = outer.metadata().clone().unwrap_or_default();
     let text = metadata.get(METADATA_KEY).ok_or_else(|| foreign("it was not written by drcorl".into()))?;
@@ -110,9 +110,9 @@ pub(super) fn open(path: &Path) -> Result<Content> {
 
 /// The bytes of a regular file whose header states the size it has: a pipe never ends, and a sparse file is larger than
 /// memory.
-fn read(path: &Path) -> Result<Vec<u8>> {
+fn read(path: &Path, remedy: &str) -> Result<Vec<u8>> {
     let foreign =
-        |reason: &str| Error::Data(format!("{}: not a usable checkpoint ({reason}); {REMEDY}", path.display()));
+        |reason: &str| Error::Data(format!("{}: not a usable checkpoint ({reason}); {remedy}", path.display()));
     let io = |error| Error::io(path, error);
     // Asked before it is opened: opening a pipe waits until someone writes into it.
     let found = fs::metadata(path).map_err(io)?;

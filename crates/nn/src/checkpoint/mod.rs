@@ -24,8 +24,9 @@ pub const MOST_STEPS: u64 = i32::MAX as u64 - 1;
 /// The state of a run on its way to or from a file.
 pub struct State {
     restoring: bool,
-    /// The file it comes from, for messages.
+    /// The file it comes from, and what to do where it cannot be used, for messages.
     source: String,
+    remedy: &'static str,
     prefix: Vec<String>,
     tensors: BTreeMap<String, Tensor>,
     /// JSON text a value: exact for 128-bit integers and floats, which a JSON tree is not.
@@ -38,16 +39,16 @@ pub struct State {
 impl State {
     /// An empty state to be filled by `persist`.
     pub fn saving() -> Self {
-        State::of("checkpoint", false, BTreeMap::new(), BTreeMap::new())
+        State::of(("checkpoint", REMEDY), false, BTreeMap::new(), BTreeMap::new())
     }
 
     fn of(
-        source: impl ToString,
+        (source, remedy): (impl ToString, &'static str),
         restoring: bool,
         tensors: BTreeMap<String, Tensor>,
         values: BTreeMap<String, String>,
     ) -> Self {
-        State { restoring, source: source.to_string(), prefix: vec![], tensors, values, rows: 0, episodes: 0 }
+        State { restoring, source: source.to_string(), remedy, prefix: vec![], tensors, values, rows: 0, episodes: 0 }
     }
 
     /// Says how many rows and episodes the dataset has. Every int64 tensor of a checkpoint holds numbers of rows.
@@ -67,7 +68,7 @@ impl State {
 
     /// The error that `name`, below the groups that are open, holds something that cannot be.
     pub fn refuse(&self, name: &str, what: impl std::fmt::Display) -> Error {
-        Error::Data(format!("{}: {} {what}; {REMEDY}", self.source, self.key(name)))
+        Error::Data(format!("{}: {} {what}; {}", self.source, self.key(name), self.remedy))
     }
 
     /// Runs `inner` with `name` put before every key.
@@ -149,7 +150,7 @@ impl State {
     pub fn finish(&self) -> Result<()> {
         match self.tensors.keys().chain(self.values.keys()).next().filter(|_| self.restoring) {
             None => Ok(()),
-            Some(key) => Err(Error::Data(format!("{}: {key} is nothing this run has; {REMEDY}", self.source))),
+            Some(key) => Err(Error::Data(format!("{}: {key} is nothing this run has; {}", self.source, self.remedy))),
         }
     }
 
@@ -185,8 +186,13 @@ impl State {
     /// Reads a file written by [`State::write`]; returns the state and the configuration. Errs, naming the file, where
     /// a byte of it is another than was written.
     pub fn read(path: &Path) -> Result<(State, Value)> {
-        let file::Content { tensors, values, config } = file::open(path)?;
-        Ok((State::of(path.display(), true, tensors, values), config))
+        State::read_or(path, REMEDY)
+    }
+
+    /// The same of a file that is no checkpoint of a run: errors say `remedy`.
+    pub fn read_or(path: &Path, remedy: &'static str) -> Result<(State, Value)> {
+        let file::Content { tensors, values, config } = file::open(path, remedy)?;
+        Ok((State::of((path.display(), remedy), true, tensors, values), config))
     }
 }
 

@@ -1,6 +1,6 @@
-//! The models behind the certificate, in a file that runs on the same data share: they follow from the data, the seed and
-//! their own parameters, whatever is trained and how far its cost is limited. What is said by them does not, and is never
-//! shared: each run tests them, and tries them on clones, by its own limit.
+//! The models behind the certificate, in a file that runs on the same data share: they follow from the data, the seed
+//! and their own parameters, whatever is trained and how far its cost is limited. What is said by them does not, and is
+//! never shared: each run tests them, and tries them on clones, by its own limit.
 
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};

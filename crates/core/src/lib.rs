@@ -12,6 +12,7 @@ pub mod error;
 pub mod hybrid;
 pub mod memory;
 pub mod metrics;
+pub mod normalizer;
 pub mod offline;
 pub mod policy;
 pub mod results;

@@ -38,12 +38,12 @@ pub(super) fn logged(episodes: usize) -> Arc<Columns> {
 }
 
 /// Times before noise, as a step draws them.
-fn draws(rng: &mut Rng, rows: i64, actions: i64) -> Draws {
+pub(super) fn draws(rng: &mut Rng, rows: i64, actions: i64) -> Draws {
     let unit = rng.uniform(&[rows], Device::Cpu);
     Draws { unit, noise: rng.normal(&[rows, actions], Device::Cpu), action: None }
 }
 
-fn small(change: Value) -> Value {
+pub(super) fn small(change: Value) -> Value {
     let mut config = json!({
         "behavior_hidden": 32, "behavior_blocks": 2, "behavior_expansion": 2, "behavior_dropout": 0.0, "behavior_batch": 128,
         "behavior_steps": 800, "behavior_lr": 2e-3, "behavior_lr_final": 1e-4,
@@ -66,7 +66,7 @@ fn trainer(algorithm: &str, limit: f64, config: Value) -> Trainer {
 }
 
 /// As [`trainer`] on given data, without the certificate's models: for tests of training alone.
-fn unjudged(columns: Arc<Columns>, limit: f64, config: Value) -> Trainer {
+pub(super) fn unjudged(columns: Arc<Columns>, limit: f64, config: Value) -> Trainer {
     let run = json!({ "cost_limit": limit, "device": "cpu", "model_members": 1, "audit_members": 0, "model_steps": 5, "fqe_steps": 0, "self_test_steps": 0, "model_rollouts": 4 });
     let all = json!({ "algorithm": "drcorl", "run": run, "config": config });
     Trainer::new(crate::REGISTRY, columns, &all.to_string()).unwrap()
@@ -557,18 +557,8 @@ fn an_impossible_limit_is_not_certified() {
     assert!(!certificate["reasons"].as_array().unwrap().is_empty());
 }
 
-/// Few steps of everything, so that whole runs can be compared; `limit` far away makes all of them reward steps.
-fn mixing(limit: f64, change: Value) -> Trainer {
-    let mut config = json!({
-        "behavior_steps": 5, "warmup_steps": 5, "critic_steps": 5, "critic_init_steps": 5, "adaptation_steps": 60, "gate": "critic_ucb",
-        "candidate_interval": 20, "behavior_hidden": 8, "actor_hidden": [8], "critic_hidden": [8]
-    });
-    config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-    unjudged(logged(50), limit, small(config))
-}
-
 /// Files of a run that has ended, by name, and its metrics.
-fn files(run: &mut Trainer, name: &str) -> (std::collections::BTreeMap<String, Vec<u8>>, Vec<String>) {
+pub(super) fn files(run: &mut Trainer, name: &str) -> (std::collections::BTreeMap<String, Vec<u8>>, Vec<String>) {
     let never = AtomicBool::new(false);
     let mut metrics = Vec::new();
     while !run.status().done {
@@ -581,45 +571,6 @@ fn files(run: &mut Trainer, name: &str) -> (std::collections::BTreeMap<String, V
     let files = written.iter().map(|record| read(&record.file)).collect();
     std::fs::remove_dir_all(folder).unwrap();
     (files, metrics)
-}
-
-const MIXED: &str = "policy.mixture.safetensors";
-
-/// Keeping iterates changes no bit of anything else, and steps on cost leave nothing to keep.
-#[test]
-fn the_mixture_is_kept_beside_a_run_that_stays_as_it_is() {
-    for class in ["dirac", "gaussian"] {
-        let run = |iterates: u64| mixing(1e6, json!({ "policy_class": class, "mixture_iterates": iterates }));
-        let (mut kept, metrics) = files(&mut run(8), class);
-        let (without, metrics_without) = files(&mut run(0), class);
-        let actor = drcorl_actor::Actor::from_bytes(&kept.remove(MIXED).unwrap()).unwrap();
-        assert_eq!(actor.settings().contains_key("sample"), class == "gaussian");
-        assert!(actor.remembers() && kept.contains_key("policy.safetensors"));
-        assert_eq!((kept, metrics), (without, metrics_without));
-        let (above, _) = files(&mut mixing(1e-3, json!({ "policy_class": class })), class);
-        assert!(!above.contains_key(MIXED));
-    }
-    let (prologue, _) = files(&mut mixing(1e6, json!({ "prologue_steps": 60 })), "prologue");
-    assert!(!prologue.contains_key(MIXED));
-}
-
-/// A run that was stopped goes on to the same iterates; another seed keeps others.
-#[test]
-fn a_resumed_run_keeps_the_same_iterates() {
-    let never = AtomicBool::new(false);
-    let (expected, _) = files(&mut mixing(1e6, json!({})), "whole");
-    assert!(expected.contains_key(MIXED));
-    let path = std::env::temp_dir().join(format!("drcorl-mixture-{}.safetensors", std::process::id()));
-    for stop in [10, 30, 79] {
-        let mut first = mixing(1e6, json!({}));
-        while first.status().step < stop {
-            first.run(1, &never).unwrap();
-        }
-        first.save(&path).unwrap();
-        let mut second = Trainer::resume(crate::REGISTRY, logged(50), &path).unwrap();
-        assert_eq!(files(&mut second, "resumed").0, expected, "{stop}");
-    }
-    std::fs::remove_file(path).unwrap();
 }
 
 /// Guidance that looks ahead keeps the limit on the toy, changes what is learnt, and goes on exactly after a stop.
@@ -666,26 +617,4 @@ fn the_candidate_of_the_models_ships() {
         assert_eq!(names(&run), if first { vec!["averaged"] } else { vec!["averaged", "selected"] });
         assert_eq!(act(run.policies()[0].policy.as_ref()), if first { expected } else { last }, "{ships} {by_models}");
     }
-}
-
-/// What an iterate counts is what its step was to the reward.
-#[test]
-fn iterates_count_by_their_branch() {
-    let mut run = Drcorl::new(
-        serde_json::from_value(small(json!({ "slack_above": 0.5, "slack_below": 0.5, "slack_schedule": "constant" })))
-            .unwrap(),
-        (2, 1),
-        Facts::default(),
-        Device::Cpu,
-        &mut Rng::new(5, 0),
-    );
-    let mut rng = Rng::new(6, 0);
-    let observation = rng.uniform(&[32, 2], Device::Cpu);
-    let mut weight = |cost: f64| {
-        let draws = draws(&mut rng, 32, 1);
-        tch::no_grad(|| run.policy_step(0, &[cost], &observation, &draws));
-        run.mixture.weight
-    };
-    assert_eq!((weight(0.1), weight(2.0)), (1.0, 0.0));
-    assert!((0.5..=10.0).contains(&weight(1.0)));
 }

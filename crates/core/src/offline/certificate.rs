@@ -4,7 +4,7 @@ use super::facts::DataFacts;
 use super::goal::Goal;
 use super::notes::{notes, unread};
 use super::rules::{bound, refusals, Case, Refusal, Thresholds};
-use super::{FqeEstimate, HeldOut, Judge, RolloutEstimate, SelfTest, Validity};
+use super::{FqeEstimate, HeldOut, Judge, RolloutEstimate, SelfTest, Shortage, Validity};
 use crate::dataset::Dataset;
 use crate::hybrid::Visit;
 use crate::results::{nullable, object, PolicyRecord};
@@ -232,6 +232,8 @@ pub struct Evidence {
     /// True if an action depends on the course of the episode: the estimate is then of whole episodes.
     pub remembers: bool,
     pub model_rollout: Option<RolloutEstimate>,
+    /// Initial states that were left out of it.
+    pub shortage: Option<Shortage>,
     pub critic_ucb: Option<CriticEstimates>,
     pub fqe: Option<FqeEstimate>,
 }
@@ -344,7 +346,7 @@ fn judge(
     let facts = DataFacts::of(data, k, auditor.held_out(), run);
     let case = Case {
         model: shipped.model_rollout.as_ref(),
-        shortage: auditor.shortage(),
+        shortage: shipped.shortage,
         remembers: shipped.remembers,
         facts: &facts,
         validity,

@@ -1,7 +1,8 @@
 //! The episodes that a run keeps from everything it learns, for the test of the models behind its certificate.
 
-use crate::dataset::{Dataset, Normalizer};
+use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::normalizer::Normalizer;
 use crate::run::{RunConfig, Scaling};
 use drcorl_data::{split, Columns, Split, SplitOptions};
 use schemars::JsonSchema;

@@ -64,7 +64,14 @@ pub struct Judge {
     starts: Tensor,
     /// Rows of logged states `[M*E]`.
     logged: Tensor,
-    shortage: Option<Shortage>,
+}
+
+/// What the models say of a policy.
+#[derive(Default)]
+pub struct Judgement {
+    /// One a cost; none without a model, or where the policy's actions take too long.
+    pub estimates: Vec<RolloutEstimate>,
+    pub shortage: Option<Shortage>,
 }
 
 /// How one cost is read.
@@ -89,7 +96,6 @@ impl Judge {
             readings: vec![Reading::default(); run.costs()],
             starts: starts.index_select(0, &picks).view([-1, members as i64]),
             logged: rng.rows(LOGGED * members, data.len(), data.device()),
-            shortage: None,
         }
     }
 
@@ -313,28 +319,18 @@ impl Judge {
         self.dynamics.as_ref().map(Dynamics::foresight)
     }
 
-    /// What the last [`Judge::estimate`] left out, if anything.
-    pub fn shortage(&self) -> Option<Shortage> {
-        self.shortage
-    }
-
     /// The estimate of a policy from all initial states, over the stretches its models can be believed; from fewer
-    /// states, or None, where its actions take so long that this would not end in some minutes. One estimate a cost.
-    pub fn estimate(
-        &mut self,
-        data: &Dataset,
-        policy: &dyn FrozenPolicy,
-        cancel: &AtomicBool,
-    ) -> Result<Option<Vec<RolloutEstimate>>> {
+    /// states, or none, where its actions take so long that this would not end in some minutes.
+    pub fn estimate(&mut self, data: &Dataset, policy: &dyn FrozenPolicy, cancel: &AtomicBool) -> Result<Judgement> {
         let horizons: Vec<Option<usize>> =
             (0..self.readings.len()).map(|cost| self.horizon(data, cost, policy.remembers())).collect();
         let (logged, length) = (self.logged.shallow_clone(), data.episode_length);
-        let Some(dynamics) = &mut self.dynamics else { return Ok(None) };
+        let Some(dynamics) = &mut self.dynamics else { return Ok(Judgement::default()) };
         let asked = self.starts.size()[0];
         let made = affordable(asked, dynamics.members(), length, policy.work());
-        self.shortage = (made < asked).then_some(Shortage { asked, made });
+        let shortage = (made < asked).then_some(Shortage { asked, made });
         if made == 0 {
-            return Ok(None);
+            return Ok(Judgement { estimates: Vec::new(), shortage });
         }
         let starts = first(&self.starts, made);
         // Costs that are read in the same way are read in the same play.
@@ -361,7 +357,7 @@ impl Judge {
             let (_, found, distance) = plays.iter().find(|play| play.0 == *horizon)?;
             Some(RolloutEstimate { distance: *distance, ..found[cost].clone() })
         };
-        Ok(horizons.iter().enumerate().map(of).collect())
+        Ok(Judgement { estimates: horizons.iter().enumerate().filter_map(of).collect(), shortage })
     }
 
     /// Saves or restores everything; the draws of starts,

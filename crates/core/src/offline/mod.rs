@@ -36,7 +36,7 @@ pub use fqe::{Fqe, FqeEstimate};
 pub use frame::Moment;
 pub use goal::Goal;
 pub use held_out::HeldOut;
-pub use judge::{Judge, Shortage};
+pub use judge::{Judge, Judgement, Shortage};
 pub use ladder::{Rung, Validity};
 pub use rules::{Refusal, Rule, Thresholds};
 pub use self_test::{Behavior, SelfTest, Tried};

@@ -2,8 +2,9 @@
 
 use super::played::begun;
 use super::{host, FrozenPolicy, Player, Turn};
-use crate::dataset::{Dataset, Normalizer};
+use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::normalizer::Normalizer;
 use drcorl_actor::{Actor, PolicyFile};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -5,6 +5,10 @@
 //! of steps. *Stage*: who makes them, the algorithm or the trainer itself. *Run*: all phases. Nothing here depends on
 //! how steps are grouped into calls of [`Trainer::run`].
 
+mod certificate;
+mod output;
+mod restart;
+
 use crate::algorithm::{find, to_value, Algorithm, Context, Entry, Metrics, NamedPolicy, Pretraining, Registry};
 use crate::audit_file::{AuditFile, TakenModels};
 use crate::dataset::Dataset;
@@ -12,16 +16,12 @@ use crate::error::{Error, Result};
 use crate::hybrid::{Mode, Played, Visit, Visits};
 use crate::memory;
 use crate::metrics::{Means, Metric};
-use crate::offline::{certify, held_out, Certificate, Evidence, Fqe, Judge, Verdict};
+use crate::offline::{held_out, Certificate, Fqe, Judge};
 use crate::policy::FrozenPolicy;
-use crate::results::{object, PolicyRecord};
-use crate::reuse::require_shared;
+use crate::results::object;
 use crate::run::{require, RunConfig};
 use crate::stage::{plan, Stage, Stretch};
-use drcorl_actor::PolicyFile;
 use drcorl_data::Columns;
-use drcorl_nn::checkpoint::{write_atomically, State};
-use drcorl_nn::digest::sha256;
 use drcorl_nn::matmul;
 use drcorl_nn::rng::Rng;
 use schemars::JsonSchema;
@@ -134,14 +134,6 @@ pub struct Trainer {
     certificate: Option<Certificate>,
 }
 
-/// What a checkpoint holds, and of which run.
-fn stored(path: &Path) -> Result<(State, TrainerConfig)> {
-    let (state, config) = State::read(path)?;
-    let config = serde_json::from_value(config)
-        .map_err(|error| Error::Data(format!("{}: stored configuration: {error}", path.display())))?;
-    Ok((state, config))
-}
-
 /// Turns a panic of the numerics (libtorch errors surface as such) into an error.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
@@ -225,6 +217,7 @@ macro_rules! context {
         }
     };
 }
+use context;
 
 impl Trainer {
     /// A fresh run on `columns`; `json` is a [`TrainerConfig`].
@@ -316,82 +309,6 @@ impl Trainer {
         })
     }
 
-    /// Continues the run stored at `path`; the next step is the one the stored run would have made.
-    pub fn resume(registry: Registry, columns: Arc<Columns>, path: &Path) -> Result<Trainer> {
-        let (state, config) = stored(path)?;
-        guarded(|| {
-            let mut trainer = Trainer::build(registry, columns, &config)?;
-            trainer.restore(state)?;
-            Ok(trainer)
-        })
-    }
-
-    /// A run on `columns` whose first phases another one has made: `json` is a [`TrainerConfig`], `path` what was saved
-    /// when that run's status said `pretrained`. Goes on to the bits of a run that makes them itself; the test of the
-    /// dynamics models is made anew, because it depends on the limit.
-    ///
-    /// Errs with `Config`, naming the parameter and both values, where they differ in one that shaped these phases.
-    pub fn reuse(registry: Registry, columns: Arc<Columns>, json: &str, path: &Path) -> Result<Trainer> {
-        let config: TrainerConfig = serde_json::from_str(json).map_err(|error| Error::Config(error.to_string()))?;
-        let (state, made) = stored(path)?;
-        guarded(|| {
-            let entry = find(registry, &config.algorithm)?;
-            let run = RunConfig::resolve(&config.run)?;
-            let own = entry.resolve(&config.config, &run)?;
-            let wanted = TrainerConfig { algorithm: config.algorithm.clone(), run: to_value(&run)?, config: own };
-            require_shared(registry, &wanted, &made, path)?;
-            let mut trainer = Trainer::build(registry, columns, &config)?;
-            trainer.restore(state)?;
-            if !trainer.pretrained() {
-                return Err(Error::Data(format!(
-                    "{} was not saved where the pretraining ends; give the file of a run that was",
-                    path.display()
-                )));
-            }
-            let _no_grad = tch::no_grad_guard();
-            trainer.judge.test_again(&trainer.data, &trainer.run, &NEVER)?;
-            Ok(trainer)
-        })
-    }
-
-    /// Takes over what was stored.
-    fn restore(&mut self, state: State) -> Result<()> {
-        let _no_grad = tch::no_grad_guard();
-        let all = self.whole.as_ref().unwrap_or(&self.data);
-        let mut state = state.over(all.len(), all.episodes.len());
-        self.persist(&mut state)?;
-        state.finish()?;
-        self.require_position(&state)
-    }
-
-    /// True at the first step of the phase before which the pretraining ends.
-    fn pretrained(&self) -> bool {
-        let Some(Stretch { name, stage: Stage::Algorithm(_), .. }) = self.phases.get(self.phase) else { return false };
-        self.phase_step == 0 && self.pretraining.is_some_and(|pretraining| pretraining.before == *name)
-    }
-
-    /// Errs where the counters that were read are none that training can reach.
-    fn require_position(&self, state: &State) -> Result<()> {
-        let Trainer { phase, phase_step, step, .. } = *self;
-        let (phases, done) = (self.phases.len(), phase == self.phases.len());
-        let refuse = |name, what: String| Err(state.refuse(name, what).into());
-        if phase > phases {
-            return refuse("phase", format!("is {phase}, this run has {phases}"));
-        }
-        let steps = self.phases.get(phase).map_or(1, |stretch| stretch.steps);
-        if phase_step >= steps {
-            return refuse("phase_step", format!("is {phase_step}, phase {phase} ends at {steps}"));
-        }
-        let before = self.phases[..phase].iter().map(|stretch| stretch.steps).sum::<u64>() + phase_step;
-        if step != before {
-            return refuse("step", format!("is {step}, but phase {phase} and phase_step {phase_step} make {before}"));
-        }
-        if done != self.certificate.is_some() {
-            return refuse("certificate", "does not fit the phase".into());
-        }
-        Ok(())
-    }
-
     /// Takes the models behind the certificate from `folder` when the run comes to them, or leaves its own there for
     /// others: they are those of the data, which `dataset_sha256` names, and the seed. No bit of the run changes.
     pub fn share_audit(&mut self, folder: &Path, dataset_sha256: &str) -> Result<()> {
@@ -449,14 +366,6 @@ impl Trainer {
 
     fn visit_due(&self) -> bool {
         self.visitor().is_some()
-    }
-
-    /// Writes the policy that meets the environment now. Errs with `Config` where no visit is due.
-    pub fn write_visitor(&self, path: &Path) -> Result<()> {
-        guarded(|| {
-            let policy = self.visitor().ok_or_else(no_visit)?;
-            self.write_policy(path, "live", policy.as_ref(), &|_| {}).map(drop)
-        })
     }
 
     /// Hands in the episodes of the visit that is due and, in mode hybrid-data, their transitions.
@@ -531,81 +440,6 @@ impl Trainer {
         }
     }
 
-    fn certificate_step(&mut self, cancel: &AtomicBool) -> Result<Metrics> {
-        let mut policies = self.algorithm.policies();
-        if policies.is_empty() {
-            return Err(Error::Config("the algorithm keeps no policy".into()));
-        }
-        if self.phase_step < self.fqe_steps {
-            let policy = policies[0].policy.as_ref();
-            let loss = self.fqe.step(self.phase_step, self.fqe_steps, policy, &self.data, &mut self.rng);
-            return Ok(vec![("fqe_loss", loss)]);
-        }
-        // Rollouts first: they may be cancelled, and the critics' estimates draw from the generator.
-        let judged = self.whole.as_ref().unwrap_or(&self.data);
-        let mut rollouts = Vec::new();
-        for named in &policies {
-            rollouts.push(self.auditor.estimate(judged, named.policy.as_ref(), cancel)?.unwrap_or_default());
-        }
-        let mut evidence = Vec::new();
-        for ((index, named), model_rollout) in policies.iter().enumerate().zip(rollouts) {
-            let mut context = context!(self, cancel);
-            let policy = named.policy.as_ref();
-            let costs = self.run.costs();
-            let critics: Vec<_> =
-                (0..costs).map(|cost| self.algorithm.critic_estimates(policy, cost, &mut context)).collect();
-            let counts = index == 0 && self.fqe_steps > 0;
-            let mut fqe = if counts { self.fqe.estimate(policy, &self.data) } else { Vec::new() }.into_iter();
-            let mut model_rollout = model_rollout.into_iter();
-            let by_cost = critics.into_iter().map(|critic_ucb| Evidence {
-                remembers: policy.remembers(),
-                model_rollout: model_rollout.next(),
-                critic_ucb,
-                fqe: fqe.next(),
-            });
-            evidence.push((named.name, by_cost.collect()));
-        }
-        let shipped = policies.swap_remove(0).policy;
-        let mut context = context!(self, cancel);
-        let diagnostics = self.algorithm.diagnostics(shipped.as_ref(), &mut context);
-        let visits = self.visits.made();
-        let judged = self.whole.as_ref().unwrap_or(&self.data);
-        let mut certificate = certify(&evidence, &self.auditor, judged, &self.run, diagnostics, visits);
-        certificate.notes.extend(self.algorithm.notes());
-        self.certificate = Some(certificate);
-        Ok(Vec::new())
-    }
-
-    /// Adds a certificate of another policy to the end of the run.
-    pub(crate) fn judge_also(&mut self, other: &dyn Algorithm) {
-        let own = plan(0, Vec::new(), 0, fqe_steps(other, &self.run) + 1);
-        self.phases.extend(own);
-    }
-
-    /// True where the next step is the first towards a certificate.
-    pub(crate) fn judges_next(&self) -> bool {
-        self.stage() == Some(Stage::Certificate) && self.phase_step == 0
-    }
-
-    /// The state of the generator.
-    pub(crate) fn draws(&self) -> Rng {
-        self.rng.clone()
-    }
-
-    /// Judges the policy of `algorithm` next, with fresh fitted Q evaluation and these draws.
-    pub(crate) fn judge(&mut self, algorithm: Box<dyn Algorithm>, draws: Rng) {
-        let _no_grad = tch::no_grad_guard();
-        self.rng = draws;
-        self.fqe = Fqe::new(&self.data, self.run.costs(), &mut self.rng);
-        self.fqe_steps = fqe_steps(algorithm.as_ref(), &self.run);
-        self.algorithm = algorithm;
-    }
-
-    /// The certificate, if one has been written since the last call.
-    pub(crate) fn take_certificate(&mut self) -> Option<Certificate> {
-        self.certificate.take()
-    }
-
     fn report(&self, phase: usize, cancelled: bool, metrics: Metrics) -> TrainerStatus {
         let shown = phase.min(self.phases.len() - 1);
         let Stretch { name, steps, .. } = self.phases[shown];
@@ -644,88 +478,5 @@ impl Trainer {
     /// The policies the run keeps; the first is the one that ships.
     pub fn policies(&self) -> Vec<NamedPolicy> {
         self.algorithm.policies()
-    }
-
-    /// The certificate, once the last phase has ended.
-    pub fn certificate(&self) -> Option<&Certificate> {
-        self.certificate.as_ref()
-    }
-
-    /// Writes a checkpoint atomically.
-    pub fn save(&mut self, path: &Path) -> Result<()> {
-        guarded(|| {
-            let mut state = State::saving();
-            self.persist(&mut state)?;
-            Ok(state.write(path, &self.resolved)?)
-        })
-    }
-
-    /// Writes `policy.safetensors` (the policy to use) and `policy.<name>.safetensors` for every other, and enters
-    /// their hashes into the certificate. Once it is written a file does not change: it holds the verdict itself.
-    pub fn write_policies(&mut self, folder: &Path, origin: &Origin) -> Result<Vec<PolicyRecord>> {
-        guarded(|| {
-            let mut written = Vec::new();
-            for (index, named) in self.algorithm.policies().iter().enumerate() {
-                let shipped = index == 0;
-                let file =
-                    if shipped { "policy.safetensors".into() } else { format!("policy.{}.safetensors", named.name) };
-                // The verdict is on the policy that ships.
-                let verdict = self.certificate.as_ref().filter(|_| shipped).map(|certificate| certificate.verdict);
-                let sha256 = self.write_policy(&folder.join(&file), named.name, named.policy.as_ref(), &|file| {
-                    file.set("cost_limit", self.run.cost_limit);
-                    // Whose limit that is, where it has a name, and the others.
-                    if !self.run.limits.is_empty() {
-                        file.set("limits", &self.resolved["run"]["limits"]);
-                    }
-                    file.set("verdict", verdict.map_or("none", Verdict::name));
-                    file.set("dataset_sha256", &origin.dataset_sha256);
-                    file.set("date", &origin.date);
-                })?;
-                written.push(PolicyRecord { policy: named.name.into(), file, sha256 });
-            }
-            if let Some(certificate) = &mut self.certificate {
-                certificate.policy_files.clone_from(&written);
-            }
-            Ok(written)
-        })
-    }
-
-    /// Writes one policy file, with what `describe` adds; returns the sha256 of its bytes.
-    fn write_policy(
-        &self,
-        path: &Path,
-        name: &str,
-        policy: &dyn FrozenPolicy,
-        describe: &dyn Fn(&mut PolicyFile),
-    ) -> Result<String> {
-        let mut file = policy.file()?;
-        self.data.normalizer.describe(&mut file);
-        file.set("algorithm", self.resolved["algorithm"].as_str().unwrap_or_default());
-        file.set("name", name);
-        file.set("created_by", format!("drcorl {}", env!("CARGO_PKG_VERSION")));
-        describe(&mut file);
-        // What cannot be read back must not be written.
-        drcorl_actor::Actor::new(&file).map_err(|error| Error::Data(error.to_string()))?;
-        let bytes = file.to_bytes();
-        write_atomically(path, &bytes)?;
-        Ok(sha256(&bytes))
-    }
-
-    fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
-        state.value("phase", &mut self.phase)?;
-        state.value("phase_step", &mut self.phase_step)?;
-        state.value("step", &mut self.step)?;
-        state.value("rng", &mut self.rng)?;
-        state.value("audit_rng", &mut self.audit_rng)?;
-        state.group("visits", |state| self.visits.persist(state))?;
-        state.value("certificate", &mut self.certificate)?;
-        state.group("data", |state| self.data.persist(state))?;
-        if let Some(whole) = &mut self.whole {
-            state.group("whole", |state| whole.persist(state))?;
-        }
-        state.group("judge", |state| self.judge.persist(state))?;
-        state.group("auditor", |state| self.auditor.persist(state))?;
-        state.group("fqe", |state| self.fqe.persist(state))?;
-        state.group("algorithm", |state| self.algorithm.persist(state))
     }
 }

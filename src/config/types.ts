@@ -125,7 +125,8 @@ export interface RunConfig {
    */
   valid_cost_correlation?: number
   /**
-   * Validity test: largest share of the mean logged cost that predictions may miss from below.
+   * Validity test: largest share of the mean logged cost that predictions may miss from below. What they miss widens
+   * the upper estimate.
    */
   valid_cost_shortfall?: number
   /**

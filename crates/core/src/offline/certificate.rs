@@ -3,7 +3,7 @@
 use super::facts::DataFacts;
 use super::goal::Goal;
 use super::notes::{notes, unread};
-use super::rules::{bound, refusals, Case, Refusal, Thresholds};
+use super::rules::{bound, refusals, widening, Case, Refusal, Thresholds};
 use super::{FqeEstimate, HeldOut, Judge, RolloutEstimate, SelfTest, Shortage, Validity};
 use crate::dataset::Dataset;
 use crate::hybrid::Visit;
@@ -239,12 +239,12 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// As it is told. The self-test widens the mean where the mean is what it tried.
-    fn estimates(&self, self_test: Option<&SelfTest>, run: &RunConfig) -> Estimates {
+    /// As it is told. What is known to be read too low widens the mean where the mean is what was tried.
+    fn estimates(&self, self_test: Option<&SelfTest>, validity: Option<&Validity>, run: &RunConfig) -> Estimates {
         Estimates {
             model_rollout: self.model_rollout.as_ref().map(|model| {
                 let tried = self_test.filter(|_| run.certify == Goal::Mean);
-                let widening = tried.map(|test| test.shortfall * Goal::Mean.scale(model.cost, run));
+                let widening = tried.map(|_| widening(tried, validity) * Goal::Mean.scale(model.cost, run));
                 let upper = model.upper(run.certificate_k) + widening.unwrap_or(0.0);
                 ModelRollout {
                     cost: RolloutCost { mean: model.cost, std: model.cost_std, widening, upper },
@@ -371,12 +371,12 @@ fn judge(
             threshold: run.certify.bar(run),
         },
         refusals,
-        estimates: shipped.estimates(self_test.as_ref(), run),
+        estimates: shipped.estimates(self_test.as_ref(), validity, run),
         validity: validity.cloned(),
         policies: (policies.iter())
             .map(|(name, found)| {
                 let tried = auditor.self_test(data, k, found.remembers);
-                (name.to_string(), found.estimates(tried.as_ref(), run))
+                (name.to_string(), found.estimates(tried.as_ref(), validity, run))
             })
             .collect(),
         self_test,

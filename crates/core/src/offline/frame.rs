@@ -7,6 +7,8 @@ use tch::{Kind, Tensor};
 
 /// How far beyond the data's range, in deviations of a column, a predicted entry may go before it is clipped.
 const RANGE_MARGIN: f64 = 0.5;
+/// Deviations of a column beyond which its square says no more.
+const SQUARED: f64 = 5.0;
 /// Smallest scale of a step's change, in deviations of a column.
 const CHANGE_FLOOR: f64 = 1e-4;
 
@@ -157,6 +159,14 @@ impl Frame {
         (state - &self.center) / &self.spread
     }
 
+    /// What the outcome sees `[B,A+3S']` of action, scaled state, and the state arrived at: with its squares, a bound on
+    /// a speed or a distance is a plane.
+    pub fn arrival(&self, action: &Tensor, seen: &Tensor, next: &Tensor) -> Tensor {
+        let next = self.scaled(next);
+        let squares = (next.clamp(-SQUARED, SQUARED).square() - 1.0) * std::f64::consts::FRAC_1_SQRT_2;
+        Tensor::cat(&[action, seen, &next, &squares], 1)
+    }
+
     /// Predictions for rows `now`, `action [B,A]` by networks of motion and outcome.
     pub fn predict(&self, now: &Moment, action: &Tensor, motion: &mut Network, outcome: &mut Network) -> Predicted {
         let Moment { state, past } = now;
@@ -164,7 +174,7 @@ impl Frame {
         let raw = motion(&Tensor::cat(&[action, &seen, past], 1));
         let free = state + raw.narrow(1, 0, states) * &self.change;
         let next = free.clamp_tensor(Some(&self.low), Some(&self.high));
-        let outcome = outcome(&Tensor::cat(&[action, &seen, &self.scaled(&next)], 1));
+        let outcome = outcome(&self.arrival(action, &seen, &next));
         let costs = self.costs.iter().enumerate();
         let costs: Vec<Tensor> = costs.map(|(k, cost)| cost.predicted(&outcome.narrow(1, 1 + k as i64, 1))).collect();
         Predicted {

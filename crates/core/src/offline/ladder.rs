@@ -115,6 +115,13 @@ impl Validity {
         }
     }
 
+    /// How much too low held-out costs are read at the horizon, all or those near the limit: the larger share, 0 where
+    /// neither is.
+    pub(super) fn shortfall(&self) -> f64 {
+        let rung = self.ladder.iter().find(|rung| rung.horizon == self.horizon);
+        rung.map_or(0.0, |rung| (-rung.cost_bias).max(-rung.cost_bias_near_limit).max(0.0))
+    }
+
     /// True where whole episodes pass.
     pub fn reaches_the_end(&self) -> bool {
         self.valid && self.horizon >= self.whole

@@ -12,7 +12,7 @@ fn logged() -> Replay {
 }
 
 fn run() -> RunConfig {
-    RunConfig { cost_limit: 10.0, ..RunConfig::default() }
+    RunConfig { cost_limit: 10.0, valid_cost_shortfall: 0.1, ..RunConfig::default() }
 }
 
 /// Faults of predictions that differ from the log by one change.
@@ -78,7 +78,7 @@ fn units_decide_nothing() {
     let usual = rung(20, &predicted, &logged(), &run());
     assert!(!usual.passed);
     for unit in [100.0, 0.01] {
-        let run = RunConfig { cost_limit: 10.0 * unit, ..RunConfig::default() };
+        let run = RunConfig { cost_limit: 10.0 * unit, ..run() };
         let found = rung(20, &scaled(&predicted, unit, 1e6), &scaled(&logged(), unit, 1e6), &run);
         assert_eq!(found.reasons, usual.reasons);
         assert!((found.cost_bias - usual.cost_bias).abs() < 1e-9);

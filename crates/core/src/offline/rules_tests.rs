@@ -106,6 +106,26 @@ fn a_policy_without_fault_is_certified_by_its_bound() {
     assert!(world.case().why_certified().starts_with("upper cost estimate 6.00 is within 80 % of the limit 10, "));
 }
 
+/// What held-out episodes are read too low widens as what clones are, whichever is more.
+#[test]
+fn what_is_known_to_be_missed_widens_the_bound() {
+    let bound_of = |bias: f64, near: f64| {
+        let mut world = world();
+        let rung = &mut world.validity.as_mut().unwrap().ladder[0];
+        (rung.horizon, rung.cost_bias, rung.cost_bias_near_limit) = (100, bias, near);
+        bound(&world.case()).unwrap()
+    };
+    let usual = bound_of(0.2, 0.3);
+    assert!((usual - 6.0).abs() < 1e-12, "{usual}");
+    let (test, scale) =
+        (world().self_test.unwrap().shortfall, Goal::Mean.scale(world().model.unwrap().cost, &world().run));
+    for (bias, near) in [(-0.24, 0.0), (0.1, -0.24), (-0.05, -0.24)] {
+        let expected = usual + (0.24 - test) * scale;
+        assert!((bound_of(bias, near) - expected).abs() < 1e-12 && test < 0.24, "{bias} {near}");
+    }
+    assert_eq!(bound_of(-test / 2.0, 0.0), usual);
+}
+
 #[test]
 fn each_rule_refuses_alone() {
     only(Rule::NoModels, "no auditing dynamics model", |w| w.model = None);
@@ -218,7 +238,7 @@ fn thresholds_that_were_loosened_are_named() {
     let strict = RunConfig { certificate_k: 2.0, certificate_margin: 0.5, ..RunConfig::default() };
     assert_eq!(Thresholds::lax(&strict), Vec::<String>::new());
     let lax = RunConfig { certificate_k: 0.0, valid_cost_shortfall: 1.0, ..RunConfig::default() };
-    assert_eq!(Thresholds::lax(&lax), ["certificate_k 0 (default 1)", "valid_cost_shortfall 1 (default 0.1)"]);
+    assert_eq!(Thresholds::lax(&lax), ["certificate_k 0 (default 1)", "valid_cost_shortfall 1 (default 0.25)"]);
 }
 
 /// Estimates of policies that remember, beside one that does not, are of whole episodes, and a note says where these

@@ -159,8 +159,8 @@ impl Frame {
         (state - &self.center) / &self.spread
     }
 
-    /// What the outcome sees `[B,A+3S']` of action, scaled state, and the state arrived at: with its squares, a bound on
-    /// a speed or a distance is a plane.
+    /// What the outcome sees `[B,A+3S']` of action, scaled state, and the state arrived at: with its squares, a bound
+    /// on a speed or a distance is a plane.
     pub fn arrival(&self, action: &Tensor, seen: &Tensor, next: &Tensor) -> Tensor {
         let next = self.scaled(next);
         let squares = (next.clamp(-SQUARED, SQUARED).square() - 1.0) * std::f64::consts::FRAC_1_SQRT_2;

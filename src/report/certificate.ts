@@ -206,7 +206,7 @@ function selfTest({ self_test: found }: Stored<Certificate>): string {
   return (
     `<h3>The estimator, tried on clones of logged behavior</h3>` +
     `<p class="note">${escape(estimator(found))}</p>` +
-    `<p class="note">Estimates are widened by a shortfall of ${formatFixed(found.shortfall ?? null, 2)}; a policy further than ${formatFixed(found.reach ?? null, 2)} from the nearest behavior is refused.</p>` +
+    `<p class="note">Estimates are widened by a shortfall of ${formatFixed(found.shortfall ?? null, 2)}, or by what held-out episodes are read too low where that is more; a policy further than ${formatFixed(found.reach ?? null, 2)} from the nearest behavior is refused.</p>` +
     table(head, rows)
   )
 }

@@ -131,7 +131,7 @@ mod tests {
         assert_eq!((found.len(), &found[..6]), (18 * 6, &borders[..]));
         let sampled = split.sample_all(50, true, &mut Rng::new(1, 0));
         let bordering = within(&sampled).iter().filter(|row| borders.contains(row)).count();
-        assert!(sampled.numel() == 150 && bordering >= 75 && bordering < 150, "{bordering}");
+        assert!(sampled.numel() == 150 && (75..150).contains(&bordering), "{bordering}");
         let held_out = |row: &i64| split.holdout.contains(&(*row as usize / 20));
         assert!(!Vec::<i64>::try_from(&sampled).unwrap().iter().any(held_out));
         let uniform = within(&split.sample_all(50, false, &mut Rng::new(1, 0)));

@@ -6,13 +6,13 @@ use crate::hybrid::Visit;
 use crate::metrics::{declared, Metric};
 use crate::offline::{CriticEstimates, Judge};
 use crate::policy::FrozenPolicy;
-use crate::run::RunConfig;
+use crate::run::{RunConfig, LATER};
 use crate::schema;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
 use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::sync::atomic::AtomicBool;
 
@@ -117,17 +117,29 @@ pub struct Preset<C> {
 pub struct Pretraining {
     /// It ends where this phase of the algorithm begins.
     pub before: &'static str,
-    /// Parameters of the algorithm and of the run that nothing reads earlier, but for the test of the dynamics models,
-    /// which whoever takes over repeats. All others must agree.
+    /// Parameters of the algorithm that nothing reads earlier; see [`Pretraining::later`] for those of the run.
+    #[serde(serialize_with = "with_those_of_the_run")]
     pub later: &'static [&'static str],
     /// Where a parameter of `later` is read earlier after all.
     pub unless: &'static [Unless],
 }
 
+impl Pretraining {
+    /// All parameters that nothing reads earlier, but for the test of the dynamics models, which whoever takes over
+    /// repeats. All others must agree.
+    pub fn later(&self) -> impl Iterator<Item = &'static str> {
+        self.later.iter().chain(LATER).copied()
+    }
+}
+
+fn with_those_of_the_run<S: Serializer>(later: &&[&str], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_seq(later.iter().chain(LATER))
+}
+
 /// One value of a parameter makes another one matter before the pretraining ends.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Unless {
-    /// In [`Pretraining::later`].
+    /// One of [`Pretraining::later`].
     pub parameter: &'static str,
     pub other: &'static str,
     pub value: &'static str,

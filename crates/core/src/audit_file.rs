@@ -5,6 +5,7 @@
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::offline::Judge;
+use crate::run::{bounded_costs, LATER};
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::digest::sha256;
 use drcorl_nn::rng::Rng;
@@ -14,26 +15,6 @@ use serde_json::{json, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-/// Parameters of a run that the models do not depend on: those of its tests, its verdict, its gate and its visits.
-/// Which costs are bounded they depend on, how far not.
-const LATER: &[&str] = &[
-    "cost_limit",
-    "mode",
-    "hybrid_interval",
-    "hybrid_episodes",
-    "hybrid_share",
-    "model_members",
-    "valid_return_correlation",
-    "valid_return_bias",
-    "valid_cost_correlation",
-    "valid_cost_shortfall",
-    "fqe_steps",
-    "certify",
-    "certify_level",
-    "certificate_margin",
-    "certificate_k",
-];
 
 const REMEDY: &str = "delete it, and it is made again";
 
@@ -60,10 +41,9 @@ impl AuditFile {
     pub fn new(folder: &Path, dataset_sha256: &str, run: &Value) -> Result<AuditFile> {
         let mut parameters = run.clone();
         if let Some(parameters) = parameters.as_object_mut() {
-            parameters.retain(|name, _| !LATER.contains(&name.as_str()));
-            let costs: Option<Vec<String>> =
-                parameters.get("limits").and_then(Value::as_object).map(|limits| limits.keys().cloned().collect());
-            parameters.insert("limits".into(), json!(costs));
+            // Nor on the gate's models.
+            parameters.retain(|name, _| name != "model_members" && !LATER.contains(&name.as_str()));
+            parameters.insert("limits".into(), json!(bounded_costs(run)));
         }
         let version = env!("CARGO_PKG_VERSION");
         let origin = json!({ "drcorl": version, "dataset_sha256": dataset_sha256, "run": parameters });

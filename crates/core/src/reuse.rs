@@ -2,6 +2,7 @@
 
 use crate::algorithm::{find, Pretraining, Registry};
 use crate::error::{Error, Result};
+use crate::run::bounded_costs;
 use crate::trainer::TrainerConfig;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -36,9 +37,7 @@ pub(crate) fn require_shared(
             [own, other].into_iter().filter_map(Value::as_object).flat_map(|all| all.keys()).collect();
         for key in keys {
             // Which costs are bounded shapes the critics; how far they are does not.
-            let names =
-                |part: &Value| part["limits"].as_object().map_or(Vec::new(), |all| all.keys().cloned().collect());
-            let same_costs = key == "limits" && names(own) == names(other);
+            let same_costs = key == "limits" && bounded_costs(own) == bounded_costs(other);
             let key = if same_costs { "cost_limit" } else { key.as_str() };
             if own.get(key) != other.get(key) {
                 require_later(pretraining, key, wanted, [&own[key], &other[key]], path)?;
@@ -57,7 +56,7 @@ fn require_later(
     path: &Path,
 ) -> Result<()> {
     let differs = format!("{key} is {here}, but {there} in {}", path.display());
-    if !pretraining.later.contains(&key) {
+    if !pretraining.later().any(|later| later == key) {
         return Err(Error::Config(format!(
             "{differs}, and it shapes what is to be reused; give the same value, or train without reuse"
         )));

@@ -124,6 +124,33 @@ pub struct RunConfig {
     pub certificate_k: f64,
 }
 
+/// Parameters of a run that neither its models nor an algorithm's pretraining are made by, but for what [`Unless`]
+/// says: the limit and how it is kept, the visits of the last phase, the tests and the verdict. Which costs are bounded
+/// does shape both: [`bounded_costs`].
+///
+/// [`Unless`]: crate::algorithm::Unless
+pub const LATER: &[&str] = &[
+    "cost_limit",
+    "mode",
+    "hybrid_interval",
+    "hybrid_episodes",
+    "hybrid_share",
+    "valid_return_correlation",
+    "valid_return_bias",
+    "valid_cost_correlation",
+    "valid_cost_shortfall",
+    "fqe_steps",
+    "certify",
+    "certify_level",
+    "certificate_margin",
+    "certificate_k",
+];
+
+/// Names of the costs that a resolved run bounds, whatever the limits; none where it names none.
+pub(crate) fn bounded_costs(run: &Value) -> Vec<&str> {
+    run["limits"].as_object().map_or(Vec::new(), |limits| limits.keys().map(String::as_str).collect())
+}
+
 impl Default for RunConfig {
     fn default() -> Self {
         RunConfig {

@@ -97,6 +97,7 @@ fn drawn(data: &Dataset, fraction: f64, rng: &mut Rng) -> (Vec<usize>, Vec<usize
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::tests::columns;
     use drcorl_data::Columns;
     use std::sync::Arc;
     use tch::Device;
@@ -104,19 +105,8 @@ mod tests {
     /// 20 episodes of 20 steps that cost what `cost` says of their row.
     fn split(cost: impl Fn(usize) -> bool) -> Split {
         let rows = 400;
-        let columns = Columns {
-            obs_dim: 1,
-            act_dim: 1,
-            observations: (0..rows).map(|row| row as f32).collect(),
-            next_observations: (0..rows).map(|row| row as f32 + 1.0).collect(),
-            actions: vec![0.0; rows],
-            rewards: vec![0.0; rows],
-            costs: (0..rows).map(|row| f32::from(u8::from(cost(row)))).collect(),
-            terminals: vec![false; rows],
-            timeouts: (0..rows).map(|row| row % 20 == 19).collect(),
-            source: "test".into(),
-            ..Columns::default()
-        };
+        let costs = (0..rows).map(|row| f32::from(u8::from(cost(row)))).collect();
+        let columns = Columns { costs, ..columns(rows, |row| (false, row % 20 == 19)) };
         let data = Dataset::new(Arc::new(columns), None, Device::Cpu).unwrap();
         Split::new(&data, 1, 0.1, 3, &mut Rng::new(0, 0))
     }

@@ -54,7 +54,9 @@ test('trains and judges side by side, keeps what is done, refuses a folder of ot
   t.is(third.status, 0, third.stderr)
   const taken = JSON.parse(await readFile(join(out, 'point-circle', 'bc', 'l30-s0', RUN_FILES.config), 'utf8'))
   t.is(taken.audit_models.file, shared[0])
-  t.is(JSON.parse(third.stdout).measurements[0].reused_seconds, taken.audit_models.seconds)
+  const { measurements, ledger } = JSON.parse(third.stdout)
+  t.is(measurements[0].reused_seconds, taken.audit_models.seconds)
+  t.is(ledger[0].seconds, measurements[0].training_seconds + taken.audit_models.seconds)
 
   const policy = join(out, 'point-circle', 'bc', 'l40-s0', RUN_FILES.policy)
   const before = (await stat(policy)).mtimeMs

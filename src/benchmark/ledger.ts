@@ -50,6 +50,7 @@ export async function ledgerOf(finished: readonly FinishedCell[]): Promise<Ledge
 
 async function rowOf({ cell, run }: FinishedCell): Promise<LedgerRow> {
   const { record, result } = run
+  const own = result?.wall_seconds
   const phases = (result?.phases ?? [])
     .filter(({ stage }) => stage === 'algorithm')
     .map(({ name = '', steps = 0 }): LedgerPhase => {
@@ -70,7 +71,8 @@ async function rowOf({ cell, run }: FinishedCell): Promise<LedgerRow> {
     networks,
     parameters: networks === null ? null : sum(networks.map(({ parameters }) => parameters)),
     environment_steps: result?.environment_steps?.training ?? null,
-    seconds: result?.wall_seconds ?? null,
+    // The models behind the certificate may be another run's.
+    seconds: own === undefined ? null : own + (record.audit_models?.seconds ?? 0),
   }
 }
 

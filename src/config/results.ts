@@ -654,7 +654,7 @@ export interface Tried {
 export interface Behavior {
   episodes: number
   /**
-   * What is certified (the mean cost, unless said otherwise) of its episodes: the truth.
+   * What is certified (the mean cost, unless said otherwise) of its episodes, had they all lasted whole: the truth.
    */
   logged: number
   /**

@@ -25,8 +25,8 @@ struct World {
     pushes: (f32, f32),
     /// Cost of a step: of x', the push, and what no observation shows.
     cost: fn(f32, f32, bool) -> f32,
-    /// Probability that the environment ends the episode, a step.
-    ends: f32,
+    /// Probability that the environment ends the episode at x'.
+    ends: fn(f32) -> f32,
     /// Steps after which logs stop, and whether they say so.
     logged: (usize, bool),
 }
@@ -37,7 +37,7 @@ impl Default for World {
             episodes: 160,
             pushes: (-0.6, 0.8),
             cost: |x, _, _| f32::from(u8::from(x > 0.6)),
-            ends: 0.0,
+            ends: |_| 0.0,
             logged: (LENGTH, true),
         }
     }
@@ -59,7 +59,7 @@ impl World {
                 columns.actions.push(push);
                 columns.rewards.push(next);
                 columns.costs.push((self.cost)(next, push, hidden));
-                let ended = rng.unit() < self.ends;
+                let ended = rng.unit() < (self.ends)(next);
                 columns.terminals.push(ended);
                 columns.timeouts.push(self.logged.1 && step + 1 == self.logged.0 && !ended);
                 (x, last) = (next, push);
@@ -283,10 +283,20 @@ fn continuous_and_signed_costs_keep_their_sign() {
 /// Episodes that end by chance are no safety: where the policy lasts it costs as much as ever.
 #[test]
 fn predicted_ends_lower_no_cost() {
-    let world = World { ends: 0.02, ..World::default() };
+    let world = World { ends: |_| 0.02, ..World::default() };
     let found = certificate(world.log(), UNSAFE, &small(10.0));
     refused(&found, Rule::Bound);
     assert!(cost(&found) > 22.0, "{}", cost(&found));
+}
+
+/// Nor are ends that come where it costs: what was costly until then goes on.
+#[test]
+fn ends_where_it_costs_hide_no_cost() {
+    let world = World { ends: |x| if x > 0.6 { 0.2 } else { 0.0 }, ..World::default() };
+    let found = certificate(world.log(), UNSAFE, &small(10.0));
+    refused(&found, Rule::Bound);
+    assert!(cost(&found) > 15.0, "{}", cost(&found));
+    certified(&certificate(world.log(), SAFE, &small(10.0)));
 }
 
 /// What decides the cost is in no observation: the models cannot tell whom they judge.

@@ -4,7 +4,7 @@ use super::dynamics::Dynamics;
 use super::goal::Goal;
 use super::play::per_member;
 use super::stats::{mean, sample_deviation};
-use super::tail::{bounded, Basis, Stretches};
+use super::tail::{bounded, lasting, Basis, Stretches};
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::policy::Player;
@@ -153,14 +153,14 @@ impl Dynamics {
         let first = starts.size()[0] / members;
         let (mut costs, mut returns) = (vec![Vec::new(); self.frame.costs.len()], Vec::new());
         for member in 0..members {
-            let end = basis.features(&of(&played.last, member));
             let alive = of(&played.alive, member);
-            let lasting = Stretches {
+            let end = lasting(basis.features(&of(&played.last, member)), &alive);
+            let endless = Stretches {
                 begin: basis.features(&of(&begin, member)),
                 end: end.shallow_clone(),
                 alive: alive.ones_like(),
             };
-            let ending = Stretches { alive, begin: lasting.begin.shallow_clone(), end };
+            let ending = Stretches { alive, begin: endless.begin.shallow_clone(), end };
             let episodes = |stretches: &Stretches, sums: Tensor, range: (f64, f64)| -> Result<Vec<f64>> {
                 let weights = stretches.value(&sums, count - 1, range);
                 let tail = &stretches.alive * bounded(&stretches.end, &weights, count - 1, range);
@@ -172,7 +172,7 @@ impl Dynamics {
             for (k, cost) in self.frame.costs.iter().enumerate() {
                 let (low, high) = cost.range();
                 let range = (low * horizon as f64, high * horizon as f64);
-                costs[k].push(episodes(&lasting, of(&played.costs.narrow(1, k as i64, 1), member), range)?);
+                costs[k].push(episodes(&endless, of(&played.costs.narrow(1, k as i64, 1), member), range)?);
             }
             returns.push(episodes(&ending, rewards, (bounds.0.min(0.0), bounds.1.max(0.0)))?);
         }

@@ -10,6 +10,7 @@ use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::policy::{FrozenPolicy, Player};
 use crate::run::RunConfig;
+use drcorl_data::Episode;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
 use std::sync::atomic::AtomicBool;
@@ -225,7 +226,10 @@ impl Judge {
         let distance = clones.distance(&visited, Some(k));
         let behavior = |(cost, estimate): (usize, &RolloutEstimate)| {
             let episodes = data.episodes_of(cost);
-            let costs: Vec<f64> = clones.episodes[k].iter().map(|&number| episodes[number].cost).collect();
+            let logged = || clones.episodes[k].iter().map(|&number| &episodes[number]);
+            // Of whole episodes, as an estimate is: no end lowers it.
+            let lasting = (length * logged().count()) as f64 / logged().map(Episode::len).sum::<usize>().max(1) as f64;
+            let costs: Vec<f64> = logged().map(|episode| episode.cost * lasting).collect();
             Behavior::of(&costs, estimate, distance, &run.of_cost(cost))
         };
         Ok(estimates.iter().enumerate().map(behavior).collect())

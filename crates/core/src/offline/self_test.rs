@@ -42,7 +42,7 @@ const ROOM: f64 = 2.0;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Behavior {
     pub episodes: usize,
-    /// What is certified (the mean cost, unless said otherwise) of its episodes: the truth.
+    /// What is certified (the mean cost, unless said otherwise) of its episodes, had they all lasted whole: the truth.
     pub logged: f64,
     /// The same of the clone, as estimated.
     #[serde(with = "nullable")]

@@ -5,6 +5,7 @@
 //! and random ReLU features of it), so that one factorisation serves all. Fitted value iteration with a fixed basis:
 //! Gordon 1995; random features: Rahimi and Recht 2007.
 
+use super::play::LEAST_WEIGHT;
 use drcorl_nn::rng::Rng;
 use tch::{Device, Kind, Tensor};
 
@@ -71,6 +72,13 @@ impl Stretches {
         }
         weights
     }
+}
+
+/// Features `[M,F]` of where stretches end: as far as an end was predicted before, those of the stretches that last.
+pub(super) fn lasting(end: Tensor, alive: &Tensor) -> Tensor {
+    let weight = alive.clamp_min(LEAST_WEIGHT);
+    let others = (&end * &weight).sum_dim_intlist(0i64, true, Kind::Double) / weight.sum(Kind::Double);
+    end * alive + (1.0 - alive) * others
 }
 
 /// Values `[M,1]` of `count` stretches, kept to what such stretches can sum to.

@@ -118,7 +118,7 @@ fn certificate(columns: Columns, push: f32, run: &RunConfig) -> Certificate {
     let mut rng = Rng::new(run.seed, 1);
     let mut auditor = Judge::auditor(&data, run, &mut rng);
     auditor.train(&data, run, &mut rng, &never).unwrap();
-    let rollouts = auditor.estimate(&data, &policy, &never).unwrap().estimates;
+    let rollouts = auditor.estimate(&data, run, &policy, &never).unwrap().estimates;
     let mut rollouts = rollouts.into_iter();
     let evidence = (0..run.costs()).map(|_| Evidence { model_rollout: rollouts.next(), ..Evidence::default() });
     certify(&[("last", evidence.collect())], &auditor, &data, run, Map::new(), &[])

@@ -239,6 +239,11 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// True if the models' estimate is one of whole episodes, or there is none.
+    fn of_whole_episodes(&self) -> bool {
+        self.model_rollout.as_ref().is_none_or(|model| model.horizon.is_none())
+    }
+
     /// As it is told. What is known to be read too low widens the mean where the mean is what was tried.
     fn estimates(&self, self_test: Option<&SelfTest>, validity: Option<&Validity>, run: &RunConfig) -> Estimates {
         Estimates {
@@ -341,7 +346,7 @@ fn judge(
     let run = &run.of_cost(k);
     let policies: Vec<(&'static str, &Evidence)> = policies.iter().map(|(name, found)| (*name, &found[k])).collect();
     let shipped = policies[0].1;
-    let self_test = auditor.self_test(data, k, shipped.remembers);
+    let self_test = auditor.self_test(k, shipped.of_whole_episodes());
     let validity = auditor.validity(k);
     let facts = DataFacts::of(data, k, auditor.held_out(), run);
     let case = Case {
@@ -353,7 +358,7 @@ fn judge(
         self_test: self_test.as_ref(),
         run,
     };
-    let whole = auditor.self_test(data, k, true);
+    let whole = auditor.self_test(k, true);
     let unread = unread(&policies[1..], validity, whole.as_ref(), data.episode_length);
     let refusals = refusals(&case);
     let bound = bound(&case).filter(|bound| !bound.is_nan());
@@ -375,7 +380,7 @@ fn judge(
         validity: validity.cloned(),
         policies: (policies.iter())
             .map(|(name, found)| {
-                let tried = auditor.self_test(data, k, found.remembers);
+                let tried = auditor.self_test(k, found.of_whole_episodes());
                 (name.to_string(), found.estimates(tried.as_ref(), validity, run))
             })
             .collect(),

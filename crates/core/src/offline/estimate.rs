@@ -42,6 +42,15 @@ impl RolloutEstimate {
         self.cost + k * self.cost_std
     }
 
+    /// The one whose bound on the mean cost is higher, of estimates with what widens each.
+    pub(super) fn higher(read: impl Iterator<Item = (Self, f64)>, run: &RunConfig) -> Option<Self> {
+        let bound = |(found, shortfall): &(Self, f64)| {
+            found.upper(run.certificate_k) + shortfall * Goal::Mean.scale(found.cost, run)
+        };
+        // A bound of NaN is the highest.
+        read.max_by(|a, b| bound(a).total_cmp(&bound(b))).map(|(found, _)| found)
+    }
+
     /// Of the sums of every member, `[E][N]`.
     fn of(costs: &[Vec<f64>], returns: &[Vec<f64>], clipped: f64) -> Self {
         let means = |sums: &[Vec<f64>]| sums.iter().map(|member| mean(member)).collect::<Vec<f64>>();
@@ -181,5 +190,21 @@ impl Dynamics {
             ..RolloutEstimate::of(costs, &returns, played.clipped)
         };
         Ok((costs.iter().map(estimate).collect(), moments.visited()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_higher_bound_decides() {
+        let run = RunConfig { cost_limit: 10.0, certificate_k: 1.0, ..RunConfig::default() };
+        let read = |cost: f64, cost_std: f64| RolloutEstimate { cost, cost_std, ..RolloutEstimate::default() };
+        let cost = |read: &[(RolloutEstimate, f64)]| RolloutEstimate::higher(read.iter().cloned(), &run).unwrap().cost;
+        assert_eq!(cost(&[(read(4.0, 1.0), 0.0), (read(3.0, 3.0), 0.0)]), 3.0, "its spread counts");
+        assert_eq!(cost(&[(read(4.0, 1.0), 0.5), (read(3.0, 3.0), 0.0)]), 4.0, "and what widens it");
+        assert_eq!(cost(&[(read(f64::NAN, 0.0), 0.0), (read(3.0, 3.0), 0.0)]).to_bits(), f64::NAN.to_bits());
+        assert_eq!(RolloutEstimate::higher(std::iter::empty(), &run), None);
     }
 }

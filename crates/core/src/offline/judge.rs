@@ -5,7 +5,7 @@ use super::dynamics::Dynamics;
 use super::estimate::RolloutEstimate;
 use super::foresight::Foresight;
 use super::ladder::{Rung, Validity};
-use super::self_test::{choose, Behavior, Clones, SelfTest, Trial};
+use super::self_test::{judges, Behavior, Clones, SelfTest, Trial};
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::policy::{FrozenPolicy, Player};
@@ -259,24 +259,20 @@ impl Judge {
         }
     }
 
-    /// What the clones say about the estimator of cost `cost` of a policy that remembers or not; None before all have
+    /// What the clones say about how cost `cost` is read over whole episodes or by stretches; None before all have
     /// played.
-    pub fn self_test(&self, data: &Dataset, cost: usize, remembers: bool) -> Option<SelfTest> {
-        let chosen = self.chosen(data, cost, remembers)?;
-        let others = self.readings[cost]
-            .trials
-            .iter()
-            .filter(|trial| trial.horizon != chosen.horizon)
-            .map(Trial::tried)
-            .collect();
-        Some(SelfTest::of(chosen, others))
+    pub fn self_test(&self, cost: usize, whole: bool) -> Option<SelfTest> {
+        let trials = self.trials(cost)?;
+        let (of, others): (Vec<&Trial>, Vec<&Trial>) =
+            trials.iter().partition(|trial| trial.horizon.is_none() == whole);
+        Some(SelfTest::of(of.first()?, others.into_iter().map(Trial::tried).collect()))
     }
 
-    fn chosen(&self, data: &Dataset, cost: usize, remembers: bool) -> Option<&Trial> {
+    /// One an estimator, once all clones have played.
+    fn trials(&self, cost: usize) -> Option<&[Trial]> {
         let count = self.clones.as_ref()?.count();
         let trials = &self.readings[cost].trials;
-        let complete = trials.iter().all(|trial| trial.behaviors.len() == count);
-        complete.then(|| choose(trials, self.believed(data, cost), remembers)).flatten()
+        trials.iter().all(|trial| trial.behaviors.len() == count).then_some(trials)
     }
 
     /// True where the models passed the test of whole episodes, as long as they are.
@@ -291,15 +287,17 @@ impl Judge {
         passed.map(|validity| Some(validity.horizon)).into_iter().chain([None]).collect()
     }
 
-    /// Steps of a stretch of an estimate; None for whole episodes. Models that failed, and policies that remember, play
-    /// whole episodes: those of failed models decide nothing.
-    fn horizon(&self, data: &Dataset, cost: usize, remembers: bool) -> Option<usize> {
+    /// What reads cost `cost` of a policy: steps of a stretch, None for whole episodes, and how much its estimates are
+    /// widened by. Models that failed, and policies that remember, play whole episodes: those of failed models decide
+    /// nothing.
+    fn readers(&self, data: &Dataset, cost: usize, remembers: bool) -> Vec<(Option<usize>, f64)> {
         if remembers || !self.valid(cost) {
-            return None;
+            return vec![(None, 0.0)];
         }
-        match self.chosen(data, cost, remembers) {
-            Some(trial) => trial.horizon,
-            None => self.estimators(data, cost)[0],
+        let chosen = self.trials(cost).map(|trials| judges(trials, self.believed(data, cost), false));
+        match chosen.filter(|trials| !trials.is_empty()) {
+            Some(trials) => trials.iter().map(|trial| (trial.horizon, trial.shortfall())).collect(),
+            None => vec![(self.estimators(data, cost)[0], 0.0)],
         }
     }
 
@@ -324,10 +322,17 @@ impl Judge {
     }
 
     /// The estimate of a policy from all initial states, over the stretches its models can be believed; from fewer
-    /// states, or none, where its actions take so long that this would not end in some minutes.
-    pub fn estimate(&mut self, data: &Dataset, policy: &dyn FrozenPolicy, cancel: &AtomicBool) -> Result<Judgement> {
-        let horizons: Vec<Option<usize>> =
-            (0..self.readings.len()).map(|cost| self.horizon(data, cost, policy.remembers())).collect();
+    /// states, or none, where its actions take so long that this would not end in some minutes. Where two estimators
+    /// read a cost, the one whose bound is higher.
+    pub fn estimate(
+        &mut self,
+        data: &Dataset,
+        run: &RunConfig,
+        policy: &dyn FrozenPolicy,
+        cancel: &AtomicBool,
+    ) -> Result<Judgement> {
+        let readers: Vec<_> =
+            (0..self.readings.len()).map(|cost| self.readers(data, cost, policy.remembers())).collect();
         let (logged, length) = (self.logged.shallow_clone(), data.episode_length);
         let Some(dynamics) = &mut self.dynamics else { return Ok(Judgement::default()) };
         let asked = self.starts.size()[0];
@@ -339,7 +344,7 @@ impl Judge {
         let starts = first(&self.starts, made);
         // Costs that are read in the same way are read in the same play.
         let mut plays: Vec<(Option<usize>, Vec<RolloutEstimate>, Option<f64>)> = Vec::new();
-        for &horizon in &horizons {
+        for &(horizon, _) in readers.iter().flatten() {
             if plays.iter().any(|play| play.0 == horizon) {
                 continue;
             }
@@ -357,11 +362,14 @@ impl Judge {
             let distance = self.clones.as_mut().filter(|_| tried).map(|clones| clones.distance(&visited, None));
             plays.push((horizon, found, distance));
         }
-        let of = |(cost, horizon): (usize, &Option<usize>)| {
-            let (_, found, distance) = plays.iter().find(|play| play.0 == *horizon)?;
-            Some(RolloutEstimate { distance: *distance, ..found[cost].clone() })
+        let read = |cost: usize, (horizon, shortfall): (Option<usize>, f64)| {
+            let (_, found, distance) = plays.iter().find(|play| play.0 == horizon)?;
+            Some((RolloutEstimate { distance: *distance, ..found[cost].clone() }, shortfall))
         };
-        Ok(Judgement { estimates: horizons.iter().enumerate().filter_map(of).collect(), shortage })
+        let of = |(cost, readers): (usize, Vec<(Option<usize>, f64)>)| {
+            RolloutEstimate::higher(readers.into_iter().filter_map(|reader| read(cost, reader)), &run.of_cost(cost))
+        };
+        Ok(Judgement { estimates: readers.into_iter().enumerate().filter_map(of).collect(), shortage })
     }
 
     /// Saves or restores everything; the draws of starts,

@@ -23,7 +23,7 @@ impl Trainer {
         let judged = self.whole.as_ref().unwrap_or(&self.data);
         let mut judgements = Vec::new();
         for named in &policies {
-            judgements.push(self.auditor.estimate(judged, named.policy.as_ref(), cancel)?);
+            judgements.push(self.auditor.estimate(judged, &self.run, named.policy.as_ref(), cancel)?);
         }
         let mut evidence = Vec::new();
         for ((index, named), Judgement { estimates, shortage }) in policies.iter().enumerate().zip(judgements) {

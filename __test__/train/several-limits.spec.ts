@@ -15,6 +15,7 @@ import { certify } from '../../src/evaluate/certify.js'
 import { evaluate } from '../../src/evaluate/evaluate.js'
 import { recordDataset } from '../../src/record/record.js'
 import { writeReport } from '../../src/report/report.js'
+import { readMonitor } from '../../src/train/monitor-file.js'
 import { smallConfig, trained } from '../small.js'
 
 const DATA = 'env:point-circle?episodes=20'
@@ -96,7 +97,8 @@ test('limits are read from flags and files, and take the place of cost_limit', (
 test('DRCORL under two limits: certificate, evaluation and report speak of each', async (t) => {
   const out = join(await folder(), 'run')
   const config = smallConfig('drcorl', { limits: two, audit_members: 2, gate: 'max' })
-  const { certificate } = await trained({ dataset: DATA, algorithm: 'drcorl', config, out })
+  const watched = { evalEvery: 0.5, evalEpisodes: 2 }
+  const { certificate } = await trained({ dataset: DATA, algorithm: 'drcorl', config, out, ...watched })
   t.deepEqual(
     certificate!.costs!.map((cost) => [cost.name, cost.cost_limit]),
     [
@@ -114,8 +116,25 @@ test('DRCORL under two limits: certificate, evaluation and report speak of each'
   t.true(sums.every((sum) => sum > 0 && sum <= 400))
   t.is(second!.cost.max, Math.max(...sums))
   t.is(second!.safe, second!.cost.mean <= 150)
+  // Whatever shows the first cost shows the others.
+  const lines = async (name: string): Promise<string[]> =>
+    (await readFile(join(out, name), 'utf8')).trimEnd().split('\n')
+  const [header, ...rows] = await lines('episodes.csv')
+  t.is(header, 'policy,episode,seed,return,cost,length,terminated,cost_energy')
+  t.deepEqual(
+    rows.slice(0, 3).map((row) => Number(row.split(',')[7])),
+    sums,
+  )
+  const logged = await lines('dataset_episodes.csv')
+  t.is(logged[0], 'return,cost,length,cost_energy')
+  const { further } = makeDataset('point-circle', { episodes: 20 })
+  const spent = logged.slice(1).reduce((sum, row) => sum + Number(row.split(',')[3]), 0)
+  t.true(Math.abs(spent - further!['energy']!.reduce((sum, value) => sum + value, 0)) < 0.1)
+  const { points } = (await readMonitor(out))!
+  t.true(points.length > 0 && points.every(({ costs }) => costs!['energy']!.mean > 0))
   const report = await readFile(await writeReport(out), 'utf8')
-  for (const text of ['Every cost', 'Cost energy', 'limit 150']) t.true(report.includes(text), text)
+  for (const text of ['Every cost', 'Cost energy', 'limit 150', '<figcaption>Cost energy</figcaption>', 'cost energy'])
+    t.true(report.includes(text), text)
 
   const other = await evaluate({ run: out, episodes: 2, limits: { energy: 1 } })
   t.deepEqual([other.evaluation.cost_limit, other.evaluation.safe, other.evaluation.costs], [1, false, undefined])

@@ -8,6 +8,7 @@ import { own } from '../base/own.js'
 import { findEnv } from '../envs/registry.js'
 import { makeDataset } from '../envs/scripted.js'
 import { type DatasetColumns, type NativeDataset, datasetFromColumns, openDataset } from '../native/dataset.js'
+import { furtherSums } from './episodes.js'
 import { locateDataset } from './locate.js'
 import { recogniseTask } from './tasks.js'
 
@@ -185,13 +186,8 @@ function summaryOf(native: NativeDataset): DatasetSummary {
 }
 
 /** Deciles of a further column's sums over the complete episodes; of the cut-off tail where there are no others. */
-function furtherOf(name: string, native: NativeDataset, { transitions, incomplete_episodes: tail }: DatasetSummary) {
-  const values = new Float32Array(transitions)
-  native.copyValues(`further/${name}`, 0, values)
-  let start = 0
-  const sums = Array.from(native.episodes().lengths, (length) =>
-    values.subarray(start, (start += length)).reduce((sum, value) => sum + value, 0),
-  )
+function furtherOf(name: string, native: NativeDataset, { incomplete_episodes: tail }: DatasetSummary) {
+  const sums = furtherSums(name, native)
   const counted = (sums.length > tail ? sums.slice(0, sums.length - tail) : sums).toSorted((a, b) => a - b)
   const decile = (tenth: number): number | null => {
     const place = (tenth / 10) * (counted.length - 1)

@@ -3,6 +3,7 @@ import { DrcorlError } from '../base/errors.js'
 import { type NamedLimits, costsIn, limitsOf, named as withOwnCosts } from '../config/limits.js'
 import type { CostEvaluation, Evaluation, LimitEvaluation, PolicyEvaluation } from '../config/results.js'
 import { readStored } from '../config/stored.js'
+import { costColumn } from '../data/episodes.js'
 import { type Environment, type OpenOptions, findEnvironment, playable } from '../data/environments.js'
 import type { EnvFactory, Policy, VecEnv } from '../envs/env.js'
 import { EMBEDDED_ENVS, type ScoreRange } from '../envs/registry.js'
@@ -355,13 +356,17 @@ function normalizedCosts(cost: number, limit: number): Record<CostConvention, nu
   return Object.fromEntries(entries) as Record<CostConvention, number>
 }
 
-/** `episodes.csv`: one row an episode, so that any statistic can be computed again. */
+/** `episodes.csv`: one row an episode, so that any statistic can be computed again; a column for each further cost. */
 export function episodesCsv(policies: EvaluationResult['episodes']): string {
-  const header = 'policy,episode,seed,return,cost,length,terminated'
+  const further = Object.keys(policies[0]?.episodes[0]?.costs ?? {}).slice(1)
+  const header = ['policy', 'episode', 'seed', 'return', 'cost', 'length', 'terminated', ...further.map(costColumn)]
   const rows = policies.flatMap(({ policy, episodes }) =>
-    episodes.map((e) => [policy, e.episode, e.seed, e.return, e.cost, e.length, e.terminated ? 1 : 0].join(',')),
+    episodes.map((e) => {
+      const ended = e.terminated ? 1 : 0
+      return [policy, e.episode, e.seed, e.return, e.cost, e.length, ended, ...further.map((name) => e.costs![name]!)]
+    }),
   )
-  return `${[header, ...rows].join('\n')}\n`
+  return `${[header, ...rows].map((row) => row.join(',')).join('\n')}\n`
 }
 
 /** The policy to use and, where the run kept them, those beside it. */

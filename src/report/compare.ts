@@ -69,7 +69,7 @@ export function comparisonPage(runs: readonly RunData[], out: string): string {
   const task = first?.record.task?.task ?? first?.record.dataset.source ?? ''
   const limit = first === undefined ? null : limitOf(first)
   const groups = runs.flatMap((run) => policyGroups(run, labelOf(run.record.algorithm)))
-  const data = runs.map(pointsOf).find((points) => points.length > 0) ?? []
+  const data = runs.map((run) => pointsOf(run)).find((points) => points.length > 0) ?? []
   const episodes = first?.evaluation?.episodes
   const facts = [
     ...(limit === null ? [] : [`cost limit ${limit}`]),

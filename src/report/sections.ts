@@ -1,5 +1,7 @@
 import type { Metric } from '../config/results.js'
-import { monitorSteps } from '../train/monitor-file.js'
+import { limitsOf } from '../config/limits.js'
+import { costColumn } from '../data/episodes.js'
+import { type MonitorPoint, type MonitorValue, monitorSteps } from '../train/monitor-file.js'
 import { RUN_FILES } from '../train/run-folder.js'
 import { formatSeconds } from '../train/progress.js'
 import { type Phase, type Series, estimateCurve, phasesOf, seriesOf, smallCurve } from './curves.js'
@@ -64,43 +66,59 @@ function reasonCount(run: RunData): string {
   return count === 0 ? '' : `${count} ${count === 1 ? 'reason' : 'reasons'} below`
 }
 
-/** Episodes of dataset and policies in the plane of cost and return. */
+/** Episodes of dataset and policies in the plane of cost and return, one picture for each cost that is bounded. */
 export function scatterSection(run: RunData): string {
   const data = pointsOf(run)
   const groups = policyGroups(run)
   if (data.length + groups.length === 0) return ''
   const missing = run.evaluation === null ? '<p class="note">Not evaluated yet: <code>drcorl evaluate</code>.</p>' : ''
+  const [first, ...further] = limitsOf(run.record.run)
+  const named = (name: string): string => `<figcaption>Cost ${escape(name)}</figcaption>`
+  const caption = first === undefined || further.length === 0 ? '' : named(first[0])
   return section(
     'Return against cost',
-    `<figure class="card">${scatterChart(data, groups, limitOf(run))}</figure>`,
+    `<figure class="card">${caption}${scatterChart(data, groups, limitOf(run))}</figure>`,
+    ...further.map(([name, limit]) => {
+      const chart = scatterChart(pointsOf(run, name), policyGroups(run, undefined, name), limit)
+      return `<figure class="card">${named(name)}${chart}</figure>`
+    }),
     missing,
   )
 }
 
-/** Episodes of the dataset, where training wrote them. */
-export function pointsOf({ dataset }: RunData): ScatterPoint[] {
-  if (dataset === null) return []
-  const costs = dataset.numbers('cost')
+/**
+ * Episodes of the dataset, where training wrote them; `cost` is the further cost they are shown by, default the first.
+ */
+export function pointsOf({ dataset }: RunData, cost?: string): ScatterPoint[] {
+  const column = cost === undefined ? 'cost' : costColumn(cost)
+  // Folders of an earlier version have the first cost alone.
+  if (dataset === null || !dataset.names.includes(column)) return []
+  const costs = dataset.numbers(column)
   return dataset.numbers('return').map((ret, index) => ({ return: ret, cost: costs[index]! }))
 }
 
-/** One group a policy of episodes.csv; `rename` gives it another name when several runs are shown together. */
-export function policyGroups(run: RunData, rename?: string): ScatterGroup[] {
+/**
+ * One group a policy of episodes.csv; `rename` gives it another name when several runs are shown together, `cost` is
+ * the further cost they are shown by.
+ */
+export function policyGroups(run: RunData, rename?: string, cost?: string): ScatterGroup[] {
   const { episodes, evaluation } = run
-  if (episodes === null || evaluation === null) return []
+  const column = cost === undefined ? 'cost' : costColumn(cost)
+  if (episodes === null || evaluation === null || !episodes.names.includes(column)) return []
   const policies = episodes.text('policy')
   const returns = episodes.numbers('return')
-  const costs = episodes.numbers('cost')
+  const costs = episodes.numbers(column)
   const measured = measuredPolicies(evaluation)
   const shown = rename === undefined ? measured : measured.slice(0, 1)
   return shown.map((policy) => {
     const rows = policies.flatMap((name, row) => (name === policy.policy ? [row] : []))
+    const measuredCost = policy.costs?.find(({ name }) => name === cost)?.cost ?? policy.cost
     return {
       name: rename ?? policyName(policy.policy),
       points: rows.map((row) => ({ return: returns[row]!, cost: costs[row]! })),
       mean: {
-        cost: policy.cost.mean,
-        cost_std: policy.cost.std,
+        cost: measuredCost.mean,
+        cost_std: measuredCost.std,
         return: policy.return.mean,
         return_std: policy.return.std,
       },
@@ -245,14 +263,23 @@ function estimatesAfter({ metrics, declared }: RunData): (step: number) => numbe
 export function monitorSection(run: RunData): string {
   const { monitor } = run
   if (monitor === null || monitor.points.length === 0) return ''
-  const lines = (of: 'return' | 'cost') => [
-    { name: 'policy', points: monitor.points.map((point) => ({ x: point.update, ...point[of] })) },
+  const lines = (of: (point: MonitorPoint) => MonitorValue) => [
+    { name: 'policy', points: monitor.points.map((point) => ({ x: point.update, ...of(point) })) },
   ]
+  const [first, ...further] = limitsOf(run.record.run)
+  const cost = first === undefined || further.length === 0 ? 'cost' : `cost ${first[0]}`
+  const watched = further.filter(([name]) => monitor.points.every(({ costs }) => costs?.[name] !== undefined))
   const x_name = 'updates of the algorithm'
   const chart = panelsChart(
     [
-      { title: 'return', x_name, lines: lines('return') },
-      { title: 'cost', x_name, lines: lines('cost'), limit: limitOf(run) },
+      { title: 'return', x_name, lines: lines((point) => point.return) },
+      { title: cost, x_name, lines: lines((point) => point.cost), limit: limitOf(run) },
+      ...watched.map(([name, limit]) => ({
+        title: `cost ${name}`,
+        x_name,
+        lines: lines(({ costs }) => costs![name]!),
+        limit,
+      })),
     ],
     { marks: false },
   )

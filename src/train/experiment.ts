@@ -66,7 +66,7 @@ async function startSession(options: TrainOptions): Promise<Session> {
   takeTaskLength(resolved, dataset)
   const plan = planMonitor(options, dataset.task, null, costs)
   const visits = environmentOfVisits(forVisits(options, resolved.run), resolved.run, dataset.task)
-  const episodes = datasetEpisodesCsv(datasetEpisodes(dataset.native))
+  const episodes = datasetEpisodesCsv(datasetEpisodes(dataset.native, costs?.slice(1)))
   // A dataset that was loaded here is nobody else's.
   const last = typeof options.dataset === 'string'
   const made = Trainer.create(dataset.native, resolved, last, pretrained?.path)

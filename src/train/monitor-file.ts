@@ -25,6 +25,8 @@ export interface MonitorPoint {
   episodes: number
   return: MonitorValue
   cost: MonitorValue
+  /** Further costs that are bounded, by their names. */
+  costs?: Record<string, MonitorValue>
   /** Taken for this point; 0 where the policy was that of the point before, whose episodes then stand for both. */
   environment_steps: number
   /** Of the policy file that was played: the one that would ship if training ended here. */
@@ -54,7 +56,7 @@ const whole = (properties: Record<string, JsonSchema>): JsonSchema => ({
 
 const COUNT: JsonSchema = { type: 'integer', minimum: 0 }
 const VALUE = whole({ mean: { type: 'number' }, std: { type: ['number', 'null'] } })
-const POINT = whole({
+const POINT_PARTS = {
   update: COUNT,
   step: COUNT,
   phase: { type: 'string' },
@@ -63,7 +65,11 @@ const POINT = whole({
   cost: VALUE,
   environment_steps: COUNT,
   sha256: { type: 'string' },
-})
+}
+const POINT: JsonSchema = {
+  ...whole(POINT_PARTS),
+  properties: { ...POINT_PARTS, costs: { type: 'object', additionalProperties: VALUE } },
+}
 const SCHEMA = whole({
   format: { type: 'string' },
   every: { type: 'number', minimum: 0 },

@@ -21,6 +21,7 @@ import {
   MONITOR_FORMAT,
   type MonitorPoint,
   type MonitorRecord,
+  type MonitorValue,
   isInterval,
   monitorSteps,
   readMonitor,
@@ -52,7 +53,7 @@ const DEFAULT_EPISODES = 10
  * The monitor that `train` was asked for, or that the run in a folder has; null without one.
  *
  * @param kept of a run that is resumed.
- * @param costs names of the costs that are bounded, where they have any; the first is watched.
+ * @param costs names of the costs that are bounded, where they have any; all are watched.
  * @throws DrcorlError `Usage` for an interval or a number of episodes that cannot be, or where no environment is known.
  */
 export function planMonitor(
@@ -165,7 +166,7 @@ export class Monitor {
       const { sha256 } = shipped!
       const measured =
         before?.sha256 === sha256
-          ? { return: before.return, cost: before.cost, environment_steps: 0 }
+          ? { ...measuredAt(before), environment_steps: 0 }
           : await this.measure(join(folder, shipped!.file), episodes, seed)
       const { step, phase } = status
       const point: MonitorPoint = { update, step, phase, episodes, ...measured, sha256 }
@@ -189,9 +190,12 @@ export class Monitor {
     const env = (this.env ??= await this.make(episodes, this.signal))
     const before = environmentSteps()
     const played = await rollout(policy, env, { episodes, seed, signal: this.signal, costs: this.costs })
+    const further = this.costs?.slice(1) ?? []
+    const ofCost = (name: string): MonitorValue => meanAndStd(played.episodes.map(({ costs }) => costs![name]!))
     return {
       return: meanAndStd(played.episodes.map((episode) => episode.return)),
       cost: meanAndStd(played.episodes.map((episode) => episode.cost)),
+      ...(further.length === 0 ? {} : { costs: Object.fromEntries(further.map((name) => [name, ofCost(name)])) }),
       // By the ledger, from which the same number is taken off what training is said to have used.
       environment_steps: environmentSteps() - before,
     }
@@ -210,6 +214,10 @@ export class Monitor {
     return every < 1 ? Math.max(1, Math.round(every * last)) : every
   }
 }
+
+/** What the episodes of a point say. */
+const measuredAt = ({ return: ret, cost, costs }: MonitorPoint) =>
+  costs === undefined ? { return: ret, cost } : { return: ret, cost, costs }
 
 /** The files of one point, and its folder where nothing else is in it. */
 export async function clearPoint(folder: string): Promise<void> {

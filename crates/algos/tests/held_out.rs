@@ -134,7 +134,7 @@ fn every_policy_is_judged_again_and_alike_in_any_company() {
         let _no_grad = tch::no_grad_guard();
         let data = trainer.data();
         let loaded = LoadedPolicy::load(paths.last().unwrap(), &BTreeMap::new(), data).unwrap();
-        let live = &trainer.policies()[0].policy;
+        let live = &trainer.policies().unwrap()[0].policy;
         assert_eq!(loaded.remembers(), live.remembers(), "{}", entry.name);
         let observation = data.gather(&data.starts()).observation();
         let difference = (loaded.act(&observation) - live.act(&observation)).abs().max().double_value(&[]);

@@ -255,7 +255,7 @@ fn stored_equals_judged(file: &[u8], trainer: &Trainer, name: &str) {
     let _no_grad = tch::no_grad_guard();
     let dataset = trainer.data();
     let rows = tch::Tensor::arange(dataset.len(), (tch::Kind::Int64, tch::Device::Cpu));
-    let policy = &trainer.policies()[0].policy;
+    let policy = &trainer.policies().unwrap()[0].policy;
     let observation = dataset.gather(&rows).observation();
     let numbers = |tensor: &tch::Tensor| Vec::<f32>::try_from(tensor.contiguous().view([-1])).unwrap();
     let judged = numbers(&policy.act(&observation));
@@ -518,7 +518,7 @@ fn visits_teach_the_policy_or_measure_its_cost_alone() {
         }
         let _no_grad = tch::no_grad_guard();
         let rows = tch::Tensor::arange(8, (tch::Kind::Int64, tch::Device::Cpu));
-        trainer.policies()[0].policy.act(&trainer.data().gather(&rows).observation())
+        trainer.policies().unwrap()[0].policy.act(&trainer.data().gather(&rows).observation())
     };
     let played = Played { ret: 1.0, cost: 50.0, length: 400 };
     let offline_gate = weights("hybrid-data", played, 0.0);

@@ -75,7 +75,7 @@ pub trait Algorithm: Send {
     fn step(&mut self, phase: usize, step: u64, context: &mut Context<'_>) -> Result<Metrics>;
 
     /// Policies to keep; the first is the one that ships.
-    fn policies(&self) -> Vec<NamedPolicy>;
+    fn policies(&self) -> Result<Vec<NamedPolicy>>;
 
     /// What the algorithm's own critics of cost `_cost` say about a policy, if it has any.
     fn critic_estimates(

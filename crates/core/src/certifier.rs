@@ -89,10 +89,10 @@ impl Certifier {
         };
         let mut trainer = Trainer::assemble("given", run, columns, &json!({}), STREAM, maker)?;
         for policy in &policies[1..] {
-            trainer.judge_also(&Given(Arc::clone(policy)));
+            trainer.judge_also(&Given(Arc::clone(policy)))?;
         }
         let mut certifier = Certifier { trainer, policies, certificates: Vec::new(), draws: None };
-        certifier.turn();
+        certifier.turn()?;
         Ok(certifier)
     }
 
@@ -104,7 +104,7 @@ impl Certifier {
             self.certificates.push(with_actions(certificate, policy.outside()));
         }
         guarded(|| {
-            self.turn();
+            self.turn()?;
             Ok(status)
         })
     }
@@ -120,12 +120,13 @@ impl Certifier {
     }
 
     /// Where the judging of a policy begins, hands that policy to the trainer.
-    fn turn(&mut self) {
-        let Some(policy) = self.policies.get(self.certificates.len()) else { return };
+    fn turn(&mut self) -> Result<()> {
+        let Some(policy) = self.policies.get(self.certificates.len()) else { return Ok(()) };
         if self.trainer.judges_next() {
             let draws = self.draws.get_or_insert_with(|| self.trainer.draws()).clone();
-            self.trainer.judge(Box::new(Given(Arc::clone(policy))), draws);
+            self.trainer.judge(Box::new(Given(Arc::clone(policy))), draws)?;
         }
+        Ok(())
     }
 }
 
@@ -171,8 +172,8 @@ impl Algorithm for Given {
         Err(Error::Internal("a policy that is given is not trained".into()))
     }
 
-    fn policies(&self) -> Vec<NamedPolicy> {
-        vec![NamedPolicy::new("given", Shared(Arc::clone(&self.0)))]
+    fn policies(&self) -> Result<Vec<NamedPolicy>> {
+        Ok(vec![NamedPolicy::new("given", Shared(Arc::clone(&self.0)))])
     }
 
     fn diagnostics(&mut self, _policy: &dyn FrozenPolicy, _context: &mut Context<'_>) -> Map<String, Value> {

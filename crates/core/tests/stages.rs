@@ -84,8 +84,8 @@ impl Algorithm for Namesake {
         Ok(metrics)
     }
 
-    fn policies(&self) -> Vec<NamedPolicy> {
-        vec![NamedPolicy::new("last", self.policy.averaged())]
+    fn policies(&self) -> Result<Vec<NamedPolicy>> {
+        Ok(vec![NamedPolicy::new("last", self.policy.averaged())])
     }
 
     fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {

@@ -193,12 +193,12 @@ impl<const SAFE: bool> Algorithm for Cloning<SAFE> {
         Ok(vec![("actor_loss", loss)])
     }
 
-    fn policies(&self) -> Vec<NamedPolicy> {
+    fn policies(&self) -> Result<Vec<NamedPolicy>> {
         let policy = self.policy.averaged();
-        vec![match &self.conditioned {
+        Ok(vec![match &self.conditioned {
             None => NamedPolicy::new("last", policy),
             Some(conditioned) => NamedPolicy::new("last", policy.conditioned(conditioned.condition.clone())),
-        }]
+        }])
     }
 
     fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {

@@ -194,8 +194,8 @@ impl Algorithm for Ccac {
         Ok(of(&step.encoder).into_iter().chain(own).collect())
     }
 
-    fn policies(&self) -> Vec<NamedPolicy> {
-        vec![NamedPolicy::new("last", self.policy())]
+    fn policies(&self) -> Result<Vec<NamedPolicy>> {
+        Ok(vec![NamedPolicy::new("last", self.policy())])
     }
 
     fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {

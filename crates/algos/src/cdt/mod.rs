@@ -147,10 +147,9 @@ impl Algorithm for Cdt {
         Ok(metrics)
     }
 
-    fn policies(&self) -> Vec<NamedPolicy> {
-        // A copy of host numbers fails only where libtorch itself does.
-        let policy = freeze(self.learner.arena(), &self.config, self.targets);
-        policy.map(|policy| NamedPolicy::new("last", policy)).into_iter().collect()
+    fn policies(&self) -> Result<Vec<NamedPolicy>> {
+        let policy = freeze(self.learner.arena(), &self.config, self.targets)?;
+        Ok(vec![NamedPolicy::new("last", policy)])
     }
 
     fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {

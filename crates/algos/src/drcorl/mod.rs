@@ -318,7 +318,7 @@ impl Algorithm for Drcorl {
         (STAGES[phase].step)(self, step, context)
     }
 
-    fn policies(&self) -> Vec<NamedPolicy> {
+    fn policies(&self) -> Result<Vec<NamedPolicy>> {
         let selected = self.selected.policy.duplicate();
         let mut policies = Vec::new();
         if self.ships_selected() {
@@ -327,10 +327,8 @@ impl Algorithm for Drcorl {
             policies.push(NamedPolicy::new("averaged", self.policy.averaged()));
             policies.extend(self.selected.found.then(|| NamedPolicy::new("selected", selected)));
         }
-        if let Ok(Some(mixture)) = self.mixed() {
-            policies.push(NamedPolicy::new("mixture", mixture));
-        }
-        policies
+        policies.extend(self.mixed()?.map(|mixture| NamedPolicy::new("mixture", mixture)));
+        Ok(policies)
     }
 
     fn critic_estimates(

@@ -346,7 +346,7 @@ fn a_band_step_of_updates_is_one_move() {
         // The last step has no slack left.
         assert!(certificate["branches"]["band"].as_u64().unwrap() >= 38, "{certificate}");
         let all = tch::Tensor::zeros([1, 2], (Kind::Float, Device::Cpu));
-        run.policies()[0].policy.act(&all).double_value(&[0, 0])
+        run.policies().unwrap()[0].policy.act(&all).double_value(&[0, 0])
     };
     let (gradients, updates) = (moved("gradient"), moved("update"));
     assert!((gradients - updates).abs() < 0.2 && gradients != updates, "{gradients} {updates}");
@@ -512,7 +512,7 @@ fn looking_ahead_keeps_the_limit_and_resumes_exactly() {
 /// What models have estimated ships, if it may; what critics have stays beside the last average.
 #[test]
 fn the_candidate_of_the_models_ships() {
-    let names = |run: &Drcorl| run.policies().iter().map(|named| named.name).collect::<Vec<_>>();
+    let names = |run: &Drcorl| run.policies().unwrap().iter().map(|named| named.name).collect::<Vec<_>>();
     let rng = &mut Rng::new(7, 0);
     let observation = rng.uniform(&[8, 2], Device::Cpu);
     for (ships, by_models, first) in [("selected", true, true), ("selected", false, false), ("last", true, false)] {
@@ -524,6 +524,6 @@ fn the_candidate_of_the_models_ships() {
         let (expected, last) = (act(&other), act(&run.policy.averaged()));
         run.selected = Selected { policy: other, found: true, step: 3, ret: 1.0, by_models };
         assert_eq!(names(&run), if first { vec!["averaged"] } else { vec!["averaged", "selected"] });
-        assert_eq!(act(run.policies()[0].policy.as_ref()), if first { expected } else { last }, "{ships} {by_models}");
+        assert_eq!(act(run.policies().unwrap()[0].policy.as_ref()), if first { expected } else { last }, "{ships} {by_models}");
     }
 }

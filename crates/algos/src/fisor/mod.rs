@@ -286,8 +286,8 @@ impl Algorithm for Fisor {
         ])
     }
 
-    fn policies(&self) -> Vec<NamedPolicy> {
-        vec![NamedPolicy::new("last", self.learner.policy(self.seed))]
+    fn policies(&self) -> Result<Vec<NamedPolicy>> {
+        Ok(vec![NamedPolicy::new("last", self.learner.policy(self.seed))])
     }
 
     fn diagnostics(&mut self, _policy: &dyn FrozenPolicy, context: &mut Context<'_>) -> Map<String, Value> {

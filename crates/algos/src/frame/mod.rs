@@ -198,8 +198,8 @@ impl<A: ActorCritic> Algorithm for Learner<A> {
         Ok(A::METRICS.iter().map(|metric| metric.name).zip(values).collect())
     }
 
-    fn policies(&self) -> Vec<NamedPolicy> {
-        vec![NamedPolicy { name: "last", policy: self.0.policy() }]
+    fn policies(&self) -> Result<Vec<NamedPolicy>> {
+        Ok(vec![NamedPolicy { name: "last", policy: self.0.policy() }])
     }
 
     fn critic_estimates(

@@ -187,12 +187,11 @@ impl Algorithm for Trebi {
         })
     }
 
-    fn policies(&self) -> Vec<NamedPolicy> {
+    fn policies(&self) -> Result<Vec<NamedPolicy>> {
         let [reward, cost] = &self.values;
         let arenas = [self.denoiser.average(), reward.average(), cost.average()];
-        // A copy of host numbers fails only where libtorch itself does.
-        let policy = policy::freeze(arenas, &self.config, &self.windows, self.play, self.sizes);
-        policy.map(|policy| NamedPolicy::new("averaged", policy)).into_iter().collect()
+        let policy = policy::freeze(arenas, &self.config, &self.windows, self.play, self.sizes)?;
+        Ok(vec![NamedPolicy::new("averaged", policy)])
     }
 
     fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 impl Trainer {
     pub(super) fn certificate_step(&mut self, cancel: &AtomicBool) -> Result<Metrics> {
-        let mut policies = self.algorithm.policies();
+        let mut policies = self.algorithm.policies()?;
         if policies.is_empty() {
             return Err(Error::Config("the algorithm keeps no policy".into()));
         }
@@ -56,9 +56,10 @@ impl Trainer {
     }
 
     /// Adds a certificate of another policy to the end of the run.
-    pub(crate) fn judge_also(&mut self, other: &dyn Algorithm) {
-        let own = plan(0, Vec::new(), 0, fqe_steps(other, &self.run) + 1);
+    pub(crate) fn judge_also(&mut self, other: &dyn Algorithm) -> Result<()> {
+        let own = plan(0, Vec::new(), 0, fqe_steps(other, &self.run)? + 1);
         self.phases.extend(own);
+        Ok(())
     }
 
     /// True where the next step is the first towards a certificate.
@@ -72,12 +73,13 @@ impl Trainer {
     }
 
     /// Judges the policy of `algorithm` next, with fresh fitted Q evaluation and these draws.
-    pub(crate) fn judge(&mut self, algorithm: Box<dyn Algorithm>, draws: Rng) {
+    pub(crate) fn judge(&mut self, algorithm: Box<dyn Algorithm>, draws: Rng) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         self.rng = draws;
         self.fqe = Fqe::new(&self.data, self.run.costs(), &mut self.rng);
-        self.fqe_steps = fqe_steps(algorithm.as_ref(), &self.run);
+        self.fqe_steps = fqe_steps(algorithm.as_ref(), &self.run)?;
         self.algorithm = algorithm;
+        Ok(())
     }
 
     /// The certificate, if one has been written since the last call.

@@ -150,13 +150,9 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 /// Steps of fitted Q evaluation: none for a policy that remembers, whose action is no function of a transition.
-fn fqe_steps(algorithm: &dyn Algorithm, run: &RunConfig) -> u64 {
-    let remembers = algorithm.policies().first().is_some_and(|named| named.policy.remembers());
-    if remembers {
-        0
-    } else {
-        run.fqe_steps
-    }
+fn fqe_steps(algorithm: &dyn Algorithm, run: &RunConfig) -> Result<u64> {
+    let remembers = algorithm.policies()?.first().is_some_and(|named| named.policy.remembers());
+    Ok(if remembers { 0 } else { run.fqe_steps })
 }
 
 fn model_step(
@@ -281,7 +277,7 @@ impl Trainer {
         })?;
         let model_steps = if algorithm.needs_model() { judge.steps(&run) } else { 0 };
         // One step more than fitted Q evaluation: the last one writes the certificate.
-        let fqe_steps = fqe_steps(algorithm.as_ref(), &run);
+        let fqe_steps = fqe_steps(algorithm.as_ref(), &run)?;
         let phases = plan(model_steps, algorithm.phases(), auditor.steps(&run), fqe_steps + 1);
         let resolved = json!({ "algorithm": name, "run": to_value(&run)?, "config": resolved });
         Ok(Trainer {
@@ -476,7 +472,7 @@ impl Trainer {
     }
 
     /// The policies the run keeps; the first is the one that ships.
-    pub fn policies(&self) -> Vec<NamedPolicy> {
+    pub fn policies(&self) -> Result<Vec<NamedPolicy>> {
         self.algorithm.policies()
     }
 }

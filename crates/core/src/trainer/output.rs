@@ -24,7 +24,7 @@ impl Trainer {
     pub fn write_policies(&mut self, folder: &Path, origin: &Origin) -> Result<Vec<PolicyRecord>> {
         guarded(|| {
             let mut written = Vec::new();
-            for (index, named) in self.algorithm.policies().iter().enumerate() {
+            for (index, named) in self.algorithm.policies()?.iter().enumerate() {
                 let shipped = index == 0;
                 let file =
                     if shipped { "policy.safetensors".into() } else { format!("policy.{}.safetensors", named.name) };

@@ -431,6 +431,10 @@ export interface ModelRollout {
    */
   distance: number | null
   /**
+   * Index in `self_test.behaviors` of the logged behavior that is nearest in most states; null likewise.
+   */
+  nearest: number | null
+  /**
    * Share of the episodes within the limit; null where only means are known.
    */
   within_limit: number | null
@@ -573,7 +577,7 @@ export interface Rung {
   cost_bias: number | null
   /**
    * The same of the episodes with a cost of at most twice the limit, over the larger of their logged mean and a
-   * quarter of the limit; 0 for fewer than 5 of them.
+   * quarter of the limit, or of those of them from half the limit on where it is lower; 0 for fewer than 5, or 3.
    */
   cost_bias_near_limit: number | null
   /**
@@ -623,7 +627,7 @@ export interface SelfTest {
   behaviors: Behavior[]
   /**
    * One-sided conformal quantile of the shortfalls, at least 0: what widens the estimate of a policy. The largest of
-   * them where their root mean square (`estimator.under_reading`) is above a quarter.
+   * them where their root mean square (`estimator.under_reading`) is above a quarter, and of shares.
    */
   shortfall: number | null
   /**

@@ -197,6 +197,10 @@ impl FrozenPolicy for Shared {
         self.0.remembers()
     }
 
+    fn work(&self) -> f64 {
+        self.0.work()
+    }
+
     fn act(&self, observation: &tch::Tensor) -> tch::Tensor {
         self.0.act(observation)
     }

@@ -25,6 +25,8 @@ struct World {
     pushes: (f32, f32),
     /// Cost of a step: of x', the push, and what no observation shows.
     cost: fn(f32, f32, bool) -> f32,
+    /// Where given, the cost of a step is 1 with this probability at x' instead.
+    odds: Option<fn(f32) -> f32>,
     /// Probability that the environment ends the episode at x'.
     ends: fn(f32) -> f32,
     /// Steps after which logs stop, and whether they say so.
@@ -37,6 +39,7 @@ impl Default for World {
             episodes: 160,
             pushes: (-0.6, 0.8),
             cost: |x, _, _| f32::from(u8::from(x > 0.6)),
+            odds: None,
             ends: |_| 0.0,
             logged: (LENGTH, true),
         }
@@ -58,7 +61,10 @@ impl World {
                 columns.next_observations.extend([next, push]);
                 columns.actions.push(push);
                 columns.rewards.push(next);
-                columns.costs.push((self.cost)(next, push, hidden));
+                columns.costs.push(match self.odds {
+                    Some(odds) => f32::from(u8::from(rng.unit() < odds(next))),
+                    None => (self.cost)(next, push, hidden),
+                });
                 let ended = rng.unit() < (self.ends)(next);
                 columns.terminals.push(ended);
                 columns.timeouts.push(self.logged.1 && step + 1 == self.logged.0 && !ended);
@@ -186,9 +192,10 @@ fn every_one_of_several_limits_must_be_kept() {
         ..World { episodes: 2, ..World::default() }.log()
     };
     let found = certificate(few, SAFE, &two_limits(10.0, 10.0));
-    let untried =
-        found.refusals.iter().filter(|refusal| refusal.rule == Rule::NoSelfTest || refusal.rule == Rule::Models);
-    assert!(untried.clone().count() >= 1 && found.costs.iter().all(|cost| cost.verdict == Verdict::NotCertified));
+    assert!(found.costs.iter().all(|cost| cost.verdict == Verdict::NotCertified));
+    let told = |reason: &String| found.refusals.iter().filter(|other| other.reason == *reason).count();
+    assert!(!found.refusals.is_empty() && found.refusals.iter().all(|refusal| told(&refusal.reason) == 1), "{found:?}");
+    assert!(found.refusals.iter().any(|refusal| refusal.cost.is_none()), "{:?}", found.refusals);
 }
 
 /// One limit by its name is no other run than that of a cost limit, and says nothing more.
@@ -295,7 +302,7 @@ fn ends_where_it_costs_hide_no_cost() {
     let world = World { ends: |x| if x > 0.6 { 0.2 } else { 0.0 }, ..World::default() };
     let found = certificate(world.log(), UNSAFE, &small(10.0));
     refused(&found, Rule::Bound);
-    assert!(cost(&found) > 15.0, "{}", cost(&found));
+    assert!(cost(&found) > 20.0, "{}", cost(&found));
     certified(&certificate(world.log(), SAFE, &small(10.0)));
 }
 
@@ -373,19 +380,27 @@ fn no_models_and_no_self_test_certify_nothing() {
 #[test]
 fn shares_and_worst_episodes_can_be_asked_for() {
     for goal in [Goal::Chance, Goal::Cvar] {
-        let run = RunConfig { certify: goal, certify_level: 0.9, ..small(10.0) };
+        // A tenth of the episodes of kinds near the limit is read to be within it and is not.
+        let run = RunConfig { certify: goal, certify_level: 0.8, ..small(10.0) };
         let found = certificate(World::default().log(), SAFE, &run);
-        assert_eq!((found.decision.certify, found.decision.level), (goal, Some(0.9)));
+        assert_eq!((found.decision.certify, found.decision.level), (goal, Some(0.8)));
         let model = found.estimates.model_rollout.as_ref().unwrap();
         assert!(model.within_limit.unwrap() > 0.99 && model.worst.unwrap() < 2.0, "{model:?}");
-        // The bound is what the estimate is worth after the spread and what the self-test takes from it.
-        assert!(found.decision.bound.is_some_and(|bound| if goal == Goal::Chance {
-            bound <= 1.0
-        } else {
-            bound >= 0.0
-        }));
+        certified(&found);
         refused(&certificate(World::default().log(), UNSAFE, &run), Rule::Bound);
     }
+}
+
+/// Costs are a matter of chance: 8.6 of 30 steps under the safe push, with a deviation of 2.5, so that a fifth of the
+/// episodes is above 10 all the same. The mean of an episode says nothing of that.
+#[test]
+fn shares_count_the_chance_in_costs() {
+    let world = World { odds: Some(|x| 0.2 + 0.5 * x), episodes: 300, ..World::default() };
+    let run = RunConfig { certify: Goal::Chance, certify_level: 0.9, model_rollouts: 200, ..small(10.0) };
+    let found = certificate(world.log(), SAFE, &run);
+    let share = found.estimates.model_rollout.as_ref().unwrap().within_limit.unwrap();
+    assert!((share - 0.78).abs() < 0.15, "{share}, mean {}", cost(&found));
+    refused(&found, Rule::Bound);
 }
 
 /// The same seed, the same certificate.

@@ -524,6 +524,10 @@ fn the_candidate_of_the_models_ships() {
         let (expected, last) = (act(&other), act(&run.policy.averaged()));
         run.selected = Selected { policy: other, found: true, step: 3, ret: 1.0, by_models };
         assert_eq!(names(&run), if first { vec!["averaged"] } else { vec!["averaged", "selected"] });
-        assert_eq!(act(run.policies().unwrap()[0].policy.as_ref()), if first { expected } else { last }, "{ships} {by_models}");
+        assert_eq!(
+            act(run.policies().unwrap()[0].policy.as_ref()),
+            if first { expected } else { last },
+            "{ships} {by_models}"
+        );
     }
 }

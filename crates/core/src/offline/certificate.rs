@@ -146,6 +146,9 @@ pub struct ModelRollout {
     /// Mean over states of the distance to the actions of the nearest logged behavior, in deviations of logged actions;
     /// null without a self-test.
     pub distance: Option<f64>,
+    /// Index in `self_test.behaviors` of the logged behavior that is nearest in most states; null likewise.
+    #[serde(default)]
+    pub nearest: Option<usize>,
     /// Share of the episodes within the limit; null where only means are known.
     pub within_limit: Option<f64>,
     /// Mean cost of the worst share 1 - `certify_level` of the episodes (CVaR); null likewise.
@@ -249,7 +252,8 @@ impl Evidence {
         Estimates {
             model_rollout: self.model_rollout.as_ref().map(|model| {
                 let tried = self_test.filter(|_| run.certify == Goal::Mean);
-                let widening = tried.map(|_| widening(tried, validity) * Goal::Mean.scale(model.cost, run));
+                let widening =
+                    tried.map(|_| widening(tried, validity, model.nearest) * Goal::Mean.scale(model.cost, run));
                 let upper = model.upper(run.certificate_k) + widening.unwrap_or(0.0);
                 ModelRollout {
                     cost: RolloutCost { mean: model.cost, std: model.cost_std, widening, upper },
@@ -257,6 +261,7 @@ impl Evidence {
                     clipped: model.clipped,
                     horizon: model.horizon,
                     distance: model.distance,
+                    nearest: model.nearest,
                     within_limit: model.value(Goal::Chance, run).map(|value| value.0),
                     worst: model.value(Goal::Cvar, run).map(|value| value.0),
                 }
@@ -346,7 +351,7 @@ fn judge(
     let run = &run.of_cost(k);
     let policies: Vec<(&'static str, &Evidence)> = policies.iter().map(|(name, found)| (*name, &found[k])).collect();
     let shipped = policies[0].1;
-    let self_test = auditor.self_test(k, shipped.of_whole_episodes());
+    let self_test = auditor.self_test(k, run, shipped.of_whole_episodes());
     let validity = auditor.validity(k);
     let facts = DataFacts::of(data, k, auditor.held_out(), run);
     let case = Case {
@@ -358,7 +363,7 @@ fn judge(
         self_test: self_test.as_ref(),
         run,
     };
-    let whole = auditor.self_test(k, true);
+    let whole = auditor.self_test(k, run, true);
     let unread = unread(&policies[1..], validity, whole.as_ref(), data.episode_length);
     let refusals = refusals(&case);
     let bound = bound(&case).filter(|bound| !bound.is_nan());
@@ -380,7 +385,7 @@ fn judge(
         validity: validity.cloned(),
         policies: (policies.iter())
             .map(|(name, found)| {
-                let tried = auditor.self_test(k, found.of_whole_episodes());
+                let tried = auditor.self_test(k, run, found.of_whole_episodes());
                 (name.to_string(), found.estimates(tried.as_ref(), validity, run))
             })
             .collect(),

@@ -3,12 +3,15 @@
 use super::dynamics::Dynamics;
 use super::goal::Goal;
 use super::play::per_member;
+use super::rules::widening;
 use super::stats::{mean, sample_deviation};
-use super::tail::{bounded, lasting, Basis, Stretches};
+use super::tail::{Basis, Stretches};
+use super::{SelfTest, Validity};
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::policy::Player;
 use crate::run::RunConfig;
+use drcorl_nn::rng::Rng;
 use std::sync::atomic::AtomicBool;
 use tch::{Kind, Tensor};
 
@@ -30,10 +33,12 @@ pub struct RolloutEstimate {
     pub clipped: f64,
     /// Steps a policy was rolled out before the learnt tail took over; None for whole episodes.
     pub horizon: Option<usize>,
-    /// Cost of every episode by member, `[E][N]`; empty where a tail was learnt, which knows means only.
+    /// Cost of every episode by member, `[E][N]`, flags drawn; empty where a tail was learnt, which knows means only.
     pub costs: Vec<Vec<f64>>,
     /// Distance of the policy's actions to those of the nearest logged behavior; None without a self-test.
     pub distance: Option<f64>,
+    /// Which behavior that is in most states.
+    pub nearest: Option<usize>,
 }
 
 impl RolloutEstimate {
@@ -42,13 +47,30 @@ impl RolloutEstimate {
         self.cost + k * self.cost_std
     }
 
-    /// The one whose bound on the mean cost is higher, of estimates with what widens each.
-    pub(super) fn higher(read: impl Iterator<Item = (Self, f64)>, run: &RunConfig) -> Option<Self> {
-        let bound = |(found, shortfall): &(Self, f64)| {
-            found.upper(run.certificate_k) + shortfall * Goal::Mean.scale(found.cost, run)
+    /// The one whose bound on the mean cost is higher, of estimates with what clones say about each; what speaks
+    /// against the policy in any of them does in that one.
+    pub(super) fn higher(
+        read: impl Iterator<Item = (Self, Option<SelfTest>)>,
+        validity: Option<&Validity>,
+        run: &RunConfig,
+    ) -> Option<Self> {
+        let bounded = |(found, test): (Self, Option<SelfTest>)| {
+            let wider = widening(test.as_ref(), validity, found.nearest) * Goal::Mean.scale(found.cost, run);
+            (found.upper(run.certificate_k) + wider, found)
         };
-        // A bound of NaN is the highest.
-        read.max_by(|a, b| bound(a).total_cmp(&bound(b))).map(|(found, _)| found)
+        let worse = |a: f64, b: f64| if b.is_nan() || b > a { b } else { a };
+        let joined = |(bound, one): (f64, Self), (other_bound, other): (f64, Self)| {
+            let clipped = worse(one.clipped, other.clipped);
+            let distance = one.distance.zip(other.distance).map(|(a, b)| worse(a, b));
+            // A bound of NaN is the highest.
+            let chosen = if worse(bound, other_bound).to_bits() == bound.to_bits() {
+                (bound, one)
+            } else {
+                (other_bound, other)
+            };
+            (chosen.0, RolloutEstimate { clipped, distance, ..chosen.1 })
+        };
+        read.map(bounded).reduce(joined).map(|(_, found)| found)
     }
 
     /// Of the sums of every member, `[E][N]`.
@@ -64,6 +86,7 @@ impl RolloutEstimate {
             horizon: None,
             costs: Vec::new(),
             distance: None,
+            nearest: None,
         }
     }
 
@@ -113,12 +136,12 @@ impl Dynamics {
         &mut self,
         data: &Dataset,
         starts: &Tensor,
-        length: usize,
+        (length, draws): (usize, Option<Rng>),
         cancel: &AtomicBool,
         player: &mut dyn Player,
     ) -> Result<(Vec<RolloutEstimate>, Visited)> {
         let mut moments = Moments::over(length);
-        let played = self.play(data, starts, length, cancel, &mut |turn, time| {
+        let played = self.play(data, starts, length, draws, cancel, &mut |turn, time| {
             let action = player.act(turn);
             moments.see(time, turn.observation, &action);
             (action, None)
@@ -126,9 +149,9 @@ impl Dynamics {
         let members = self.members();
         let returns = per_member(&played.returns, members)?;
         let estimates = (0..self.frame.costs.len()).map(|k| {
-            let costs = per_member(&played.costs.narrow(1, k as i64, 1), members)?;
-            let found = RolloutEstimate::of(&costs, &returns, played.clipped);
-            Ok(RolloutEstimate { costs, ..found })
+            let of = |sums: &Tensor| per_member(&sums.narrow(1, k as i64, 1), members);
+            let found = RolloutEstimate::of(&of(&played.costs)?, &returns, played.clipped);
+            Ok(RolloutEstimate { costs: played.drawn.as_ref().map_or(Ok(Vec::new()), of)?, ..found })
         });
         Ok((estimates.collect::<Result<_>>()?, moments.visited()))
     }
@@ -147,7 +170,7 @@ impl Dynamics {
         let horizon = length.div_ceil(count);
         let rows = Tensor::cat(&[starts, logged], 0);
         let mut moments = Moments::over(horizon);
-        let played = self.play(data, &rows, horizon, cancel, &mut |turn, time| {
+        let played = self.play(data, &rows, horizon, None, cancel, &mut |turn, time| {
             let action = player.act(turn);
             moments.see(time, turn.observation, &action);
             (action, None)
@@ -162,17 +185,15 @@ impl Dynamics {
         let first = starts.size()[0] / members;
         let (mut costs, mut returns) = (vec![Vec::new(); self.frame.costs.len()], Vec::new());
         for member in 0..members {
-            let alive = of(&played.alive, member);
-            let end = lasting(basis.features(&of(&played.last, member)), &alive);
-            let endless = Stretches {
+            let mut stretches = Stretches {
                 begin: basis.features(&of(&begin, member)),
-                end: end.shallow_clone(),
-                alive: alive.ones_like(),
+                end: basis.features(&of(&played.last, member)),
+                alive: of(&played.alive, member),
+                charged: true,
             };
-            let ending = Stretches { alive, begin: endless.begin.shallow_clone(), end };
             let episodes = |stretches: &Stretches, sums: Tensor, range: (f64, f64)| -> Result<Vec<f64>> {
                 let weights = stretches.value(&sums, count - 1, range);
-                let tail = &stretches.alive * bounded(&stretches.end, &weights, count - 1, range);
+                let tail = stretches.following(&weights, &sums, count - 1, range);
                 let total = (sums + tail).narrow(0, 0, first) * (length as f64 / (count * horizon) as f64);
                 Ok(Vec::<f64>::try_from(&total.view([-1]).to_device(tch::Device::Cpu))?)
             };
@@ -181,9 +202,10 @@ impl Dynamics {
             for (k, cost) in self.frame.costs.iter().enumerate() {
                 let (low, high) = cost.range();
                 let range = (low * horizon as f64, high * horizon as f64);
-                costs[k].push(episodes(&endless, of(&played.costs.narrow(1, k as i64, 1), member), range)?);
+                costs[k].push(episodes(&stretches, of(&played.costs.narrow(1, k as i64, 1), member), range)?);
             }
-            returns.push(episodes(&ending, rewards, (bounds.0.min(0.0), bounds.1.max(0.0)))?);
+            stretches.charged = false;
+            returns.push(episodes(&stretches, rewards, (bounds.0.min(0.0), bounds.1.max(0.0)))?);
         }
         let estimate = |costs: &Vec<Vec<f64>>| RolloutEstimate {
             horizon: Some(horizon),
@@ -201,10 +223,25 @@ mod tests {
     fn the_higher_bound_decides() {
         let run = RunConfig { cost_limit: 10.0, certificate_k: 1.0, ..RunConfig::default() };
         let read = |cost: f64, cost_std: f64| RolloutEstimate { cost, cost_std, ..RolloutEstimate::default() };
-        let cost = |read: &[(RolloutEstimate, f64)]| RolloutEstimate::higher(read.iter().cloned(), &run).unwrap().cost;
-        assert_eq!(cost(&[(read(4.0, 1.0), 0.0), (read(3.0, 3.0), 0.0)]), 3.0, "its spread counts");
-        assert_eq!(cost(&[(read(4.0, 1.0), 0.5), (read(3.0, 3.0), 0.0)]), 4.0, "and what widens it");
-        assert_eq!(cost(&[(read(f64::NAN, 0.0), 0.0), (read(3.0, 3.0), 0.0)]).to_bits(), f64::NAN.to_bits());
-        assert_eq!(RolloutEstimate::higher(std::iter::empty(), &run), None);
+        let test = |shortfall: f64| SelfTest { shortfall, ..SelfTest::default() };
+        let higher = |a: RolloutEstimate, b: RolloutEstimate, shortfall: f64| {
+            let read = [(a, Some(test(shortfall))), (b, Some(test(0.0)))];
+            RolloutEstimate::higher(read.into_iter(), None, &run).unwrap()
+        };
+        assert_eq!(higher(read(4.0, 1.0), read(3.0, 3.0), 0.0).cost, 3.0, "its spread counts");
+        assert_eq!(higher(read(4.0, 1.0), read(3.0, 3.0), 0.5).cost, 4.0, "and what widens it");
+        assert!(higher(read(-f64::NAN, 0.0), read(3.0, 3.0), 0.0).cost.is_nan());
+        assert!(higher(read(3.0, 3.0), read(-f64::NAN, 0.0), 0.0).cost.is_nan());
+        // What held-out episodes are read too low widens both.
+        let validity = Validity::short(0.24);
+        let read_both = [(read(4.0, 0.0), Some(test(0.5))), (read(6.49, 0.0), Some(test(0.0)))];
+        let found = RolloutEstimate::higher(read_both.into_iter(), Some(&validity), &run).unwrap();
+        assert_eq!(found.cost, 6.49);
+        // The estimate that is not taken still speaks against the policy.
+        let left = RolloutEstimate { clipped: 0.6, distance: Some(3.0), ..read(0.0, 0.0) };
+        let taken = RolloutEstimate { distance: Some(0.1), ..read(3.0, 0.0) };
+        let found = higher(taken, left, 0.0);
+        assert_eq!((found.cost, found.clipped, found.distance), (3.0, 0.6, Some(3.0)));
+        assert_eq!(RolloutEstimate::higher(std::iter::empty(), None, &run), None);
     }
 }

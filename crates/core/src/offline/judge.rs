@@ -5,12 +5,12 @@ use super::dynamics::Dynamics;
 use super::estimate::RolloutEstimate;
 use super::foresight::Foresight;
 use super::ladder::{Rung, Validity};
+use super::play::charged;
 use super::self_test::{judges, Behavior, Clones, SelfTest, Trial};
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::policy::{FrozenPolicy, Player};
 use crate::run::RunConfig;
-use drcorl_data::Episode;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
 use std::sync::atomic::AtomicBool;
@@ -45,6 +45,11 @@ fn affordable(asked: i64, members: i64, length: usize, work: f64) -> i64 {
     } else {
         most.min(asked)
     }
+}
+
+/// What costs of episodes are drawn by: the same of every policy and clone, part of the definition of an estimate.
+fn episode_draws() -> Rng {
+    Rng::new(0, 17)
 }
 
 /// The first `count` of `starts [N,E]`, as rows of the models `[count*E]`.
@@ -220,16 +225,16 @@ impl Judge {
         let Some(dynamics) = &mut self.dynamics else { unreachable!("clones come with models") };
         let mut player = clones.player(k, draws);
         let (estimates, visited) = match horizon {
-            None => dynamics.whole_episodes(data, &starts, length, cancel, &mut player)?,
+            None => dynamics.whole_episodes(data, &starts, (length, Some(episode_draws())), cancel, &mut player)?,
             Some(steps) => dynamics.stretches(data, (&starts, &logged), (length, steps), cancel, &mut player)?,
         };
-        let distance = clones.distance(&visited, Some(k));
+        let (distance, _) = clones.distance(&visited, Some(k));
         let behavior = |(cost, estimate): (usize, &RolloutEstimate)| {
             let episodes = data.episodes_of(cost);
-            let logged = || clones.episodes[k].iter().map(|&number| &episodes[number]);
-            // Of whole episodes, as an estimate is: no end lowers it.
-            let lasting = (length * logged().count()) as f64 / logged().map(Episode::len).sum::<usize>().max(1) as f64;
-            let costs: Vec<f64> = logged().map(|episode| episode.cost * lasting).collect();
+            let steps = data.costs_of(cost);
+            let logged = clones.episodes[k].iter().map(|&number| &steps[episodes[number].start..episodes[number].end]);
+            // As an estimate is made, to which ends are charged.
+            let costs = charged(&logged.collect::<Vec<_>>(), length);
             Behavior::of(&costs, estimate, distance, &run.of_cost(cost))
         };
         Ok(estimates.iter().enumerate().map(behavior).collect())
@@ -261,11 +266,11 @@ impl Judge {
 
     /// What the clones say about how cost `cost` is read over whole episodes or by stretches; None before all have
     /// played.
-    pub fn self_test(&self, cost: usize, whole: bool) -> Option<SelfTest> {
+    pub fn self_test(&self, cost: usize, run: &RunConfig, whole: bool) -> Option<SelfTest> {
         let trials = self.trials(cost)?;
         let (of, others): (Vec<&Trial>, Vec<&Trial>) =
             trials.iter().partition(|trial| trial.horizon.is_none() == whole);
-        Some(SelfTest::of(of.first()?, others.into_iter().map(Trial::tried).collect()))
+        Some(SelfTest::of(of.first()?, others.into_iter().map(Trial::tried).collect(), run.certify))
     }
 
     /// One an estimator, once all clones have played.
@@ -287,17 +292,16 @@ impl Judge {
         passed.map(|validity| Some(validity.horizon)).into_iter().chain([None]).collect()
     }
 
-    /// What reads cost `cost` of a policy: steps of a stretch, None for whole episodes, and how much its estimates are
-    /// widened by. Models that failed, and policies that remember, play whole episodes: those of failed models decide
-    /// nothing.
-    fn readers(&self, data: &Dataset, cost: usize, remembers: bool) -> Vec<(Option<usize>, f64)> {
+    /// What reads cost `cost` of a policy: steps of a stretch, None for whole episodes. Models that failed, and
+    /// policies that remember, play whole episodes: those of failed models decide nothing.
+    fn readers(&self, data: &Dataset, cost: usize, remembers: bool) -> Vec<Option<usize>> {
         if remembers || !self.valid(cost) {
-            return vec![(None, 0.0)];
+            return vec![None];
         }
         let chosen = self.trials(cost).map(|trials| judges(trials, self.believed(data, cost), false));
         match chosen.filter(|trials| !trials.is_empty()) {
-            Some(trials) => trials.iter().map(|trial| (trial.horizon, trial.shortfall())).collect(),
-            None => vec![(self.estimators(data, cost)[0], 0.0)],
+            Some(trials) => trials.iter().map(|trial| trial.horizon).collect(),
+            None => vec![self.estimators(data, cost)[0]],
         }
     }
 
@@ -313,7 +317,7 @@ impl Judge {
         let total = self.starts.size()[0];
         let starts = first(&self.starts, count.map_or(total, |n| (n as i64).min(total)));
         let Some(dynamics) = &mut self.dynamics else { return Ok(None) };
-        Ok(Some(dynamics.whole_episodes(data, &starts, data.episode_length, cancel, player)?.0))
+        Ok(Some(dynamics.whole_episodes(data, &starts, (data.episode_length, None), cancel, player)?.0))
     }
 
     /// The models for gradients through them; None without one.
@@ -343,15 +347,15 @@ impl Judge {
         }
         let starts = first(&self.starts, made);
         // Costs that are read in the same way are read in the same play.
-        let mut plays: Vec<(Option<usize>, Vec<RolloutEstimate>, Option<f64>)> = Vec::new();
-        for &(horizon, _) in readers.iter().flatten() {
+        let mut plays: Vec<(Option<usize>, Vec<RolloutEstimate>)> = Vec::new();
+        for &horizon in readers.iter().flatten() {
             if plays.iter().any(|play| play.0 == horizon) {
                 continue;
             }
             let (found, visited) = match horizon {
                 None => {
                     let mut player = policy.start(starts.size()[0]);
-                    dynamics.whole_episodes(data, &starts, length, cancel, player.as_mut())?
+                    dynamics.whole_episodes(data, &starts, (length, Some(episode_draws())), cancel, player.as_mut())?
                 }
                 Some(steps) => {
                     let mut player = policy.start(starts.size()[0] + logged.size()[0]);
@@ -360,16 +364,18 @@ impl Judge {
             };
             let tried = self.readings.iter().any(|reading| !reading.trials.is_empty());
             let distance = self.clones.as_mut().filter(|_| tried).map(|clones| clones.distance(&visited, None));
-            plays.push((horizon, found, distance));
+            let (distance, nearest) = distance.unzip();
+            let placed = found.into_iter().map(|one| RolloutEstimate { distance, nearest, ..one });
+            plays.push((horizon, placed.collect()));
         }
-        let read = |cost: usize, (horizon, shortfall): (Option<usize>, f64)| {
-            let (_, found, distance) = plays.iter().find(|play| play.0 == horizon)?;
-            Some((RolloutEstimate { distance: *distance, ..found[cost].clone() }, shortfall))
+        let of = |(cost, readers): (usize, &Vec<Option<usize>>)| {
+            let run = run.of_cost(cost);
+            let read = plays.iter().filter(|(horizon, _)| readers.contains(horizon));
+            let tested =
+                read.map(|(horizon, found)| (found[cost].clone(), self.self_test(cost, &run, horizon.is_none())));
+            RolloutEstimate::higher(tested, self.validity(cost), &run)
         };
-        let of = |(cost, readers): (usize, Vec<(Option<usize>, f64)>)| {
-            RolloutEstimate::higher(readers.into_iter().filter_map(|reader| read(cost, reader)), &run.of_cost(cost))
-        };
-        Ok(Judgement { estimates: readers.into_iter().enumerate().filter_map(of).collect(), shortage })
+        Ok(Judgement { estimates: readers.iter().enumerate().filter_map(of).collect(), shortage })
     }
 
     /// Saves or restores everything; the draws of starts,

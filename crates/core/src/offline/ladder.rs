@@ -7,6 +7,7 @@
 //! HopperVelocity, .91 at 20 and .35 at 200 on CarRun.
 
 use super::dynamics::Dynamics;
+use super::facts;
 use super::play::per_member;
 use super::stats::{correlation, deviation, mean};
 use crate::dataset::Dataset;
@@ -33,6 +34,8 @@ const EXCESS: f64 = 0.25;
 const FALSE_COST: f64 = 0.2;
 /// Up to this many limits an episode counts as near the limit.
 const NEAR: f64 = 2.0;
+/// Fewest episodes between [`super::facts::NEAR`] and [`NEAR`] limits that are judged by themselves.
+const LEAST_AT_LIMIT: usize = 3;
 /// Most the predicted length of an episode may be wrong.
 const LENGTH_ERROR: f64 = 0.1;
 
@@ -53,7 +56,7 @@ pub struct Rung {
     #[schemars(with = "Option<f64>")]
     pub cost_bias: f64,
     /// The same of the episodes with a cost of at most twice the limit, over the larger of their logged mean and a
-    /// quarter of the limit; 0 for fewer than 5 of them.
+    /// quarter of the limit, or of those of them from half the limit on where it is lower; 0 for fewer than 5, or 3.
     #[serde(with = "nullable")]
     #[schemars(with = "Option<f64>")]
     pub cost_bias_near_limit: f64,
@@ -120,6 +123,13 @@ impl Validity {
     pub(super) fn shortfall(&self) -> f64 {
         let rung = self.ladder.iter().find(|rung| rung.horizon == self.horizon);
         rung.map_or(0.0, |rung| (-rung.cost_bias).max(-rung.cost_bias_near_limit).max(0.0))
+    }
+
+    /// Of models that read held-out costs too low by this share.
+    #[cfg(test)]
+    pub(super) fn short(share: f64) -> Self {
+        let rung = Rung { horizon: 1, passed: true, cost_bias: -share, ..Rung::default() };
+        validity(vec![rung], LEAST_EPISODES, 1)
     }
 
     /// True where whole episodes pass.
@@ -194,7 +204,7 @@ impl Dynamics {
         let (starts, lengths) = (column(|s| s.1), column(|s| s.2));
         let members = self.members();
         let spread = |rows: Tensor| rows.repeat_interleave_self_int(members, 0i64, None);
-        let played = self.play(data, &spread(starts.shallow_clone()), horizon, cancel, &mut |_, time| {
+        let played = self.play(data, &spread(starts.shallow_clone()), horizon, None, cancel, &mut |_, time| {
             // Shorter stretches stay at their last action and no longer count.
             let offset = (&lengths - 1).clamp_max(time as i64);
             let under_way = lengths.gt(time as i64).to_kind(tch::Kind::Float).unsqueeze(1);
@@ -252,6 +262,8 @@ pub(super) fn rung(horizon: usize, predicted: &Replay, logged: &Replay, run: &Ru
     };
     let (_, cost_bias) = bias(&|_| true, 0.1);
     let (near, cost_bias_near_limit) = bias(&|cost| cost != 0.0 && cost <= NEAR * limit, 0.25);
+    let (at_limit, cost_bias_at_limit) = bias(&|cost| cost >= facts::NEAR * limit && cost <= NEAR * limit, 0.25);
+    let judged = |count: usize, least: usize, bias: f64| if count >= least { bias } else { 0.0 };
     let (free, _) = bias(&|cost| cost == 0.0, 1.0);
     let unseen: Vec<f64> =
         predicted.costs.iter().zip(&logged.costs).filter(|(_, &cost)| cost == 0.0).map(|(&p, _)| p).collect();
@@ -264,7 +276,10 @@ pub(super) fn rung(horizon: usize, predicted: &Replay, logged: &Replay, run: &Ru
         reasons: Vec::new(),
         cost_correlation: correlation(&predicted.costs, &logged.costs),
         cost_bias,
-        cost_bias_near_limit: if near >= LEAST_EPISODES { cost_bias_near_limit } else { 0.0 },
+        cost_bias_near_limit: lower(
+            judged(near, LEAST_EPISODES, cost_bias_near_limit),
+            judged(at_limit, LEAST_AT_LIMIT, cost_bias_at_limit),
+        ),
         false_cost: if free > 0 { false_cost } else { 0.0 },
         return_correlation: correlation(&predicted.returns, &logged.returns),
         return_bias: (mean(&predicted.returns) - mean(&logged.returns)) / scale,
@@ -273,6 +288,15 @@ pub(super) fn rung(horizon: usize, predicted: &Replay, logged: &Replay, run: &Ru
     found.reasons = faults(&found, run, &Fault::ALL);
     found.passed = found.reasons.is_empty();
     found
+}
+
+/// The lower of two; NaN where one is.
+fn lower(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a < b {
+        a
+    } else {
+        b
+    }
 }
 
 /// What a stretch can miss.

@@ -1,9 +1,12 @@
 //! Episodes in the models: of a policy, or of logged actions.
 
 use super::dynamics::Dynamics;
+use super::signal::CostKind;
+use super::stats::mean;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::policy::Turn;
+use drcorl_nn::rng::Rng;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
 
@@ -13,6 +16,8 @@ pub(super) struct Played {
     pub returns: Tensor,
     /// Costs of all steps, whatever ends are predicted: see [`Charges`]. `[N*E,K]`
     pub costs: Tensor,
+    /// The same of costs drawn as likely as they are predicted, where draws were given: what one episode costs.
+    pub drawn: Option<Tensor>,
     /// Expected steps before a predicted end.
     pub lengths: Tensor,
     /// Probability that no end has come.
@@ -33,6 +38,7 @@ impl Dynamics {
         data: &Dataset,
         initial: &Tensor,
         length: usize,
+        mut draws: Option<Rng>,
         cancel: &AtomicBool,
         drive: &mut Driver<'_>,
     ) -> Result<Played> {
@@ -40,7 +46,9 @@ impl Dynamics {
         let rows = initial.size()[0];
         let mut alive = Tensor::ones([rows, 1], (Kind::Float, initial.device()));
         let zeros = || Tensor::zeros([rows, 1], (Kind::Float, initial.device()));
-        let mut charges = Charges::new(rows, self.frame.costs.len() as i64, self.members(), initial.device());
+        let kinds = self.frame.costs.clone();
+        let charges = || Charges::new(rows, kinds.len() as i64, self.members(), initial.device());
+        let (mut expected, mut drawn) = (charges(), draws.as_ref().map(|_| charges()));
         let (mut returns, mut lengths, mut reward, mut cost) = (zeros(), zeros(), zeros(), zeros());
         let mut clipped = Tensor::zeros([1], (Kind::Float, initial.device()));
         for time in 0..length {
@@ -54,8 +62,11 @@ impl Dynamics {
             returns += &predicted.reward * &counted;
             lengths += &counted;
             match &under_way {
-                Some(rows) => charges.total += &predicted.costs * rows,
-                None => charges.count_lasting(&predicted.costs, &alive),
+                Some(rows) => expected.total += &predicted.costs * rows,
+                None => expected.count_lasting(&predicted.costs, &alive),
+            }
+            if let (Some(draws), Some(drawn)) = (&mut draws, &mut drawn) {
+                drawn.count_lasting(&drawn_costs(&kinds, &predicted.costs, draws), &alive);
             }
             clipped += predicted.clipped;
             // A policy that remembers is told the first.
@@ -65,7 +76,8 @@ impl Dynamics {
             }
         }
         let clipped = clipped.double_value(&[0]) / length.max(1) as f64;
-        Ok(Played { returns, costs: charges.total, lengths, alive, last: now.state, clipped })
+        let (costs, drawn) = (expected.total, drawn.map(|drawn| drawn.total));
+        Ok(Played { returns, costs, drawn, lengths, alive, last: now.state, clipped })
     }
 }
 
@@ -101,8 +113,43 @@ impl Charges {
         let reached = costs * alive;
         self.spent += &reached;
         self.lived += alive;
-        self.total += reached + (1.0 - alive) * lasting.maximum(&(&self.spent / &self.lived));
+        let charge = lasting.maximum(&(&self.spent / &self.lived)).clamp_min(0.0);
+        self.total += reached + (1.0 - alive) * charge;
     }
+}
+
+/// What logged episodes, the costs of their steps, would cost over `length` steps by the same charges.
+pub(super) fn charged(episodes: &[&[f32]], length: usize) -> Vec<f64> {
+    let mut totals = vec![0.0; episodes.len()];
+    let rates: Vec<f64> = (episodes.iter())
+        .map(|costs| costs.iter().map(|&cost| f64::from(cost)).sum::<f64>() / costs.len().max(1) as f64)
+        .collect();
+    for time in 0..length {
+        let under_way: Vec<f64> =
+            episodes.iter().filter_map(|costs| costs.get(time)).map(|&cost| f64::from(cost)).collect();
+        let lasting = if under_way.is_empty() { 0.0 } else { mean(&under_way) };
+        for ((total, costs), rate) in totals.iter_mut().zip(episodes).zip(&rates) {
+            *total += costs.get(time).map_or_else(|| lasting.max(*rate).max(0.0), |&cost| f64::from(cost));
+        }
+    }
+    totals
+}
+
+/// Costs `[B,K]` as one episode has them: flags are drawn, other costs are as predicted.
+fn drawn_costs(kinds: &[CostKind], predicted: &Tensor, draws: &mut Rng) -> Tensor {
+    let columns: Vec<Tensor> = (kinds.iter().enumerate())
+        .map(|(k, kind)| {
+            let column = predicted.narrow(1, k as i64, 1);
+            match kind {
+                CostKind::Flag { unit } => {
+                    (draws.uniform(&column.size(), column.device()) * *unit).lt_tensor(&column).to_kind(Kind::Float)
+                        * *unit
+                }
+                CostKind::Real { .. } => column,
+            }
+        })
+        .collect();
+    Tensor::cat(&columns, 1)
 }
 
 /// A column `[N*E,1]` as numbers of each member, `[E][N]`.
@@ -131,6 +178,25 @@ mod tests {
         let lasting = (2.0 * (1.0 + weight) + 9.0 * weight) / (2.0 + 3.0 * weight);
         let expected = column(&[2.0, 0.0, 2.0, 0.0, lasting, 2.0]);
         assert!((charges.total - expected).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn logs_are_charged_in_the_same_way() {
+        let episodes: [&[f32]; 3] = [&[1.0, 1.0, 0.0, 2.0], &[0.0, 0.0], &[4.0]];
+        // Of the first all; of the second what the first still costs; of the third its own rate, the highest.
+        assert_eq!(charged(&episodes, 4), [4.0, 2.0, 16.0]);
+        assert_eq!(charged(&[&[-1.0], &[-2.0, -2.0]], 3), [-1.0, -4.0], "no end earns anything");
+    }
+
+    #[test]
+    fn flags_are_drawn_as_likely_as_they_are() {
+        let kinds = [CostKind::Flag { unit: 5.0 }, CostKind::Real { center: 0.0, scale: 1.0, low: -1.0, high: 1.0 }];
+        let predicted = Tensor::from_slice(&[1.0f32, 0.25]).expand([4000, 2], false);
+        let drawn = drawn_costs(&kinds, &predicted, &mut Rng::new(0, 0));
+        let flags = drawn.narrow(1, 0, 1);
+        assert!((flags.mean(Kind::Double).double_value(&[]) - 1.0).abs() < 0.1);
+        assert_eq!(flags.ne(0.0).logical_and(&flags.ne(5.0)).any().int64_value(&[]), 0);
+        assert_eq!(drawn.narrow(1, 1, 1), predicted.narrow(1, 1, 1));
     }
 
     #[test]

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 /// Share of clipped entries beyond which a rollout no longer speaks about the data's world.
 const CLIPPED_CAP: f64 = 0.1;
+/// Fewest auditing models whose spread says anything.
+const LEAST_MEMBERS: usize = 2;
 /// Fewest held-out episodes near the limit that tell how costs are read there.
 const LEAST_NEAR: usize = 3;
 /// Fewest full episodes that show where the time limit is, if nobody states it.
@@ -37,7 +39,7 @@ pub struct Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
-    /// No auditing model was trained.
+    /// No auditing model was trained, or a single one.
     NoModels,
     /// The policy's actions take too long for rollouts.
     TooSlow,
@@ -108,6 +110,7 @@ impl Thresholds {
         let usual = RunConfig::default();
         let at_least = [
             ("certificate_k", run.certificate_k, usual.certificate_k),
+            ("audit_members", run.audit_members as f64, usual.audit_members as f64),
             ("valid_cost_correlation", run.valid_cost_correlation, usual.valid_cost_correlation),
             ("valid_return_correlation", run.valid_return_correlation, usual.valid_return_correlation),
         ];
@@ -137,16 +140,20 @@ pub(super) struct Case<'a> {
 pub(super) fn bound(case: &Case<'_>) -> Option<f64> {
     let (goal, run) = (case.run.certify, case.run);
     let (value, spread) = case.model?.value(goal, run)?;
-    let off = run.certificate_k * spread + widening(case.self_test, case.validity) * goal.scale(value, run);
+    let nearest = case.model?.nearest;
+    let off = run.certificate_k * spread + widening(case.self_test, case.validity, nearest) * goal.scale(value, run);
     Some(if goal.is_cost() { value + off } else { value - off })
 }
 
-/// What widens an estimate, in the units of [`Goal::scale`]: the larger of what clones and what held-out episodes are
-/// read too low. A reader that is known to miss a fifth of the costs can still tell a policy that has none.
-pub(super) fn widening(self_test: Option<&SelfTest>, validity: Option<&Validity>) -> f64 {
-    // NaN, of clones that could not be estimated, stays.
+/// What widens an estimate, in the units of [`Goal::scale`]: the largest of what clones, the clone of the behavior
+/// nearest to the policy, and held-out episodes are read too low. A reader that is known to miss a fifth of the costs
+/// can still tell a policy that has none.
+pub(super) fn widening(self_test: Option<&SelfTest>, validity: Option<&Validity>, nearest: Option<usize>) -> f64 {
     let replayed = validity.map_or(0.0, Validity::shortfall);
-    self_test.map_or(replayed, |test| if test.shortfall < replayed { replayed } else { test.shortfall })
+    let Some(test) = self_test else { return replayed };
+    let like_it = nearest.and_then(|kind| test.behaviors.get(kind)).map_or(0.0, |kind| kind.shortfall);
+    // NaN, of clones that could not be estimated, stays.
+    [like_it, replayed].into_iter().fold(test.shortfall, |most, other| if most < other { other } else { most })
 }
 
 impl Case<'_> {
@@ -182,6 +189,13 @@ pub(super) fn refusals(case: &Case<'_>) -> Vec<Refusal> {
                 FEWEST_STARTS.min(asked)
             ),
             "let it plan less: fewer candidates, less guidance, a longer interval",
+        )];
+    }
+    if case.model.is_some() && case.run.audit_members < LEAST_MEMBERS {
+        return vec![refusal(
+            Rule::NoModels,
+            "a single auditing dynamics model shows no spread of its estimate".into(),
+            "train with audit_members of 2 or more (default 5)",
         )];
     }
     let (Some(model), Some(validity)) = (case.model, case.validity) else {

@@ -53,7 +53,7 @@ fn world() -> World {
             whole: 100,
             ladder: vec![rung],
         }),
-        self_test: Some(SelfTest::of(&Trial { horizon: None, behaviors: vec![behavior; 4] }, vec![])),
+        self_test: Some(SelfTest::of(&Trial { horizon: None, behaviors: vec![behavior; 4] }, vec![], Goal::Mean)),
         run: RunConfig::default(),
     }
 }
@@ -126,10 +126,26 @@ fn what_is_known_to_be_missed_widens_the_bound() {
     assert_eq!(bound_of(-test / 2.0, 0.0), usual);
 }
 
+/// Kinds far from the policy may be read right: the one it is like counts whole.
+#[test]
+fn the_behavior_nearest_to_the_policy_widens_by_itself() {
+    let kind = |shortfall| Behavior { shortfall, ..world().self_test.unwrap().behaviors[0].clone() };
+    let behaviors: Vec<Behavior> = [0.0; 7].into_iter().chain([0.7]).map(kind).collect();
+    let test = SelfTest::of(&Trial { horizon: None, behaviors }, vec![], Goal::Mean);
+    assert_eq!(test.shortfall, 0.0);
+    let bound_of = |nearest| {
+        let mut world = World { self_test: Some(test.clone()), ..world() };
+        world.model().nearest = nearest;
+        bound(&world.case()).unwrap()
+    };
+    assert_eq!((bound_of(None), bound_of(Some(0)), bound_of(Some(7))), (5.0, 5.0, 8.5));
+}
+
 #[test]
 fn each_rule_refuses_alone() {
     only(Rule::NoModels, "no auditing dynamics model", |w| w.model = None);
     only(Rule::NoModels, "no auditing dynamics model", |w| w.validity = None);
+    only(Rule::NoModels, "a single auditing dynamics model", |w| w.run.audit_members = 1);
     only(Rule::NoCostSeen, "a cost that was never seen", |w| w.facts.costs_seen = false);
     only(Rule::NoCostNearLimit, "2 held-out episodes cost at least 5", |w| w.facts.held_out_near_limit = 2);
     only(Rule::NoWholeEpisode, "none of 100 logged episodes shows how one ends", |w| w.facts.whole_episodes = 0);
@@ -214,7 +230,7 @@ fn a_self_test_with_nothing_found_certifies_nothing() {
     let (rules, _) = refused(|w| {
         let mut behaviors = w.self_test.clone().unwrap().behaviors;
         behaviors[0].shortfall = f64::NAN;
-        w.self_test = Some(SelfTest::of(&Trial { horizon: None, behaviors }, vec![]));
+        w.self_test = Some(SelfTest::of(&Trial { horizon: None, behaviors }, vec![], Goal::Mean));
     });
     assert_eq!(rules, [Rule::Bound]);
 }
@@ -239,6 +255,8 @@ fn thresholds_that_were_loosened_are_named() {
     assert_eq!(Thresholds::lax(&strict), Vec::<String>::new());
     let lax = RunConfig { certificate_k: 0.0, valid_cost_shortfall: 1.0, ..RunConfig::default() };
     assert_eq!(Thresholds::lax(&lax), ["certificate_k 0 (default 1)", "valid_cost_shortfall 1 (default 0.25)"]);
+    let few = RunConfig { audit_members: 2, ..RunConfig::default() };
+    assert_eq!(Thresholds::lax(&few), ["audit_members 2 (default 5)"]);
 }
 
 /// Estimates of policies that remember, beside one that does not, are of whole episodes, and a note says where these

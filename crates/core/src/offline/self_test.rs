@@ -6,6 +6,7 @@
 
 use super::clusters::behaviors;
 use super::estimate::{RolloutEstimate, Visited};
+use super::goal::Goal;
 use super::stats::{conformal, mean};
 use crate::dataset::Dataset;
 use crate::policy::{Player, Turn};
@@ -82,7 +83,7 @@ pub(super) struct Trial {
 }
 
 /// How wrong an estimator was on the clones.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tried {
     /// Steps of a stretch before the learnt tail takes over; null for whole episodes.
     pub horizon: Option<usize>,
@@ -116,12 +117,14 @@ impl Trial {
 
     /// What widens estimates, see [`SelfTest::shortfall`]. A behavior that could not be estimated leaves nothing to
     /// widen by: NaN, which certifies nothing.
-    pub fn shortfall(&self) -> f64 {
+    pub fn shortfall(&self, goal: Goal) -> f64 {
         let shortfalls: Vec<f64> = self.behaviors.iter().map(|behavior| behavior.shortfall).collect();
         if shortfalls.iter().any(|shortfall| shortfall.is_nan()) {
             return f64::NAN;
         }
-        let level = if self.tried().under_reading <= LARGEST_UNDER_READING { LEVEL } else { 1.0 };
+        // Shares of kinds far from the limit are 0 or 1 by any reader, and tell nothing of the others.
+        let right = self.tried().under_reading <= LARGEST_UNDER_READING && goal.is_cost();
+        let level = if right { LEVEL } else { 1.0 };
         conformal(&shortfalls, level).max(0.0)
     }
 }
@@ -153,7 +156,7 @@ pub(super) fn judges(trials: &[Trial], believed: bool, remembers: bool) -> Vec<&
 }
 
 /// What the clones say about the estimator.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SelfTest {
     /// The estimator that the policy is judged by.
     pub estimator: Tried,
@@ -161,7 +164,7 @@ pub struct SelfTest {
     pub others: Vec<Tried>,
     pub behaviors: Vec<Behavior>,
     /// One-sided conformal quantile of the shortfalls, at least 0: what widens the estimate of a policy. The largest of
-    /// them where their root mean square (`estimator.under_reading`) is above a quarter.
+    /// them where their root mean square (`estimator.under_reading`) is above a quarter, and of shares.
     #[serde(with = "nullable")]
     #[schemars(with = "Option<f64>")]
     pub shortfall: f64,
@@ -173,10 +176,10 @@ pub struct SelfTest {
 
 impl SelfTest {
     /// Of the trial of what judges.
-    pub(super) fn of(trial: &Trial, others: Vec<Tried>) -> Self {
+    pub(super) fn of(trial: &Trial, others: Vec<Tried>, goal: Goal) -> Self {
         let behaviors = trial.behaviors.clone();
         let reach = ROOM * behaviors.iter().fold(0.0, |most: f64, behavior| most.max(behavior.distance));
-        SelfTest { estimator: trial.tried(), others, shortfall: trial.shortfall(), reach, behaviors }
+        SelfTest { estimator: trial.tried(), others, shortfall: trial.shortfall(goal), reach, behaviors }
     }
 }
 
@@ -260,8 +263,9 @@ impl Clones {
     }
 
     /// How far actions are from the nearest behavior where they were taken: per state the smallest root mean square
-    /// difference in deviations of logged actions, averaged over states. Behavior `but` is left out.
-    pub fn distance(&mut self, visited: &Visited, but: Option<usize>) -> f64 {
+    /// difference in deviations of logged actions, averaged over states; and the behavior that is nearest in most of
+    /// them. Behavior `but` is left out.
+    pub fn distance(&mut self, visited: &Visited, but: Option<usize>) -> (f64, usize) {
         let theirs = self.actions(&visited.observation);
         let mine = match but {
             // Of a clone itself what it means to do, not its scatter.
@@ -273,7 +277,9 @@ impl Clones {
         if let Some(k) = but {
             let _ = squares.select(1, k as i64).fill_(f64::INFINITY);
         }
-        squares.amin(1i64, false).sqrt().mean(Kind::Double).double_value(&[])
+        let distance = squares.amin(1i64, false).sqrt().mean(Kind::Double).double_value(&[]);
+        let states = squares.argmin(1i64, false).bincount::<Tensor>(None, self.count() as i64);
+        (distance, states.argmax(None::<i64>, false).int64_value(&[]) as usize)
     }
 
     /// Saves or restores the clones.
@@ -315,10 +321,13 @@ mod tests {
 
     #[test]
     fn the_worst_clone_widens_where_clones_are_read_far_too_low() {
-        let widened = |shortfalls: &[f64]| SelfTest::of(&trial(Some(10), shortfalls), vec![]).shortfall;
+        let widened = |shortfalls: &[f64]| SelfTest::of(&trial(Some(10), shortfalls), vec![], Goal::Mean).shortfall;
         assert_eq!(widened(&[-0.4, 0.0, 0.1, 0.0, 0.0, 0.2, 0.1, 0.3]), 0.2);
         assert_eq!(widened(&[-0.4, -0.4, 0.06, -0.3, -0.5, -0.6, 3.4, 0.25]), 3.4);
         assert!(widened(&[0.0, f64::NAN, 0.0, 0.0]).is_nan());
+        // Of shares the worst kind alone may be near the limit.
+        let shares = trial(None, &[0.0, 0.0, 0.0, 0.0, 0.003, 0.2, 0.0, 0.0]);
+        assert_eq!((shares.shortfall(Goal::Mean), shares.shortfall(Goal::Chance)), (0.003, 0.2));
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub(super) struct Stretches {
     pub begin: Tensor,
     pub end: Tensor,
     pub alive: Tensor,
+    /// True of costs: an end takes no steps, see [`Stretches::following`].
+    pub charged: bool,
 }
 
 impl Stretches {
@@ -67,23 +69,25 @@ impl Stretches {
         let sums = sums.to_kind(Kind::Double);
         let mut weights = Tensor::zeros([width, 1], (Kind::Double, self.begin.device()));
         for stage in 0..count {
-            let target = &sums + &self.alive * bounded(&self.end, &weights, stage, range);
+            let target = &sums + self.following(&weights, &sums, stage, range);
             weights = self.begin.tr().matmul(&target).cholesky_solve(&factor, false);
         }
         weights
     }
-}
 
-/// Features `[M,F]` of where stretches end: as far as an end was predicted before, those of the stretches that last.
-pub(super) fn lasting(end: Tensor, alive: &Tensor) -> Tensor {
-    let weight = alive.clamp_min(LEAST_WEIGHT);
-    let others = (&end * &weight).sum_dim_intlist(0i64, true, Kind::Double) / weight.sum(Kind::Double);
-    end * alive + (1.0 - alive) * others
-}
-
-/// Values `[M,1]` of `count` stretches, kept to what such stretches can sum to.
-pub(super) fn bounded(features: &Tensor, weights: &Tensor, count: usize, (low, high): (f64, f64)) -> Tensor {
-    features.matmul(weights).clamp(low * count as f64, high * count as f64)
+    /// What `count` further stretches bring `[M,1]`, kept to what such stretches can sum to. Costs go on after an end,
+    /// as in a stretch: as those of the stretches that last, or at the stretch's own cost where that is more.
+    pub fn following(&self, weights: &Tensor, sums: &Tensor, count: usize, (low, high): (f64, f64)) -> Tensor {
+        let there = self.end.matmul(weights).clamp(low * count as f64, high * count as f64);
+        let lasts = &self.alive * &there;
+        if !self.charged {
+            return lasts;
+        }
+        let weight = self.alive.clamp_min(LEAST_WEIGHT);
+        let others = (&there * &weight).sum(Kind::Double) / weight.sum(Kind::Double);
+        let charge = (sums.to_kind(Kind::Double) * count as f64).maximum(&others).clamp_min(0.0);
+        lasts + (1.0 - &self.alive) * charge
+    }
 }
 
 #[cfg(test)]
@@ -97,14 +101,37 @@ mod tests {
         let basis = Basis::of(&states);
         let (begin, end) = (basis.features(&states), basis.features(&(&states + 0.1)));
         let alive = Tensor::ones([200, 1], (Kind::Double, Device::Cpu));
-        let stretches = Stretches { begin, end, alive };
-        let weights = stretches.value(&states, 5, (-10.0, 10.0));
-        let found = bounded(&basis.features(&Tensor::from_slice(&[0.5f32]).unsqueeze(1)), &weights, 5, (-10.0, 10.0));
-        assert!((found.double_value(&[0, 0]) - 3.5).abs() < 0.1, "{found:?}");
-        // The same where half of the episodes end with each stretch: 0.5 (1 + .5 + .25 + ..) and what is added.
+        let stretches = Stretches { begin, end, alive, charged: false };
+        let at = |stretches: &Stretches, sums: &Tensor| {
+            let weights = stretches.value(sums, 5, (-10.0, 10.0));
+            basis.features(&Tensor::from_slice(&[0.5f32]).unsqueeze(1)).matmul(&weights).double_value(&[0, 0])
+        };
+        let found = at(&stretches, &states);
+        assert!((found - 3.5).abs() < 0.1, "{found}");
+        // Where half of the episodes end with each stretch: 1 + .5 + .25 + ..
         let half = Stretches { alive: &stretches.alive * 0.5, ..stretches };
-        let weights = half.value(&states.ones_like(), 5, (0.0, 1.0));
-        let found = bounded(&basis.features(&Tensor::from_slice(&[0.5f32]).unsqueeze(1)), &weights, 5, (0.0, 1.0));
-        assert!((found.double_value(&[0, 0]) - 1.9375).abs() < 0.02, "{found:?}");
+        let found = at(&half, &states.ones_like());
+        assert!((found - 1.9375).abs() < 0.02, "{found}");
+        // Costs go on.
+        let charged = Stretches { charged: true, ..half };
+        let found = at(&charged, &states.ones_like());
+        assert!((found - 5.0).abs() < 0.02, "{found}");
+    }
+
+    /// Half of the stretches end, at a place of cost 1 a stretch from which the log holds nothing; the others are free.
+    #[test]
+    fn a_stretch_that_ends_goes_on_at_its_own_cost() {
+        let states = Tensor::cat(
+            &[Tensor::zeros([50, 1], (Kind::Float, Device::Cpu)), Tensor::ones([50, 1], (Kind::Float, Device::Cpu))],
+            0,
+        );
+        let basis = Basis::of(&states);
+        let features = basis.features(&states);
+        let alive = 1.0 - states.to_kind(Kind::Double);
+        let stretches = Stretches { begin: features.shallow_clone(), end: features, alive, charged: true };
+        let weights = stretches.value(&states, 4, (0.0, 1.0));
+        let following = stretches.following(&weights, &states, 4, (0.0, 1.0));
+        assert!((following.double_value(&[99, 0]) - 4.0).abs() < 0.01, "{following:?}");
+        assert!(following.double_value(&[0, 0]).abs() < 0.01);
     }
 }

@@ -1,4 +1,4 @@
-import { access, readFile } from 'node:fs/promises'
+import { access, readFile, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { sha256File } from '../../src/base/files.js'
@@ -47,6 +47,27 @@ async function resumes(t: ExecutionContext, out: string): Promise<void> {
   t.like(json(stdout), { status: 'done', run_dir: out })
   t.is(await policyHash(out), await undisturbed())
 }
+
+test('train --audit-models: one run leaves the models behind its certificate, another takes them', async (t) => {
+  const out = await newRun()
+  const shared = join(out, '..', 'shared')
+  const asked = bc(DATASET, { audit_members: 2, cost_limit: 10 })
+  const run = (name: string, ...more: string[]) => inProcess(...asked, '--out', join(out, name), ...more)
+  for (const [name, ...more] of [
+    ['alone'],
+    ['leaves', '--audit-models', shared],
+    ['takes', '--audit-models', shared],
+  ]) {
+    const { status, stderr } = await run(name!, ...more)
+    t.is(status, 0, stderr)
+  }
+  t.is((await readdir(shared)).filter((file) => /^audit-.*\.safetensors$/.test(file)).length, 1)
+  const of = (name: string, file: string): Promise<string> => readFile(join(out, name, file), 'utf8')
+  t.is(await of('takes', RUN_FILES.certificate), await of('alone', RUN_FILES.certificate))
+  const taken = async (name: string): Promise<boolean> =>
+    'audit_models' in json(JSON.stringify(JSON.parse(await of(name, RUN_FILES.config))))
+  t.deepEqual([await taken('leaves'), await taken('takes')], [false, true])
+})
 
 test('train: one JSON object on stdout, progress on stderr, status 0; evaluate and data info likewise', async (t) => {
   const out = await newRun()

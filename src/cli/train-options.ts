@@ -22,6 +22,7 @@ const OPTIONS = [
   'out',
   'resume',
   'reuse',
+  'audit-models',
   'overwrite',
   'strict',
   'max-memory',
@@ -63,6 +64,10 @@ export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv 
     .option('out', { requiresArg: true, describe: 'Run folder (default runs/<algorithm>-<dataset>-...)' })
     .option('resume', { string: true, describe: 'Go on with the run in --out DIR (or --resume DIR)' })
     .option('reuse', { requiresArg: true, describe: 'Take over the pretraining of this run folder, for another limit' })
+    .option('audit-models', {
+      requiresArg: true,
+      describe: 'Share the models behind the certificate in this folder with runs on the same data and seed',
+    })
     .option('overwrite', { boolean: true, describe: 'Replace the run in --out' })
     .option('strict', { boolean: true, describe: 'Warnings of the data checks are errors' })
     .option('max-memory', { requiresArg: true, describe: MAX_MEMORY_HELP })
@@ -108,6 +113,7 @@ export async function readTrainOptions(args: Arguments, signal: AbortSignal): Pr
     out: runFolder(args),
     resume: args['resume'] !== undefined,
     reuse: optionalString(args, 'reuse'),
+    auditModels: optionalString(args, 'audit-models'),
     overwrite: args['overwrite'] === true,
     strict: args['strict'] === true,
     maxMemory: optionalBytes(args, 'max-memory'),

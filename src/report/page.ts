@@ -35,6 +35,7 @@ p { margin: 6px 0 12px; max-width: 78ch; }
 a { color: var(--s0); }
 code { font: 0.92em ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; overflow-wrap: anywhere; }
 .card { background: var(--surface); border: 1px solid var(--hair); border-radius: 10px; padding: 18px 20px; }
+.card + .card { margin-top: 14px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 12px; margin: 24px 0 0; padding: 0; }
 .tile { background: var(--surface); border: 1px solid var(--hair); border-radius: 10px; padding: 13px 16px; }
 .tile dt { font-size: 13px; color: var(--muted); }

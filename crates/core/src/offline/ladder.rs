@@ -263,7 +263,9 @@ pub(super) fn rung(horizon: usize, predicted: &Replay, logged: &Replay, run: &Ru
     let (_, cost_bias) = bias(&|_| true, 0.1);
     let (near, cost_bias_near_limit) = bias(&|cost| cost != 0.0 && cost <= NEAR * limit, 0.25);
     let (at_limit, cost_bias_at_limit) = bias(&|cost| cost >= facts::NEAR * limit && cost <= NEAR * limit, 0.25);
-    let judged = |count: usize, least: usize, bias: f64| if count >= least { bias } else { 0.0 };
+    let judged = |count: usize, least: usize, bias: f64| (count >= least).then_some(bias);
+    let by_limit =
+        [judged(near, LEAST_EPISODES, cost_bias_near_limit), judged(at_limit, LEAST_AT_LIMIT, cost_bias_at_limit)];
     let (free, _) = bias(&|cost| cost == 0.0, 1.0);
     let unseen: Vec<f64> =
         predicted.costs.iter().zip(&logged.costs).filter(|(_, &cost)| cost == 0.0).map(|(&p, _)| p).collect();
@@ -276,10 +278,7 @@ pub(super) fn rung(horizon: usize, predicted: &Replay, logged: &Replay, run: &Ru
         reasons: Vec::new(),
         cost_correlation: correlation(&predicted.costs, &logged.costs),
         cost_bias,
-        cost_bias_near_limit: lower(
-            judged(near, LEAST_EPISODES, cost_bias_near_limit),
-            judged(at_limit, LEAST_AT_LIMIT, cost_bias_at_limit),
-        ),
+        cost_bias_near_limit: by_limit.into_iter().flatten().reduce(lower).unwrap_or(0.0),
         false_cost: if free > 0 { false_cost } else { 0.0 },
         return_correlation: correlation(&predicted.returns, &logged.returns),
         return_bias: (mean(&predicted.returns) - mean(&logged.returns)) / scale,

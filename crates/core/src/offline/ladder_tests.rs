@@ -55,6 +55,21 @@ fn costs_near_the_limit_are_judged_apart() {
     assert_eq!(found, ["costs of episodes near the limit are 30 % too low, 10 % is allowed"]);
 }
 
+/// Nor behind what is read into many cheap episodes, from three at the limit on.
+#[test]
+fn costs_at_the_limit_are_judged_apart() {
+    let replay = |cheap: f64, at_limit: &[f64]| Replay {
+        returns: (0..23).map(f64::from).collect(),
+        costs: [&[cheap; 20], at_limit].concat(),
+        lengths: vec![100.0; 23],
+    };
+    let bias = |at_limit: &[f64], read: &[f64]| {
+        rung(20, &replay(1.5, read), &replay(0.5, at_limit), &run()).cost_bias_near_limit
+    };
+    assert!((bias(&[10.0, 10.0, 10.0], &[4.0, 4.0, 4.0]) + 0.6).abs() < 1e-12);
+    assert!(bias(&[10.0, 10.0, 50.0], &[4.0, 4.0, 50.0]) > 0.0, "two show nothing");
+}
+
 /// The sign of a cost is kept, and a bias is a share of the limit where costs cancel.
 #[test]
 fn signed_costs_have_a_finite_bias() {

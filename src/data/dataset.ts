@@ -187,7 +187,7 @@ function summaryOf(native: NativeDataset): DatasetSummary {
 
 /** Deciles of a further column's sums over the complete episodes; of the cut-off tail where there are no others. */
 function furtherOf(name: string, native: NativeDataset, { incomplete_episodes: tail }: DatasetSummary) {
-  const sums = furtherSums(name, native)
+  const sums = furtherSums(name, native, native.episodes().lengths)
   const counted = (sums.length > tail ? sums.slice(0, sums.length - tail) : sums).toSorted((a, b) => a - b)
   const decile = (tenth: number): number | null => {
     const place = (tenth / 10) * (counted.length - 1)

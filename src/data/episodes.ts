@@ -10,8 +10,10 @@ export interface DatasetEpisode {
   further?: Readonly<Record<string, number>>
 }
 
-/** The column of a further cost in `episodes.csv` and `dataset_episodes.csv`. */
-export const costColumn = (name: string): string => `cost_${name}`
+/**
+ * The column of a cost in `episodes.csv` and `dataset_episodes.csv`: of a further one by its name, else of the first.
+ */
+export const costColumn = (further?: string): string => (further === undefined ? 'cost' : `cost_${further}`)
 
 /**
  * Episodes in their order: each ends at a terminal or timeout; rows after the last end make one more.
@@ -20,7 +22,7 @@ export const costColumn = (name: string): string => `cost_${name}`
  */
 export function datasetEpisodes(dataset: NativeDataset, further: readonly string[] = []): DatasetEpisode[] {
   const { returns, costs, lengths } = dataset.episodes()
-  const sums = further.map((name) => [name, furtherSums(name, dataset)] as const)
+  const sums = further.map((name) => [name, furtherSums(name, dataset, lengths)] as const)
   return Array.from(returns, (value, index) => ({
     return: value,
     cost: costs[index] ?? 0,
@@ -29,12 +31,12 @@ export function datasetEpisodes(dataset: NativeDataset, further: readonly string
   }))
 }
 
-/** Sums of a further column over each of the episodes. */
-export function furtherSums(name: string, dataset: NativeDataset): number[] {
+/** Sums of a further column over each of the episodes, which have these lengths. */
+export function furtherSums(name: string, dataset: NativeDataset, lengths: ArrayLike<number>): number[] {
   const values = new Float32Array(dataset.shape().rows)
   dataset.copyValues(`further/${name}`, 0, values)
   let start = 0
-  return Array.from(dataset.episodes().lengths, (length) =>
+  return Array.from(lengths, (length) =>
     values.subarray(start, (start += length)).reduce((sum, value) => sum + value, 0),
   )
 }
@@ -43,7 +45,7 @@ export function furtherSums(name: string, dataset: NativeDataset): number[] {
 export function datasetEpisodesCsv(episodes: readonly DatasetEpisode[]): string {
   const further = Object.keys(episodes[0]?.further ?? {})
   const short = (value: number): number => Number(value.toPrecision(7))
-  const header = ['return', 'cost', 'length', ...further.map(costColumn)]
+  const header = ['return', 'cost', 'length', ...further.map((name) => costColumn(name))]
   const rows = episodes.map((e) => [
     short(e.return),
     e.cost,

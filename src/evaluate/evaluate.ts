@@ -359,7 +359,16 @@ function normalizedCosts(cost: number, limit: number): Record<CostConvention, nu
 /** `episodes.csv`: one row an episode, so that any statistic can be computed again; a column for each further cost. */
 export function episodesCsv(policies: EvaluationResult['episodes']): string {
   const further = Object.keys(policies[0]?.episodes[0]?.costs ?? {}).slice(1)
-  const header = ['policy', 'episode', 'seed', 'return', 'cost', 'length', 'terminated', ...further.map(costColumn)]
+  const header = [
+    'policy',
+    'episode',
+    'seed',
+    'return',
+    'cost',
+    'length',
+    'terminated',
+    ...further.map((name) => costColumn(name)),
+  ]
   const rows = policies.flatMap(({ policy, episodes }) =>
     episodes.map((e) => {
       const ended = e.terminated ? 1 : 0

@@ -66,31 +66,39 @@ function reasonCount(run: RunData): string {
   return count === 0 ? '' : `${count} ${count === 1 ? 'reason' : 'reasons'} below`
 }
 
+/**
+ * A cost that a run bounds: `further` is its name in tables, of all but the first; `caption` where there are several.
+ */
+interface Bounded {
+  further?: string
+  caption?: string
+  limit: number | null
+}
+
+function boundedCosts(run: RunData): Bounded[] {
+  const [first, ...others] = limitsOf(run.record.run)
+  const limit = limitOf(run)
+  if (first === undefined || others.length === 0) return [{ limit }]
+  return [{ caption: first[0], limit }, ...others.map(([name, own]) => ({ further: name, caption: name, limit: own }))]
+}
+
 /** Episodes of dataset and policies in the plane of cost and return, one picture for each cost that is bounded. */
 export function scatterSection(run: RunData): string {
-  const data = pointsOf(run)
-  const groups = policyGroups(run)
-  if (data.length + groups.length === 0) return ''
+  if (pointsOf(run).length + policyGroups(run).length === 0) return ''
   const missing = run.evaluation === null ? '<p class="note">Not evaluated yet: <code>drcorl evaluate</code>.</p>' : ''
-  const [first, ...further] = limitsOf(run.record.run)
-  const named = (name: string): string => `<figcaption>Cost ${escape(name)}</figcaption>`
-  const caption = first === undefined || further.length === 0 ? '' : named(first[0])
-  return section(
-    'Return against cost',
-    `<figure class="card">${caption}${scatterChart(data, groups, limitOf(run))}</figure>`,
-    ...further.map(([name, limit]) => {
-      const chart = scatterChart(pointsOf(run, name), policyGroups(run, undefined, name), limit)
-      return `<figure class="card">${named(name)}${chart}</figure>`
-    }),
-    missing,
-  )
+  const figures = boundedCosts(run).map(({ further, caption, limit }) => {
+    const head = caption === undefined ? '' : `<figcaption>Cost ${escape(caption)}</figcaption>`
+    const chart = scatterChart(pointsOf(run, further), policyGroups(run, undefined, further), limit)
+    return `<figure class="card">${head}${chart}</figure>`
+  })
+  return section('Return against cost', ...figures, missing)
 }
 
 /**
  * Episodes of the dataset, where training wrote them; `cost` is the further cost they are shown by, default the first.
  */
 export function pointsOf({ dataset }: RunData, cost?: string): ScatterPoint[] {
-  const column = cost === undefined ? 'cost' : costColumn(cost)
+  const column = costColumn(cost)
   // Folders of an earlier version have the first cost alone.
   if (dataset === null || !dataset.names.includes(column)) return []
   const costs = dataset.numbers(column)
@@ -103,7 +111,7 @@ export function pointsOf({ dataset }: RunData, cost?: string): ScatterPoint[] {
  */
 export function policyGroups(run: RunData, rename?: string, cost?: string): ScatterGroup[] {
   const { episodes, evaluation } = run
-  const column = cost === undefined ? 'cost' : costColumn(cost)
+  const column = costColumn(cost)
   if (episodes === null || evaluation === null || !episodes.names.includes(column)) return []
   const policies = episodes.text('policy')
   const returns = episodes.numbers('return')
@@ -266,18 +274,17 @@ export function monitorSection(run: RunData): string {
   const lines = (of: (point: MonitorPoint) => MonitorValue) => [
     { name: 'policy', points: monitor.points.map((point) => ({ x: point.update, ...of(point) })) },
   ]
-  const [first, ...further] = limitsOf(run.record.run)
-  const cost = first === undefined || further.length === 0 ? 'cost' : `cost ${first[0]}`
-  const watched = further.filter(([name]) => monitor.points.every(({ costs }) => costs?.[name] !== undefined))
+  const valueOf = ({ cost, costs }: MonitorPoint, further?: string): MonitorValue | undefined =>
+    further === undefined ? cost : costs?.[further]
+  const watched = boundedCosts(run).filter(({ further }) => monitor.points.every((point) => valueOf(point, further)))
   const x_name = 'updates of the algorithm'
   const chart = panelsChart(
     [
       { title: 'return', x_name, lines: lines((point) => point.return) },
-      { title: cost, x_name, lines: lines((point) => point.cost), limit: limitOf(run) },
-      ...watched.map(([name, limit]) => ({
-        title: `cost ${name}`,
+      ...watched.map(({ further, caption, limit }) => ({
+        title: caption === undefined ? 'cost' : `cost ${caption}`,
         x_name,
-        lines: lines(({ costs }) => costs![name]!),
+        lines: lines((point) => valueOf(point, further)!),
         limit,
       })),
     ],

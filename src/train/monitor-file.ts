@@ -47,29 +47,28 @@ export interface MonitorRecord {
   points: MonitorPoint[]
 }
 
-/** Of an object in which everything must be there. */
-const whole = (properties: Record<string, JsonSchema>): JsonSchema => ({
+/** Of an object in which everything must be there, but for what is optional. */
+const whole = (properties: Record<string, JsonSchema>, optional: Record<string, JsonSchema> = {}): JsonSchema => ({
   type: 'object',
-  properties,
+  properties: { ...properties, ...optional },
   required: Object.keys(properties),
 })
 
 const COUNT: JsonSchema = { type: 'integer', minimum: 0 }
 const VALUE = whole({ mean: { type: 'number' }, std: { type: ['number', 'null'] } })
-const POINT_PARTS = {
-  update: COUNT,
-  step: COUNT,
-  phase: { type: 'string' },
-  episodes: COUNT,
-  return: VALUE,
-  cost: VALUE,
-  environment_steps: COUNT,
-  sha256: { type: 'string' },
-}
-const POINT: JsonSchema = {
-  ...whole(POINT_PARTS),
-  properties: { ...POINT_PARTS, costs: { type: 'object', additionalProperties: VALUE } },
-}
+const POINT = whole(
+  {
+    update: COUNT,
+    step: COUNT,
+    phase: { type: 'string' },
+    episodes: COUNT,
+    return: VALUE,
+    cost: VALUE,
+    environment_steps: COUNT,
+    sha256: { type: 'string' },
+  },
+  { costs: { type: 'object', additionalProperties: VALUE } },
+)
 const SCHEMA = whole({
   format: { type: 'string' },
   every: { type: 'number', minimum: 0 },

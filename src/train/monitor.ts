@@ -164,12 +164,12 @@ export class Monitor {
       if (keep) await trainer.save(join(folder, RUN_FILES.checkpoint))
       const before = points.at(-1)
       const { sha256 } = shipped!
-      const measured =
-        before?.sha256 === sha256
-          ? { ...measuredAt(before), environment_steps: 0 }
-          : await this.measure(join(folder, shipped!.file), episodes, seed)
       const { step, phase } = status
-      const point: MonitorPoint = { update, step, phase, episodes, ...measured, sha256 }
+      const here = { update, step, phase }
+      const point: MonitorPoint =
+        before?.sha256 === sha256
+          ? { ...before, ...here, environment_steps: 0 }
+          : { ...here, episodes, ...(await this.measure(join(folder, shipped!.file), episodes, seed)), sha256 }
       points.push(point)
       await writeJson(join(this.folder, RUN_FILES.monitor), this.record)
       return point
@@ -214,10 +214,6 @@ export class Monitor {
     return every < 1 ? Math.max(1, Math.round(every * last)) : every
   }
 }
-
-/** What the episodes of a point say. */
-const measuredAt = ({ return: ret, cost, costs }: MonitorPoint) =>
-  costs === undefined ? { return: ret, cost } : { return: ret, cost, costs }
 
 /** The files of one point, and its folder where nothing else is in it. */
 export async function clearPoint(folder: string): Promise<void> {

@@ -4,7 +4,7 @@ use super::dynamics::Dynamics;
 use super::goal::Goal;
 use super::play::per_member;
 use super::rules::widening;
-use super::stats::{mean, sample_deviation};
+use super::stats::{larger, mean, sample_deviation};
 use super::tail::{Basis, Stretches};
 use super::{SelfTest, Validity};
 use crate::dataset::Dataset;
@@ -58,17 +58,12 @@ impl RolloutEstimate {
             let wider = widening(test.as_ref(), validity, found.nearest) * Goal::Mean.scale(found.cost, run);
             (found.upper(run.certificate_k) + wider, found)
         };
-        let worse = |a: f64, b: f64| if b.is_nan() || b > a { b } else { a };
         let joined = |(bound, one): (f64, Self), (other_bound, other): (f64, Self)| {
-            let clipped = worse(one.clipped, other.clipped);
-            let distance = one.distance.zip(other.distance).map(|(a, b)| worse(a, b));
+            let clipped = larger(one.clipped, other.clipped);
+            let distance = one.distance.zip(other.distance).map(|(a, b)| larger(a, b));
             // A bound of NaN is the highest.
-            let chosen = if worse(bound, other_bound).to_bits() == bound.to_bits() {
-                (bound, one)
-            } else {
-                (other_bound, other)
-            };
-            (chosen.0, RolloutEstimate { clipped, distance, ..chosen.1 })
+            let higher = if other_bound.is_nan() || other_bound > bound { other } else { one };
+            (larger(bound, other_bound), RolloutEstimate { clipped, distance, ..higher })
         };
         read.map(bounded).reduce(joined).map(|(_, found)| found)
     }

@@ -9,7 +9,7 @@
 use super::dynamics::Dynamics;
 use super::facts;
 use super::play::per_member;
-use super::stats::{correlation, deviation, mean};
+use super::stats::{correlation, deviation, larger, mean};
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::results::nullable;
@@ -278,7 +278,7 @@ pub(super) fn rung(horizon: usize, predicted: &Replay, logged: &Replay, run: &Ru
         reasons: Vec::new(),
         cost_correlation: correlation(&predicted.costs, &logged.costs),
         cost_bias,
-        cost_bias_near_limit: by_limit.into_iter().flatten().reduce(lower).unwrap_or(0.0),
+        cost_bias_near_limit: by_limit.into_iter().flatten().reduce(|a, b| -larger(-a, -b)).unwrap_or(0.0),
         false_cost: if free > 0 { false_cost } else { 0.0 },
         return_correlation: correlation(&predicted.returns, &logged.returns),
         return_bias: (mean(&predicted.returns) - mean(&logged.returns)) / scale,
@@ -287,15 +287,6 @@ pub(super) fn rung(horizon: usize, predicted: &Replay, logged: &Replay, run: &Ru
     found.reasons = faults(&found, run, &Fault::ALL);
     found.passed = found.reasons.is_empty();
     found
-}
-
-/// The lower of two; NaN where one is.
-fn lower(a: f64, b: f64) -> f64 {
-    if a.is_nan() || a < b {
-        a
-    } else {
-        b
-    }
 }
 
 /// What a stretch can miss.

@@ -61,12 +61,14 @@ impl Dynamics {
             let counted = under_way.as_ref().map_or_else(|| alive.shallow_clone(), |rows| &alive * rows);
             returns += &predicted.reward * &counted;
             lengths += &counted;
+            let ends = self.frame.terminates.then_some(&alive);
             match &under_way {
-                Some(rows) => expected.total += &predicted.costs * rows,
-                None => expected.count_lasting(&predicted.costs, &alive),
+                // The log knows its own ends.
+                Some(rows) => expected.count(&(&predicted.costs * rows), None),
+                None => expected.count(&predicted.costs, ends),
             }
             if let (Some(draws), Some(drawn)) = (&mut draws, &mut drawn) {
-                drawn.count_lasting(&drawn_costs(&kinds, &predicted.costs, draws), &alive);
+                drawn.count(&drawn_costs(&kinds, &predicted.costs, draws), ends);
             }
             clipped += predicted.clipped;
             // A policy that remembers is told the first.
@@ -81,14 +83,14 @@ impl Dynamics {
     }
 }
 
-/// Least weight of a row among those that last, so that where all have ended the mean of all is left.
+/// What a row that has ended weighs beside one that lasts, so that where all have ended the mean of all is left.
 pub(super) const LEAST_WEIGHT: f64 = 0.005;
 
 /// Sums of the costs of N rows in E members, `[N*E,K]`. The steps that a predicted end takes from a row are charged at
 /// what the rows that last cost there, or at the row's own cost a step until then where that is more: a model that ends
-/// episodes by mistake must not make a policy look safe. What models say of states beyond an end counts only where no
-/// row lasts, for no data lie there: on HopperVelocity it read a policy that falls in a fifth of its episodes at 13 for
-/// 0.8, and clones up to three times too high.
+/// episodes by mistake must not make a policy look safe. What models say of states beyond an end has [`LEAST_WEIGHT`],
+/// for no data lie there: on HopperVelocity it read a policy that falls in a fifth of its episodes at 13 for 0.8, and
+/// clones up to three times too high.
 struct Charges {
     members: i64,
     total: Tensor,
@@ -103,8 +105,12 @@ impl Charges {
         Charges { members, total: zeros(costs), spent: zeros(costs), lived: zeros(1) }
     }
 
-    /// Costs `[N*E,K]` of a step that a row reaches with the probability `alive [N*E,1]`.
-    fn count_lasting(&mut self, costs: &Tensor, alive: &Tensor) {
+    /// Costs `[N*E,K]` of a step that a row reaches with the probability `alive [N*E,1]`; None where no end can come.
+    fn count(&mut self, costs: &Tensor, alive: Option<&Tensor>) {
+        let Some(alive) = alive else {
+            self.total += costs;
+            return;
+        };
         let width = costs.size()[1];
         let each = |rows: &Tensor| rows.reshape([-1, self.members, rows.size()[1]]);
         let weight = alive + LEAST_WEIGHT;
@@ -171,9 +177,9 @@ mod tests {
     fn ends_are_charged_at_what_lasts_or_at_what_came_before() {
         let mut charges = Charges::new(6, 1, 2, Device::Cpu);
         let alive = column(&[1.0, 1.0, 1.0, 1.0, 0.0, 0.0]);
-        charges.count_lasting(&column(&[1.0, 0.0, 1.0, 0.0, 0.0, 1.0]), &alive.ones_like());
+        charges.count(&column(&[1.0, 0.0, 1.0, 0.0, 0.0, 1.0]), Some(&alive.ones_like()));
         // Beyond its end the models see nothing but cost, or none.
-        charges.count_lasting(&column(&[1.0, 0.0, 1.0, 0.0, 9.0, 0.0]), &alive);
+        charges.count(&column(&[1.0, 0.0, 1.0, 0.0, 9.0, 0.0]), Some(&alive));
         let weight = LEAST_WEIGHT as f32;
         let lasting = (2.0 * (1.0 + weight) + 9.0 * weight) / (2.0 + 3.0 * weight);
         let expected = column(&[2.0, 0.0, 2.0, 0.0, lasting, 2.0]);
@@ -205,7 +211,7 @@ mod tests {
         for step in 0..10 {
             let costs = column(&[0.0, 1.0, 2.0, step as f32]);
             plain += costs.sum(Kind::Double).double_value(&[]);
-            charges.count_lasting(&costs, &(costs.ones_like() * 0.7f64.powi(step)));
+            charges.count(&costs, Some(&(costs.ones_like() * 0.7f64.powi(step))));
         }
         let total = charges.total.sum(Kind::Double).double_value(&[]);
         assert!(total >= plain && total < 1.3 * plain, "{total} {plain}");

@@ -8,6 +8,7 @@ use super::goal::Goal;
 use super::judge::FEWEST_STARTS;
 use super::ladder::{LEAST_EPISODES, LEAST_HORIZON};
 use super::self_test::LEAST_BEHAVIORS;
+use super::stats::larger;
 use super::{RolloutEstimate, SelfTest, Shortage, Validity};
 use crate::run::RunConfig;
 use schemars::JsonSchema;
@@ -152,8 +153,7 @@ pub(super) fn widening(self_test: Option<&SelfTest>, validity: Option<&Validity>
     let replayed = validity.map_or(0.0, Validity::shortfall);
     let Some(test) = self_test else { return replayed };
     let like_it = nearest.and_then(|kind| test.behaviors.get(kind)).map_or(0.0, |kind| kind.shortfall);
-    // NaN, of clones that could not be estimated, stays.
-    [like_it, replayed].into_iter().fold(test.shortfall, |most, other| if most < other { other } else { most })
+    larger(test.shortfall, larger(like_it, replayed))
 }
 
 impl Case<'_> {

@@ -5,6 +5,15 @@ pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
+/// The larger of two; NaN where one is.
+pub fn larger(a: f64, b: f64) -> f64 {
+    if b.is_nan() || b > a {
+        b
+    } else {
+        a
+    }
+}
+
 /// Population deviation.
 pub fn deviation(values: &[f64]) -> f64 {
     let center = mean(values);
@@ -52,6 +61,12 @@ pub fn tail_mean(values: &[f64], level: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_known_is_the_larger() {
+        assert_eq!((larger(1.0, 2.0), larger(2.0, 1.0)), (2.0, 2.0));
+        assert!(larger(f64::NAN, 1.0).is_nan() && larger(1.0, -f64::NAN).is_nan());
+    }
 
     #[test]
     fn correlation_of_a_constant_is_zero() {

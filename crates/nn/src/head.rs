@@ -134,6 +134,17 @@ impl Head {
         input_gradient(&self.net, &self.online, &mut self.other_cache, input, term)
     }
 
+    /// Live outputs `[B,E*out]` that leave their activations in `cache`, for [`Head::gradient_from`].
+    pub fn forward_into(&self, input: &Tensor, cache: &mut Cache) -> Tensor {
+        self.net.forward(&self.online, input, cache).copy()
+    }
+
+    /// The gradient `[B,E*in]` of `sum(slope * outputs)` for the `input [B,E*in]`, own rows a member, that
+    /// [`Head::forward_into`] saw.
+    pub fn gradient_from(&self, input: &Tensor, slope: &Tensor, cache: &mut Cache) -> Tensor {
+        self.net.own_input_gradient(&self.online, input, slope, cache)
+    }
+
     /// The lagged networks as they are, for gradients through them and others.
     pub fn traced_target(&self) -> Traced {
         Traced::of(&self.net, self.target())

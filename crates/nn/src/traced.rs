@@ -67,6 +67,16 @@ mod tests {
             let rows = found.transpose(0, 1).reshape([5, 6]);
             assert!((rows - exact).abs().max().double_value(&[]) < 1e-5);
             assert!((leaf.grad() - slope).abs().max().double_value(&[]) < 1e-5);
+
+            // Of rows of a member's own.
+            let own = rng.normal(&[5, 12], Device::Cpu);
+            let outputs = net.forward(&arena, &own, &mut cache).copy();
+            let slope = net.own_input_gradient(&arena, &own, &outputs, &mut cache);
+            let leaf = own.view([5, 3, 4]).transpose(0, 1).copy().set_requires_grad(true);
+            let found = Traced::of(&net, &arena).run(&leaf);
+            (found.square() / 2.0).sum(Kind::Float).backward();
+            let gradient = leaf.grad().transpose(0, 1).reshape([5, 12]);
+            assert!((gradient - slope).abs().max().double_value(&[]) < 1e-5);
         }
     }
 }

@@ -6,13 +6,14 @@
 
 use super::frame::{Frame, Moment, Predicted};
 use super::split::Split;
+use super::unrolled::unrolls;
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::run::RunConfig;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::optim::cosine;
 use drcorl_nn::rng::Rng;
-use drcorl_nn::{Head, Hidden, Traced};
+use drcorl_nn::{Cache, Head, Hidden, Traced};
 use std::sync::atomic::AtomicBool;
 use tch::{Kind, Tensor};
 
@@ -25,8 +26,8 @@ const LAST_RATE: f64 = 0.01;
 /// after it see rows as they come: costs that are a matter of chance are else read too high.
 const BORDERS_UNTIL: f64 = 0.7;
 
-/// E pairs of models: motion (a, s, past) -> [scaled state difference | termination logit], outcome (a, s,
-/// s', s'^2) -> [scaled reward | costs].
+/// E pairs of models: motion (a, s, past) -> scaled state difference, outcome (a, s, s', s'^2) -> [scaled reward |
+/// costs | logit of an end].
 ///
 /// The past is how the state changed in the last `model_history` steps, and the actions of these: where an observation
 /// hides velocities or forces, its successor is in them. Where it hides nothing the past is 0: see [`super::past`].
@@ -37,7 +38,9 @@ const BORDERS_UNTIL: f64 = 0.7;
 /// too low, near a limit of 10 by 15 %; with squares, borders and all rows 2 to 3 % and 2 % either way.
 /// A state is an observation without the entries that never change: they have no successor to predict and no range.
 pub struct Dynamics {
-    motion: Head,
+    pub(super) motion: Head,
+    /// Activations of the steps of a stretch.
+    pub(super) passes: Vec<Cache>,
     outcome: Head,
     members: i64,
     pub(super) frame: Frame,
@@ -57,13 +60,14 @@ impl Dynamics {
             Head::with_hidden(name, members, &widths, Hidden::Mish, false, data.device(), rng)
         };
         Dynamics {
-            motion: head("motion", actions + states + past, &mut run.model_hidden.iter().copied(), states + 1),
+            passes: Vec::new(),
+            motion: head("motion", actions + states + past, &mut run.model_hidden.iter().copied(), states),
             // Half as wide: one number is a smooth function, the others mostly thresholds.
             outcome: head(
                 "outcome",
                 actions + 3 * states,
                 &mut run.model_hidden.iter().map(|h| (h / 2).max(1)),
-                1 + run.costs() as i64,
+                2 + run.costs() as i64,
             ),
             members: members as i64,
             frame: Frame::of(data, &sample, run),
@@ -88,41 +92,49 @@ impl Dynamics {
         if step == 0 {
             self.frame.remembers = self.past_tells(data, run, cancel)?;
         }
-        let rows = run.model_batch as i64;
+        let (rows, members) = (run.model_batch as i64, self.members);
         let lr = cosine(run.model_lr, run.model_lr * LAST_RATE, step, run.model_steps);
-        let sampled = self.split.sample(run.model_batch, rng);
-        let batch = data.gather(&sampled);
+        let total = |errors: &Tensor| errors.square().sum(Kind::Double).double_value(&[]) / (rows * members) as f64;
+        let motion_loss = if unrolls(step, run.model_steps) {
+            self.descend_stretches(data, run.model_batch, lr, rng)
+        } else {
+            self.descend_motion(data, run.model_batch, lr, rng)
+        };
+
         let frame = &self.frame;
-        let Moment { state: now, past } = frame.moment(data, &sampled);
-        let total =
-            |errors: &Tensor| errors.square().sum(Kind::Double).double_value(&[]) / (rows * self.members) as f64;
-        let next = frame.state(&batch.next_observation());
-        let (action, seen) = (batch.action(), frame.scaled(&now));
-        let states = now.size()[1];
-
-        // Gradients of mean squared error (states, reward,
-        // real-valued cost) and of cross entropy (flags) are both error / rows.
-        let input = joined(rows, &[&action, &seen, &past]);
-        let raw = self.motion.forward(&input).view([rows * self.members, -1]);
-        let change_error = raw.narrow(1, 0, states) - frame.scaled_change(&now, &next);
-        let terminal_error =
-            (raw.narrow(1, states, 1).sigmoid() - batch.terminal()) * f64::from(u8::from(frame.terminates));
-        let grad = Tensor::cat(&[&change_error * 2.0, terminal_error], 1) / rows as f64;
-        self.motion.descend(&input, &grad.view([rows, -1]), lr);
-
         let bordering = (step as f64) < BORDERS_UNTIL * run.model_steps as f64;
         let batch = data.gather(&self.split.sample_all(run.model_batch, bordering, rng));
         let [now, next] = [batch.observation(), batch.next_observation()].map(|observation| frame.state(&observation));
         let input = frame.arrival(&batch.action(), &frame.scaled(&now), &next).view([rows, -1]);
         let raw = self.outcome.forward(&input).view([rows * self.members, -1]);
         let reward_error = raw.narrow(1, 0, 1) - (batch.reward() - frame.reward_center) / frame.reward_scale;
+        // Gradients of mean squared error (reward,
+        // real-valued cost) and of cross entropy (flags) are both error / rows.
         let mut grads = vec![&reward_error * 2.0];
         for (k, cost) in frame.costs.iter().enumerate() {
             grads.push(cost.gradient(&raw.narrow(1, 1 + k as i64, 1), &cost.target(&batch.cost_of(k))));
         }
+        let ends = raw.narrow(1, raw.size()[1] - 1, 1);
+        grads.push((ends.sigmoid() - batch.terminal()) * f64::from(u8::from(frame.terminates)));
         let grad = Tensor::cat(&grads, 1) / rows as f64;
         self.outcome.descend(&input, &grad.view([rows, -1]), lr);
-        Ok(grads[1..].iter().fold(total(&change_error) + total(&reward_error), |sum, grad| sum + total(grad)))
+        Ok(grads[1..].iter().fold(motion_loss + total(&reward_error), |sum, grad| sum + total(grad)))
+    }
+
+    /// One Adam step of every member's motion on its own rows. Returns the loss.
+    fn descend_motion(&mut self, data: &Dataset, batch: usize, lr: f64, rng: &mut Rng) -> f64 {
+        let rows = batch as i64;
+        let sampled = self.split.sample(batch, rng);
+        let batch = data.gather(&sampled);
+        let frame = &self.frame;
+        let Moment { state: now, past } = frame.moment(data, &sampled);
+        let next = frame.state(&batch.next_observation());
+        let (action, seen) = (batch.action(), frame.scaled(&now));
+        let input = joined(rows, &[&action, &seen, &past]);
+        let raw = self.motion.forward(&input).view([rows * self.members, -1]);
+        let change_error = raw - frame.scaled_change(&now, &next);
+        self.motion.descend(&input, &(&change_error * (2.0 / rows as f64)).view([rows, -1]), lr);
+        change_error.square().sum(Kind::Double).double_value(&[]) / (rows * self.members) as f64
     }
 
     /// Predictions for per-member rows `now [B*E,..]`, `action [B*E,A]`, row b*E+e for member e.

@@ -170,9 +170,9 @@ impl Frame {
     /// Predictions for rows `now`, `action [B,A]` by networks of motion and outcome.
     pub fn predict(&self, now: &Moment, action: &Tensor, motion: &mut Network, outcome: &mut Network) -> Predicted {
         let Moment { state, past } = now;
-        let (states, seen) = (state.size()[1], self.scaled(state));
+        let seen = self.scaled(state);
         let raw = motion(&Tensor::cat(&[action, &seen, past], 1));
-        let free = state + raw.narrow(1, 0, states) * &self.change;
+        let free = state + raw * &self.change;
         let next = free.clamp_tensor(Some(&self.low), Some(&self.high));
         let outcome = outcome(&self.arrival(action, &seen, &next));
         let costs = self.costs.iter().enumerate();
@@ -181,7 +181,11 @@ impl Frame {
             clipped: free.ne_tensor(&next).to_kind(Kind::Float).mean(Kind::Float),
             next: self.follow(now, action, next),
             reward: outcome.narrow(1, 0, 1) * self.reward_scale + self.reward_center,
-            terminal: if self.terminates { raw.narrow(1, states, 1).sigmoid() } else { costs[0].zeros_like() },
+            terminal: if self.terminates {
+                outcome.narrow(1, 1 + costs.len() as i64, 1).sigmoid()
+            } else {
+                costs[0].zeros_like()
+            },
             costs: Tensor::cat(&costs, 1),
         }
     }

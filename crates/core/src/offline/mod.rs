@@ -26,6 +26,7 @@ mod signal;
 mod split;
 mod stats;
 mod tail;
+mod unrolled;
 
 pub use certificate::{certify, Certificate, CriticEstimate, CriticEstimates, Evidence, Verdict};
 pub use dynamics::Dynamics;

@@ -299,6 +299,21 @@ impl Ensemble {
         self.first_layer_gradient(arena, input, false, grad_out, cache)
     }
 
+    /// As [`Ensemble::input_gradient`], with respect to an input of own rows a member: `[B,E*in]`.
+    pub fn own_input_gradient(&self, arena: &Arena, input: &Tensor, grad_out: &Tensor, cache: &mut Cache) -> Tensor {
+        let (rows, width) = (grad_out.size()[0], self.widths[0]);
+        let out = Tensor::zeros([rows, self.members * width], (Kind::Float, grad_out.device()));
+        self.backward_all(arena, input, false, grad_out, cache, |member, grad, live| {
+            let weight = self.values(arena, 0, member).0;
+            let mut columns = out.narrow(1, member * width, width);
+            let Some(live) = live else { return linear::input_gradient(&columns, grad, weight, Through::Nothing) };
+            let part = Tensor::empty([grad.size()[0], width], (Kind::Float, grad.device()));
+            linear::input_gradient(&part, grad, weight, Through::Nothing);
+            let _ = columns.index_copy_(0, live, &part);
+        });
+        out
+    }
+
     /// As [`Ensemble::backward_all`]; the members' gradients of the first layer meet its stacked weights in one
     /// product.
     fn first_layer_gradient(

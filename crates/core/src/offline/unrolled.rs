@@ -1,0 +1,154 @@
+//! Motion learns several steps at once.
+//!
+//! A model that is right to one part in a thousand a step, always to the same side, is wrong by far more where it
+//! goes on from its own predictions. So the last steps of its training unroll it over stretches of logged actions and
+//! descend the error of every state on the way, gradients running back through the states before it (Abbeel and Ng
+//! 2005; Lambert et al. 2022, arXiv:2202.04641).
+
+use super::dynamics::Dynamics;
+use super::frame::Moment;
+use crate::dataset::Dataset;
+use drcorl_nn::rng::Rng;
+use drcorl_nn::Cache;
+use tch::{Kind, Tensor};
+
+/// Steps of a stretch. With 16, on CarRun, returns of 485, 546 and 557 were read at 492, 544 and 552, with 8 at 503,
+/// 547 and 557; they take a third more time.
+const STEPS: usize = 8;
+/// Share of the steps of training before it. At larger rates the gradient of a long stretch throws models out: from
+/// half of them on, over 16 steps, CarRun's costs were read 22 % too low at the first step.
+const FROM: f64 = 0.7;
+
+/// True where a step of training is one of those.
+pub(super) fn unrolls(step: u64, steps: u64) -> bool {
+    step as f64 >= FROM * steps as f64
+}
+
+/// One step of a stretch, for the way back.
+struct Step {
+    /// What motion saw, `[B,E*in]`.
+    input: Tensor,
+    activations: Cache,
+    /// Derivative of the loss for the state arrived at, `[B*E,S']`.
+    arrived: Tensor,
+}
+
+impl Dynamics {
+    /// One Adam step of every member's motion on stretches of its own rows, in all as many rows as `model_batch`. The
+    /// error of the state after n steps weighs 1/n: what chance adds grows with n. Returns the loss.
+    pub(super) fn descend_stretches(&mut self, data: &Dataset, batch: usize, lr: f64, rng: &mut Rng) -> f64 {
+        let members = self.members();
+        let count = (batch / STEPS).max(1);
+        let rows = count as i64 * members;
+        let sampled = self.split.sample(count, rng);
+        let frame = &self.frame;
+        let Moment { mut state, mut past } = frame.moment(data, &sampled);
+        let (states, actions) = (state.size()[1], data.actions());
+        let mut at = sampled;
+        let mut under_way = Tensor::ones([rows, 1], (Kind::Float, state.device()));
+        let (mut stretch, mut loss) = (Vec::with_capacity(STEPS), 0.0);
+        let mut caches = std::mem::take(&mut self.passes);
+        for n in 1..=STEPS {
+            let batch = data.gather(&at);
+            let input = Tensor::cat(&[&batch.action(), &frame.scaled(&state), &past], 1).view([count as i64, -1]);
+            let mut activations = caches.pop().unwrap_or_default();
+            let change = self.motion.forward_into(&input, &mut activations).view([rows, -1]);
+            let next = &state + &change * &frame.change;
+            let error = frame.scaled_change(&frame.state(&batch.next_observation()), &next) * &under_way;
+            let weight = 1.0 / (n * STEPS * rows as usize) as f64;
+            loss += error.square().sum(Kind::Double).double_value(&[]) * weight;
+            let arrived = error * (2.0 * weight * members as f64) / &frame.change;
+            stretch.push(Step { input, activations, arrived });
+            if frame.remembers {
+                let kept = past.narrow(1, 0, past.size()[1] - (states + actions));
+                past = Tensor::cat(&[&change, &batch.action(), &kept], 1);
+            }
+            state = next;
+            // The last row of all may be a tail's that was cut off.
+            let goes_on = at.lt(data.len() - 1).to_kind(Kind::Float).unsqueeze(1) * (1.0 - batch.end());
+            under_way *= goes_on;
+            at += under_way.squeeze_dim(1).to_kind(Kind::Int64);
+        }
+
+        // Back through the states: derivatives of the loss for the state and the past that a step begins at.
+        let mut by_state = state.zeros_like();
+        let mut by_past = past.zeros_like();
+        let mut slopes = Vec::new();
+        for step in stretch.iter_mut().rev() {
+            by_state += &step.arrived;
+            let mut by_change = &by_state * &frame.change;
+            if frame.remembers {
+                by_change += by_past.narrow(1, 0, states);
+            }
+            let slope = by_change.view([count as i64, -1]);
+            let by_input = self.motion.gradient_from(&step.input, &slope, &mut step.activations).view([rows, -1]);
+            by_state += by_input.narrow(1, actions, states) / &frame.spread;
+            if frame.remembers {
+                let width = by_past.size()[1];
+                let before = by_input.narrow(1, actions + states, width).contiguous();
+                let kept = width - (states + actions);
+                let _ = before.narrow(1, 0, kept).g_add_(&by_past.narrow(1, states + actions, kept));
+                by_past = before;
+            }
+            slopes.push(slope);
+        }
+        let inputs: Vec<Tensor> = stretch.iter().rev().map(|step| step.input.shallow_clone()).collect();
+        let (input, slope) = (Tensor::cat(&inputs, 0), Tensor::cat(&slopes, 0));
+        self.passes = stretch.into_iter().map(|step| step.activations).collect();
+        self.motion.forward(&input);
+        self.motion.descend(&input, &slope, lr);
+        loss
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::past::tests::cart;
+    use super::*;
+    use crate::run::RunConfig;
+
+    fn models(run: &RunConfig, speed_is_seen: bool) -> (Dataset, Dynamics) {
+        let data = cart(speed_is_seen);
+        let mut models = Dynamics::new(&data, run, 2, &mut Rng::new(0, 0));
+        models.frame.remembers = !speed_is_seen;
+        (data, models)
+    }
+
+    /// Against differences of the loss along the gradient itself; stretches end with their episodes, with the past and
+    /// without.
+    #[test]
+    fn the_gradient_is_that_of_the_loss() {
+        let run = RunConfig { model_hidden: vec![16, 16], model_history: 2, ..RunConfig::default() };
+        for speed_is_seen in [true, false] {
+            let (data, mut models) = models(&run, speed_is_seen);
+            let loss = |models: &mut Dynamics| models.descend_stretches(&data, 512, 0.0, &mut Rng::new(3, 0));
+            loss(&mut models);
+            let slope = models.motion.online().gradients().copy();
+            // A gradient is of the sum over members, the loss their mean.
+            let expected = slope.square().sum(Kind::Double).double_value(&[]) / 2.0;
+            let mut at = |by: f64| {
+                let _ = models.motion.online_mut().values().shallow_clone().g_add_(&(&slope * by));
+                loss(&mut models)
+            };
+            let step = 1e-3 / expected.sqrt();
+            let (above, below) = (at(step), at(-2.0 * step));
+            let found = (above - below) / (2.0 * step);
+            assert!((found / expected - 1.0).abs() < 0.02, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn stretches_are_learnt() {
+        let run = RunConfig { model_hidden: vec![16, 16], ..RunConfig::default() };
+        let (data, mut models) = models(&run, true);
+        let mut rng = Rng::new(1, 0);
+        let first = models.descend_stretches(&data, 128, 1e-2, &mut rng);
+        let last = (0..300).fold(first, |_, _| models.descend_stretches(&data, 128, 1e-2, &mut rng));
+        assert!(last < 0.1 * first, "{first} {last}");
+    }
+
+    #[test]
+    fn the_last_steps_unroll() {
+        assert!(!unrolls(0, 10) && !unrolls(6, 10) && unrolls(7, 10) && unrolls(9, 10));
+    }
+}

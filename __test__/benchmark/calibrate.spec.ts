@@ -1,5 +1,5 @@
 /** Estimate beside truth: outcomes, counts and intervals, from folders and from runs made for it. */
-import { mkdir, readFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
 import { type CalibrationRow, countRows, readRows, rowOf } from '../../src/benchmark/calibration.js'
@@ -124,6 +124,49 @@ test('the command trains, plays, compares; and compares again what is there', as
   t.deepEqual(read.rows, result.rows)
 })
 
+test('certificates made again take the place of those of the runs', async (t) => {
+  const folder = await temporaryFolder()
+  const run = await writeRun(join(folder, 'a'), { verdict: 'certified', costs: [14, 2], run: { cost_limit: 10 } })
+  const own = (await readRun(run)).certificate!
+  const { evaluation } = await readRun(run)
+  const again = (cost_limit: number) => ({ ...own, verdict: 'not certified', reasons: ['no'], cost_limit })
+  const file = join(folder, 'again.json')
+  const policies = [
+    { path: run, sha256: evaluation!.sha256, certificate: again(10) },
+    { path: run, sha256: evaluation!.sha256, certificate: again(40) },
+    { path: 'elsewhere', sha256: 'of another', certificate: again(10) },
+  ]
+  await writeFile(file, JSON.stringify({ format: 'drcorl-certification/1', policies }))
+  const { rows: found, skipped } = await readRows([folder], [file])
+  t.deepEqual(
+    found.map(({ cost_limit, outcome, reasons }) => [cost_limit, outcome, reasons]),
+    [
+      [10, 'refused_unsafe', ['no']],
+      [40, 'refused_safe', ['no']],
+    ],
+  )
+  t.deepEqual(skipped, [{ run_dir: 'elsewhere', why: 'no run that was played holds this policy' }])
+  const { status, stdout } = await inProcess(
+    'calibrate',
+    folder,
+    '--certifications',
+    file,
+    '--out',
+    join(folder, 'o'),
+    '--json',
+  )
+  t.is(status, 0)
+  t.is(JSON.parse(stdout).rows.length, 2)
+  for (const [content, message] of [
+    [{}, /format is not drcorl-certification/],
+    [{ format: 'drcorl-certification/1', policies: [{}] }, /no path or no sha256/],
+    [{ format: 'drcorl-certification/1', policies: [{ path: 'a', sha256: 'b' }] }, /must hold a JSON object/],
+  ] as const) {
+    await writeFile(file, JSON.stringify(content))
+    await t.throwsAsync(readRows([folder], [file]), { code: 'Data', message })
+  }
+})
+
 test('bad input is one line, status 2', async (t) => {
   const folder = await temporaryFolder()
   await mkdir(join(folder, 'empty'))
@@ -132,6 +175,7 @@ test('bad input is one line, status 2', async (t) => {
     [[join(folder, 'empty')], /empty holds no run folder/],
     [[join(folder, 'nowhere')], /cannot read .*nowhere/],
     [[folder, '--seeds', '1'], /--seeds is for training/],
+    [['--certifications', 'a.json'], /name the folders that hold them/],
     [['--tasks', 'nothing'], /unknown task "nothing"/],
     [['--tasks', 'point-circle', '--algorithms', 'none'], /"none" is unknown/],
   ] as const) {

@@ -44,13 +44,14 @@ export async function calibrate(options: RunBenchmarkOptions): Promise<Calibrati
   return { ...(await compare(divide(made), options.command, options.out)), benchmark }
 }
 
-/** Compares the runs that lie in and below some folders. */
+/** Compares the runs that lie in and below some folders, by what these files say of them where they do. */
 export async function calibrateFolders(
   folders: readonly string[],
+  certifications: readonly string[],
   command: string,
   out: string,
 ): Promise<CalibrationResult> {
-  return { ...(await compare(await readRows(folders), command, out)), benchmark: null }
+  return { ...(await compare(await readRows(folders, certifications), command, out)), benchmark: null }
 }
 
 async function compare(

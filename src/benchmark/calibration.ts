@@ -1,8 +1,11 @@
 /**
  * Estimate beside truth: what certificates said of policies, and what the environment then measured. Reads files only.
  */
+import { DrcorlError } from '../base/errors.js'
+import { readJson } from '../base/files.js'
 import type { Certificate } from '../config/results.js'
-import type { Stored } from '../config/stored.js'
+import { type Stored, requireStored } from '../config/stored.js'
+import { CERTIFICATION_FORMAT, type Certification } from '../evaluate/certify.js'
 import { clopperPearson95 } from '../evaluate/statistics.js'
 import { labelOf } from '../report/compare.js'
 import type { RunData } from '../report/run-data.js'
@@ -135,12 +138,36 @@ export function countRows(rows: readonly CalibrationRow[]): CalibrationCounts[] 
 const rate = (count: number, of: number): Rate => ({ count, of, ci95: clopperPearson95(count, of) })
 
 /**
- * The rows of all runs in and below some folders, in the order of their paths.
+ * The rows of all runs in and below some folders, in the order of their paths: by their own certificates, or by what
+ * `certify --out` has said of their policies since, one row each.
  *
- * @throws DrcorlError `Io` (exit status 2) for a folder that cannot be read or holds no run, `Data` for damaged files.
+ * @throws DrcorlError `Io` (exit status 2) for a folder that cannot be read or holds no run, `Data` for damaged files
+ *   and for one of `certifications` that is none.
  */
-export async function readRows(folders: readonly string[]): Promise<{ rows: CalibrationRow[]; skipped: Skipped[] }> {
-  return divide((await readRunsBelow(folders)).map((run) => rowOf(run)))
+export async function readRows(folders: readonly string[], certifications: readonly string[] = []) {
+  const runs = await readRunsBelow(folders)
+  const judged = (await Promise.all(certifications.map(readCertification))).flat()
+  const played = new Set(runs.map(({ evaluation }) => evaluation?.sha256))
+  const rows = runs.flatMap((run) => {
+    const own = judged.filter(({ sha256 }) => sha256 === run.evaluation?.sha256)
+    return own.length === 0 ? [rowOf(run)] : own.map(({ certificate }) => rowOf({ ...run, certificate }))
+  })
+  const lost = judged.filter(({ sha256 }) => !played.has(sha256))
+  const why = 'no run that was played holds this policy'
+  return divide([...rows, ...lost.map(({ path }) => ({ run_dir: path, why }))])
+}
+
+/** The policies of a file that `certify --out` wrote, each with what was said of it. */
+async function readCertification(file: string) {
+  const content = (await readJson(file)) as Partial<Certification> | null
+  const bad = (what: string): DrcorlError =>
+    new DrcorlError('Data', `${file} is no certification: ${what}`, { hint: 'certify RUN.. --out FILE writes one' })
+  if (content?.format !== CERTIFICATION_FORMAT) throw bad(`format is not ${CERTIFICATION_FORMAT}`)
+  if (!Array.isArray(content.policies)) throw bad('policies is no list')
+  return content.policies.map(({ path, sha256, certificate }) => {
+    if (typeof path !== 'string' || typeof sha256 !== 'string') throw bad('a policy has no path or no sha256')
+    return { path, sha256, certificate: requireStored('Certificate', certificate, file) }
+  })
 }
 
 /** Rows, and what has none. */

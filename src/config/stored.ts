@@ -32,7 +32,15 @@ export async function readStored<Name extends keyof StoredTypes>(
   name: Name,
   path: string,
 ): Promise<Stored<StoredTypes[Name]>> {
-  const content = await readJson(path)
+  return requireStored(name, await readJson(path), path)
+}
+
+/** The same of what has been read from `path`. @throws DrcorlError `Data`. */
+export function requireStored<Name extends keyof StoredTypes>(
+  name: Name,
+  content: unknown,
+  path: string,
+): Stored<StoredTypes[Name]> {
   const wrong = isObject(content) ? mismatch(content, name) : 'it must hold a JSON object'
   if (wrong !== null) throw new DrcorlError('Data', `${path}: ${wrong}`)
   return content as Stored<StoredTypes[Name]>

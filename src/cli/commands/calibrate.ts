@@ -27,17 +27,34 @@ export const calibrateCommand: Command = {
           describe: 'Folders of runs that were trained and evaluated, such as that of a benchmark',
         }),
       EPISODES,
-    ).option('out', { requiresArg: true, describe: 'Folder of runs and tables (default runs/calibration)' }),
+    )
+      .option('certifications', {
+        type: 'string',
+        array: true,
+        requiresArg: true,
+        describe:
+          'FILE..: what certify --out has said of policies of the folders, in the place of their own certificates',
+      })
+      .option('out', { requiresArg: true, describe: 'Folder of runs and tables (default runs/calibration)' }),
 
   async run(args, context) {
     const out = optionalString(args, 'out') ?? join('runs', 'calibration')
     const folders = ([] as string[]).concat((args['folders'] as string[] | undefined) ?? [])
+    const certifications = (args['certifications'] as string[] | undefined) ?? []
+    if (folders.length === 0 && certifications.length > 0) {
+      throw new DrcorlError('Usage', '--certifications speak of runs: name the folders that hold them')
+    }
     if (folders.length === 0) return fresh(args, out, context)
     const given = OF_TRAINING.find((name) => args[name] !== undefined)
     if (given !== undefined) {
       throw new DrcorlError('Usage', `--${given} is for training, and ${folders[0]} holds what was trained`)
     }
-    const result = await calibrateFolders(folders, `drcorl calibrate ${folders.join(' ')}`, out)
+    const command = [
+      'drcorl calibrate',
+      ...folders,
+      ...(certifications.length > 0 ? ['--certifications', ...certifications] : []),
+    ]
+    const result = await calibrateFolders(folders, certifications, command.join(' '), out)
     return { json: jsonOf(result), text: describe(result).join('\n\n') }
   },
 }

@@ -134,6 +134,53 @@ fn runs_repeat_and_resume_bit_by_bit() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// For every algorithm, with networks large enough that threads share their work, a run ends with the bits of one
+/// thread on any number, also beside others.
+#[test]
+fn threads_change_no_bit() {
+    let run = |algorithm: &str, threads: usize| {
+        let mut json: Value = serde_json::from_str(&brief(algorithm, 0)).unwrap();
+        for (part, batch) in [("run", 256), ("config", 320)] {
+            for (name, value) in json[part].as_object_mut().unwrap() {
+                let wide = ["cdt", "trebi"].contains(&algorithm) && part == "config";
+                match name.as_str() {
+                    _ if name.ends_with("_hidden") && value.is_array() && !wide => *value = json!([128, 128]),
+                    _ if name.ends_with("_hidden") && !wide => *value = json!(128),
+                    _ if name.ends_with("batch") || name.ends_with("batch_size") => *value = json!(batch),
+                    _ if name.ends_with("_steps") => *value = json!(3),
+                    _ => {}
+                }
+            }
+        }
+        json["run"]["threads"] = json!(threads);
+        json["run"]["model_rollouts"] = json!(120);
+        let folder = folder(&format!("threads-{algorithm}-{threads}"));
+        let mut trainer = Trainer::new(REGISTRY, columns(), &json.to_string()).unwrap();
+        let metrics = finish(&mut trainer);
+        let certificate = serde_json::to_string(trainer.certificate().unwrap()).unwrap();
+        let written = trainer.write_policies(&folder, &Origin::default()).unwrap();
+        let policies: Vec<Vec<u8>> = written.iter().map(|one| std::fs::read(folder.join(&one.file)).unwrap()).collect();
+        let state = bytes(&mut trainer, &folder);
+        std::fs::remove_dir_all(folder).unwrap();
+        // The header of a checkpoint names the number.
+        let header = 8 + u64::from_le_bytes(state[..8].try_into().unwrap()) as usize;
+        (metrics, certificate, policies, state[header..].to_vec())
+    };
+    for entry in REGISTRY {
+        let one = run(entry.name, 1);
+        let several: Vec<_> = std::thread::scope(|scope| {
+            let beside: Vec<_> = [2, 3, 8].map(|threads| scope.spawn(move || run(entry.name, threads))).into();
+            beside.into_iter().map(|run| run.join().unwrap()).collect()
+        });
+        for (threads, several) in [2, 3, 8].into_iter().zip(several) {
+            assert_eq!(several.0, one.0, "{}: metrics on {threads} threads", entry.name);
+            assert_eq!(several.1, one.1, "{}: certificate on {threads} threads", entry.name);
+            assert!(several.2 == one.2, "{}: policies on {threads} threads", entry.name);
+            assert!(several.3 == one.3, "{}: state on {threads} threads", entry.name);
+        }
+    }
+}
+
 /// Under two limits, of every algorithm that takes them, a run repeats and resumes bit by bit as under one.
 #[test]
 fn runs_under_several_limits_repeat_and_resume() {

@@ -111,7 +111,9 @@ impl Options {
                 "--json" => options.json = true,
                 "--profile" => options.profile = true,
                 "--data" => options.data = value()?,
-                "--threads" => options.threads = value()?.parse().map_err(|_| "--threads needs a number".to_string())?,
+                "--threads" => {
+                    options.threads = value()?.parse().map_err(|_| "--threads needs a number".to_string())?
+                }
                 "--only" => options.only = Some(value()?),
                 "--seconds" => {
                     options.seconds = value()?.parse().map_err(|_| "--seconds needs a number".to_string())?

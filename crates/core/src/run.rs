@@ -125,8 +125,8 @@ pub struct RunConfig {
 }
 
 /// Parameters of a run that neither its models nor an algorithm's pretraining are made by, but for what [`Unless`]
-/// says: who works, the limit and how it is kept, the visits of the last phase, the tests and the verdict. Which costs are bounded
-/// does shape both: [`bounded_costs`].
+/// says: who works, the limit and how it is kept, the visits of the last phase, the tests and the verdict. Which costs
+/// are bounded does shape both: [`bounded_costs`].
 ///
 /// [`Unless`]: crate::algorithm::Unless
 pub const LATER: &[&str] = &[

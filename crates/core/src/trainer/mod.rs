@@ -265,7 +265,8 @@ impl Trainer {
             let shape = memory::Shape { rows, observations, actions };
             memory::refuse(&to_value(&run)?, resolved, shape, memory::available())?;
         }
-        let pool = Pool::new(run.threads as usize);
+        // On another device the work is that device's.
+        let pool = Pool::new(if device == Device::Cpu { run.threads as usize } else { 1 });
         let _at_work = at_work(&pool);
         matmul::libraries()?;
         let (data, whole) = held_out::parts(columns, &run, device)?;

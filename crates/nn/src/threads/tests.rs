@@ -57,6 +57,26 @@ fn help_is_called_for_where_it_pays() {
     assert!(shares(MUCH), "help is there again");
 }
 
+/// Helpers that are held up elsewhere are not waited for.
+#[test]
+fn whom_nobody_helps_does_it_alone() {
+    let pool = Pool::new(2);
+    let (begun, held) = (Barrier::new(3), Barrier::new(3));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _at_work = pool.enter();
+            each(2, MUCH, |_| {
+                begun.wait();
+                held.wait();
+            });
+        });
+        begun.wait();
+        let _at_work = pool.enter();
+        assert_eq!(squares(100).len(), 100);
+        held.wait();
+    });
+}
+
 #[test]
 fn a_pool_is_left_as_it_was_entered() {
     let (outer, inner) = (Pool::new(2), Pool::new(1));

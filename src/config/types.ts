@@ -55,8 +55,8 @@ export interface RunConfig {
    */
   device?: string
   /**
-   * Threads inside one tensor operation. One is fastest for these network sizes,
-   * and the only choice that repeats bit by bit.
+   * Threads that share the work of a step: networks of an ensemble, blocks of rows, parts of large products. Any
+   * number gives the same bits. Above the cores that are free it gains nothing.
    */
   threads?: number
   /**

@@ -134,6 +134,61 @@ fn runs_repeat_and_resume_bit_by_bit() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// A run with networks so large that threads share their work: its metrics, certificate, policies, and what it stores.
+fn shared_run(algorithm: &str, threads: usize, certificate: bool) -> [Vec<Vec<u8>>; 3] {
+    let mut json: Value = serde_json::from_str(&brief(algorithm, 0)).unwrap();
+    // Sequences and plans are large as they are.
+    let plain = !["cdt", "trebi"].contains(&algorithm);
+    for (part, rows) in [("run", 256), ("config", if plain { 320 } else { 64 })] {
+        for (name, value) in json[part].as_object_mut().unwrap() {
+            match name.as_str() {
+                _ if name.ends_with("_hidden") && (plain || part == "run") => {
+                    *value = if value.is_array() { json!([128, 128]) } else { json!(128) };
+                }
+                _ if name.ends_with("batch") || name.ends_with("batch_size") => *value = json!(rows),
+                _ if name.ends_with("_steps") => *value = json!(2),
+                _ => {}
+            }
+        }
+    }
+    let judged = ["audit_members", "fqe_steps", "self_test_steps"];
+    judged.iter().filter(|_| !certificate).for_each(|key| json["run"][key] = json!(0));
+    json["run"]["threads"] = json!(threads);
+    json["run"]["model_rollouts"] = json!(60);
+    let folder = folder(&format!("threads-{algorithm}-{threads}"));
+    let mut trainer = Trainer::new(REGISTRY, columns(), &json.to_string()).unwrap();
+    let mut told = finish(&mut trainer);
+    told.push(serde_json::to_string(trainer.certificate().unwrap()).unwrap());
+    let written = trainer.write_policies(&folder, &Origin::default()).unwrap();
+    let policies = written.iter().map(|one| std::fs::read(folder.join(&one.file)).unwrap()).collect();
+    let state = bytes(&mut trainer, &folder);
+    std::fs::remove_dir_all(folder).unwrap();
+    // The header of a checkpoint names the number.
+    let header = 8 + u64::from_le_bytes(state[..8].try_into().unwrap()) as usize;
+    [told.into_iter().map(String::into_bytes).collect(), policies, vec![state[header..].to_vec()]]
+}
+
+/// A run ends with the bits of one thread on any number of threads, also beside other runs.
+#[test]
+fn threads_change_no_bit() {
+    for entry in REGISTRY {
+        let whole = ["drcorl", "bc", "cpq"].contains(&entry.name);
+        let numbers = if whole { &[2, 3, 8][..] } else { &[3] };
+        let [one, several] = [&[1][..], numbers].map(|numbers| {
+            std::thread::scope(|scope| {
+                let run = |&threads| (threads, scope.spawn(move || shared_run(entry.name, threads, whole)));
+                let runs: Vec<_> = numbers.iter().map(run).collect();
+                runs.into_iter().map(|(threads, run)| (threads, run.join().unwrap())).collect::<Vec<_>>()
+            })
+        });
+        for (threads, run) in several {
+            for (what, (run, one)) in ["metrics", "policies", "state"].iter().zip(run.iter().zip(&one[0].1)) {
+                assert!(run == one, "{}: {what} on {threads} threads", entry.name);
+            }
+        }
+    }
+}
+
 /// Under two limits, of every algorithm that takes them, a run repeats and resumes bit by bit as under one.
 #[test]
 fn runs_under_several_limits_repeat_and_resume() {

@@ -1,5 +1,5 @@
-//! `bench [--json] [--device cpu|cuda:N] [--data FILE.hdf5] [--seconds S]`: milliseconds of the training steps, beside
-//! a plain autograd version of the same step in the same run.
+//! `bench [--json] [--device cpu|cuda:N] [--threads N] [--data FILE.hdf5] [--seconds S]`: milliseconds of the training
+//! steps, beside a plain autograd version of the same step in the same run, which always has one thread.
 //!
 //! Both versions start from the same numbers, and their first losses must agree:
 //! a ratio between different steps means nothing.
@@ -19,6 +19,7 @@ use drcorl_algos::drcorl::adaptation::Branch;
 use drcorl_algos::fisor::FisorConfig;
 use drcorl_core::run::RunConfig;
 use drcorl_nn::score_net::ScoreNetShape;
+use drcorl_nn::threads::Pool;
 use measure::{alone, in_turn, MatmulRate};
 use serde_json::{json, Value};
 use std::path::Path;
@@ -85,6 +86,7 @@ const STEPS: [Entry; 18] = [
 struct Options {
     json: bool,
     device: Device,
+    threads: usize,
     data: String,
     seconds: f64,
     only: Option<String>,
@@ -97,6 +99,7 @@ impl Options {
         let mut options = Options {
             json: false,
             device: Device::Cpu,
+            threads: 1,
             data: "../shared/data/SafetyBallCircle-v0-80-800.hdf5".into(),
             seconds: 4.0,
             only: None,
@@ -108,6 +111,9 @@ impl Options {
                 "--json" => options.json = true,
                 "--profile" => options.profile = true,
                 "--data" => options.data = value()?,
+                "--threads" => {
+                    options.threads = value()?.parse().map_err(|_| "--threads needs a number".to_string())?
+                }
                 "--only" => options.only = Some(value()?),
                 "--seconds" => {
                     options.seconds = value()?.parse().map_err(|_| "--seconds needs a number".to_string())?
@@ -184,7 +190,7 @@ fn bench(options: &Options) -> Result<Value, String> {
     }
     Ok(json!({
         "device": format!("{:?}", options.device),
-        "threads": tch::get_num_threads(),
+        "threads": options.threads,
         "matmul": { "default_gflop_per_s": rate.default, "mkldnn_gflop_per_s": rate.mkldnn, "shape": [rate.shape.0, rate.shape.1, rate.shape.2] },
         "steps": steps,
         "load": load,
@@ -218,11 +224,12 @@ fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(reason) => {
-            eprintln!("{reason}\nusage: bench [--json] [--device cpu|cuda:N] [--data FILE.hdf5] [--seconds S] [--only STEP [--profile]]");
+            eprintln!("{reason}\nusage: bench [--json] [--device cpu|cuda:N] [--threads N] [--data FILE.hdf5] [--seconds S] [--only STEP [--profile]]");
             return ExitCode::from(2);
         }
     };
-    tch::set_num_threads(1);
+    let pool = Pool::new(options.threads);
+    let _at_work = pool.enter();
     match bench(&options) {
         Ok(result) => {
             if options.json {

@@ -48,8 +48,8 @@ pub struct RunConfig {
     /// Where tensors live: auto, cpu, cuda or cuda:N. Only auto may fall back to the CPU, and says why.
     #[schemars(regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"))]
     pub device: String,
-    /// Threads inside one tensor operation. One is fastest for these network sizes,
-    /// and the only choice that repeats bit by bit.
+    /// Threads that share the work of a step: networks of an ensemble, blocks of rows, parts of large products. Any
+    /// number gives the same bits. Above the cores that are free it gains nothing.
     #[schemars(range(min = 1, max = 256))]
     pub threads: i32,
     /// How much of the environment training may use: offline takes no step in it.
@@ -125,11 +125,12 @@ pub struct RunConfig {
 }
 
 /// Parameters of a run that neither its models nor an algorithm's pretraining are made by, but for what [`Unless`]
-/// says: the limit and how it is kept, the visits of the last phase, the tests and the verdict. Which costs are bounded
-/// does shape both: [`bounded_costs`].
+/// says: who works, the limit and how it is kept, the visits of the last phase, the tests and the verdict. Which costs
+/// are bounded does shape both: [`bounded_costs`].
 ///
 /// [`Unless`]: crate::algorithm::Unless
 pub const LATER: &[&str] = &[
+    "threads",
     "cost_limit",
     "mode",
     "hybrid_interval",

@@ -1,5 +1,6 @@
 //! A layer with one number as output, `v = <hidden, weight> + bias`, behind a ReLU.
 
+use crate::gemm::MatrixMut;
 use crate::instruction_set::multiversion;
 use crate::sums::{sum_of, LANES};
 use crate::InstructionSet;
@@ -21,11 +22,13 @@ pub mod plain {
 }
 
 multiversion! {
-    /// Of one member: `out[b,member] = <hidden[b,:], weight> + bias` for `hidden [B,h]`, `weight [h]`,
-    /// `out [B,members]`. See [`plain::scalar_head`].
-    pub fn scalar_head(hidden: &[f32], weight: &[f32], bias: f32, out: &mut [f32], members: usize, member: usize) {
+    /// `out[b] = <hidden[b,:], weight> + bias` for `hidden [B,h]`, `weight [h]`, `out [B,1]`.
+    /// See [`plain::scalar_head`].
+    pub fn scalar_head(hidden: &[f32], weight: &[f32], bias: f32, out: MatrixMut) {
+        let mut out = out;
+        assert_eq!(out.size(), [hidden.len() / weight.len(), 1], "a number a row");
         let (whole, rest) = weight.split_at(weight.len() / LANES * LANES);
-        for (h, out) in hidden.chunks_exact(weight.len()).zip(out.chunks_exact_mut(members)) {
+        for (row, h) in hidden.chunks_exact(weight.len()).enumerate() {
             let mut partial = [0f32; LANES];
             for (h, w) in h.chunks_exact(LANES).zip(whole.chunks_exact(LANES)) {
                 for lane in 0..LANES {
@@ -33,7 +36,8 @@ multiversion! {
                 }
             }
             let rest: f32 = h[whole.len()..].iter().zip(rest).map(|(h, w)| h * w).sum();
-            out[member] = partial.iter().sum::<f32>() + rest + bias;
+            // SAFETY: there are as many rows.
+            unsafe { out.set(row, partial.iter().sum::<f32>() + rest + bias) };
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Losses and their gradients.
 
+use crate::gemm::Matrix;
 use crate::instruction_set::multiversion;
 use crate::math::exp;
 
@@ -17,17 +18,12 @@ pub mod plain {
 }
 
 multiversion! {
-    /// Sum over rows of the squared error of one member of `values [B,E]` against `target [B,1]`, which is everybody's,
-    /// or `[B,E]`; `grad [B,1]` becomes the error times `scale`.
-    pub fn squared_error(values: &[f32], target: &[f32], member: usize, scale: f32, grad: &mut [f32]) -> f64 {
+    /// Sum over rows of the squared error of `values [B,1]` against `target [B,1]`;
+    /// `grad [B]` becomes the error times `scale`.
+    pub fn squared_error(values: Matrix, target: Matrix, scale: f32, grad: &mut [f32]) -> f64 {
         let mut sum = 0.0;
-        if grad.is_empty() {
-            return sum;
-        }
-        let (members, targets) = (values.len() / grad.len(), target.len() / grad.len());
-        let rows = values.chunks_exact(members).zip(target.chunks_exact(targets));
-        for ((values, target), grad) in rows.zip(grad) {
-            let error = values[member] - target[member.min(targets - 1)];
+        for (row, grad) in grad.iter_mut().enumerate() {
+            let error = values.at(row, 0) - target.at(row, 0);
             *grad = error * scale;
             sum += f64::from(error * error);
         }

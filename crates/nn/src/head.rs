@@ -3,8 +3,9 @@
 use super::{ops, Arena, ArenaBuilder, Cache, Ensemble, Hidden, Traced};
 use crate::checkpoint::State;
 use crate::error::Result;
-use crate::optim::{soft_update, soft_update_parts, Adam, AdamConfig};
+use crate::optim::{soft_update, Adam, AdamConfig};
 use crate::rng::Rng;
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::{Device, Kind, Tensor};
 
@@ -174,31 +175,54 @@ impl Head {
         self.step(lr);
     }
 
-    /// One Adam step of every member along its own gradient: `gradient(member, live outputs [B,E*out]) -> [B,out]`. The
-    /// lagged copy follows by `rate` (0: not). Member by member, see [`Ensemble::sweep`].
-    pub fn descend_each(&mut self, input: &Tensor, lr: f64, rate: f64, gradient: impl FnMut(i64, &Tensor) -> Tensor) {
+    /// One Adam step of every member along its own gradient: `gradient(member, live outputs [B,E*out], given)` is it,
+    /// `[B,out]`, and something that is told to the caller, member by member. Of the outputs it reads that member's
+    /// columns. The lagged copy follows by `rate` (0: not). See [`Ensemble::sweep`].
+    pub fn descend_each<T: Send>(
+        &mut self,
+        input: &Tensor,
+        given: &Tensor,
+        lr: f64,
+        rate: f64,
+        gradient: impl Fn(i64, &Tensor, &Tensor) -> (Tensor, T) + Sync,
+    ) -> Vec<T> {
         let Head { net, online, target, adam, cache, .. } = self;
         let scalars = adam.begin(lr);
-        net.sweep(online, input, cache, gradient, |online, member| {
+        let (adam, target) = (&*adam, target.as_ref().filter(|_| rate != 0.0));
+        let step = |online: &Arena, member: i64| {
             let spans = net.spans(online, member);
-            adam.apply(online, scalars, &spans);
-            if let Some(target) = target.as_mut().filter(|_| rate != 0.0) {
-                soft_update_parts(target, online, rate, &spans);
+            adam.apply_beside(online, scalars, &spans);
+            if let Some(target) = target {
+                ops::ema(target.values(), online.values(), &spans, rate);
             }
-        });
+        };
+        // SAFETY: a step writes the member's parameters, moments and lagged parameters; `given` is read only.
+        unsafe { net.sweep(online, input, cache, |member, outputs| gradient(member, outputs, given), step) }
+    }
+
+    /// [`Head::descend_each`] of one network.
+    ///
+    /// # Panics
+    /// If there are more.
+    pub fn descend_alone(&mut self, input: &Tensor, lr: f64, gradient: impl FnOnce(&Tensor) -> Tensor) {
+        let Head { net, online, adam, cache, .. } = self;
+        assert_eq!(net.members(), 1, "one network");
+        let (scalars, gradient) = (adam.begin(lr), Cell::new(Some(gradient)));
+        let gradient = |_, outputs: &Tensor| (gradient.take().expect("one network")(outputs), ());
+        let step = |online: &Arena, member| adam.apply_beside(online, scalars, &net.spans(online, member));
+        // SAFETY: the only member has no other beside it.
+        unsafe { net.sweep(online, input, cache, gradient, step) };
     }
 
     /// [`Head::descend_each`] of scalar outputs along `scale` times the error against `target [B,1]` or `[B,E]`.
     /// Returns the sum of all squared errors.
     pub fn regress(&mut self, input: &Tensor, target: &Tensor, scale: f64, lr: f64, rate: f64) -> f64 {
-        let target = target.contiguous();
-        let grad = Tensor::empty([input.size()[0], 1], (Kind::Float, input.device()));
-        let mut squares = 0.0;
-        self.descend_each(input, lr, rate, |member, outputs| {
-            squares += ops::squared_error(outputs, &target, member, scale, &grad);
-            grad.shallow_clone()
-        });
-        squares
+        let error = |member, outputs: &Tensor, target: &Tensor| {
+            let grad = Tensor::empty([outputs.size()[0], 1], (Kind::Float, outputs.device()));
+            let squares = ops::squared_error(outputs, target, member, scale, &grad);
+            (grad, squares)
+        };
+        self.descend_each(input, target, lr, rate, error).into_iter().sum()
     }
 
     /// Live outputs `[B,E*out]` that the last [`Head::forward`], [`Head::descend_each`] or [`Head::regress`] saw.

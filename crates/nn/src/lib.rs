@@ -26,6 +26,7 @@ mod scalar_head;
 pub mod score_net;
 mod slices;
 pub mod squashed;
+pub mod threads;
 pub mod traced;
 pub mod transformer;
 pub mod unet;

@@ -8,14 +8,17 @@
 //! 180-240 less the copies of its operands.
 //!
 //! The choice follows the processor and the sizes, not a measurement: a measured one could fall otherwise tomorrow and
-//! change the bits of a run. `DRCORL_MATMUL=amx|avx512|mkl|onednn` overrides it; with MKL_ENABLE_INSTRUCTIONS=AVX2, an
-//! Intel machine shows what an AMD one sees of MKL.
+//! change the bits of a run. The number of threads has no part in it: our kernels give the same bits however a product
+//! is cut, and the libraries' products are made whole, by one thread. `DRCORL_MATMUL=amx|avx512|mkl|onednn` overrides
+//! the choice; with MKL_ENABLE_INSTRUCTIONS=AVX2, an Intel machine shows what an AMD one sees of MKL.
 
 use super::ops;
 use super::scalar_head::active_of;
 use super::slices::{elements, matrix, matrix_mut};
 use crate::error::{Error, Result};
+use crate::threads;
 use drcorl_kernels::gemm::{Finish, Kernel, Matrix};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::OnceLock;
 use tch::{Device, Kind, Tensor};
 
@@ -38,6 +41,12 @@ impl Library {
             Library::OneDnn => tch::utils::has_mkldnn(),
             Library::Default => true,
         }
+    }
+
+    /// True if the gradient for the input of a layer with so many outputs may be written over the output of the ReLU it
+    /// is carried through.
+    pub fn overwrites(self, outputs: i64) -> bool {
+        matches!(self, Library::Own(kernel) if kernel.overwrites(outputs as usize))
     }
 }
 
@@ -123,8 +132,7 @@ impl Choice {
     }
 
     /// For `rows` rows through a layer of these widths.
-    /// Our kernels work in one thread, so that on several, large products are libtorch's.
-    fn library(&self, rows: i64, [out, input]: [i64; 2], threads: i32) -> Library {
+    fn library(&self, rows: i64, [out, input]: [i64; 2]) -> Library {
         /// Least rows and widths for AMX. It is faster from widths of half of that on, but loses more than it gains
         /// where the other thread of the core is busy.
         const TILED: (i64, i64) = (128, 256);
@@ -134,8 +142,8 @@ impl Choice {
         /// Least widths at which oneDNN's copies may pay.
         const BLOCKED: i64 = 64;
         let (narrow, most) = (out.min(input), rows.max(out).max(input));
-        let small = |limit| most <= limit || threads == 1 && input <= NARROW;
-        if self.amx && (self.asked || threads == 1 && rows >= TILED.0 && narrow >= TILED.1) {
+        let small = |limit| most <= limit || input <= NARROW;
+        if self.amx && (self.asked || rows >= TILED.0 && narrow >= TILED.1) {
             Library::Own(Kernel::Amx)
         } else if let Some((kernel, _)) = self.registers.filter(|&(_, limit)| small(limit)) {
             Library::Own(kernel)
@@ -159,13 +167,13 @@ fn choose(weight: &Tensor, rows: i64) -> Library {
         return Library::Default;
     }
     let widths = <[i64; 2]>::try_from(weight.size()).expect("a weight is a matrix");
-    Choice::asked().unwrap_or_else(|error| panic!("{error}")).library(rows, widths, tch::get_num_threads())
+    Choice::asked().unwrap_or_else(|error| panic!("{error}")).library(rows, widths)
 }
 
 /// True if [`input_gradient`] through a ReLU may be written over that ReLU's output,
 /// for `rows` rows and a layer with `weight [out,in]`.
 pub(super) fn overwrites(weight: &Tensor, rows: i64) -> bool {
-    matches!(choose(weight, rows), Library::Own(kernel) if kernel.overwrites(weight.size()[0] as usize))
+    choose(weight, rows).overwrites(weight.size()[0])
 }
 
 /// True if the matrix unit makes products of `rows` rows through a layer with `weight [out,in]`.
@@ -203,8 +211,50 @@ mod onednn {
 /// A factor of a product: a tensor, and whether it is taken transposed.
 type Factor<'a> = (&'a Tensor, bool);
 
-/// `out = left right` by a kernel of our own; false where it does not take an operand as it lies.
+/// `out = left right` by a kernel of our own, in parts if it is worth several threads; false where the kernel does not
+/// take an operand as it lies.
 fn by_kernel(kernel: Kernel, out: &Tensor, left: Factor, right: Factor, after: After) -> bool {
+    let (rows, columns) = (out.size()[0], out.size()[1]);
+    let depth = left.0.size()[usize::from(!left.1)];
+    let flop = 2 * rows * columns * depth;
+    // A part copies the other operand anew, which costs the matrix unit more of its time.
+    let (part, longer) = (if kernel == Kernel::Amx { 256 } else { 128 }, rows.max(columns));
+    if !threads::shares(flop) || longer < 2 * part {
+        return whole(kernel, out, left, right, after);
+    }
+    let dim = i64::from(columns >= rows);
+    let takes = AtomicBool::new(true);
+    let make = |index: usize| {
+        let start = index as i64 * part;
+        let of = |tensor: &Tensor, dim: i64| tensor.narrow(dim, start, part.min(longer - start));
+        let cut = |(tensor, transposed): Factor| (of(tensor, if transposed { 1 - dim } else { dim }), transposed);
+        let own;
+        let after = match after {
+            After::BiasRelu(bias) if dim == 1 => {
+                own = of(&bias.view([-1]), 0);
+                After::BiasRelu(&own)
+            }
+            After::Relu(active) => {
+                own = of(active, dim);
+                After::Relu(&own)
+            }
+            after => after,
+        };
+        let factor = cut(if dim == 0 { left } else { right });
+        let factor = (&factor.0, factor.1);
+        let (left, right) = if dim == 0 { (factor, right) } else { (left, factor) };
+        if !whole(kernel, &of(out, dim), left, right, after) {
+            takes.store(false, Ordering::Relaxed);
+        }
+    };
+    // SAFETY: a part writes its rows or columns of the product.
+    unsafe { threads::each_with_tensors((longer as u64).div_ceil(part as u64) as usize, flop, make) };
+    // Operands that lie as one part's do lie as all of them do.
+    takes.into_inner()
+}
+
+/// [`by_kernel`], in this thread.
+fn whole(kernel: Kernel, out: &Tensor, left: Factor, right: Factor, after: After) -> bool {
     fn of((tensor, transposed): Factor<'_>) -> Matrix<'_> {
         if transposed {
             matrix(tensor).transposed()
@@ -306,7 +356,7 @@ mod tests {
             ("amx", Kernel::Amx.available(), Library::Own(Kernel::Amx)),
         ] {
             match Choice::of(name) {
-                Ok(choice) => assert_eq!((available, choice.library(9000, [80, 64], 4)), (true, library)),
+                Ok(choice) => assert_eq!((available, choice.library(9000, [80, 64])), (true, library)),
                 Err(error) => assert!(!available && error.to_string().contains(name), "{error}"),
             }
         }
@@ -329,14 +379,11 @@ mod tests {
             (2048, [256, 23], Library::Own(Kernel::Avx512)),
             (2048, [256, 40], Library::Default),
         ] {
-            assert_eq!(choice.library(rows, widths, 1), library, "{rows} rows, {widths:?}");
-        }
-        for widths in [[1024, 256], [256, 23]] {
-            assert_eq!(choice.library(2048, widths, 2), Library::Default);
+            assert_eq!(choice.library(rows, widths), library, "{rows} rows, {widths:?}");
         }
         let choice = Choice { amx: false, registers: Some((Kernel::Avx2, 512)), ..choice };
         assert_eq!(choice.names(), ["avx2", "mkl"]);
-        assert_eq!(choice.library(512, [256, 256], 1), Library::Own(Kernel::Avx2));
-        assert_eq!(choice.library(513, [256, 256], 1), Library::Default);
+        assert_eq!(choice.library(512, [256, 256]), Library::Own(Kernel::Avx2));
+        assert_eq!(choice.library(513, [256, 256]), Library::Default);
     }
 }

@@ -66,6 +66,11 @@ impl Adam {
 
     /// The step that was begun, for the parameters in `spans` of the arena.
     pub fn apply(&mut self, arena: &mut Arena, scalars: AdamScalars, spans: &[Span]) {
+        self.apply_beside(arena, scalars, spans);
+    }
+
+    /// As [`Adam::apply`], of parameters in other spans than those whose steps others carry out meanwhile.
+    pub(crate) fn apply_beside(&self, arena: &Arena, scalars: AdamScalars, spans: &[Span]) {
         ops::adam(arena.values(), arena.gradients(), &self.first, &self.second, spans, scalars);
     }
 
@@ -125,12 +130,7 @@ pub fn cosine(lr: f64, last: f64, step: u64, horizon: u64) -> f64 {
 
 /// `target <- target + rate (source - target)` on all parameters.
 pub fn soft_update(target: &mut Arena, source: &Arena, rate: f64) {
-    soft_update_parts(target, source, rate, &[(0, source.len())]);
-}
-
-/// [`soft_update`] of the parameters in `spans`.
-pub fn soft_update_parts(target: &mut Arena, source: &Arena, rate: f64, spans: &[Span]) {
-    ops::ema(target.values(), source.values(), spans, rate);
+    ops::ema(target.values(), source.values(), &[(0, source.len())], rate);
 }
 
 #[cfg(test)]

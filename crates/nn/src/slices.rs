@@ -1,6 +1,7 @@
 //! The one place where tensors become slices: what kernels are given.
 
 use drcorl_kernels::gemm::{Matrix, MatrixMut};
+use std::marker::PhantomData;
 use tch::{Device, Kind, Tensor};
 
 /// True where kernels can be used: elsewhere the same formulas are tensor operations.
@@ -43,15 +44,79 @@ pub(crate) fn matrix(tensor: &Tensor) -> Matrix<'_> {
 }
 
 /// As [`matrix`], for writing. The caller must not read or write the same elements by another one; those between the
-/// rows of a strided tensor are not touched.
+/// rows of a strided tensor are not touched, and may be another thread's.
 pub(crate) fn matrix_mut(tensor: &Tensor) -> MatrixMut<'_> {
-    let (len, size, strides) = layout(tensor);
-    // SAFETY: as in `matrix`.
-    let values = match len {
-        0 => &mut [][..],
-        len => unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr() as *mut f32, len) },
-    };
-    MatrixMut::new(values, size, strides)
+    let (_, size, strides) = layout(tensor);
+    // SAFETY: `layout` has established the kind and the device; the elements are the caller's.
+    unsafe { MatrixMut::among(tensor.data_ptr() as *mut f32, size, strides) }
+}
+
+/// Column `column` of a matrix, as [`matrix`]; others may write the columns beside it meanwhile.
+pub(crate) fn column(tensor: &Tensor, column: i64) -> Matrix<'_> {
+    let (first, size, strides) = column_of(tensor, column);
+    // SAFETY: the column is there, and every caller reads what nobody writes meanwhile.
+    unsafe { Matrix::among(first, size, strides) }
+}
+
+/// As [`column`], for writing.
+pub(crate) fn column_mut(tensor: &Tensor, column: i64) -> MatrixMut<'_> {
+    let (first, size, strides) = column_of(tensor, column);
+    // SAFETY: the column is there; the elements are the caller's, as in `matrix_mut`.
+    unsafe { MatrixMut::among(first, size, strides) }
+}
+
+/// Where a column begins, its size and its distances.
+fn column_of(tensor: &Tensor, column: i64) -> (*mut f32, [usize; 2], [usize; 2]) {
+    let (_, [rows, columns], strides) = layout(tensor);
+    let column = column as usize;
+    assert!(column < columns, "no column {column} of {columns}");
+    ((tensor.data_ptr() as *mut f32).wrapping_add(column * strides[1]), [rows, 1], strides)
+}
+
+/// The elements of a contiguous f32 CPU tensor, for passes over parts of them: what is asked of libtorch is asked once.
+#[derive(Clone, Copy)]
+pub(crate) struct Flat<'a> {
+    first: *mut f32,
+    len: usize,
+    tensor: PhantomData<&'a Tensor>,
+}
+
+impl<'a> Flat<'a> {
+    pub fn of(tensor: &'a Tensor) -> Flat<'a> {
+        assert_contiguous(tensor);
+        Flat { first: tensor.data_ptr() as *mut f32, len: tensor.numel(), tensor: PhantomData }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// `len` of them from `at` on, which nobody writes meanwhile.
+    pub fn part(&self, at: usize, len: usize) -> &'a [f32] {
+        self.check(at, len);
+        // SAFETY: there are so many elements; without any, there is no memory.
+        match len {
+            0 => &[],
+            len => unsafe { std::slice::from_raw_parts(self.first.add(at), len) },
+        }
+    }
+
+    /// As [`Flat::part`], for writing. The caller must not read or write them by another slice; those around them may
+    /// be others'.
+    #[allow(clippy::mut_from_ref)]
+    pub fn part_mut(&self, at: usize, len: usize) -> &'a mut [f32] {
+        self.check(at, len);
+        // SAFETY: as in `part`; the elements are the caller's.
+        match len {
+            0 => &mut [],
+            len => unsafe { std::slice::from_raw_parts_mut(self.first.add(at), len) },
+        }
+    }
+
+    fn check(&self, at: usize, len: usize) {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "a part of a tensor");
+    }
 }
 
 /// Floats from the first element of a matrix to the last, numbers of rows and columns, and distances between them.

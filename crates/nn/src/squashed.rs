@@ -46,7 +46,7 @@ impl SquashedActor {
     /// `u [B,A]`, `weight [B,1]`. Returns the loss.
     pub fn fit(&mut self, observation: &Tensor, u: &Tensor, weight: &Tensor, lr: f64) -> f64 {
         let mut loss = 0.0;
-        self.head.descend_each(observation, lr, 0.0, |_, outputs| {
+        self.head.descend_alone(observation, lr, |outputs| {
             let grad = outputs.empty_like();
             loss = ops::gaussian_fit(outputs, &u.contiguous(), &weight.contiguous(), LOG_STD, &grad);
             grad

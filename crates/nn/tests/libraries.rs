@@ -2,6 +2,7 @@
 
 use drcorl_kernels::gemm::Kernel;
 use drcorl_nn::matmul::{After, Library};
+use drcorl_nn::threads::Pool;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tch::{Device, Kind, Tensor};
 
@@ -23,6 +24,7 @@ fn trial(name: &'static str, library: Library) -> Trial {
             return Err(Failed::from(format!("this machine has no {name}")));
         }
         gives_the_same_products(library);
+        gives_the_same_bits_on_several_threads(library);
         Ok(())
     };
     Trial::test("the same products", test).with_kind(name).with_ignored_flag(!library.available())
@@ -57,4 +59,39 @@ fn gives_the_same_products(library: Library) {
     let out = forward.zeros_like();
     library.forward(&out, &broken, &weight, After::BiasRelu(&bias));
     assert!(out.isnan().all().double_value(&[]) == 1.0, "NaN is hidden");
+}
+
+/// Products that are made in parts, of rows or of columns, with everything that can come after.
+fn gives_the_same_bits_on_several_threads(library: Library) {
+    let random = |size: [i64; 2]| Tensor::randn(size, (Kind::Float, Device::Cpu));
+    for (rows, width, out) in [(900, 130, 260), (140, 300, 700), (520, 520, 520)] {
+        let (input, weight, grad) = (random([rows, 2 * width]), random([out, width]), random([rows, out]));
+        let input = input.narrow(1, width, width);
+        let (bias, active) = (random([1, out]).view([out]), random([rows, width]).relu());
+        let products = |threads: usize| {
+            let pool = Pool::new(threads);
+            let _at_work = pool.enter();
+            let made = |size: [i64; 2], run: &dyn Fn(&Tensor)| {
+                let out = Tensor::full(size, 0.5, (Kind::Float, Device::Cpu));
+                run(&out);
+                out
+            };
+            let over = active.copy();
+            if library.overwrites(out) {
+                library.input_gradient(&over, &grad, &weight, After::Relu(&over));
+            }
+            [
+                made([rows, out], &|to| library.forward(to, &input, &weight, After::BiasRelu(&bias))),
+                made([rows, out], &|to| library.forward(to, &input, &weight, After::Nothing)),
+                made([rows, width], &|to| library.input_gradient(to, &grad, &weight, After::Relu(&active))),
+                made([out, width], &|to| library.weight_gradient(to, &grad, &input, After::Nothing)),
+                made([out, width], &|to| library.weight_gradient(to, &grad, &input, After::Add)),
+                over,
+            ]
+        };
+        let one = products(1);
+        for threads in [2, 3, 8] {
+            assert_eq!(products(threads), one, "{rows} rows, {width} by {out}, {threads} threads");
+        }
+    }
 }

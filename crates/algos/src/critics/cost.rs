@@ -168,13 +168,11 @@ impl CostCritic {
             Some(policy) if self.config.pessimism == Pessimism::Cql && alpha != 0.0 => {
                 let joined = Tensor::cat(&[state_action, policy], 0);
                 let count = (rows * self.q.members()) as f64;
-                let mut squares = 0.0;
-                self.q.descend_each(&joined, lr, target_rate, |member, values| {
-                    let term = conservative(&of_member(values, member), &of_member(&target, member), alpha, count);
-                    squares += term.squares;
-                    term.gradient
+                let squares = self.q.descend_each(&joined, &target, lr, target_rate, |member, values, target| {
+                    let term = conservative(&of_member(values, member), &of_member(target, member), alpha, count);
+                    (term.gradient, term.squares)
                 });
-                squares / count
+                squares.into_iter().sum::<f64>() / count
             }
             _ => regress(&mut self.q, state_action, &target, lr, target_rate),
         };

@@ -155,8 +155,8 @@ impl Policy {
     }
 
     /// One Adam step along `dloss/daction = gradient(live actions [B,A]) [B,A]`; the average follows by `1 - keep`.
-    pub fn descend(&mut self, observation: &Tensor, lr: f64, keep: f64, mut gradient: impl FnMut(&Tensor) -> Tensor) {
-        self.head.descend_each(observation, lr, 0.0, |_, outputs| {
+    pub fn descend(&mut self, observation: &Tensor, lr: f64, keep: f64, gradient: impl FnOnce(&Tensor) -> Tensor) {
+        self.head.descend_alone(observation, lr, |outputs| {
             let action = outputs.tanh();
             through_tanh(&action, &gradient(&action))
         });

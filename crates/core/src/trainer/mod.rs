@@ -24,6 +24,7 @@ use crate::stage::{plan, Stage, Stretch};
 use drcorl_data::Columns;
 use drcorl_nn::matmul;
 use drcorl_nn::rng::Rng;
+use drcorl_nn::threads::{Entered, Pool};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
@@ -32,7 +33,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
-use tch::Device;
+use tch::{Device, NoGradGuard};
 
 /// Streams of the run's seed.
 const TRAINING_STREAM: u64 = 1;
@@ -110,6 +111,7 @@ pub struct Trainer {
     pretraining: Option<&'static Pretraining>,
     resolved: Value,
     run: RunConfig,
+    pool: Pool,
     data: Dataset,
     /// All episodes, those that are kept from training marked; None where none are.
     whole: Option<Dataset>,
@@ -197,6 +199,11 @@ fn no_visit() -> Error {
     Error::Config("no visit of the environment is due".into())
 }
 
+/// Until the answer is dropped, this thread tracks no gradients and has the help of `pool`.
+fn at_work(pool: &Pool) -> (NoGradGuard, Entered) {
+    (tch::no_grad_guard(), pool.enter())
+}
+
 /// For work that no one can cancel yet.
 static NEVER: AtomicBool = AtomicBool::new(false);
 
@@ -258,9 +265,10 @@ impl Trainer {
             let shape = memory::Shape { rows, observations, actions };
             memory::refuse(&to_value(&run)?, resolved, shape, memory::available())?;
         }
-        tch::set_num_threads(run.threads);
+        // On another device the work is that device's.
+        let pool = Pool::new(if device == Device::Cpu { run.threads as usize } else { 1 });
+        let _at_work = at_work(&pool);
         matmul::libraries()?;
-        let _no_grad = tch::no_grad_guard();
         let (data, whole) = held_out::parts(columns, &run, device)?;
         let mut rng = Rng::new(run.seed, stream);
         let mut judge = Judge::new(&data, &run, run.model_members, &mut rng);
@@ -286,6 +294,7 @@ impl Trainer {
             pretraining: None,
             resolved,
             run,
+            pool,
             data,
             whole,
             judge,
@@ -319,8 +328,9 @@ impl Trainer {
 
     /// Makes up to `steps` steps, never past the end of a phase; stops early when `cancel` is set.
     pub fn run(&mut self, steps: u64, cancel: &AtomicBool) -> Result<TrainerStatus> {
+        let pool = self.pool.clone();
         guarded(|| {
-            let _no_grad = tch::no_grad_guard();
+            let _at_work = at_work(&pool);
             let mut means = Means::new(self.metrics);
             let phase = self.phase;
             let mut cancelled = false;

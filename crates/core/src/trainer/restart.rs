@@ -1,6 +1,6 @@
 //! Where a run stands, as a file: saved, resumed, and taken over by runs of other parameters.
 
-use super::{guarded, Trainer, TrainerConfig, NEVER};
+use super::{at_work, guarded, Trainer, TrainerConfig, NEVER};
 use crate::algorithm::{find, to_value, Registry};
 use crate::error::{Error, Result};
 use crate::reuse::require_shared;
@@ -52,7 +52,8 @@ impl Trainer {
                     path.display()
                 )));
             }
-            let _no_grad = tch::no_grad_guard();
+            let pool = trainer.pool.clone();
+            let _at_work = at_work(&pool);
             trainer.judge.test_again(&trainer.data, &trainer.run, &NEVER)?;
             Ok(trainer)
         })

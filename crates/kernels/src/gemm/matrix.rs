@@ -36,6 +36,14 @@ impl<'a> Matrix<'a> {
         Matrix { raw, slice: PhantomData }
     }
 
+    /// As [`Matrix::new`], of elements among others that may be written meanwhile.
+    ///
+    /// # Safety
+    /// Nobody writes the elements, and they stay where they are, while the matrix is used.
+    pub unsafe fn among(first: *const f32, [rows, columns]: [usize; 2], [down, across]: [usize; 2]) -> Matrix<'a> {
+        Matrix { raw: Raw { data: first.cast_mut(), rows, columns, down, across }, slice: PhantomData }
+    }
+
     /// Rows of `columns` floats, one after the other.
     pub fn dense(values: &'a [f32], columns: usize) -> Matrix<'a> {
         Matrix::new(values, [values.len() / columns.max(1), columns], [columns, 1])
@@ -57,10 +65,8 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// If there is no such row or column.
     pub fn at(&self, row: usize, column: usize) -> f32 {
-        let Raw { data, rows, columns, down, across } = self.raw;
-        assert!(row < rows && column < columns, "no element ({row}, {column}) in a matrix of {rows} by {columns}");
-        // SAFETY: the element is in the slice, as `new` has found.
-        unsafe { *data.add(row * down + column * across) }
+        // SAFETY: the element is in the slice, as `new` has found, or by the promise to `among` not written.
+        unsafe { *self.raw.at(row, column) }
     }
 }
 
@@ -72,14 +78,47 @@ impl<'a> MatrixMut<'a> {
         MatrixMut { raw, slice: PhantomData }
     }
 
+    /// As [`MatrixMut::new`], of elements among others that may be read or written meanwhile.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes the elements, and they stay where they are, while the matrix is used.
+    pub unsafe fn among(first: *mut f32, [rows, columns]: [usize; 2], [down, across]: [usize; 2]) -> MatrixMut<'a> {
+        MatrixMut { raw: Raw { data: first, rows, columns, down, across }, slice: PhantomData }
+    }
+
     /// As [`Matrix::dense`].
     pub fn dense(values: &'a mut [f32], columns: usize) -> MatrixMut<'a> {
         let rows = values.len() / columns.max(1);
         MatrixMut::new(values, [rows, columns], [columns, 1])
     }
+
+    /// Number of rows and of columns.
+    pub fn size(&self) -> [usize; 2] {
+        [self.raw.rows, self.raw.columns]
+    }
+
+    /// Overwrites an element of the first column.
+    ///
+    /// # Safety
+    /// There is such a row.
+    #[inline(always)]
+    pub(crate) unsafe fn set(&mut self, row: usize, value: f32) {
+        // SAFETY: the element is in the slice, or by the promise to `among` nobody else's.
+        unsafe { *self.raw.data.add(row * self.raw.down) = value };
+    }
 }
 
 impl Raw {
+    /// Where an element lies.
+    ///
+    /// # Panics
+    /// If there is no such row or column.
+    fn at(&self, row: usize, column: usize) -> *mut f32 {
+        let Raw { data, rows, columns, down, across } = *self;
+        assert!(row < rows && column < columns, "no element ({row}, {column}) in a matrix of {rows} by {columns}");
+        data.wrapping_add(row * down + column * across)
+    }
+
     /// Floats from the first element to the last, both counted.
     fn span(&self) -> usize {
         if self.rows == 0 || self.columns == 0 {

@@ -2,7 +2,8 @@
 //!
 //! Three kernels: [`Kernel::Avx2`] and [`Kernel::Avx512`] multiply in registers, [`Kernel::Amx`] by the matrix unit
 //! that Intel's processors have since Sapphire Rapids. The same kernel gives the same bits for the same operands,
-//! wherever they lie and whatever comes after.
+//! wherever they lie and whatever comes after: an element's do not depend on the rows and columns beside it, so that a
+//! product can be made in parts.
 //! There is no portable one: a caller that has none multiplies by a library.
 //!
 //! The matrix unit also makes the products that only [`crate::gated`] asks for.

@@ -7,10 +7,11 @@ type Case = (&'static str, fn(Kernel));
 
 /// Every case on every kernel.
 pub fn trials() -> impl Iterator<Item = Trial> {
-    const CASES: [Case; 5] = [
+    const CASES: [Case; 6] = [
         ("gemm::Kernel::product", as_the_formula),
         ("gemm::Kernel::product, error of each element", elements_are_near_the_exact_ones),
         ("gemm::Kernel::product of operands that lie otherwise", the_same_bits_wherever_they_lie),
+        ("gemm::Kernel::product in parts", the_same_bits_in_parts),
         ("gemm::Kernel::product of what is not finite", what_is_not_finite_is_not_hidden),
         ("gemm::Kernel::product of what is dense in no direction", what_is_dense_in_no_direction_is_left_to_others),
     ];
@@ -161,6 +162,42 @@ fn the_same_bits_wherever_they_lie(kernel: Kernel) {
     let expected = product(a.matrix(), b.matrix());
     assert_eq!(product(moved(&a).matrix(), b.turned().matrix().transposed()), expected);
     assert_eq!(product(a.turned().matrix().transposed(), moved(&b).matrix()), expected);
+}
+
+/// Of some of its rows, or of some of its columns, as several threads make it.
+fn the_same_bits_in_parts(kernel: Kernel) {
+    let mut noise = Noise::new(4);
+    for [m, n, k] in [[130, 70, 23], [100, 300, 256], [256, 64, 700]] {
+        let a = Strip::of([m, k], [0, 0], || noise.normal());
+        let b = Strip::of([k, n], [0, 0], || noise.normal());
+        let (at, bt, bias) = (a.turned(), b.turned(), noise.vector(n));
+        for finish in [Finish::Nothing, Finish::Add, Finish::BiasRelu(&bias)] {
+            let mut whole = vec![0.5; m * n];
+            assert!(kernel.product(MatrixMut::dense(&mut whole, n), a.matrix(), b.matrix(), finish));
+            for part in [1, 32, 61] {
+                let mut rows = vec![0.5; m * n];
+                for top in (0..m).step_by(part) {
+                    let count = part.min(m - top);
+                    let out = MatrixMut::new(&mut rows[top * n..], [count, n], [n, 1]);
+                    let left = Matrix::new(&at.values[top..], [k, count], [m, 1]).transposed();
+                    assert!(kernel.product(out, left, bt.matrix().transposed(), finish));
+                }
+                assert_eq!(rows, whole, "{m}x{n}x{k}, {part} rows");
+                let mut columns = vec![0.5; m * n];
+                for left in (0..n).step_by(part) {
+                    let count = part.min(n - left);
+                    let out = MatrixMut::new(&mut columns[left..], [m, count], [n, 1]);
+                    let right = Matrix::new(&b.values[left..], [k, count], [n, 1]);
+                    let finish = match finish {
+                        Finish::BiasRelu(bias) => Finish::BiasRelu(&bias[left..][..count]),
+                        other => other,
+                    };
+                    assert!(kernel.product(out, a.matrix(), right, finish));
+                }
+                assert_eq!(columns, whole, "{m}x{n}x{k}, {part} columns");
+            }
+        }
+    }
 }
 
 /// A sum that is not finite stays so, also where a part of a float is more than bf16 holds.

@@ -1,5 +1,6 @@
 use crate::noise::{close, wide, Noise};
 use crate::Case;
+use drcorl_kernels::gemm::MatrixMut;
 use drcorl_kernels::heads::{self, plain};
 use drcorl_kernels::InstructionSet;
 
@@ -23,7 +24,8 @@ fn scalar_head(set: InstructionSet) -> Vec<f32> {
             for (row, hidden) in hidden.chunks_exact(width).enumerate() {
                 wanted[row * MEMBERS + member] = plain::scalar_head(hidden, &weight, bias);
             }
-            heads::scalar_head(set, &hidden, &weight, bias, &mut out, MEMBERS, member);
+            let column = MatrixMut::new(&mut out[member..], [ROWS, 1], [MEMBERS, 1]);
+            heads::scalar_head(set, &hidden, &weight, bias, column);
             close(&out, wanted, 1e-5);
         }
         out

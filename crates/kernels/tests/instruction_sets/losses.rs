@@ -1,5 +1,6 @@
 use crate::noise::{close, wide, Noise};
 use crate::Case;
+use drcorl_kernels::gemm::Matrix;
 use drcorl_kernels::losses::{self, plain};
 use drcorl_kernels::InstructionSet;
 
@@ -13,7 +14,9 @@ fn squared_error(set: InstructionSet) -> Vec<f32> {
         let target = noise.vector(9 * targets);
         for member in 0..3 {
             let mut grad = vec![f32::NAN; 9];
-            let sum = losses::squared_error(set, &values, &target, member, 0.25, &mut grad);
+            let value = Matrix::new(&values[member..], [9, 1], [3, 1]);
+            let goal = Matrix::new(&target[member % targets..], [9, 1], [targets, 1]);
+            let sum = losses::squared_error(set, value, goal, 0.25, &mut grad);
             let error =
                 |b: usize| f64::from(values[3 * b + member]) - f64::from(target[targets * b + member % targets]);
             close(&grad, (0..9).map(|b| 0.25 * error(b)), 1e-6);
@@ -21,7 +24,8 @@ fn squared_error(set: InstructionSet) -> Vec<f32> {
             found.extend(grad.into_iter().chain([sum as f32]));
         }
     }
-    assert_eq!(losses::squared_error(set, &[], &[], 0, 1.0, &mut []), 0.0, "no rows");
+    let none = Matrix::dense(&[], 1);
+    assert_eq!(losses::squared_error(set, none, none, 1.0, &mut []), 0.0, "no rows");
     found
 }
 

@@ -7,12 +7,13 @@
 use super::linear::{self, Activation, Through};
 use super::ops::{self, Span};
 use super::scalar_head::{self, Layers};
-use super::{matmul, Arena, ArenaBuilder, Slot};
+use super::{matmul, threads, Arena, ArenaBuilder, Slot};
 use crate::rng::Rng;
 use drcorl_kernels::gemm::Gates;
-use passes::{blocks, Activations, Kept, Pass, Plan, Rows};
+use passes::{blocks, Activations, Free, Kept, Pass, Plan, Rooms, Rows};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, PoisonError};
 use tch::{Kind, Tensor};
 
 pub use passes::Cache;
@@ -115,6 +116,18 @@ impl Ensemble {
         &self.widths[1..self.widths.len() - 1]
     }
 
+    /// Widths of the hidden layers whose activations are ever in memory.
+    fn stored_widths(&self, plan: Plan) -> &[i64] {
+        let widths = self.hidden_widths();
+        &widths[..widths.len() - usize::from(plan.gated)]
+    }
+
+    /// Floating point operations of a pass of all members; a backward pass to all parameters takes two more.
+    fn flop(&self, rows: i64) -> i64 {
+        let layers = self.widths.windows(2).map(|pair| pair[0] * pair[1]);
+        2 * rows * self.members * layers.sum::<i64>()
+    }
+
     /// How the passes of a batch of so many rows go;
     /// `near` says that a member's backward pass comes before the forward pass of the next.
     fn plan(&self, arena: &Arena, rows: i64, near: bool) -> Plan {
@@ -149,10 +162,16 @@ impl Ensemble {
     pub fn forward<'c>(&self, arena: &Arena, input: &Tensor, cache: &'c mut Cache) -> &'c Tensor {
         let rows = input.size()[0];
         cache.prepare(self, rows, self.plan(arena, rows, false), self.members, input.device());
-        for member in 0..self.members {
-            self.forward_kept(arena, member, input, member, cache);
-        }
-        cache.output.as_ref().expect("prepared above")
+        let Cache { plan, kept, rooms, output, .. } = cache;
+        let (plan, rooms, output) = (*plan, &*rooms, output.as_ref().expect("prepared above"));
+        let kept: Vec<Mutex<&mut Kept>> = kept.iter_mut().map(Mutex::new).collect();
+        let pass = |member: usize| {
+            let mut kept = kept[member].lock().unwrap_or_else(PoisonError::into_inner);
+            self.forward_kept(arena, member as i64, input, plan, &mut kept, rooms, output);
+        };
+        // SAFETY: a member's pass writes its columns of the output, and what is kept of it.
+        unsafe { threads::each_with_tensors(self.members as usize, self.flop(rows), pass) };
+        output
     }
 
     /// [`Ensemble::forward`] without a backward pass to follow, block by block; the result is the caller's.
@@ -161,27 +180,45 @@ impl Ensemble {
         let block = blocks(rows, device).next().map_or(0, |(_, count)| count);
         cache.prepare(self, block, self.plan(arena, block, false), 0, device);
         let out = Tensor::empty([rows, self.members * self.outputs()], (Kind::Float, device));
-        for member in 0..self.members {
-            for (start, count) in blocks(rows, device) {
-                let room: Vec<Tensor> = cache.room.iter().map(|buffer| buffer.narrow(0, 0, count)).collect();
+        let blocks: Vec<(i64, i64)> = blocks(rows, device).collect();
+        let pass = |task: usize| {
+            let (member, (start, count)) = ((task / blocks.len()) as i64, blocks[task % blocks.len()]);
+            cache.rooms.lend(device, |room| {
+                let room: Vec<Tensor> = room.hidden.iter().map(|buffer| buffer.narrow(0, 0, count)).collect();
                 let part = |tensor: &Tensor| tensor.narrow(0, start, count);
                 self.forward_member(arena, member, &part(input), (&room, &[]), None, &part(&out));
-            }
-        }
+            });
+        };
+        // SAFETY: it writes a block of a member's column of the output.
+        unsafe { threads::each_with_tensors(self.members as usize * blocks.len(), self.flop(rows), pass) };
         out
     }
 
-    /// Of one member: its columns of the outputs, and what is kept of it, in `place`.
-    fn forward_kept(&self, arena: &Arena, member: i64, input: &Tensor, place: i64, cache: &mut Cache) {
-        let Cache { plan, kept, room, output, .. } = cache;
-        let (kept, output) = (&mut kept[place as usize], output.as_ref().expect("prepared before"));
+    /// Of one member: its columns of the outputs, and what is kept of it.
+    #[allow(clippy::too_many_arguments)]
+    fn forward_kept(
+        &self,
+        arena: &Arena,
+        member: i64,
+        input: &Tensor,
+        plan: Plan,
+        kept: &mut Kept,
+        rooms: &Rooms,
+        output: &Tensor,
+    ) {
         for (start, count) in blocks(input.size()[0], input.device()) {
             let part = |tensor: &Tensor| tensor.narrow(0, start, count);
-            let remade = plan.remade.then(|| room[0].narrow(0, 0, count));
-            let hidden: Vec<Tensor> = remade.into_iter().chain(kept.hidden.iter().map(part)).collect();
-            let slopes: Vec<Tensor> = kept.slopes.iter().map(part).collect();
-            let gates = kept.gates.as_mut().map(|gates| (gates, start as usize));
-            self.forward_member(arena, member, &part(input), (&hidden, &slopes), gates, &part(output));
+            let mut pass = |remade: Option<Tensor>| {
+                let hidden: Vec<Tensor> = remade.into_iter().chain(kept.hidden.iter().map(part)).collect();
+                let slopes: Vec<Tensor> = kept.slopes.iter().map(part).collect();
+                let gates = kept.gates.as_mut().map(|gates| (gates, start as usize));
+                self.forward_member(arena, member, &part(input), (&hidden, &slopes), gates, &part(output));
+            };
+            if plan.remade {
+                rooms.lend(input.device(), |room| pass(Some(room.hidden[0].narrow(0, 0, count))));
+            } else {
+                pass(None);
+            }
         }
     }
 
@@ -207,7 +244,7 @@ impl Ensemble {
         if hidden.len() < last {
             scalar_head::forward(&out, source(last - 1), &self.last_layers(arena, member).0, gates);
         } else if self.scalar_head() {
-            ops::scalar_head(source(last), weight, bias, output, member as usize);
+            ops::scalar_head(source(last), weight, bias, output, member);
         } else {
             linear::forward(&out, source(last), weight, bias, Activation::Identity);
         }
@@ -232,30 +269,52 @@ impl Ensemble {
         }
     }
 
-    /// Forward and backward pass of one member after the other: `gradient(member, output [B,E*out])`, in which the
-    /// columns of that member and the ones before are filled, tells `dloss/doutput [B,out]`;
-    /// `after(member)` is called when the gradients of its parameters are in the arena.
+    /// Forward and backward pass of every member by itself: `gradient(member, output [B,E*out])`, in which the columns
+    /// of that member are filled, tells `dloss/doutput [B,out]`, and something else;
+    /// `after(member)` is called when the gradients of its parameters are in the arena. Returns what was told, member
+    /// by member.
     ///
     /// For losses in which no member meets another. Each is done with while its weights and activations are near.
-    pub fn sweep(
+    ///
+    /// # Safety
+    /// Members may pass side by side: as of [`threads::each_with_tensors`], with `gradient` and `after` of a member
+    /// writing what is its own.
+    pub unsafe fn sweep<T: Send>(
         &self,
         arena: &mut Arena,
         input: &Tensor,
         cache: &mut Cache,
-        mut gradient: impl FnMut(i64, &Tensor) -> Tensor,
-        mut after: impl FnMut(&mut Arena, i64),
-    ) {
-        let rows = input.size()[0];
-        cache.prepare(self, rows, self.plan(arena, rows, true), 1, input.device());
-        for member in 0..self.members {
-            self.forward_kept(arena, member, input, 0, cache);
-            let grad_out = gradient(member, cache.output.as_ref().expect("prepared above"));
-            let Kept { hidden, slopes, gates } = &cache.kept[0];
-            let grads = self.places_of_gradients(arena, hidden, true, &cache.room);
-            let pass = Pass { hidden, slopes, gates: gates.as_ref(), grads: &grads };
-            let _ = self.backward_member(arena, member, &self.input_of(member, input), true, &grad_out, &pass);
+        gradient: impl Fn(i64, &Tensor) -> (Tensor, T),
+        after: impl Fn(&Arena, i64),
+    ) -> Vec<T> {
+        let (rows, device, arena) = (input.size()[0], input.device(), &*arena);
+        let plan = self.plan(arena, rows, true);
+        cache.prepare(self, rows, plan, 1, device);
+        let free = Free::of(std::mem::take(&mut cache.kept));
+        let (rooms, output) = (&cache.rooms, cache.output.as_ref().expect("prepared above"));
+        let told: Vec<Mutex<Option<T>>> = (0..self.members).map(|_| Mutex::default()).collect();
+        let both = |member: i64, kept: &mut Kept| {
+            self.forward_kept(arena, member, input, plan, kept, rooms, output);
+            let (grad_out, tells) = gradient(member, output);
+            rooms.lend(device, |room| {
+                let Kept { hidden, slopes, gates } = &*kept;
+                let grads = self.places_of_gradients(arena, hidden, true, &room.hidden);
+                let pass = Pass { hidden, slopes, gates: gates.as_ref(), grads: &grads };
+                let _ = self.backward_member(arena, member, &self.input_of(member, input), true, &grad_out, &pass);
+            });
             after(arena, member);
-        }
+            tells
+        };
+        let pass = |member: usize| {
+            let tells = free.lend(|| Kept::new(self, rows, plan, device), |kept| both(member as i64, kept));
+            *told[member].lock().unwrap_or_else(PoisonError::into_inner) = Some(tells);
+        };
+        // SAFETY: a member's pass writes its columns of the output and its gradients, and what it has borrowed; of the
+        // functions the caller promises it.
+        unsafe { threads::each_with_tensors(self.members as usize, 3 * self.flop(rows), pass) };
+        cache.kept = free.into_inner();
+        let tells = |told: Mutex<Option<T>>| told.into_inner().unwrap_or_else(PoisonError::into_inner);
+        told.into_iter().map(|told| tells(told).expect("every member has passed")).collect()
     }
 
     /// Where the gradients of activations `[N,width]` go: to `room`, or, if nobody asks for the activations again
@@ -352,24 +411,33 @@ impl Ensemble {
         cache: &mut Cache,
         first: impl Fn(i64, &Tensor, Option<&Tensor>),
     ) {
-        // The last member's activations are the nearest.
-        for member in (0..self.members).rev() {
+        let (rows, device) = (grad_out.size()[0], grad_out.device());
+        let Cache { plan, kept, rooms, .. } = &*cache;
+        let pass = |task: usize| {
+            // The last member's activations are the nearest.
+            let member = self.members - 1 - task as i64;
             let grad_out = grad_out.narrow(1, member * self.outputs(), self.outputs());
             // Derivatives are kept of all rows.
             let live = if self.hidden == Hidden::Mish { None } else { Rows::live(&grad_out) };
-            cache.make_own(live.is_some());
             let of_rows = |tensor: Tensor| match &live {
                 Some(rows) => tensor.index_select(0, &rows.index),
                 None => tensor,
             };
             let (input, grad_out) = (of_rows(self.input_of(member, input)), of_rows(grad_out));
             let remake = |out: &Tensor| self.hidden_layer(arena, 0, member, &input, out, None);
-            let Activations { hidden, slopes, gates, own } = cache.activations(member, live.as_ref(), remake);
-            let grads = self.places_of_gradients(arena, &hidden, own, &cache.room);
-            let pass = Pass { hidden: &hidden, slopes, gates: gates.as_deref(), grads: &grads };
-            let grad = self.backward_member(arena, member, &input, parameters, &grad_out, &pass);
-            first(member, &grad, live.as_ref().map(|rows| &rows.index));
-        }
+            rooms.lend(device, |room| {
+                let kept = &kept[member as usize];
+                let Activations { hidden, slopes, gates, own } = kept.activations(*plan, room, live.as_ref(), remake);
+                let grads = self.places_of_gradients(arena, &hidden, own, &room.hidden);
+                let pass = Pass { hidden: &hidden, slopes, gates: gates.as_deref(), grads: &grads };
+                let grad = self.backward_member(arena, member, &input, parameters, &grad_out, &pass);
+                first(member, &grad, live.as_ref().map(|rows| &rows.index));
+            });
+        };
+        let flop = if parameters { 2 } else { 1 } * self.flop(rows);
+        // SAFETY: a member's pass writes its gradients and the activations that were kept of it; `first` writes what is
+        // the member's.
+        unsafe { threads::each_with_tensors(self.members as usize, flop, pass) };
     }
 
     /// Carries `grad_out [N,out]` of one member to the pre-activations of its first layer: `[N,width]`. If asked for,

@@ -4,6 +4,7 @@ use super::{Ensemble, Hidden};
 use crate::ops;
 use drcorl_kernels::gemm::Gates;
 use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 /// Rows of a forward pass that go through all layers before the next: their activations stay in the nearest caches.
@@ -33,11 +34,7 @@ pub struct Cache {
     pub(super) plan: Plan,
     /// Of every member a backward pass is to come for.
     pub(super) kept: Vec<Kept>,
-    /// Room `[B,width]` a hidden layer for the member at hand: its gradients, or activations nobody asks for again.
-    pub(super) room: Vec<Tensor>,
-    /// Room as large for activations that were not kept, or not as the backward pass wants them;
-    /// where it was ever needed.
-    own: Vec<Tensor>,
+    pub(super) rooms: Rooms,
     pub(super) output: Option<Tensor>,
 }
 
@@ -48,6 +45,62 @@ pub(super) struct Kept {
     /// Derivatives there, where they do not follow from the activations.
     pub slopes: Vec<Tensor>,
     pub gates: Option<Gates>,
+}
+
+/// Room for whoever is at work on a member; more than one where several threads are.
+#[derive(Default)]
+pub(super) struct Rooms {
+    /// Of every buffer `[B,width]`.
+    sizes: Vec<[i64; 2]>,
+    free: Free<Room>,
+}
+
+/// Where what has been used waits for the next who needs it. Which one they find tells in no bit.
+pub(super) struct Free<T>(Mutex<Vec<T>>);
+
+impl<T> Default for Free<T> {
+    fn default() -> Self {
+        Free(Mutex::default())
+    }
+}
+
+impl<T> Free<T> {
+    /// With these waiting.
+    pub fn of(waiting: Vec<T>) -> Self {
+        Free(Mutex::new(waiting))
+    }
+
+    /// Lends one, or else a new one.
+    pub fn lend<R>(&self, new: impl FnOnce() -> T, work: impl FnOnce(&mut T) -> R) -> R {
+        let waiting = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = waiting().pop();
+        let mut one = found.unwrap_or_else(new);
+        let done = work(&mut one);
+        waiting().push(one);
+        done
+    }
+
+    /// All that wait.
+    pub fn into_inner(self) -> Vec<T> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) struct Room {
+    /// Room `[B,width]` a hidden layer for the member at hand: its gradients, or activations nobody asks for again.
+    pub hidden: Vec<Tensor>,
+    /// Room as large for activations that were not kept, or not as the backward pass wants them;
+    /// where it was ever needed.
+    own: Vec<Tensor>,
+}
+
+impl Rooms {
+    /// Lends buffers on `device`.
+    pub fn lend<R>(&self, device: Device, work: impl FnOnce(&mut Room) -> R) -> R {
+        let buffer = |&size: &[i64; 2]| Tensor::empty(size, (Kind::Float, device));
+        let new = || Room { hidden: self.sizes.iter().map(buffer).collect(), own: Vec::new() };
+        self.free.lend(new, work)
+    }
 }
 
 /// What a backward pass goes by, in the rows with a gradient.
@@ -69,46 +122,51 @@ impl Cache {
 
     /// Buffers for `batch` rows, and for what is kept of `kept` members.
     pub(super) fn prepare(&mut self, net: &Ensemble, batch: i64, plan: Plan, kept: i64, device: Device) {
-        let widths = &net.hidden_widths()[..net.hidden_widths().len() - usize::from(plan.gated)];
-        let buffer = |&width: &i64| Tensor::empty([batch, width], (Kind::Float, device));
         if (self.batch, self.plan) != (batch, plan) || self.output.is_none() {
             let output = Some(Tensor::empty([batch, net.members() * net.outputs()], (Kind::Float, device)));
-            *self = Cache { batch, plan, room: widths.iter().map(buffer).collect(), output, ..Cache::default() };
+            let sizes = net.stored_widths(plan).iter().map(|&width| [batch, width]).collect();
+            *self = Cache { batch, plan, rooms: Rooms { sizes, ..Rooms::default() }, output, ..Cache::default() };
         }
         while (self.kept.len() as i64) < kept {
-            let units = *net.hidden_widths().last().unwrap_or(&0);
-            let gates = plan.gated.then(|| Gates::shut(batch as usize, units as usize));
-            let hidden = widths[usize::from(plan.remade)..].iter().map(buffer).collect();
-            let slopes = if net.hidden == Hidden::Mish { widths.iter().map(buffer).collect() } else { Vec::new() };
-            self.kept.push(Kept { hidden, slopes, gates });
+            self.kept.push(Kept::new(net, batch, plan, device));
+        }
+    }
+}
+
+impl Kept {
+    pub fn new(net: &Ensemble, batch: i64, plan: Plan, device: Device) -> Kept {
+        let widths = net.stored_widths(plan);
+        let buffer = |&width: &i64| Tensor::empty([batch, width], (Kind::Float, device));
+        let units = *net.hidden_widths().last().unwrap_or(&0);
+        Kept {
+            hidden: widths[usize::from(plan.remade)..].iter().map(buffer).collect(),
+            slopes: if net.hidden == Hidden::Mish { widths.iter().map(buffer).collect() } else { Vec::new() },
+            gates: plan.gated.then(|| Gates::shut(batch as usize, units as usize)),
         }
     }
 
-    /// Makes room for activations that were not kept, or for those of some rows, if that is what comes.
-    pub(super) fn make_own(&mut self, some_rows: bool) {
-        if self.own.is_empty() && (self.plan.remade || some_rows) {
-            self.own = self.room.iter().map(Tensor::empty_like).collect();
-        }
-    }
-
-    /// The activations of a member in some rows, or in all; `remake` fills those of the first layer.
-    ///
-    /// [`Cache::make_own`] came before.
-    pub(super) fn activations(
+    /// The activations in some rows, or in all; `remake` fills those of the first layer. What was not kept so goes to
+    /// `room`.
+    pub fn activations(
         &self,
-        member: i64,
+        plan: Plan,
+        room: &mut Room,
         rows: Option<&Rows>,
         remake: impl FnOnce(&Tensor),
     ) -> Activations<'_> {
-        let Cache { batch, plan, kept, own, .. } = self;
-        let kept = &kept[member as usize];
-        let own = |layer: usize| own[layer].narrow(0, 0, rows.map_or(*batch, Rows::len));
+        if room.own.is_empty() && (plan.remade || rows.is_some()) {
+            room.own = room.hidden.iter().map(Tensor::empty_like).collect();
+        }
+        let own = |layer: usize| match rows {
+            Some(rows) => room.own[layer].narrow(0, 0, rows.len()),
+            None => room.own[layer].shallow_clone(),
+        };
         let first = usize::from(plan.remade);
         let remade = plan.remade.then(|| own(0));
         if let Some(out) = &remade {
             remake(out);
         }
-        let others = kept.hidden.iter().enumerate().map(|(i, all)| match rows {
+        let others = self.hidden.iter().enumerate().map(|(i, all)| match rows {
             None => all.shallow_clone(),
             Some(rows) => {
                 let picked = own(first + i);
@@ -116,12 +174,12 @@ impl Cache {
                 picked
             }
         });
-        let gates = kept.gates.as_ref().map(|gates| match rows {
+        let gates = self.gates.as_ref().map(|gates| match rows {
             None => Cow::Borrowed(gates),
             Some(rows) => Cow::Owned(gates.pick(&rows.list)),
         });
-        let is_own = rows.is_some() || kept.hidden.is_empty();
-        Activations { hidden: remade.into_iter().chain(others).collect(), slopes: &kept.slopes, gates, own: is_own }
+        let is_own = rows.is_some() || self.hidden.is_empty();
+        Activations { hidden: remade.into_iter().chain(others).collect(), slopes: &self.slopes, gates, own: is_own }
     }
 }
 

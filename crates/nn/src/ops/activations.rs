@@ -1,6 +1,7 @@
 //! Activations, their derivatives, and biases.
 
-use crate::slices::{elements, elements_mut, host};
+use super::parts::{over_columns, over_rows};
+use crate::slices::{elements, host, Flat};
 use drcorl_kernels::{activations as kernels, InstructionSet};
 use tch::{Kind, Tensor};
 
@@ -8,7 +9,10 @@ use tch::{Kind, Tensor};
 /// the backward pass is a product.
 pub fn mish(x: &mut Tensor, out: &Tensor) {
     if host(x) {
-        kernels::mish(InstructionSet::best(), elements_mut(x), elements_mut(out));
+        let (x, out) = (Flat::of(x), Flat::of(out));
+        let pass = |at, len| kernels::mish(InstructionSet::best(), x.part_mut(at, len), out.part_mut(at, len));
+        // SAFETY: here and below, a pass writes its elements of tensors that are not one.
+        unsafe { over_rows(x.len(), 1, pass) };
     } else {
         let _ = x.mish_out(out);
         let derivative = x.mish_backward(&x.ones_like());
@@ -19,7 +23,10 @@ pub fn mish(x: &mut Tensor, out: &Tensor) {
 /// [`mish`] of `x [B,n] + bias [n]`.
 pub fn bias_mish(x: &mut Tensor, bias: &Tensor, out: &Tensor) {
     if host(x) {
-        kernels::bias_mish(InstructionSet::best(), elements_mut(x), elements(bias), elements_mut(out));
+        let (x, bias, out) = (Flat::of(x), elements(bias), Flat::of(out));
+        let pass =
+            |at, len| kernels::bias_mish(InstructionSet::best(), x.part_mut(at, len), bias, out.part_mut(at, len));
+        unsafe { over_rows(x.len(), bias.len(), pass) };
     } else {
         *x += bias;
         mish(x, out);
@@ -29,7 +36,9 @@ pub fn bias_mish(x: &mut Tensor, bias: &Tensor, out: &Tensor) {
 /// `x = mish(x)`, the values of [`mish`] to rounding.
 pub fn mish_in_place(x: &Tensor) {
     if host(x) {
-        kernels::mish_in_place(InstructionSet::best(), elements_mut(x));
+        let x = Flat::of(x);
+        let pass = |at, len| kernels::mish_in_place(InstructionSet::best(), x.part_mut(at, len));
+        unsafe { over_rows(x.len(), 1, pass) };
     } else {
         x.shallow_clone().copy_(&x.mish());
     }
@@ -38,7 +47,9 @@ pub fn mish_in_place(x: &Tensor) {
 /// `out = gelu(x) = x Phi(x)` (the exact one, by the error function), and `x` becomes the derivative there.
 pub fn gelu(x: &mut Tensor, out: &Tensor) {
     if host(x) {
-        kernels::gelu(InstructionSet::best(), elements_mut(x), elements_mut(out));
+        let (x, out) = (Flat::of(x), Flat::of(out));
+        let pass = |at, len| kernels::gelu(InstructionSet::best(), x.part_mut(at, len), out.part_mut(at, len));
+        unsafe { over_rows(x.len(), 1, pass) };
     } else {
         let _ = x.gelu_out(out, "none");
         let derivative = x.gelu_backward(&x.ones_like(), "none");
@@ -49,7 +60,9 @@ pub fn gelu(x: &mut Tensor, out: &Tensor) {
 /// `x = relu(x + bias)` for `x [B,n]`, `bias` of n elements.
 pub fn bias_relu(x: &Tensor, bias: &Tensor) {
     if host(x) {
-        kernels::bias_relu(InstructionSet::best(), elements_mut(x), elements(bias));
+        let (x, bias) = (Flat::of(x), elements(bias));
+        let pass = |at, len| kernels::bias_relu(InstructionSet::best(), x.part_mut(at, len), bias);
+        unsafe { over_rows(x.len(), bias.len(), pass) };
     } else {
         let _ = x.shallow_clone().g_add_(&bias.view([-1])).relu_();
     }
@@ -58,7 +71,10 @@ pub fn bias_relu(x: &Tensor, bias: &Tensor) {
 /// `grad` becomes 0 where the ReLU's output `active` (same shape) is 0.
 pub fn relu_backward(grad: &Tensor, active: &Tensor) {
     if host(grad) {
-        kernels::relu_backward(InstructionSet::best(), elements_mut(grad), elements(active));
+        let (grad, active) = (Flat::of(grad), Flat::of(active));
+        let pass =
+            |at, len| kernels::relu_backward(InstructionSet::best(), grad.part_mut(at, len), active.part(at, len));
+        unsafe { over_rows(grad.len(), 1, pass) };
     } else {
         grad.shallow_clone().copy_(&active.threshold_backward(grad, 0.0));
     }
@@ -67,7 +83,10 @@ pub fn relu_backward(grad: &Tensor, active: &Tensor) {
 /// `x += bias + base` for `x`, `base [B,n]`, `bias` of n elements.
 pub fn bias_residual(x: &Tensor, bias: &Tensor, base: &Tensor) {
     if host(x) {
-        kernels::bias_residual(InstructionSet::best(), elements_mut(x), elements(bias), elements(base));
+        let (x, bias, base) = (Flat::of(x), elements(bias), Flat::of(base));
+        let pass =
+            |at, len| kernels::bias_residual(InstructionSet::best(), x.part_mut(at, len), bias, base.part(at, len));
+        unsafe { over_rows(x.len(), bias.len(), pass) };
     } else {
         let _ = x.shallow_clone().g_add_(bias).g_add_(base);
     }
@@ -76,8 +95,18 @@ pub fn bias_residual(x: &Tensor, bias: &Tensor, base: &Tensor) {
 /// `grad *= derivative`, both `[B,n]`; the sum over rows is added to `sum [n]`.
 pub fn derivative_backward(grad: &Tensor, derivative: &Tensor, sum: &Tensor) {
     if host(grad) {
-        let (grad, sum) = (elements_mut(grad), elements_mut(sum));
-        kernels::derivative_backward(InstructionSet::best(), grad, elements(derivative), sum);
+        let (grad, derivative, sum) = (Flat::of(grad), Flat::of(derivative), Flat::of(sum));
+        let (len, width) = (grad.len(), sum.len());
+        let pass = |first, count| {
+            let (set, sum) = (InstructionSet::best(), sum.part_mut(first, count));
+            if count == width {
+                return kernels::derivative_backward(set, grad.part_mut(0, len), derivative.part(0, len), sum);
+            }
+            for at in (first..len).step_by(width) {
+                kernels::derivative_backward(set, grad.part_mut(at, count), derivative.part(at, count), sum);
+            }
+        };
+        unsafe { over_columns(len / width.max(1), width, pass) };
     } else {
         let grad = grad.shallow_clone().g_mul_(derivative);
         let _ = sum.shallow_clone().g_add_(&grad.sum_dim_intlist(0i64, false, Kind::Float));

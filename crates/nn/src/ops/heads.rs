@@ -1,25 +1,17 @@
 //! A layer with one number as output, and rows picked from a batch.
 
-use crate::slices::{elements, elements_mut, host};
+use crate::slices::{column_mut, elements, elements_mut, host};
 use drcorl_kernels::{heads as kernels, rows, InstructionSet};
 use tch::{Kind, Tensor};
 
 /// The scalar head of one member: `out[b,member] = <hidden[b,:], weight> + bias` for `hidden [B,h]`, `weight [1,h]`,
 /// `bias [1]`, `out [B,E]`.
-pub fn scalar_head(hidden: &Tensor, weight: &Tensor, bias: &Tensor, out: &Tensor, member: usize) {
+pub fn scalar_head(hidden: &Tensor, weight: &Tensor, bias: &Tensor, out: &Tensor, member: i64) {
     if host(hidden) {
-        let (set, members) = (InstructionSet::best(), out.size()[1] as usize);
-        kernels::scalar_head(
-            set,
-            elements(hidden),
-            elements(weight),
-            elements(bias)[0],
-            elements_mut(out),
-            members,
-            member,
-        );
+        let (set, out) = (InstructionSet::best(), column_mut(out, member));
+        kernels::scalar_head(set, elements(hidden), elements(weight), elements(bias)[0], out);
     } else {
-        out.narrow(1, member as i64, 1).copy_(&(hidden.mm(&weight.tr()) + bias));
+        out.narrow(1, member, 1).copy_(&(hidden.mm(&weight.tr()) + bias));
     }
 }
 

@@ -1,17 +1,18 @@
 //! Losses and their gradients.
 
-use crate::slices::{elements, elements_mut, host};
+use crate::slices::{column, elements, elements_mut, host};
 use drcorl_kernels::{losses as kernels, InstructionSet};
 use tch::{Kind, Tensor};
 
 /// Sum over rows of the squared error of one member of `values [B,E]` against `target [B,1]`, which is everybody's, or
 /// `[B,E]`; `grad [B,1]` becomes the error times `scale`.
 pub fn squared_error(values: &Tensor, target: &Tensor, member: i64, scale: f64, grad: &Tensor) -> f64 {
+    let targeted = member.min(target.size()[1] - 1);
     if host(values) {
-        let (values, target, grad) = (elements(values), elements(target), elements_mut(grad));
-        kernels::squared_error(InstructionSet::best(), values, target, member as usize, scale as f32, grad)
+        let (values, target) = (column(values, member), column(target, targeted));
+        kernels::squared_error(InstructionSet::best(), values, target, scale as f32, elements_mut(grad))
     } else {
-        let error = values.narrow(1, member, 1) - target.narrow(1, member.min(target.size()[1] - 1), 1);
+        let error = values.narrow(1, member, 1) - target.narrow(1, targeted, 1);
         grad.shallow_clone().copy_(&(&error * scale));
         error.square().sum(Kind::Double).double_value(&[])
     }

@@ -9,6 +9,7 @@ mod activations;
 mod heads;
 mod losses;
 mod norms;
+mod parts;
 mod steps;
 
 pub use activations::*;

@@ -1,6 +1,7 @@
 //! Layer norms.
 
-use crate::slices::{elements, elements_mut, host};
+use super::parts::over_rows;
+use crate::slices::{elements, elements_mut, host, Flat};
 use drcorl_kernels::{norms as kernels, InstructionSet};
 use tch::{Kind, Tensor};
 
@@ -16,9 +17,16 @@ pub fn layer_norm(
     rstd: &Tensor,
 ) {
     if host(input) {
-        let [out, mean, rstd] = [out, mean, rstd].map(elements_mut);
-        let [input, weight, bias] = [input, weight, bias].map(elements);
-        kernels::layer_norm(InstructionSet::best(), input, weight, bias, eps as f32, out, mean, rstd);
+        let [weight, bias] = [weight, bias].map(elements);
+        let width = weight.len();
+        let [input, out, mean, rstd] = [input, out, mean, rstd].map(Flat::of);
+        let pass = |at, len| {
+            let [mean, rstd] = [mean, rstd].map(|rows| rows.part_mut(at / width, len / width));
+            let (input, out) = (input.part(at, len), out.part_mut(at, len));
+            kernels::layer_norm(InstructionSet::best(), input, weight, bias, eps as f32, out, mean, rstd);
+        };
+        // SAFETY: a pass writes its rows of tensors that are not one.
+        unsafe { over_rows(input.len(), width, pass) };
     } else {
         let width = weight.size()[0];
         let (y, m, r) = input.native_layer_norm([width], Some(weight), Some(bias), eps);

@@ -1,6 +1,7 @@
 //! Steps of parameters in flat vectors.
 
-use crate::slices::{elements, elements_mut, host};
+use super::parts::over;
+use crate::slices::{host, Flat};
 use drcorl_kernels::{steps as kernels, InstructionSet};
 use tch::Tensor;
 
@@ -9,20 +10,16 @@ pub use drcorl_kernels::steps::AdamScalars;
 /// Where some parameters lie in a flat vector: offset and length.
 pub type Span = (i64, i64);
 
-fn range(&(offset, len): &Span) -> std::ops::Range<usize> {
-    offset as usize..(offset + len) as usize
-}
-
 /// One Adam(W) step on `spans` of flat vectors: both moments and the parameters in one pass.
 pub fn adam(value: &Tensor, grad: &Tensor, first: &Tensor, second: &Tensor, spans: &[Span], s: AdamScalars) {
     if host(value) {
-        let [value, first, second] = [value, first, second].map(elements_mut);
-        let (set, grad) = (InstructionSet::best(), elements(grad));
-        for span in spans.iter().map(range) {
-            let (m, v) = (&mut first[span.clone()], &mut second[span.clone()]);
-            kernels::adam(set, &mut value[span.clone()], &grad[span], m, v, s);
-        }
-        return;
+        let ([value, first, second], grad) = ([value, first, second].map(Flat::of), Flat::of(grad));
+        let pass = |at, len| {
+            let [value, first, second] = [value, first, second].map(|all| all.part_mut(at, len));
+            kernels::adam(InstructionSet::best(), value, grad.part(at, len), first, second, s);
+        };
+        // SAFETY: it writes its elements of three vectors that are not one.
+        return unsafe { over(spans, pass) };
     }
     for &(offset, len) in spans {
         let [mut value, grad, mut first, mut second] =
@@ -39,11 +36,12 @@ pub fn adam(value: &Tensor, grad: &Tensor, first: &Tensor, second: &Tensor, span
 /// `target += rate (source - target)` on `spans` of flat vectors.
 pub fn ema(target: &Tensor, source: &Tensor, spans: &[Span], rate: f64) {
     if host(target) {
-        let (target, source) = (elements_mut(target), elements(source));
-        for span in spans.iter().map(range) {
-            kernels::ema(InstructionSet::best(), &mut target[span.clone()], &source[span], rate as f32);
-        }
-        return;
+        let (target, source) = (Flat::of(target), Flat::of(source));
+        let pass = |at, len| {
+            kernels::ema(InstructionSet::best(), target.part_mut(at, len), source.part(at, len), rate as f32);
+        };
+        // SAFETY: it writes its elements of the target, which is not the source.
+        return unsafe { over(spans, pass) };
     }
     for &(offset, len) in spans {
         let of = |tensor: &Tensor| tensor.narrow(0, offset, len);

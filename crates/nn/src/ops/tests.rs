@@ -48,7 +48,7 @@ fn scalar_heads_agree_with_matrix_products() {
     for member in 0..members {
         let (hidden, weight, bias) = (random([rows, width]).relu(), random([1, width]), random([1, 1]).view([1]));
         let before = out.copy();
-        scalar_head(&hidden, &weight, &bias, &out, member as usize);
+        scalar_head(&hidden, &weight, &bias, &out, member);
         assert!(close(&out.narrow(1, member, 1), &(hidden.mm(&weight.tr()) + bias), 1e-5));
         before.narrow(1, member, 1).copy_(&out.narrow(1, member, 1));
         assert_eq!(before, out, "the other members' columns");

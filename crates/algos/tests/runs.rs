@@ -146,6 +146,8 @@ fn shared_run(algorithm: &str, threads: usize, certificate: bool) -> [Vec<Vec<u8
                     *value = if value.is_array() { json!([128, 128]) } else { json!(128) };
                 }
                 _ if name.ends_with("batch") || name.ends_with("batch_size") => *value = json!(rows),
+                // The last of them unroll.
+                "model_steps" => *value = json!(4),
                 _ if name.ends_with("_steps") => *value = json!(2),
                 _ => {}
             }

@@ -68,15 +68,18 @@ mod tests {
             assert!((rows - exact).abs().max().double_value(&[]) < 1e-5);
             assert!((leaf.grad() - slope).abs().max().double_value(&[]) < 1e-5);
 
-            // Of rows of a member's own.
-            let own = rng.normal(&[5, 12], Device::Cpu);
-            let outputs = net.forward(&arena, &own, &mut cache).copy();
-            let slope = net.own_input_gradient(&arena, &own, &outputs, &mut cache);
-            let leaf = own.view([5, 3, 4]).transpose(0, 1).copy().set_requires_grad(true);
-            let found = Traced::of(&net, &arena).run(&leaf);
-            (found.square() / 2.0).sum(Kind::Float).backward();
-            let gradient = leaf.grad().transpose(0, 1).reshape([5, 12]);
-            assert!((gradient - slope).abs().max().double_value(&[]) < 1e-5);
+            // Of rows of a member's own, also where few of them count.
+            for counting in [5, 1] {
+                let own = rng.normal(&[5, 12], Device::Cpu);
+                let counts = Tensor::arange(5, (Kind::Float, Device::Cpu)).lt(counting).to_kind(Kind::Float);
+                let outputs = net.forward(&arena, &own, &mut cache) * counts.unsqueeze(1);
+                let slope = net.own_input_gradient(&arena, &own, &outputs, &mut cache);
+                let leaf = own.view([5, 3, 4]).transpose(0, 1).copy().set_requires_grad(true);
+                let found = Traced::of(&net, &arena).run(&leaf) * counts.view([1, 5, 1]);
+                (found.square() / 2.0).sum(Kind::Float).backward();
+                let gradient = leaf.grad().transpose(0, 1).reshape([5, 12]);
+                assert!((gradient - slope).abs().max().double_value(&[]) < 1e-5);
+            }
         }
     }
 }

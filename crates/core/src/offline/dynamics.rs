@@ -103,13 +103,20 @@ impl Dynamics {
 
         let frame = &self.frame;
         let bordering = (step as f64) < BORDERS_UNTIL * run.model_steps as f64;
-        let batch = data.gather(&self.split.sample_all(run.model_batch, bordering, rng));
-        let [now, next] = [batch.observation(), batch.next_observation()].map(|observation| frame.state(&observation));
+        let sampled = self.split.sample_all(run.model_batch, bordering, rng);
+        let batch = data.gather(&sampled);
+        let Moment { state: now, past } = frame.moment(data, &sampled);
+        let mut next = frame.state(&batch.next_observation());
+        if frame.terminates {
+            // What follows a terminal is not read: not every log holds it.
+            let input = joined(rows, &[&batch.action(), &frame.scaled(&now), &past]);
+            let foreseen = frame.arrived(&now, &self.motion.evaluate(&input).view([rows * members, -1])).0;
+            next = foreseen.where_self(&batch.terminal().gt(0.5), &next);
+        }
         let input = frame.arrival(&batch.action(), &frame.scaled(&now), &next).view([rows, -1]);
         let raw = self.outcome.forward(&input).view([rows * self.members, -1]);
         let reward_error = raw.narrow(1, 0, 1) - (batch.reward() - frame.reward_center) / frame.reward_scale;
-        // Gradients of mean squared error (reward,
-        // real-valued cost) and of cross entropy (flags) are both error / rows.
+        // Of mean squared errors (reward, real costs) and of cross entropies (flags) alike error / rows.
         let mut grads = vec![&reward_error * 2.0];
         for (k, cost) in frame.costs.iter().enumerate() {
             grads.push(cost.gradient(&raw.narrow(1, 1 + k as i64, 1), &cost.target(&batch.cost_of(k))));
@@ -132,7 +139,8 @@ impl Dynamics {
         let (action, seen) = (batch.action(), frame.scaled(&now));
         let input = joined(rows, &[&action, &seen, &past]);
         let raw = self.motion.forward(&input).view([rows * self.members, -1]);
-        let change_error = raw - frame.scaled_change(&now, &next);
+        let lasts: Tensor = 1.0 - batch.terminal();
+        let change_error = (raw - frame.scaled_change(&now, &next)) * lasts;
         self.motion.descend(&input, &(&change_error * (2.0 / rows as f64)).view([rows, -1]), lr);
         change_error.square().sum(Kind::Double).double_value(&[]) / (rows * self.members) as f64
     }

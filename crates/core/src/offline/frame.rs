@@ -167,18 +167,25 @@ impl Frame {
         Tensor::cat(&[action, seen, &next, &squares], 1)
     }
 
+    /// The states that scaled changes lead to, kept to the range of the data, and the share of entries that were kept.
+    pub fn arrived(&self, state: &Tensor, change: &Tensor) -> (Tensor, Tensor) {
+        let free = state + change * &self.change;
+        let next = free.clamp_tensor(Some(&self.low), Some(&self.high));
+        let clipped = free.ne_tensor(&next).to_kind(Kind::Float).mean(Kind::Float);
+        (next, clipped)
+    }
+
     /// Predictions for rows `now`, `action [B,A]` by networks of motion and outcome.
     pub fn predict(&self, now: &Moment, action: &Tensor, motion: &mut Network, outcome: &mut Network) -> Predicted {
         let Moment { state, past } = now;
         let seen = self.scaled(state);
         let raw = motion(&Tensor::cat(&[action, &seen, past], 1));
-        let free = state + raw * &self.change;
-        let next = free.clamp_tensor(Some(&self.low), Some(&self.high));
+        let (next, clipped) = self.arrived(state, &raw);
         let outcome = outcome(&self.arrival(action, &seen, &next));
         let costs = self.costs.iter().enumerate();
         let costs: Vec<Tensor> = costs.map(|(k, cost)| cost.predicted(&outcome.narrow(1, 1 + k as i64, 1))).collect();
         Predicted {
-            clipped: free.ne_tensor(&next).to_kind(Kind::Float).mean(Kind::Float),
+            clipped,
             next: self.follow(now, action, next),
             reward: outcome.narrow(1, 0, 1) * self.reward_scale + self.reward_center,
             terminal: if self.terminates {

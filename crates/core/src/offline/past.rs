@@ -89,6 +89,10 @@ pub(super) mod tests {
 
     /// A cart on a line that is pushed and rubs: 40 episodes, seen with its speed or without.
     pub(in super::super) fn cart(speed_is_seen: bool) -> Dataset {
+        Dataset::new(Arc::new(cart_columns(speed_is_seen)), None, Device::Cpu).unwrap()
+    }
+
+    pub(in super::super) fn cart_columns(speed_is_seen: bool) -> Columns {
         let mut rng = Rng::new(5, 0);
         let mut columns = Columns { obs_dim: 1 + usize::from(speed_is_seen), act_dim: 1, ..Columns::default() };
         for _ in 0..40 {
@@ -107,7 +111,7 @@ pub(super) mod tests {
                 columns.timeouts.push(step + 1 == STEPS);
             }
         }
-        Dataset::new(Arc::new(columns), None, Device::Cpu).unwrap()
+        columns
     }
 
     fn models(data: &Dataset, run: &RunConfig) -> Dynamics {

@@ -12,8 +12,7 @@ pub(super) struct Split {
     pub learnt: Tensor,
     /// Rows of each member's draw of episodes, `[M_e]`: members that saw the same rows would agree where all are wrong.
     pub rows: Vec<Tensor>,
-    /// Of `learnt` the rows on both sides of a change of a cost, unless costs come and go as if by chance, and those up
-    /// to a terminal, `[B]`; None where there are none.
+    /// Of `learnt` the rows on both sides of a change of a cost, `[B]`; None where costs come and go as if by chance.
     pub borders: Option<Tensor>,
 }
 
@@ -21,9 +20,6 @@ pub(super) struct Split {
 /// Of BallCircle's .19 are, of CarRun's .32, HopperVelocity's .12 and PointGoal1's .11; of a cost that comes by chance
 /// with probability p about 1 - p^2.
 const PLACES: f64 = 0.5;
-
-/// Rows up to a terminal that lie at it.
-const BEFORE_END: usize = 3;
 
 impl Split {
     /// Holds out the episodes that `data` keeps from everything, or else `fraction` of the whole ones. Tails that were
@@ -65,8 +61,8 @@ fn pick(rows: &Tensor, count: usize, rng: &mut Rng) -> Tensor {
     rows.index_select(0, &rng.rows(count, rows.size()[0], rows.device()))
 }
 
-/// For every row of the data whether one of the first `costs` costs differs before or after it in its episode, unless
-/// most costly rows are such, or a terminal is near, `[N] bool`; None where no row is.
+/// For every row of the data whether one of the first `costs` costs differs before or after it in its episode, `[N]
+/// bool`; None where most costly rows are such.
 fn borders(data: &Dataset, costs: usize) -> Option<Tensor> {
     let mut borders = vec![false; data.len() as usize];
     let (mut costly, mut bordering) = (0u64, 0u64);
@@ -81,15 +77,8 @@ fn borders(data: &Dataset, costs: usize) -> Option<Tensor> {
             }
         }
     }
-    if bordering as f64 > PLACES * costly as f64 {
-        borders.fill(false);
-    }
-    for episode in &data.episodes {
-        if data.columns.terminals[episode.end - 1] {
-            borders[episode.end.saturating_sub(BEFORE_END).max(episode.start)..episode.end].fill(true);
-        }
-    }
-    borders.contains(&true).then(|| Tensor::from_slice(&borders).to_device(data.device()))
+    let places = costly > 0 && bordering as f64 <= PLACES * costly as f64;
+    places.then(|| Tensor::from_slice(&borders).to_device(data.device()))
 }
 
 /// Numbers of the held-out and of the other episodes, both ascending.
@@ -137,16 +126,6 @@ mod tests {
         assert!(!Vec::<i64>::try_from(&sampled).unwrap().iter().any(held_out));
         let uniform = within(&split.sample_all(50, false, &mut Rng::new(1, 0)));
         assert!(uniform.iter().filter(|row| borders.contains(row)).count() < 75);
-    }
-
-    /// Rows before a terminal, not before a time limit.
-    #[test]
-    fn terminals_are_borders() {
-        let columns = columns(400, |row| (row % 40 == 19, row % 40 == 39));
-        let data = Dataset::new(Arc::new(columns), None, Device::Cpu).unwrap();
-        let split = Split::new(&data, 1, 0.0, 2, &mut Rng::new(0, 0));
-        let within = Vec::<i64>::try_from(&split.borders.unwrap().remainder(40)).unwrap();
-        assert_eq!((within.len(), &within[..4]), (30, &[17, 18, 19, 17][..]));
     }
 
     #[test]

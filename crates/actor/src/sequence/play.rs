@@ -64,7 +64,7 @@ impl SequencePlay {
 
     /// Adds the embedded token to the row's window.
     fn push(&mut self, row: usize) {
-        self.policy.transformer.norm_in.apply(&self.embedded, &mut self.normal);
+        self.policy.transformer.norm_in.apply(self.policy.transformer.set, &self.embedded, &mut self.normal);
         self.memories[row].window.tokens.extend_from_slice(&self.normal);
     }
 

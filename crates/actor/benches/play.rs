@@ -8,9 +8,11 @@ use std::time::Instant;
 
 use drcorl_actor::{Actor, Turn};
 
+/// Least seconds of a round.
+const ROUND: f64 = 2e-4;
 /// Seconds a figure may take, and decisions before the clock starts: more than a window holds.
 const SECONDS: f64 = 2.0;
-const WARM: usize = 24;
+const WARM: u32 = 24;
 
 fn main() -> Result<(), drcorl_actor::Error> {
     let mut files: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -44,15 +46,16 @@ fn microseconds(actor: &Actor, rows: usize) -> Result<f64, drcorl_actor::Error> 
     let mut player = actor.play();
     let begun = Instant::now();
     let mut act = || player.act(Turn::first(turns.next().expect("a cycle")), &mut actions);
-    let mut warm = 0;
+    let mut warm = 0u32;
     while warm < WARM && (warm < 2 || begun.elapsed().as_secs_f64() < SECONDS) {
         act()?;
         warm += 1;
     }
+    let once = begun.elapsed().as_secs_f64() / f64::from(warm);
     let mut best = f64::INFINITY;
     let begun = Instant::now();
     // Rounds short enough to fall between other work of the machine, long enough for the clock.
-    let calls = if rows == 1 { 16 } else { 1 };
+    let calls = if once < ROUND { (ROUND / once) as usize } else { 1 };
     while best.is_infinite() || begun.elapsed().as_secs_f64() < SECONDS {
         let start = Instant::now();
         for _ in 0..calls {

@@ -43,13 +43,30 @@ pub struct Rows<'a> {
 /// # Panics
 /// If either holds fewer.
 pub fn affine(set: InstructionSet, layer: &Layer, relu: bool, x: Rows<'_>, out: &mut [f32]) {
-    let from = Places::dense(x.stride);
-    let part = Part { layer, inputs: 0..layer.inputs(), begins: true, relu };
-    run(set, &part, x.count, (x.values, from), (out, Places::dense(layer.width())));
+    let part = Part {
+        first: 0,
+        width: layer.inputs(),
+        count: x.count,
+        from: (0, Places::dense(x.stride)),
+        to: (0, Places::dense(layer.width())),
+    };
+    let task = part.task(layer, true, relu, x.values, out);
+    match set.0 {
+        // SAFETY: every processor of the target has what `Baseline` needs; rows lie within their slices.
+        Level::Portable if cfg!(target_arch = "x86_64") => unsafe { task.run::<Baseline, BASELINE, 1, 1, 2>() },
+        // SAFETY: as above.
+        Level::Portable => unsafe { task.run::<Baseline, BASELINE, 1, 2, 4>() },
+        // SAFETY: an instruction set is proof of its features.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { run_avx2(&task) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { run_avx512(&task) },
+    }
 }
 
 /// Where rows lie: `run` of them, `stride` floats from each to the next, then as many `jump` floats further on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Places {
     pub stride: usize,
     pub run: usize,
@@ -71,44 +88,103 @@ impl Places {
     }
 }
 
-/// Inputs of a layer whose terms are added to what there is; the part that `begins` adds them to the bias instead.
-#[derive(Debug, Clone)]
-pub(crate) struct Part<'a> {
-    pub layer: &'a Layer,
-    pub inputs: std::ops::Range<usize>,
-    pub begins: bool,
-    pub relu: bool,
+/// Rows for which some of a layer's inputs are added up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Part {
+    /// Number of the first input; a row holds `width` from there on.
+    pub first: usize,
+    pub width: usize,
+    pub count: usize,
+    /// Where the first row begins, in the values that are read and in those that are written.
+    pub from: (usize, Places),
+    pub to: (usize, Places),
 }
 
-/// One part of a layer for `count` rows; a row of `x` holds the part's inputs and no others.
-/// Parts that follow each other in order give the bits of [`affine`].
+impl Part {
+    /// As raw rows, of which all lie within the slices.
+    ///
+    /// # Panics
+    /// If they do not.
+    fn task<'a>(&self, layer: &'a Layer, begins: bool, relu: bool, x: &[f32], out: &mut [f32]) -> Task<'a> {
+        let Part { first, width, count, from, to } = *self;
+        if let Some(last) = count.checked_sub(1) {
+            assert!(first + width <= layer.inputs(), "inputs of a layer");
+            // Places ascend.
+            assert!(from.0 + from.1.at(last) + width <= x.len(), "rows of a layer");
+            assert!(to.0 + to.1.at(last) + layer.width() <= out.len(), "rows of a layer");
+        }
+        let (x, out) = (x.as_ptr().wrapping_add(from.0), out.as_mut_ptr().wrapping_add(to.0));
+        Task { layer, first, inputs: width, begins, relu, count, x, from: from.1, out, to: to.1 }
+    }
+}
+
+/// `out = bias + weight x`, for rows of which each reads some parts of the inputs, as if the others were zeros: of as
+/// many parts as there are, in the order of the inputs. `out` is the rows at `all`, so many of them.
 ///
 /// # Panics
-/// If rows lie outside of a slice.
-pub(crate) fn run(
+/// If rows lie outside of a slice, or there are more than 8 parts.
+pub(crate) fn affine_parts(
     set: InstructionSet,
-    part: &Part<'_>,
-    count: usize,
-    (x, from): (&[f32], Places),
-    (out, to): (&mut [f32], Places),
+    layer: &Layer,
+    parts: &[Part],
+    x: &[f32],
+    (out, all, count): (&mut [f32], (usize, Places), usize),
 ) {
-    let Some(last) = count.checked_sub(1) else { return };
-    let inputs = part.inputs.len();
-    assert!(part.inputs.end <= part.layer.inputs(), "inputs of a layer");
-    assert!(from.at(last) + inputs <= x.len() && to.at(last) + part.layer.width() <= out.len(), "rows of a layer");
-    let task = Task { part, inputs, count, x: x.as_ptr(), from, out: out.as_mut_ptr(), to };
-    // SAFETY: rows and places come in order, so that with the last one all lie within their slices.
+    for row in 0..count {
+        let (lines, _) = out[all.0 + all.1.at(row)..][..layer.width()].as_chunks_mut::<LANES>();
+        lines.iter_mut().enumerate().for_each(|(panel, line)| *line = layer.panel(panel).0 .0);
+    }
+    let mut tasks = [Part::default().task(layer, false, false, x, out); 8];
+    for (task, part) in tasks[..parts.len()].iter_mut().zip(parts) {
+        *task = part.task(layer, false, false, x, out);
+    }
+    let tasks = &tasks[..parts.len()];
     match set.0 {
-        // SAFETY: every processor of the target has what `Baseline` needs.
-        Level::Portable if cfg!(target_arch = "x86_64") => unsafe { task.run::<Baseline, BASELINE, 1, 1, 2>() },
+        // SAFETY: every processor of the target has what `Baseline` needs; rows lie within their slices.
+        Level::Portable if cfg!(target_arch = "x86_64") => unsafe { by_parts::<Baseline, BASELINE, 1, 2>(tasks) },
         // SAFETY: as above.
-        Level::Portable => unsafe { task.run::<Baseline, BASELINE, 1, 2, 4>() },
+        Level::Portable => unsafe { by_parts::<Baseline, BASELINE, 1, 4>(tasks) },
         // SAFETY: an instruction set is proof of its features.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { run_avx2(&task) },
+        Level::Avx2 => unsafe { by_parts_avx2(tasks) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { run_avx512(&task) },
+        Level::Avx512 => unsafe { by_parts_avx512(tasks) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn by_parts_avx2(tasks: &[Task<'_>]) {
+    // SAFETY: the features are those of the attribute; the caller's promise for the rest.
+    unsafe { by_parts::<std::arch::x86_64::__m256, 2, 2, 3>(tasks) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
+unsafe fn by_parts_avx512(tasks: &[Task<'_>]) {
+    // SAFETY: as above.
+    unsafe { by_parts::<std::arch::x86_64::__m512, 1, 4, 4>(tasks) }
+}
+
+/// All parts over `G` panels at a time, so that weights are read in the order in which they lie; `M` rows at most.
+///
+/// # Safety
+/// As for [`Task`].
+#[inline(always)]
+unsafe fn by_parts<V: Register, const N: usize, const G: usize, const M: usize>(tasks: &[Task<'_>]) {
+    let panels = tasks.first().map_or(0, |task| task.layer.panels());
+    let mut panel = 0;
+    while panel < panels {
+        let wide = panel + G <= panels;
+        for task in tasks {
+            if wide {
+                task.strip::<V, N, G, M>(panel);
+            } else {
+                task.strip::<V, N, 1, M>(panel);
+            }
+        }
+        panel += if wide { G } else { 1 };
     }
 }
 
@@ -127,9 +203,15 @@ unsafe fn run_avx512(task: &Task<'_>) {
 }
 
 /// A call. Slices whose bounds were checked by every tile, or by every product, made a batch a third slower.
+#[derive(Clone, Copy)]
 struct Task<'a> {
-    part: &'a Part<'a>,
+    layer: &'a Layer,
+    /// Number of the first input, and how many there are.
+    first: usize,
     inputs: usize,
+    /// True if sums begin with the bias, not with what there is.
+    begins: bool,
+    relu: bool,
     count: usize,
     x: *const f32,
     from: Places,
@@ -147,6 +229,7 @@ impl Task<'_> {
     unsafe fn run<V: Register, const N: usize, const GB: usize, const G2: usize, const G1: usize>(&self) {
         let mut active = Active::none();
         match self.count {
+            0 => {}
             1 if self.active::<V, 1>(&mut active) => self.sparse::<V, N, 1, G1>(&active),
             1 => self.dense::<V, N, G1>(),
             2 if self.active::<V, 2>(&mut active) => self.sparse::<V, N, 2, G2>(&active),
@@ -172,28 +255,30 @@ impl Task<'_> {
     #[inline(always)]
     unsafe fn dense<V: Register, const N: usize, const G: usize>(&self) {
         let mut panel = 0;
-        while panel + G <= self.part.layer.panels() {
-            self.strip::<V, N, G>(panel);
+        while panel + G <= self.layer.panels() {
+            self.strip::<V, N, G, 4>(panel);
             panel += G;
         }
-        for panel in panel..self.part.layer.panels() {
-            self.strip::<V, N, 1>(panel);
+        for panel in panel..self.layer.panels() {
+            self.strip::<V, N, 1, 4>(panel);
         }
     }
 
-    /// Four rows at a time, and at the end five or twice three rather than one or two.
+    /// `M` rows at a time. Of four, five or twice three at the end rather than one or two; and eight where a panel is one
+    /// chain, as that of the few outputs of a last layer.
     #[inline(always)]
-    unsafe fn strip<V: Register, const N: usize, const G: usize>(&self, panel: usize) {
+    unsafe fn strip<V: Register, const N: usize, const G: usize, const M: usize>(&self, panel: usize) {
         let mut row = 0;
         while row < self.count {
             row += match self.count - row {
                 1 => self.tile::<V, N, 1, G>(row, panel, 0..self.inputs),
+                3 | 6 if M >= 3 => self.tile::<V, N, 3, G>(row, panel, 0..self.inputs),
                 2 => self.tile::<V, N, 2, G>(row, panel, 0..self.inputs),
-                3 | 6 => self.tile::<V, N, 3, G>(row, panel, 0..self.inputs),
-                5 => self.tile::<V, N, 5, G>(row, panel, 0..self.inputs),
-                // Where a panel is one chain, as that of the few outputs of a last layer.
-                8.. if N * G == 1 => self.tile::<V, N, 8, G>(row, panel, 0..self.inputs),
-                _ => self.tile::<V, N, 4, G>(row, panel, 0..self.inputs),
+                5 if M == 4 => self.tile::<V, N, 5, G>(row, panel, 0..self.inputs),
+                8.. if M == 4 && N * G == 1 => self.tile::<V, N, 8, G>(row, panel, 0..self.inputs),
+                _ if M == 4 => self.tile::<V, N, 4, G>(row, panel, 0..self.inputs),
+                5.. if M == 3 => self.tile::<V, N, 3, G>(row, panel, 0..self.inputs),
+                _ => self.tile::<V, N, 2, G>(row, panel, 0..self.inputs),
             };
         }
     }
@@ -204,11 +289,11 @@ impl Task<'_> {
     unsafe fn sparse<V: Register, const N: usize, const R: usize, const G: usize>(&self, active: &Active) {
         let indices = || active.indices().iter().map(|&i| usize::from(i));
         let mut panel = 0;
-        while panel + G <= self.part.layer.panels() {
+        while panel + G <= self.layer.panels() {
             self.tile::<V, N, R, G>(0, panel, indices());
             panel += G;
         }
-        for panel in panel..self.part.layer.panels() {
+        for panel in panel..self.layer.panels() {
             self.tile::<V, N, R, 1>(0, panel, indices());
         }
     }
@@ -230,11 +315,11 @@ impl Task<'_> {
         let mut panels = [std::ptr::null::<Lanes>(); G];
         let mut sums = [[[V::splat(0.0); N]; G]; R];
         for g in 0..G {
-            let (bias, weights) = self.part.layer.panel(panel + g);
-            panels[g] = weights.as_ptr().add(self.part.inputs.start);
+            let (bias, weights) = self.layer.panel(panel + g);
+            panels[g] = weights.as_ptr().add(self.first);
             for r in 0..R {
                 let stored = outs[r].add(g * LANES).cast::<[f32; LANES]>();
-                sums[r][g] = V::load_row(if self.part.begins { &bias.0 } else { &*stored });
+                sums[r][g] = V::load_row(if self.begins { &bias.0 } else { &*stored });
             }
         }
         for i in inputs {
@@ -253,7 +338,7 @@ impl Task<'_> {
         }
         for r in 0..R {
             for g in 0..G {
-                if self.part.relu {
+                if self.relu {
                     for sum in &mut sums[r][g] {
                         *sum = V::relu(*sum);
                     }

@@ -111,18 +111,18 @@ mod x86_64 {
         relu |sum| _mm_max_ps(_mm_setzero_ps(), sum),
         not_zero |from| _mm_movemask_ps(_mm_cmpneq_ps(_mm_loadu_ps(from), _mm_setzero_ps())) as u64);
     register!(__m256, load _mm256_loadu_ps, store _mm256_storeu_ps, splat _mm256_set1_ps,
-        multiply_add _mm256_fmadd_ps,
-        relu |sum| _mm256_max_ps(_mm256_setzero_ps(), sum),
-        not_zero |from| {
-            let differs = _mm256_cmp_ps::<_CMP_NEQ_UQ>(_mm256_loadu_ps(from), _mm256_setzero_ps());
-            _mm256_movemask_ps(differs) as u64
-        });
+    multiply_add _mm256_fmadd_ps,
+    relu |sum| _mm256_max_ps(_mm256_setzero_ps(), sum),
+    not_zero |from| {
+        let differs = _mm256_cmp_ps::<_CMP_NEQ_UQ>(_mm256_loadu_ps(from), _mm256_setzero_ps());
+        _mm256_movemask_ps(differs) as u64
+    });
     register!(__m512, load _mm512_loadu_ps, store _mm512_storeu_ps, splat _mm512_set1_ps,
-        multiply_add _mm512_fmadd_ps,
-        relu |sum| _mm512_max_ps(_mm512_setzero_ps(), sum),
-        not_zero |from| {
-            u64::from(_mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(_mm512_loadu_ps(from), _mm512_setzero_ps()))
-        });
+    multiply_add _mm512_fmadd_ps,
+    relu |sum| _mm512_max_ps(_mm512_setzero_ps(), sum),
+    not_zero |from| {
+        u64::from(_mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(_mm512_loadu_ps(from), _mm512_setzero_ps()))
+    });
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -131,12 +131,12 @@ mod aarch64 {
     use std::arch::aarch64::*;
 
     register!(float32x4_t, load vld1q_f32, store vst1q_f32, splat vdupq_n_f32,
-        multiply_add |a, b, c| vfmaq_f32(c, a, b),
-        relu |sum| vbslq_f32(vcltzq_f32(sum), vdupq_n_f32(0.0), sum),
-        not_zero |from: *const f32| {
-            let bits = vld1q_u32([1u32, 2, 4, 8].as_ptr());
-            u64::from(vaddvq_u32(vandq_u32(vmvnq_u32(vceqzq_f32(vld1q_f32(from))), bits)))
-        });
+    multiply_add |a, b, c| vfmaq_f32(c, a, b),
+    relu |sum| vbslq_f32(vcltzq_f32(sum), vdupq_n_f32(0.0), sum),
+    not_zero |from: *const f32| {
+        let bits = vld1q_u32([1u32, 2, 4, 8].as_ptr());
+        u64::from(vaddvq_u32(vandq_u32(vmvnq_u32(vceqzq_f32(vld1q_f32(from))), bits)))
+    });
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -1,7 +1,8 @@
 //! Time of a decision of policy files, one row at a time and 1,000 together:
 //! `cargo bench -p drcorl-actor --bench play -- [--rows N] FILE..`, for example of what `drcorl study inference` makes.
 //!
-//! A figure is the fastest of all rounds that fit into two seconds, in microseconds a decision. A planner plans once and is not led.
+//! A figure is the fastest of all rounds that fit into two seconds, in microseconds a decision.
+//! A planner plans once and is not led.
 
 use std::path::Path;
 use std::time::Instant;

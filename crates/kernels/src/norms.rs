@@ -95,7 +95,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// `out [B,h] = norm(input [B,h])`, as policies at play compute it, for no backward pass. See [`plain::layer_norm`].
+    /// `out [B,h] = norm(input [B,h])`, as policies at play compute it, for no backward pass.
+    /// See [`plain::layer_norm`].
     pub fn layer_norm_rows(input: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
         let width = weight.len();
         for (x, y) in input.chunks_exact(width).zip(out.chunks_exact_mut(width)) {

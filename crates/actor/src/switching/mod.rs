@@ -13,8 +13,8 @@ use crate::file::Fields;
 use crate::network::{Buffers, Hidden, Network, BLOCK};
 
 /// Candidates `a_k = tanh(heads(trunk(s)))`; among those with `C_k = max Qc(a_k, s)` below the value of the remaining
-/// budget the one with the highest `min Q(a_k, s)`, else the one with the lowest `C_k`. The reward critic is asked where
-/// there are several of the former, and of those alone.
+/// budget the one with the highest `min Q(a_k, s)`, else the one with the lowest `C_k`. The reward critic is asked
+/// where there are several of the former, and of those alone.
 #[derive(Debug)]
 struct Switching {
     /// Trunk and heads: the outputs are K times A.

@@ -238,9 +238,9 @@ impl Task<'_> {
         }
     }
 
-    /// Lists the inputs that are not zero, where leaving out the others pays: behind a ReLU about half are zero. One row
-    /// or two wait for their weights, each read once, so half as many take little more than half the time. More rows
-    /// wait for their products; to pick those takes as long as to make them all.
+    /// Lists the inputs that are not zero, where leaving out the others pays: behind a ReLU about half are zero. One
+    /// row or two wait for their weights, each read once, so half as many take little more than half the time. More
+    /// rows wait for their products; to pick those takes as long as to make them all.
     #[inline(always)]
     unsafe fn active<V: Register, const R: usize>(&self, active: &mut Active) -> bool {
         if self.inputs > MOST_INPUTS {
@@ -264,8 +264,8 @@ impl Task<'_> {
         }
     }
 
-    /// `M` rows at a time. Of four, five or twice three at the end rather than one or two; and eight where a panel is one
-    /// chain, as that of the few outputs of a last layer.
+    /// `M` rows at a time. Of four, five or twice three at the end rather than one or two; and eight where a panel is
+    /// one chain, as that of the few outputs of a last layer.
     #[inline(always)]
     unsafe fn strip<V: Register, const N: usize, const G: usize, const M: usize>(&self, panel: usize) {
         let mut row = 0;
@@ -327,8 +327,8 @@ impl Task<'_> {
             for r in 0..R {
                 values[r] = V::splat(*xs[r].add(i));
             }
-            for g in 0..G {
-                let w = V::load_row::<N>(&(*panels[g].add(i)).0);
+            for (g, panel) in panels.iter().enumerate() {
+                let w = V::load_row::<N>(&(*panel.add(i)).0);
                 for r in 0..R {
                     for n in 0..N {
                         sums[r][g][n] = V::multiply_add(values[r], w[n], sums[r][g][n]);
@@ -336,14 +336,12 @@ impl Task<'_> {
                 }
             }
         }
-        for r in 0..R {
-            for g in 0..G {
+        for (sums, out) in sums.iter_mut().zip(outs) {
+            for (g, sums) in sums.iter_mut().enumerate() {
                 if self.relu {
-                    for sum in &mut sums[r][g] {
-                        *sum = V::relu(*sum);
-                    }
+                    sums.iter_mut().for_each(|sum| *sum = V::relu(*sum));
                 }
-                V::store_row(sums[r][g], &mut *outs[r].add(g * LANES).cast::<[f32; LANES]>());
+                V::store_row(*sums, &mut *out.add(g * LANES).cast::<[f32; LANES]>());
             }
         }
         R

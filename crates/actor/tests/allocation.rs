@@ -121,6 +121,55 @@ fn diffusion() -> PolicyFile {
     file
 }
 
+fn switching() -> PolicyFile {
+    let mut file = PolicyFile::new("switching");
+    let metadata = [("heads", 2.0), ("gamma", 0.9), ("episode_length", 6.0), ("cost_scale", 1.0)];
+    metadata.iter().for_each(|(key, value)| file.set(key, value));
+    file.set("cost_threshold", "finite_horizon");
+    file.set("cost_floor", "none");
+    file.set_setting("cost_limit", 20.0);
+    frame(&mut file);
+    network(&mut file, "actor", &[17, 32, 12]);
+    for name in ["reward_critic.0", "cost_critic.0"] {
+        network(&mut file, name, &[23, 32, 1]);
+    }
+    file
+}
+
+fn sequence() -> PolicyFile {
+    let mut file = PolicyFile::new("sequence");
+    let metadata = [("heads", 2.0), ("blocks", 2.0), ("head_layers", 1.0), ("context", 1.0), ("cost_offset", 0.0)];
+    metadata.iter().for_each(|(key, value)| file.set(key, value));
+    [("cost_sign", 1.0), ("reward_scale", 1.0), ("cost_scale", 1.0)]
+        .iter()
+        .for_each(|(key, value)| file.set(key, value));
+    file.set("cost_feature", "none");
+    file.set_setting("target_return", 1.0);
+    file.set_setting("cost_limit", 1.0);
+    frame(&mut file);
+    let layer = |file: &mut PolicyFile, [weight, bias]: [String; 2], outputs: usize, inputs: usize| {
+        file.insert(&weight, &[outputs, inputs], vec![0.01; outputs * inputs]);
+        file.insert(&bias, &[outputs], vec![0.1; outputs]);
+    };
+    let names = |name: &str| [format!("{name}.weight"), format!("{name}.bias")];
+    file.insert("timestep_emb.weight", &[4, 8], vec![0.1; 32]);
+    for (name, inputs) in [("return_emb", 1), ("cost_emb", 1), ("state_emb", 17), ("action_emb", 6)] {
+        layer(&mut file, names(name), 8, inputs);
+    }
+    for name in ["emb_norm", "out_norm", "blocks.0.norm1", "blocks.0.norm2", "blocks.1.norm1", "blocks.1.norm2"] {
+        names(name).iter().for_each(|name| file.insert(name, &[8], (0..8).map(|i| 0.1 * i as f32).collect()));
+    }
+    for block in 0..2 {
+        let name = |part: &str| format!("blocks.{block}.{part}");
+        layer(&mut file, [name("attention.in_proj_weight"), name("attention.in_proj_bias")], 24, 8);
+        for (part, outputs, inputs) in [("attention.out_proj", 8, 8), ("mlp.0", 32, 8), ("mlp.2", 8, 32)] {
+            layer(&mut file, names(&name(part)), outputs, inputs);
+        }
+    }
+    layer(&mut file, names("head.0"), 6, 8);
+    file
+}
+
 const PLANNER: planner::Shape =
     planner::Shape { observations: 17, actions: 6, steps: 4, levels: 2, denoiser: &[8, 8], value: &[8] };
 
@@ -128,10 +177,12 @@ const PLANNER: planner::Shape =
 fn act_does_not_allocate() {
     let observations = vec![0.5; 1000 * 17];
     let mut actions = vec![0.0; 1000 * 6];
-    for file in [mlp(), mixture(), latent(), diffusion(), planner::planner(&PLANNER)] {
+    for file in [mlp(), mixture(), latent(), diffusion(), switching(), sequence(), planner::planner(&PLANNER)] {
         let mut player = Actor::new(&file).unwrap().play();
-        // The first call may make room for the rows it meets.
-        player.act(Turn::first(&observations), &mut actions).unwrap();
+        // The first calls may make room for the rows they meet, and for their windows.
+        for _ in 0..3 {
+            player.act(Turn::first(&observations), &mut actions).unwrap();
+        }
         let before = ALLOCATIONS.get();
         for n in [1, 3, 100, 1000] {
             player.begin(&[0, 1, 999], &[n as u64; 3]);

@@ -2,10 +2,13 @@
 //!
 //! A sequence is `[steps, channels]`, step after step, so that what a convolution reads for one step lies in a few
 //! stretches. They are gathered into a row, and the rows of many steps and sequences go through [`crate::affine`]: a
-//! step's result has the same bits alone and in any batch.
+//! step's result has the same bits alone and in any batch. Where sequences are so short that many taps lie outside of
+//! them, the steps that a tap reaches go through its part of the layer instead, tap after tap. The terms that are left
+//! out are zeros, so the bits are the same.
 
-use crate::affine::{affine, Layer, Rows};
+use crate::affine::{affine, affine_parts, Layer, Part, Places, Rows};
 use crate::InstructionSet;
+use std::ops::Range;
 
 /// The formulas, of one sequence `x [steps, inputs]`.
 pub mod plain {
@@ -60,6 +63,9 @@ pub mod plain {
 
 /// Rows gathered at a time: those of 256 channels and 5 taps fill half of a second-level cache.
 const BLOCK: usize = 96;
+
+/// Most taps that go through their parts of a layer.
+const MOST_TAPS: usize = 8;
 
 /// Every `phases.len()`th step of the result, from its number on.
 #[derive(Debug, Clone)]
@@ -193,29 +199,95 @@ impl Conv {
         let x = &x[..count * steps * self.inputs];
         let out = &mut out[..count * out_steps * self.outputs];
         for (number, phase) in self.phases.iter().enumerate() {
-            let width = phase.layer.width();
             let places = out_steps.saturating_sub(number).div_ceil(self.phases.len());
-            let direct = self.phases.len() == 1 && width == self.outputs;
-            let itself = direct && self.stride == 1 && phase.offsets == [0];
-            let rows = count * places;
-            for first in (0..rows).step_by(BLOCK) {
-                let block = BLOCK.min(rows - first);
-                let input = if itself {
-                    Rows { values: &x[first * self.inputs..], stride: self.inputs, count: block }
-                } else {
-                    self.gather(phase, (x, steps), (first, block), places, &mut scratch.rows)
-                };
-                if direct {
-                    affine(set, &phase.layer, false, input, &mut out[first * width..]);
+            let reached: usize = phase.offsets.iter().map(|&offset| self.reach(offset, steps, places).len()).sum();
+            // A part of a layer costs a visit of the sums: a tenth of the products must be saved for that.
+            let fits = phase.layer.width() == self.outputs && phase.offsets.len() <= MOST_TAPS;
+            if fits && 10 * reached <= 9 * places * phase.offsets.len() {
+                self.by_taps(set, number, (x, steps), (out, out_steps), places);
+            } else {
+                self.by_rows(set, number, (x, steps), (out, out_steps), (count, places), scratch);
+            }
+        }
+    }
+
+    /// Which of `places` of a phase read a step inside of the sequence at this offset.
+    fn reach(&self, offset: isize, steps: usize, places: usize) -> Range<usize> {
+        let first = offset.min(0).unsigned_abs().div_ceil(self.stride);
+        let end = steps.saturating_sub(offset.max(0) as usize) + offset.min(0).unsigned_abs();
+        let end = end.div_ceil(self.stride).min(places);
+        first.min(end)..end
+    }
+
+    /// Phase `number`, tap after tap, of the steps that each reaches.
+    fn by_taps(
+        &self,
+        set: InstructionSet,
+        number: usize,
+        (x, steps): (&[f32], usize),
+        (out, out_steps): (&mut [f32], usize),
+        places: usize,
+    ) {
+        let (phase, phases) = (&self.phases[number], self.phases.len());
+        let sequences = (BLOCK / places.max(1)).max(1);
+        let blocks = x.chunks(sequences * steps * self.inputs);
+        for (x, out) in blocks.zip(out.chunks_mut(sequences * out_steps * self.outputs)) {
+            let count = x.len() / (steps * self.inputs);
+            let to = |run: usize| Places { stride: phases * self.outputs, run, jump: out_steps * self.outputs };
+            let mut parts = [Part::default(); MOST_TAPS];
+            let mut taps = 0;
+            for (tap, &offset) in phase.offsets.iter().enumerate() {
+                let reach = self.reach(offset, steps, places);
+                if reach.is_empty() {
                     continue;
                 }
-                let products = sized(&mut scratch.products, block * width);
-                affine(set, &phase.layer, false, input, products);
-                for (row, product) in (first..).zip(products.chunks_exact(width)) {
-                    let (sequence, place) = (row / places, row % places);
-                    let at = (sequence * out_steps + self.phases.len() * place + number) * self.outputs;
-                    out[at..at + self.outputs].copy_from_slice(&product[..self.outputs]);
-                }
+                let from = Places { stride: self.stride * self.inputs, run: reach.len(), jump: steps * self.inputs };
+                parts[taps] = Part {
+                    first: tap * self.inputs,
+                    width: self.inputs,
+                    count: count * reach.len(),
+                    from: ((self.stride * reach.start).wrapping_add_signed(offset) * self.inputs, from),
+                    to: ((phases * reach.start + number) * self.outputs, to(reach.len())),
+                };
+                taps += 1;
+            }
+            let all = (out, (number * self.outputs, to(places)), count * places);
+            affine_parts(set, &phase.layer, &parts[..taps], x, all);
+        }
+    }
+
+    /// Phase `number`, of rows that hold what a step reads.
+    fn by_rows(
+        &self,
+        set: InstructionSet,
+        number: usize,
+        (x, steps): (&[f32], usize),
+        (out, out_steps): (&mut [f32], usize),
+        (count, places): (usize, usize),
+        scratch: &mut ConvScratch,
+    ) {
+        let phase = &self.phases[number];
+        let width = phase.layer.width();
+        let direct = self.phases.len() == 1 && width == self.outputs;
+        let itself = direct && self.stride == 1 && phase.offsets == [0];
+        let rows = count * places;
+        for first in (0..rows).step_by(BLOCK) {
+            let block = BLOCK.min(rows - first);
+            let input = if itself {
+                Rows { values: &x[first * self.inputs..], stride: self.inputs, count: block }
+            } else {
+                self.gather(phase, (x, steps), (first, block), places, &mut scratch.rows)
+            };
+            if direct {
+                affine(set, &phase.layer, false, input, &mut out[first * width..]);
+                continue;
+            }
+            let products = sized(&mut scratch.products, block * width);
+            affine(set, &phase.layer, false, input, products);
+            for (row, product) in (first..).zip(products.chunks_exact(width)) {
+                let (sequence, place) = (row / places, row % places);
+                let at = (sequence * out_steps + self.phases.len() * place + number) * self.outputs;
+                out[at..at + self.outputs].copy_from_slice(&product[..self.outputs]);
             }
         }
     }

@@ -13,7 +13,7 @@
 //! |---|---|
 //! | [`activations`] | Mish, GELU, ReLU with their derivatives; biases |
 //! | [`affine`] | a layer for rows, as policies at play use it |
-//! | [`attention`] | causal attention: of a training batch forward and backward, of the newest token |
+//! | [`attention`] | causal attention, forward and backward |
 //! | [`conv`] | convolutions along sequences, and their gradients, as planners at play use them |
 //! | [`dropout`] | masks that are hashes |
 //! | [`gated`] | two last layers whose ReLU is kept as bits, on the matrix unit |

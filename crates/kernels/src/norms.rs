@@ -1,7 +1,7 @@
 //! Layer norms (Ba et al., arXiv:1607.06450).
 
 use crate::instruction_set::multiversion;
-use crate::sums::{sum_of, total};
+use crate::sums::sum_of;
 
 /// The formulas, of one row.
 pub mod plain {
@@ -94,16 +94,20 @@ multiversion! {
     }
 }
 
-/// `out [B,h] = norm(input [B,h])`, as policies at play compute it: one short row or a few, for no backward pass. See
-/// [`plain::layer_norm`].
-pub fn layer_norm_rows(input: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
-    let width = weight.len();
-    for (row, out) in input.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-        let mean = total(row.iter().copied()) / width as f32;
-        let variance = total(row.iter().map(|x| (x - mean) * (x - mean))) / width as f32;
-        let rstd = 1.0 / (variance + eps).sqrt();
-        for ((y, x), (w, b)) in out.iter_mut().zip(row).zip(weight.iter().zip(bias)) {
-            *y = (x - mean) * rstd * w + b;
+multiversion! {
+    /// `out [B,h] = norm(input [B,h])`, as policies at play compute it, for no backward pass.
+    /// See [`plain::layer_norm`].
+    pub fn layer_norm_rows(input: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+        let width = weight.len();
+        for (x, y) in input.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            // Slices of one length without a bound to check: the loops vectorise.
+            let (x, y) = (&x[..width], &mut y[..width]);
+            let mean = sum_of([x], |[x]| x) / width as f32;
+            let variance = sum_of([x], |[x]| (x - mean) * (x - mean)) / width as f32;
+            let rstd = 1.0 / (variance + eps).sqrt();
+            for ((y, &x), (&w, &b)) in y.iter_mut().zip(x).zip(weight.iter().zip(bias)) {
+                *y = (x - mean) * rstd * w + b;
+            }
         }
     }
 }

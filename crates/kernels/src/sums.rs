@@ -41,12 +41,3 @@ pub(crate) fn across(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) ->
     }
     lanes[0]
 }
-
-/// A sum of any number of values, element i in lane `i % LANES`, the lanes added one after the other: the order of
-/// policies at play, whose rows are short.
-#[inline(always)]
-pub(crate) fn total(values: impl Iterator<Item = f32>) -> f32 {
-    let mut lanes = [0f32; LANES];
-    values.enumerate().for_each(|(i, x)| lanes[i % LANES] += x);
-    lanes.iter().sum()
-}

@@ -100,7 +100,7 @@ impl DiffusionPlay {
         }
     }
 
-    /// Values of `count` candidates, which `scratch.joined` holds.
+    /// Values of `count` candidates, which `scratch.joined` holds, by the critics that the choice asks.
     fn value(&mut self, ranking: &Ranking, count: usize) {
         let DiffusionPlay { buffers, scratch, reward, violation, .. } = self;
         let of = |buffers: &mut Buffers, member: &Network, out: &mut [f32], pick: fn(f32, f32) -> f32| {
@@ -113,8 +113,12 @@ impl DiffusionPlay {
         };
         reward[..count].fill(f32::INFINITY);
         violation[..count].fill(f32::NEG_INFINITY);
-        ranking.reward.iter().for_each(|member| of(buffers, member, &mut reward[..count], f32::min));
-        ranking.feasibility.iter().for_each(|member| of(buffers, member, &mut violation[..count], f32::max));
+        if ranking.choice != Choice::Safest {
+            ranking.reward.iter().for_each(|member| of(buffers, member, &mut reward[..count], f32::min));
+        }
+        if ranking.choice != Choice::Best {
+            ranking.feasibility.iter().for_each(|member| of(buffers, member, &mut violation[..count], f32::max));
+        }
     }
 
     fn score(&self, candidate: usize) -> Score {
@@ -201,7 +205,7 @@ impl Denoiser {
         }
         for Block { weight, bias, inner, outer } in &self.blocks {
             for (row, out) in trunk.chunks_exact(stride).zip(normal.chunks_exact_mut(stride)).take(count) {
-                layer_norm_rows(&row[..hidden], weight, bias, self.norm_eps, &mut out[..hidden]);
+                layer_norm_rows(self.set, &row[..hidden], weight, bias, self.norm_eps, &mut out[..hidden]);
             }
             through(inner, normal, stride, wide);
             mish_in_place(self.set, &mut wide[..count * inner.width()]);

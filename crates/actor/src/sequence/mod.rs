@@ -16,7 +16,7 @@ use drcorl_kernels::InstructionSet;
 use crate::actor::{Frame, Kind, Play};
 use crate::error::{Error, Result};
 use crate::file::Fields;
-use network::{Block, Norm, Transformer};
+use network::{Block, Last, Norm, Rest, Transformer};
 
 /// Tokens of a step.
 const STEP: usize = 4;
@@ -82,19 +82,55 @@ fn norm(fields: &Fields, name: &str, width: usize) -> Result<Norm> {
     Ok(Norm { weight: vector("weight")?, bias: vector("bias")? })
 }
 
-fn block(fields: &Fields, index: usize, e: usize) -> Result<Block> {
+fn rest(fields: &Fields, index: usize, e: usize) -> Result<Rest> {
     let name = |part: &str| format!("blocks.{index}.{part}");
-    let projection = (name("attention.in_proj_weight"), name("attention.in_proj_bias"));
-    let projection = (projection.0.as_str(), projection.1.as_str());
     let inner = layer(fields, &name("mlp.0"), e, None)?;
-    Ok(Block {
-        norm1: norm(fields, &name("norm1"), e)?,
-        query: part(fields, projection, e, e, 0..1)?,
-        key_value: part(fields, projection, e, e, 1..3)?,
+    Ok(Rest {
         mixing: layer(fields, &name("attention.out_proj"), e, Some(e))?,
-        norm2: norm(fields, &name("norm2"), e)?,
+        norm: norm(fields, &name("norm2"), e)?,
         outer: layer(fields, &name("mlp.2"), inner.outputs(), Some(e))?,
         inner,
+    })
+}
+
+/// Names of weight and bias of a block's queries, keys and values.
+fn projection(index: usize) -> [String; 2] {
+    ["weight", "bias"].map(|part| format!("blocks.{index}.attention.in_proj_{part}"))
+}
+
+fn block(fields: &Fields, index: usize, e: usize) -> Result<Block> {
+    let [weight, bias] = projection(index);
+    Ok(Block {
+        rest: rest(fields, index, e)?,
+        norm: norm(fields, &format!("blocks.{index}.norm1"), e)?,
+        query: part(fields, (&weight, &bias), e, e, 0..1)?,
+        key_value: part(fields, (&weight, &bias), e, e, 1..3)?,
+    })
+}
+
+fn last(fields: &Fields, index: usize, e: usize, heads: usize) -> Result<Last> {
+    let rest = rest(fields, index, e)?;
+    let [weight, bias] = projection(index);
+    let query = part(fields, (&weight, &bias), e, e, 0..1)?;
+    // Of sizes that hold: the values are the third part of three.
+    part(fields, (&weight, &bias), e, e, 2..3)?;
+    let (weight, bias) = (&fields.tensor(&weight, 2)?.values, &fields.tensor(&bias, 1)?.values);
+    let (width, scale) = (e / heads, (heads as f32).sqrt());
+    let keys = |head: usize| {
+        let key = &weight[(e + head * width) * e..][..width * e];
+        let transposed: Vec<f32> = (0..e * width).map(|at| scale * key[at % width * e + at / width]).collect();
+        Layer::pack(width, &transposed, &vec![0.0; e])
+    };
+    let values = |head: usize| {
+        let first = 2 * e + head * width;
+        Layer::pack(e, &weight[first * e..][..width * e], &bias[first..][..width])
+    };
+    Ok(Last {
+        norm: norm(fields, &format!("blocks.{index}.norm1"), e)?,
+        query,
+        keys: (0..heads).map(keys).collect(),
+        values: (0..heads).map(values).collect(),
+        rest,
     })
 }
 
@@ -116,7 +152,8 @@ pub(crate) fn read(fields: &Fields, frame: &Frame, set: InstructionSet) -> Resul
             ("concatenate", CostFeature::Concatenate),
         ],
     )?;
-    let blocks = (0..fields.count("blocks")?).map(|i| block(fields, i, e)).collect::<Result<Vec<_>>>()?;
+    let before = fields.count("blocks")? - 1;
+    let blocks = (0..before).map(|i| block(fields, i, e)).collect::<Result<Vec<_>>>()?;
     let prefix = fields.has("prefix_emb.weight").then(|| layer(fields, "prefix_emb", 1, Some(e))).transpose()?;
     let head_input = if cost_feature == CostFeature::Concatenate { 2 * e } else { e };
     let layers = fields.count("head_layers")?;
@@ -148,6 +185,7 @@ pub(crate) fn read(fields: &Fields, frame: &Frame, set: InstructionSet) -> Resul
             heads,
             norm_in: norm(fields, "emb_norm", e)?,
             blocks,
+            last: last(fields, before, e, heads)?,
             norm_out: norm(fields, "out_norm", e)?,
             set,
         },

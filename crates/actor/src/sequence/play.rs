@@ -30,6 +30,8 @@ pub(super) struct SequencePlay {
     scratch: Scratch,
     state: Vec<f32>,
     embedded: Vec<f32>,
+    /// The cost token before its norm.
+    cost: Vec<f32>,
     normal: Vec<f32>,
     product: Vec<f32>,
     feature: Vec<f32>,
@@ -44,6 +46,7 @@ impl SequencePlay {
             scratch: Scratch::default(),
             state: Vec::new(),
             embedded: Vec::new(),
+            cost: Vec::new(),
             normal: Vec::new(),
             product: Vec::new(),
             feature: Vec::new(),
@@ -64,7 +67,7 @@ impl SequencePlay {
 
     /// Adds the embedded token to the row's window.
     fn push(&mut self, row: usize) {
-        self.policy.transformer.norm_in.apply(&self.embedded, &mut self.normal);
+        self.policy.transformer.norm_in.apply(self.policy.transformer.set, &self.embedded, &mut self.normal);
         self.memories[row].window.tokens.extend_from_slice(&self.normal);
     }
 
@@ -99,20 +102,20 @@ impl SequencePlay {
         self.embed(row, 0, step, &[return_to_go]);
         let state = std::mem::take(&mut self.state);
         self.embed(row, 1, step, &[policy.cost_offset + policy.cost_sign * cost_to_go]);
-        let cost = std::mem::take(&mut self.embedded);
+        std::mem::swap(&mut self.embedded, &mut self.cost);
         self.embed(row, 2, step, &state);
-        (self.state, self.embedded) = (state, cost);
+        self.state = state;
         let memory = &mut self.memories[row];
         memory.held += 1;
         memory.step += 1;
     }
 
-    /// The action in [-1, 1] that follows the newest state; `embedded` holds the cost token before its norm.
+    /// The action in [-1, 1] that follows the newest state.
     fn decide(&mut self, row: usize) {
         let policy = Arc::clone(&self.policy);
         let memory = &mut self.memories[row];
         policy.transformer.newest(&mut memory.window, &mut self.scratch, &mut self.feature);
-        let (feature, cost) = (&mut self.feature, &self.embedded);
+        let (feature, cost) = (&mut self.feature, &self.cost);
         match policy.cost_feature {
             CostFeature::None => {}
             CostFeature::Add => feature.iter_mut().zip(cost).for_each(|(x, c)| *x += c),

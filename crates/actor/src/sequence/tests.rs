@@ -1,4 +1,4 @@
-//! The sequence kind: what its memory depends on, and which files are refused.
+//! The sequence kind against its formula, what its memory depends on, and which files are refused.
 //! That it computes what was trained is tested in the core.
 
 use crate::draws::Draws;
@@ -90,6 +90,120 @@ fn actions_follow_the_answers_and_the_targets() {
     actor.set("cost_limit", 40.0).unwrap();
     assert_ne!(play(&actor, 1, |_| (0.0, 0.0)), base[..A]);
     assert!(actor.set("target_cost", 1.0).is_err());
+}
+
+fn affine(file: &PolicyFile, [weight, bias]: [&str; 2], x: &[f64]) -> Vec<f64> {
+    let rows = file.tensors[weight].values.chunks(x.len()).zip(&file.tensors[bias].values);
+    rows.map(|(row, &b)| f64::from(b) + row.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum::<f64>()).collect()
+}
+
+fn layer(file: &PolicyFile, name: &str, x: &[f64]) -> Vec<f64> {
+    affine(file, [&format!("{name}.weight"), &format!("{name}.bias")], x)
+}
+
+fn norm(file: &PolicyFile, name: &str, x: &[f64]) -> Vec<f64> {
+    let part = |part: &str| file.tensors[&format!("{name}.{part}")].values.clone();
+    let mean = x.iter().sum::<f64>() / x.len() as f64;
+    let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64;
+    let parameters = part("weight").into_iter().zip(part("bias"));
+    let scaled = x.iter().zip(parameters);
+    scaled.map(|(x, (w, b))| (x - mean) / (variance + 1e-5).sqrt() * f64::from(w) + f64::from(b)).collect()
+}
+
+fn add(x: &[f64], y: &[f64]) -> Vec<f64> {
+    x.iter().zip(y).map(|(x, y)| x + y).collect()
+}
+
+/// The feature of the last of `tokens`, all of them taken through every block.
+fn newest(file: &PolicyFile, mut tokens: Vec<Vec<f64>>) -> Vec<f64> {
+    let (heads, width) = (2, E / 2);
+    for block in 0..2 {
+        let name = |part: &str| format!("blocks.{block}.{part}");
+        let projection = [name("attention.in_proj_weight"), name("attention.in_proj_bias")];
+        let projection = [projection[0].as_str(), projection[1].as_str()];
+        let of = |x: &Vec<f64>| affine(file, projection, &norm(file, &name("norm1"), x));
+        let projected: Vec<Vec<f64>> = tokens.iter().map(of).collect();
+        for (i, token) in tokens.iter_mut().enumerate() {
+            let mut mixed = Vec::new();
+            for head in 0..heads {
+                let part = |row: usize, which: usize| &projected[row][which * E + head * width..][..width];
+                let score = |j: usize| part(i, 0).iter().zip(part(j, 1)).map(|(q, k)| q * k).sum::<f64>();
+                let weights: Vec<f64> = (0..=i).map(|j| (score(j) / (width as f64).sqrt()).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                let value = |d: usize| (0..=i).map(|j| weights[j] / total * part(j, 2)[d]).sum::<f64>();
+                mixed.extend((0..width).map(value));
+            }
+            let x = add(token, &layer(file, &name("attention.out_proj"), &mixed));
+            let gelu = |x: &f64| drcorl_kernels::activations::plain::gelu(*x).0;
+            let wide: Vec<f64> =
+                layer(file, &name("mlp.0"), &norm(file, &name("norm2"), &x)).iter().map(gelu).collect();
+            *token = add(&x, &layer(file, &name("mlp.2"), &wide));
+        }
+    }
+    norm(file, "out_norm", &tokens[tokens.len() - 1])
+}
+
+/// The module's formula: the window of every step computed anew.
+#[test]
+fn actions_are_those_of_the_formula() {
+    let file = file();
+    let mut player = Actor::new(&file).unwrap().play();
+    let mut draws = Draws::new(7, 0, &[]);
+    let (mut seen, mut to_go): (Vec<Vec<f64>>, _) = (Vec::new(), (2.0, 5.0));
+    let token = |name: &str, step: usize, x: &[f64]| {
+        let time: Vec<f64> =
+            file.tensors["timestep_emb.weight"].values[step.min(5) * E..][..E].iter().map(|&t| f64::from(t)).collect();
+        norm(&file, "emb_norm", &add(&layer(&file, name, x), &time))
+    };
+    for step in 0..3 * CONTEXT {
+        let observation: Vec<f32> = (0..S).map(|_| draws.normal()).collect();
+        let (reward, cost) = (draws.normal(), draws.normal().abs());
+        let mut out = [0.0; A];
+        player.act(Turn { observations: &observation, rewards: &[reward], costs: &[cost] }, &mut out).unwrap();
+        if step > 0 {
+            to_go = (to_go.0 - 0.1 * f64::from(reward), to_go.1 - f64::from(cost));
+        }
+        let state: Vec<f64> = observation.iter().map(|&x| f64::from((x - 0.5) / 2.0)).collect();
+        seen.push(token("return_emb", step, &[to_go.0]));
+        seen.push(token("cost_emb", step, &[50.0 - to_go.1]));
+        seen.push(token("state_emb", step, &state));
+        // The window begins with a whole step.
+        let first = seen.len().saturating_sub(4 * CONTEXT - 1);
+        let unit = layer(&file, "head.0", &newest(&file, seen[first..].to_vec()));
+        let unit: Vec<f64> = unit.iter().map(|x| x.clamp(-1.0, 1.0)).collect();
+        for (found, unit) in out.iter().zip(&unit) {
+            let expected = -1.0 + (unit + 1.0) * 2.0;
+            assert!((f64::from(*found) - expected).abs() < 2e-5, "step {step}: {found} against {expected}");
+        }
+        seen.push(token("action_emb", step, &unit));
+    }
+}
+
+#[test]
+fn a_row_acts_the_same_alone_and_in_any_batch() {
+    let actor = Actor::new(&file()).unwrap();
+    let mut draws = Draws::new(8, 0, &[]);
+    let rows = 5;
+    let mut numbers = |count: usize| (0..count).map(|_| draws.normal()).collect::<Vec<f32>>();
+    let (mut together, mut alone) = (actor.play(), (0..rows).map(|_| actor.play()).collect::<Vec<_>>());
+    for step in 0..2 * CONTEXT + 1 {
+        let (observations, rewards, costs) = (numbers(rows * S), numbers(rows), numbers(rows));
+        let mut out = vec![0.0; rows * A];
+        let turn = Turn { observations: &observations, rewards: &rewards, costs: &costs };
+        together.act(turn, &mut out).unwrap();
+        for (row, player) in alone.iter_mut().enumerate() {
+            let mut own = [0.0; A];
+            let observations = &observations[row * S..][..S];
+            player
+                .act(Turn { observations, rewards: &rewards[row..][..1], costs: &costs[row..][..1] }, &mut own)
+                .unwrap();
+            assert_eq!(own.map(f32::to_bits)[..], out[row * A..][..A].iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+        }
+        if step == CONTEXT {
+            together.reset(&[1]);
+            alone[1].reset(&[0]);
+        }
+    }
 }
 
 #[test]

@@ -13,7 +13,8 @@ use crate::file::Fields;
 use crate::network::{Buffers, Hidden, Network, BLOCK};
 
 /// Candidates `a_k = tanh(heads(trunk(s)))`; among those with `C_k = max Qc(a_k, s)` below the value of the remaining
-/// budget the one with the highest `min Q(a_k, s)`, else the one with the lowest `C_k`.
+/// budget the one with the highest `min Q(a_k, s)`, else the one with the lowest `C_k`. The reward critic is asked
+/// where there are several of the former, and of those alone.
 #[derive(Debug)]
 struct Switching {
     /// Trunk and heads: the outputs are K times A.
@@ -82,6 +83,7 @@ impl Kind for Switching {
             actions: Vec::new(),
             rewards: Vec::new(),
             costs: Vec::new(),
+            asked: Vec::new(),
         })
     }
 }
@@ -98,6 +100,8 @@ struct SwitchingPlay {
     actions: Vec<f32>,
     rewards: Vec<f32>,
     costs: Vec<f32>,
+    /// Of the block's heads those that a critic is asked about.
+    asked: Vec<usize>,
 }
 
 impl Play for SwitchingPlay {
@@ -113,6 +117,8 @@ impl Play for SwitchingPlay {
         for (index, out) in out.chunks_mut(block * act_dim).enumerate() {
             let (first, count) = (index * block, out.len() / act_dim);
             self.propose(frame, &turn.observations[first * obs_dim..][..count * obs_dim]);
+            self.value_costs(obs_dim, act_dim, count * heads);
+            self.value_rewards(obs_dim, act_dim, first);
             for (row, action) in out.chunks_exact_mut(act_dim).enumerate() {
                 let head = self.choice(row, first + row);
                 for (i, value) in action.iter_mut().enumerate() {
@@ -125,17 +131,22 @@ impl Play for SwitchingPlay {
 }
 
 impl SwitchingPlay {
+    /// Value of the costs that row `index` of all may still have, in the critics' unit.
+    fn allowed(&self, index: usize) -> f64 {
+        let (step, spent) = self.ledger.at(index);
+        self.policy.exchange.value(self.limit - spent, step)
+    }
+
     /// The head for row `row` of the block, which is row `index` of all.
     /// None where an overflow left nothing to compare.
     fn choice(&self, row: usize, index: usize) -> Option<usize> {
-        let Switching { heads, exchange, .. } = *self.policy;
+        let heads = self.policy.heads;
         let (rewards, costs) = (&self.rewards[row * heads..][..heads], &self.costs[row * heads..][..heads]);
-        let (step, spent) = self.ledger.at(index);
         let finite = rewards.iter().chain(costs).all(|value| value.is_finite());
-        finite.then(|| choose(rewards, costs, exchange.value(self.limit - spent, step)))
+        finite.then(|| choose(rewards, costs, self.allowed(index)))
     }
 
-    /// Fills `actions`, `rewards` and `costs` for a block of observations.
+    /// Fills `actions` for a block of observations.
     fn propose(&mut self, frame: &Frame, observations: &[f32]) {
         let policy = Arc::clone(&self.policy);
         let (obs_dim, act_dim, heads) = (frame.obs_dim(), frame.act_dim(), policy.heads);
@@ -151,32 +162,60 @@ impl SwitchingPlay {
         for (actions, outputs) in self.actions.chunks_exact_mut(heads * act_dim).zip(outputs) {
             actions.iter_mut().zip(outputs).for_each(|(a, x)| *a = x.tanh());
         }
-        let rows = count * heads;
-        self.rewards.clear();
-        self.rewards.resize(rows, f32::INFINITY);
+    }
+
+    /// Fills `costs` for the `total` heads of a block.
+    fn value_costs(&mut self, obs_dim: usize, act_dim: usize, total: usize) {
+        let policy = Arc::clone(&self.policy);
         self.costs.clear();
-        self.costs.resize(rows, policy.floor);
-        for member in &policy.reward {
-            let stride = self.judge(member, obs_dim, act_dim, rows);
-            let values = self.buffers.rows().chunks_exact(stride);
-            self.rewards.iter_mut().zip(values).for_each(|(low, value)| *low = lower(*low, value[0]));
-        }
+        self.costs.resize(total, policy.floor);
+        self.asked.clear();
+        self.asked.extend(0..total);
         for member in &policy.cost {
-            let stride = self.judge(member, obs_dim, act_dim, rows);
+            let stride = self.judge(member, obs_dim, act_dim);
             let values = self.buffers.rows().chunks_exact(stride);
             self.costs.iter_mut().zip(values).for_each(|(high, value)| *high = -lower(-*high, -value[0]));
         }
     }
 
-    /// Takes every head of the block through one critic; `buffers` then holds its values, with the stride it returns.
-    fn judge(&mut self, member: &Network, obs_dim: usize, act_dim: usize, rows: usize) -> usize {
-        let inputs = self.buffers.rows().chunks_exact_mut(act_dim + obs_dim);
-        for (index, (input, action)) in inputs.zip(self.actions.chunks_exact(act_dim)).enumerate() {
-            let state = index / self.policy.heads * obs_dim;
-            input[..act_dim].copy_from_slice(action);
-            input[act_dim..].copy_from_slice(&self.states[state..][..obs_dim]);
+    /// Fills `rewards` of the heads that a choice is left among, for a block whose first row is row `first` of all; the
+    /// others' are 0.
+    fn value_rewards(&mut self, obs_dim: usize, act_dim: usize, first: usize) {
+        let policy = Arc::clone(&self.policy);
+        let mut asked = std::mem::take(&mut self.asked);
+        asked.clear();
+        for (row, costs) in self.costs.chunks_exact(policy.heads).enumerate() {
+            let (limit, before) = (self.allowed(first + row), asked.len());
+            let within = costs.iter().enumerate().filter(|(_, &cost)| f64::from(cost) < limit);
+            asked.extend(within.map(|(head, _)| row * policy.heads + head));
+            if asked.len() == before + 1 {
+                asked.truncate(before);
+            }
         }
-        member.run(&mut self.buffers, rows)
+        self.asked = asked;
+        self.rewards.clear();
+        self.rewards.resize(self.costs.len(), 0.0);
+        if self.asked.is_empty() {
+            return;
+        }
+        self.asked.iter().for_each(|&head| self.rewards[head] = f32::INFINITY);
+        for member in &policy.reward {
+            let stride = self.judge(member, obs_dim, act_dim);
+            let values = self.buffers.rows().chunks_exact(stride);
+            for (&head, value) in self.asked.iter().zip(values) {
+                self.rewards[head] = lower(self.rewards[head], value[0]);
+            }
+        }
+    }
+
+    /// Takes every head of `asked` through one critic; `buffers` then holds its values, with the stride it returns.
+    fn judge(&mut self, member: &Network, obs_dim: usize, act_dim: usize) -> usize {
+        let inputs = self.buffers.rows().chunks_exact_mut(act_dim + obs_dim);
+        for (input, &head) in inputs.zip(&self.asked) {
+            input[..act_dim].copy_from_slice(&self.actions[head * act_dim..][..act_dim]);
+            input[act_dim..].copy_from_slice(&self.states[head / self.policy.heads * obs_dim..][..obs_dim]);
+        }
+        member.run(&mut self.buffers, self.asked.len())
     }
 }
 

@@ -140,6 +140,24 @@ fn a_row_acts_the_same_alone_and_in_any_batch() {
     assert_eq!(act(&observations, &costs), alone);
 }
 
+/// Reward critics that overflow harm where a choice is left, and nowhere else.
+#[test]
+fn rewards_are_asked_for_where_several_heads_are_allowed() {
+    let mut file = file(3, "finite_horizon", "zero");
+    let plain = file.clone();
+    for member in ["reward_critic.0.1", "reward_critic.1.1"] {
+        file.insert(&format!("{member}.weight"), &[1, 6], vec![f32::MAX; 6]);
+    }
+    let play = |file: &PolicyFile, limit: f64| {
+        let mut actor = Actor::new(file).unwrap();
+        actor.set("cost_limit", limit).unwrap();
+        let mut out = vec![0.0; 40 * A];
+        actor.play().act(Turn::first(&observations(40)), &mut out).map(|()| out)
+    };
+    assert_eq!(play(&file, 0.0).unwrap(), play(&plain, 0.0).unwrap());
+    assert!(play(&file, 1e6).is_err());
+}
+
 #[test]
 fn a_reset_gives_a_row_its_whole_budget_back() {
     let actor = Actor::new(&file(5, "finite_horizon", "none")).unwrap();

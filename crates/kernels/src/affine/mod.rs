@@ -5,6 +5,7 @@
 //! row's result has the same bits alone and in a batch, and the same bits with AVX2 and AVX-512 (both fuse multiply and
 //! add; the portable code on x86-64 does not).
 
+mod active;
 mod layer;
 mod register;
 
@@ -13,6 +14,7 @@ pub use layer::Layer;
 use crate::instruction_set::Level;
 use crate::sums::LANES;
 use crate::InstructionSet;
+use active::{Active, MOST_INPUTS};
 use layer::Lanes;
 use register::{Baseline, Register, BASELINE};
 
@@ -41,163 +43,307 @@ pub struct Rows<'a> {
 /// # Panics
 /// If either holds fewer.
 pub fn affine(set: InstructionSet, layer: &Layer, relu: bool, x: Rows<'_>, out: &mut [f32]) {
+    let part = Part {
+        first: 0,
+        width: layer.inputs(),
+        count: x.count,
+        from: (0, Places::dense(x.stride)),
+        to: (0, Places::dense(layer.width())),
+    };
+    let task = part.task(layer, true, relu, x.values, out);
     match set.0 {
-        // SAFETY: every processor of the target has what `Baseline` needs.
-        Level::Portable if cfg!(target_arch = "x86_64") => unsafe {
-            by_registers::<Baseline, BASELINE, 2, 1, 2>(layer, relu, x, out)
-        },
+        // SAFETY: every processor of the target has what `Baseline` needs; rows lie within their slices.
+        Level::Portable if cfg!(target_arch = "x86_64") => unsafe { task.run::<Baseline, BASELINE, 1, 1, 2>() },
         // SAFETY: as above.
-        Level::Portable => unsafe { by_registers::<Baseline, BASELINE, 4, 1, 4>(layer, relu, x, out) },
+        Level::Portable => unsafe { task.run::<Baseline, BASELINE, 1, 2, 4>() },
         // SAFETY: an instruction set is proof of its features.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { affine_avx2(layer, relu, x, out) },
+        Level::Avx2 => unsafe { run_avx2(&task) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { affine_avx512(layer, relu, x, out) },
+        Level::Avx512 => unsafe { run_avx512(&task) },
+    }
+}
+
+/// Where rows lie: `run` of them, `stride` floats from each to the next, then as many `jump` floats further on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Places {
+    pub stride: usize,
+    pub run: usize,
+    pub jump: usize,
+}
+
+impl Places {
+    fn dense(stride: usize) -> Places {
+        Places { stride, run: usize::MAX, jump: 0 }
+    }
+
+    #[inline(always)]
+    fn at(&self, row: usize) -> usize {
+        // A division takes as long as forty products.
+        if row < self.run {
+            return row * self.stride;
+        }
+        row / self.run * self.jump + row % self.run * self.stride
+    }
+}
+
+/// Rows for which some of a layer's inputs are added up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Part {
+    /// Number of the first input; a row holds `width` from there on.
+    pub first: usize,
+    pub width: usize,
+    pub count: usize,
+    /// Where the first row begins, in the values that are read and in those that are written.
+    pub from: (usize, Places),
+    pub to: (usize, Places),
+}
+
+impl Part {
+    /// As raw rows, of which all lie within the slices.
+    ///
+    /// # Panics
+    /// If they do not.
+    fn task<'a>(&self, layer: &'a Layer, begins: bool, relu: bool, x: &[f32], out: &mut [f32]) -> Task<'a> {
+        let Part { first, width, count, from, to } = *self;
+        if let Some(last) = count.checked_sub(1) {
+            assert!(first + width <= layer.inputs(), "inputs of a layer");
+            // Places ascend.
+            assert!(from.0 + from.1.at(last) + width <= x.len(), "rows of a layer");
+            assert!(to.0 + to.1.at(last) + layer.width() <= out.len(), "rows of a layer");
+        }
+        let (x, out) = (x.as_ptr().wrapping_add(from.0), out.as_mut_ptr().wrapping_add(to.0));
+        Task { layer, first, inputs: width, begins, relu, count, x, from: from.1, out, to: to.1 }
+    }
+}
+
+/// `out = bias + weight x`, for rows of which each reads some parts of the inputs, as if the others were zeros: of as
+/// many parts as there are, in the order of the inputs. `out` is the rows at `all`, so many of them.
+///
+/// # Panics
+/// If rows lie outside of a slice, or there are more than 8 parts.
+pub(crate) fn affine_parts(
+    set: InstructionSet,
+    layer: &Layer,
+    parts: &[Part],
+    x: &[f32],
+    (out, all, count): (&mut [f32], (usize, Places), usize),
+) {
+    for row in 0..count {
+        let (lines, _) = out[all.0 + all.1.at(row)..][..layer.width()].as_chunks_mut::<LANES>();
+        lines.iter_mut().enumerate().for_each(|(panel, line)| *line = layer.panel(panel).0 .0);
+    }
+    let mut tasks = [Part::default().task(layer, false, false, x, out); 8];
+    for (task, part) in tasks[..parts.len()].iter_mut().zip(parts) {
+        *task = part.task(layer, false, false, x, out);
+    }
+    let tasks = &tasks[..parts.len()];
+    match set.0 {
+        // SAFETY: every processor of the target has what `Baseline` needs; rows lie within their slices.
+        Level::Portable if cfg!(target_arch = "x86_64") => unsafe { by_parts::<Baseline, BASELINE, 1, 2>(tasks) },
+        // SAFETY: as above.
+        Level::Portable => unsafe { by_parts::<Baseline, BASELINE, 1, 4>(tasks) },
+        // SAFETY: an instruction set is proof of its features.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { by_parts_avx2(tasks) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { by_parts_avx512(tasks) },
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn affine_avx2(layer: &Layer, relu: bool, x: Rows<'_>, out: &mut [f32]) {
-    // SAFETY: the features are those of the attribute.
-    unsafe { by_registers::<std::arch::x86_64::__m256, 2, 4, 1, 4>(layer, relu, x, out) }
+unsafe fn by_parts_avx2(tasks: &[Task<'_>]) {
+    // SAFETY: the features are those of the attribute; the caller's promise for the rest.
+    unsafe { by_parts::<std::arch::x86_64::__m256, 2, 2, 3>(tasks) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
-fn affine_avx512(layer: &Layer, relu: bool, x: Rows<'_>, out: &mut [f32]) {
+unsafe fn by_parts_avx512(tasks: &[Task<'_>]) {
     // SAFETY: as above.
-    unsafe { by_registers::<std::arch::x86_64::__m512, 1, 4, 2, 8>(layer, relu, x, out) }
+    unsafe { by_parts::<std::arch::x86_64::__m512, 1, 4, 4>(tasks) }
 }
 
-/// `R` rows by `GB` panels at a time, then the remaining rows one by one, `GS` panels at a time. The three numbers
-/// fill the registers of an instruction set: about 8 chains are needed to hide the latency of an addition. `N`
-/// registers `V` hold a panel.
+/// All parts over `G` panels at a time, so that weights are read in the order in which they lie; `M` rows at most.
 ///
 /// # Safety
-/// Here and below, the processor must have the instructions of `V`.
+/// As for [`Task`].
 #[inline(always)]
-unsafe fn by_registers<V: Register, const N: usize, const R: usize, const GB: usize, const GS: usize>(
-    layer: &Layer,
-    relu: bool,
-    x: Rows<'_>,
-    out: &mut [f32],
-) {
-    let blocked = x.count - x.count % R;
+unsafe fn by_parts<V: Register, const N: usize, const G: usize, const M: usize>(tasks: &[Task<'_>]) {
+    let panels = tasks.first().map_or(0, |task| task.layer.panels());
     let mut panel = 0;
-    while blocked > 0 && panel < layer.panels() {
-        let wide = panel + GB <= layer.panels();
-        for row in (0..blocked).step_by(R) {
+    while panel < panels {
+        let wide = panel + G <= panels;
+        for task in tasks {
             if wide {
-                tile::<V, N, R, GB>(layer, relu, x, out, row, panel);
+                task.strip::<V, N, G, M>(panel);
             } else {
-                tile::<V, N, R, 1>(layer, relu, x, out, row, panel);
+                task.strip::<V, N, 1, M>(panel);
             }
         }
-        panel += if wide { GB } else { 1 };
-    }
-    for row in blocked..x.count {
-        let mut indices = [0; MOST_INPUTS];
-        let active = active(&x.values[row * x.stride..][..layer.inputs()], &mut indices);
-        let mut panel = 0;
-        while panel < layer.panels() {
-            let wide = panel + GS <= layer.panels();
-            match (active, wide) {
-                (None, true) => tile::<V, N, 1, GS>(layer, relu, x, out, row, panel),
-                (None, false) => tile::<V, N, 1, 1>(layer, relu, x, out, row, panel),
-                (Some(active), true) => sparse_tile::<V, N, GS>(layer, relu, (x, active), out, row, panel),
-                (Some(active), false) => sparse_tile::<V, N, 1>(layer, relu, (x, active), out, row, panel),
-            }
-            panel += if wide { GS } else { 1 };
-        }
+        panel += if wide { G } else { 1 };
     }
 }
 
-/// Inputs of a layer up to which a row's zeros are looked for.
-const MOST_INPUTS: usize = 1024;
-
-/// Indices of the inputs that are not zero, where leaving the others out pays: behind a ReLU about half are. One action
-/// waits for its weights, each read once, so half as many take little more than half the time.
-#[inline(always)]
-fn active<'a>(x: &[f32], indices: &'a mut [u16; MOST_INPUTS]) -> Option<&'a [u16]> {
-    if x.len() > MOST_INPUTS {
-        return None;
-    }
-    let mut count = 0;
-    for (i, &value) in x.iter().enumerate() {
-        // Without a branch, which would be mispredicted every other time.
-        indices[count] = i as u16;
-        count += usize::from(value != 0.0);
-    }
-    (count <= x.len() / 4 * 3).then(|| &indices[..count])
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn run_avx2(task: &Task<'_>) {
+    // SAFETY: the features are those of the attribute; the caller's promise for the rest.
+    unsafe { task.run::<std::arch::x86_64::__m256, 2, 1, 2, 4>() }
 }
 
-/// `R` rows from `row` by `G` panels from `panel`. The sums stay in registers.
-#[inline(always)]
-unsafe fn tile<V: Register, const N: usize, const R: usize, const G: usize>(
-    layer: &Layer,
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
+unsafe fn run_avx512(task: &Task<'_>) {
+    // SAFETY: as above.
+    unsafe { task.run::<std::arch::x86_64::__m512, 1, 2, 4, 8>() }
+}
+
+/// A call. Slices whose bounds were checked by every tile, or by every product, made a batch a third slower.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    layer: &'a Layer,
+    /// Number of the first input, and how many there are.
+    first: usize,
+    inputs: usize,
+    /// True if sums begin with the bias, not with what there is.
+    begins: bool,
     relu: bool,
-    x: Rows<'_>,
-    out: &mut [f32],
-    row: usize,
-    panel: usize,
-) {
-    let inputs = layer.inputs();
-    let xs: [&[f32]; R] = std::array::from_fn(|r| &x.values[(row + r) * x.stride..][..inputs]);
-    let panels: [_; G] = std::array::from_fn(|g| layer.panel(panel + g));
-    let ws: [&[Lanes]; G] = panels.map(|(_, weight)| &weight[..inputs]);
-    let mut sums = [panels.map(|(bias, _)| V::load_row::<N>(&bias.0)); R];
-    for i in 0..inputs {
+    count: usize,
+    x: *const f32,
+    from: Places,
+    out: *mut f32,
+    to: Places,
+}
+
+/// `N` registers `V` hold a panel. Three rows or more are taken over `GB` panels at a time, two over `G2` and one over
+/// `G1`: the sums fill the registers of an instruction set, and about 8 chains hide the latency of an addition.
+///
+/// # Safety
+/// Throughout, the processor must have the instructions of `V`, and rows must lie where a task says.
+impl Task<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Register, const N: usize, const GB: usize, const G2: usize, const G1: usize>(&self) {
+        let mut active = Active::none();
+        match self.count {
+            0 => {}
+            1 if self.active::<V, 1>(&mut active) => self.sparse::<V, N, 1, G1>(&active),
+            1 => self.dense::<V, N, G1>(),
+            2 if self.active::<V, 2>(&mut active) => self.sparse::<V, N, 2, G2>(&active),
+            2 => self.dense::<V, N, G2>(),
+            _ => self.dense::<V, N, GB>(),
+        }
+    }
+
+    /// Lists the inputs that are not zero, where leaving out the others pays: behind a ReLU about half are zero. One
+    /// row or two wait for their weights, each read once, so half as many take little more than half the time. More
+    /// rows wait for their products; to pick those takes as long as to make them all.
+    #[inline(always)]
+    unsafe fn active<V: Register, const R: usize>(&self, active: &mut Active) -> bool {
+        if self.inputs > MOST_INPUTS {
+            return false;
+        }
+        let row = |r: usize| std::slice::from_raw_parts(self.x.add(self.from.at(r)), self.inputs);
+        active.fill::<V, R>(std::array::from_fn(row), self.inputs);
+        active.indices().len() <= self.inputs / 4 * 3
+    }
+
+    /// All rows over `G` panels at a time, and over what is left of the panels one by one.
+    #[inline(always)]
+    unsafe fn dense<V: Register, const N: usize, const G: usize>(&self) {
+        let mut panel = 0;
+        while panel + G <= self.layer.panels() {
+            self.strip::<V, N, G, 4>(panel);
+            panel += G;
+        }
+        for panel in panel..self.layer.panels() {
+            self.strip::<V, N, 1, 4>(panel);
+        }
+    }
+
+    /// `M` rows at a time. Of four, five or twice three at the end rather than one or two; and eight where a panel is
+    /// one chain, as that of the few outputs of a last layer.
+    #[inline(always)]
+    unsafe fn strip<V: Register, const N: usize, const G: usize, const M: usize>(&self, panel: usize) {
+        let mut row = 0;
+        while row < self.count {
+            row += match self.count - row {
+                1 => self.tile::<V, N, 1, G>(row, panel, 0..self.inputs),
+                3 | 6 if M >= 3 => self.tile::<V, N, 3, G>(row, panel, 0..self.inputs),
+                2 => self.tile::<V, N, 2, G>(row, panel, 0..self.inputs),
+                5 if M == 4 => self.tile::<V, N, 5, G>(row, panel, 0..self.inputs),
+                8.. if M == 4 && N * G == 1 => self.tile::<V, N, 8, G>(row, panel, 0..self.inputs),
+                _ if M == 4 => self.tile::<V, N, 4, G>(row, panel, 0..self.inputs),
+                5.. if M == 3 => self.tile::<V, N, 3, G>(row, panel, 0..self.inputs),
+                _ => self.tile::<V, N, 2, G>(row, panel, 0..self.inputs),
+            };
+        }
+    }
+
+    /// All `R` rows over the active inputs only. The chain of every output loses terms that are zero, so its value
+    /// stays.
+    #[inline(always)]
+    unsafe fn sparse<V: Register, const N: usize, const R: usize, const G: usize>(&self, active: &Active) {
+        let indices = || active.indices().iter().map(|&i| usize::from(i));
+        let mut panel = 0;
+        while panel + G <= self.layer.panels() {
+            self.tile::<V, N, R, G>(0, panel, indices());
+            panel += G;
+        }
+        for panel in panel..self.layer.panels() {
+            self.tile::<V, N, R, 1>(0, panel, indices());
+        }
+    }
+
+    /// `R` rows from `row` by `G` panels from `panel`, over `inputs`; returns `R`. The sums stay in registers.
+    #[inline(always)]
+    unsafe fn tile<V: Register, const N: usize, const R: usize, const G: usize>(
+        &self,
+        row: usize,
+        panel: usize,
+        inputs: impl Iterator<Item = usize>,
+    ) -> usize {
+        // Loops rather than functions that take closures: not all of those are compiled into this one.
+        let (mut xs, mut outs) = ([self.x; R], [self.out; R]);
+        for r in 0..R {
+            xs[r] = self.x.add(self.from.at(row + r));
+            outs[r] = self.out.add(self.to.at(row + r) + panel * LANES);
+        }
+        let mut panels = [std::ptr::null::<Lanes>(); G];
+        let mut sums = [[[V::splat(0.0); N]; G]; R];
         for g in 0..G {
-            let w = V::load_row::<N>(&ws[g][i].0);
+            let (bias, weights) = self.layer.panel(panel + g);
+            panels[g] = weights.as_ptr().add(self.first);
             for r in 0..R {
-                let value = V::splat(xs[r][i]);
-                for n in 0..N {
-                    sums[r][g][n] = V::multiply_add(value, w[n], sums[r][g][n]);
+                let stored = outs[r].add(g * LANES).cast::<[f32; LANES]>();
+                sums[r][g] = V::load_row(if self.begins { &bias.0 } else { &*stored });
+            }
+        }
+        for i in inputs {
+            let mut values = [V::splat(0.0); R];
+            for r in 0..R {
+                values[r] = V::splat(*xs[r].add(i));
+            }
+            for (g, panel) in panels.iter().enumerate() {
+                let w = V::load_row::<N>(&(*panel.add(i)).0);
+                for r in 0..R {
+                    for n in 0..N {
+                        sums[r][g][n] = V::multiply_add(values[r], w[n], sums[r][g][n]);
+                    }
                 }
             }
         }
-    }
-    for (r, sums) in sums.iter().enumerate() {
-        store(sums, relu, &mut out[(row + r) * layer.width() + panel * LANES..]);
-    }
-}
-
-/// As [`tile`] for one row, over its active inputs only.
-/// The chain of every output loses terms that are zero, so its value stays.
-#[inline(always)]
-unsafe fn sparse_tile<V: Register, const N: usize, const G: usize>(
-    layer: &Layer,
-    relu: bool,
-    (x, active): (Rows<'_>, &[u16]),
-    out: &mut [f32],
-    row: usize,
-    panel: usize,
-) {
-    let inputs = layer.inputs();
-    let xs = &x.values[row * x.stride..][..inputs];
-    let panels: [_; G] = std::array::from_fn(|g| layer.panel(panel + g));
-    let ws: [&[Lanes]; G] = panels.map(|(_, weight)| &weight[..inputs]);
-    let mut sums: [[V; N]; G] = panels.map(|(bias, _)| V::load_row(&bias.0));
-    for &i in active {
-        let i = usize::from(i);
-        let value = V::splat(xs[i]);
-        for g in 0..G {
-            let w = V::load_row::<N>(&ws[g][i].0);
-            for n in 0..N {
-                sums[g][n] = V::multiply_add(value, w[n], sums[g][n]);
+        for (sums, out) in sums.iter_mut().zip(outs) {
+            for (g, sums) in sums.iter_mut().enumerate() {
+                if self.relu {
+                    sums.iter_mut().for_each(|sum| *sum = V::relu(*sum));
+                }
+                V::store_row(*sums, &mut *out.add(g * LANES).cast::<[f32; LANES]>());
             }
         }
-    }
-    store(&sums, relu, &mut out[row * layer.width() + panel * LANES..]);
-}
-
-/// Writes the sums of neighbouring panels of one row.
-#[inline(always)]
-unsafe fn store<V: Register, const N: usize, const G: usize>(sums: &[[V; N]; G], relu: bool, out: &mut [f32]) {
-    let (out, _) = out[..G * LANES].as_chunks_mut::<LANES>();
-    for (g, &sums) in sums.iter().enumerate() {
-        V::store_row(if relu { sums.map(|sum| V::relu(sum)) } else { sums }, &mut out[g]);
+        R
     }
 }

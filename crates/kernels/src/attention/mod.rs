@@ -4,11 +4,7 @@
 //! masked, normalised and read back from memory. Here one head of one sequence is worked on in the nearest cache, keys
 //! beyond a query are never touched, and a head of 16 is one AVX-512 register.
 //!
-//! [`forward`] and [`backward`] take a training batch, [`attend`] the newest token of a policy at play.
-
-mod query;
-
-pub use query::attend;
+//! [`forward`] and [`backward`] take a training batch, and [`forward`] the tokens of a policy at play.
 
 use crate::dropout::Dropout;
 use crate::instruction_set::multiversion;
@@ -103,29 +99,55 @@ impl Attention<'_> {
     }
 }
 
+/// Working memory of [`forward`], of one head: keys as columns, values and queries as rows; the weights of one query
+/// after dropout.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    queries: Vec<f32>,
+    dropped: Vec<f32>,
+}
+
+impl Scratch {
+    /// Makes room, which what is used afterwards fills; the rest of a row of keys is 0.
+    fn sized(&mut self, keys: usize, values: usize, queries: usize, dropped: usize) {
+        self.keys.clear();
+        self.keys.resize(keys, 0.0);
+        let rest = [(&mut self.values, values), (&mut self.queries, queries), (&mut self.dropped, dropped)];
+        rest.into_iter().for_each(|(buffer, len)| buffer.resize(len, 0.0));
+    }
+}
+
 multiversion! {
     /// `out = dropout(softmax(q k^T / sqrt(d))) v` head by head: `q [B*Tq,E]`, `kv [B*T,2E]` (keys, then values),
     /// `out [B*Tq,E]`. `weights`, of [`Attention::weights`] elements, keeps the softmax for [`backward`].
     /// See [`plain::attend`].
-    pub fn forward(shape: &Attention<'_>, q: &[f32], kv: &[f32], out: &mut [f32], weights: &mut [f32]) {
+    pub fn forward(
+        shape: &Attention<'_>,
+        q: &[f32],
+        kv: &[f32],
+        out: &mut [f32],
+        weights: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
         let (tokens, count, padded) = (shape.tokens, shape.queries.len(), shape.padded());
         let embedding = out.len() / (shape.valid.len() * count);
         let width = embedding / shape.heads;
         let wide = width.next_multiple_of(LANES);
         let scale = 1.0 / (width as f32).sqrt();
-        // Of one head: keys as columns, values and queries as rows; the weights of one query after dropout.
-        let (mut keys, mut values) = (vec![0f32; width * padded], vec![0f32; tokens * wide]);
-        let (mut queries, mut dropped) = (vec![0f32; count * wide], vec![0f32; padded]);
+        scratch.sized(width * padded, tokens * wide, count * wide, padded);
+        let Scratch { keys, values, queries, dropped } = scratch;
         for sequence in 0..shape.valid.len() {
             for head in 0..shape.heads {
                 let base = &kv[sequence * tokens * 2 * embedding + head * width..];
-                columns(base, 2 * embedding, tokens, width, &mut keys, padded);
-                rows(&base[embedding..], 2 * embedding, tokens, width, &mut values, wide);
+                columns(base, 2 * embedding, tokens, width, keys, padded);
+                rows(&base[embedding..], 2 * embedding, tokens, width, values, wide);
                 let first = sequence * count * embedding + head * width;
-                rows(&q[first..], embedding, count, width, &mut queries, wide);
+                rows(&q[first..], embedding, count, width, queries, wide);
                 let scores = &mut weights[shape.at(sequence, head, 0)..shape.at(sequence, head, count)];
                 let seen = |i: usize| shape.keys(sequence, i);
-                products::<FMA>(&queries, wide, &keys, (width, padded), seen, scores);
+                products::<FMA>(queries, wide, keys, (width, padded), seen, scores);
                 for (i, scores) in scores.chunks_exact_mut(padded).enumerate() {
                     softmax(scores, seen(i), scale);
                     let mixed = if shape.dropout.is_none() {
@@ -135,9 +157,9 @@ multiversion! {
                         for (j, (y, &x)) in dropped.iter_mut().zip(scores.iter()).enumerate() {
                             *y = x * shape.dropout.factor((at + j) as u32);
                         }
-                        &dropped
+                        &*dropped
                     };
-                    mixture::<FMA>(mixed, 1, &values, wide, seen(i), &mut out[first + i * embedding..][..width]);
+                    mixture::<FMA>(mixed, 1, values, wide, seen(i), &mut out[first + i * embedding..][..width]);
                 }
             }
         }

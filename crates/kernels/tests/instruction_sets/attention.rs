@@ -1,9 +1,9 @@
 use crate::noise::{close, Noise};
 use crate::Case;
-use drcorl_kernels::attention::{self, plain, Attention};
+use drcorl_kernels::attention::{self, plain, Attention, Scratch};
 use drcorl_kernels::{Dropout, InstructionSet};
 
-pub const CASES: &[Case] = &[("attention::{forward, backward}", forward_and_backward), ("attention::attend", attend)];
+pub const CASES: &[Case] = &[("attention::{forward, backward}", forward_and_backward)];
 
 /// Sizes of a case: heads, width of one, tokens, those that ask, tokens of each sequence that are no padding.
 type Sizes<'a> = (usize, usize, usize, &'a [usize], &'a [usize]);
@@ -29,7 +29,7 @@ fn case(set: InstructionSet, (heads, width, tokens, queries, valid): Sizes, drop
     let (q, kv, grad) = (noise.vector(asked), noise.vector(all), noise.vector(asked));
 
     let (mut out, mut weights) = (vec![f32::NAN; asked], vec![f32::NAN; shape.weights()]);
-    attention::forward(set, &shape, &q, &kv, &mut out, &mut weights);
+    attention::forward(set, &shape, &q, &kv, &mut out, &mut weights, &mut Scratch::default());
     let (mut for_q, mut for_kv) = (vec![f32::NAN; asked], vec![f32::NAN; all]);
     attention::backward(set, &shape, [&q, &kv, &weights, &grad], &mut for_q, &mut for_kv);
 
@@ -64,23 +64,4 @@ fn case(set: InstructionSet, (heads, width, tokens, queries, valid): Sizes, drop
     close(&for_q, wanted_for_q, 1e-5);
     close(&for_kv, wanted_for_kv, 1e-5);
     [out, weights, for_q, for_kv].concat()
-}
-
-fn attend(set: InstructionSet) -> Vec<f32> {
-    let mut noise = Noise::new(10);
-    let mut found = Vec::new();
-    for (heads, width, count) in [(1, 1, 1), (2, 8, 5), (8, 16, 80), (3, 21, 17)] {
-        let e = heads * width;
-        let (query, keys_values) = (noise.vector(e), noise.vector(count * 2 * e));
-        let (mut scores, mut out) = (vec![f32::NAN; count], vec![f32::NAN; e]);
-        attention::attend(set, &query, &keys_values, heads, &mut scores, &mut out);
-        let wanted = (0..heads).flat_map(|head| {
-            let part = |from: usize| keys_values[from..].chunks(2 * e).map(|row| &row[..width]).collect::<Vec<_>>();
-            let (keys, values) = (part(head * width), part(e + head * width));
-            plain::attend(&query[head * width..][..width], &keys, &values, &vec![1.0; count])
-        });
-        close(&out, wanted, 2e-6);
-        found.extend(out);
-    }
-    found
 }

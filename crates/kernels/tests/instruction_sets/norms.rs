@@ -58,12 +58,12 @@ fn layer_norm_backward(set: InstructionSet) -> Vec<f32> {
 }
 
 /// The same code on every set.
-fn layer_norm_rows(_: InstructionSet) -> Vec<f32> {
+fn layer_norm_rows(set: InstructionSet) -> Vec<f32> {
     let mut noise = Noise::new(3);
     let run = |width| {
         let [x, weight, bias] = inputs(&mut noise, width);
         let mut out = x.clone();
-        norms::layer_norm_rows(&x, &weight, &bias, EPS as f32, &mut out);
+        norms::layer_norm_rows(set, &x, &weight, &bias, EPS as f32, &mut out);
         close(&out, x.chunks_exact(width).flat_map(|row| plain::layer_norm(row, &weight, &bias, EPS)), 1e-5);
         out
     };

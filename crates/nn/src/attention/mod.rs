@@ -20,6 +20,7 @@ pub fn forward(shape: &Attention, q: &Tensor, kv: &Tensor, out: &Tensor, weights
             elements(kv),
             elements_mut(out),
             elements_mut(weights),
+            &mut kernels::Scratch::default(),
         );
     } else {
         tensors::forward(shape, q, kv, out, weights);

@@ -6,7 +6,7 @@
 //! them, the steps that a tap reaches go through its part of the layer instead, tap after tap. The terms that are left
 //! out are zeros, so the bits are the same.
 
-use crate::affine::{affine, affine_parts, Layer, Part, Places, Rows};
+use crate::affine::{affine, affine_parts, Layer, Part, Places, Rows, PARTS_WIDTH};
 use crate::InstructionSet;
 use std::ops::Range;
 
@@ -202,7 +202,7 @@ impl Conv {
             let places = out_steps.saturating_sub(number).div_ceil(self.phases.len());
             let reached: usize = phase.offsets.iter().map(|&offset| self.reach(offset, steps, places).len()).sum();
             // A part of a layer costs a visit of the sums: a tenth of the products must be saved for that.
-            let fits = phase.layer.width() == self.outputs && phase.offsets.len() <= MOST_TAPS;
+            let fits = self.outputs.is_multiple_of(PARTS_WIDTH) && phase.offsets.len() <= MOST_TAPS;
             if fits && 10 * reached <= 9 * places * phase.offsets.len() {
                 self.by_taps(set, number, (x, steps), (out, out_steps), places);
             } else {

@@ -15,7 +15,6 @@ use crate::instruction_set::Level;
 use crate::sums::LANES;
 use crate::InstructionSet;
 use active::{Active, MOST_INPUTS};
-use layer::Lanes;
 use register::{Baseline, Register, BASELINE};
 
 /// The formula, of one row.
@@ -53,9 +52,9 @@ pub fn affine(set: InstructionSet, layer: &Layer, relu: bool, x: Rows<'_>, out: 
     let task = part.task(layer, true, relu, x.values, out);
     match set.0 {
         // SAFETY: every processor of the target has what `Baseline` needs; rows lie within their slices.
-        Level::Portable if cfg!(target_arch = "x86_64") => unsafe { task.run::<Baseline, BASELINE, 1, 1, 2>() },
+        Level::Portable if cfg!(target_arch = "x86_64") => unsafe { task.run::<Baseline, BASELINE, 1, 1, 2, 2>() },
         // SAFETY: as above.
-        Level::Portable => unsafe { task.run::<Baseline, BASELINE, 1, 2, 4>() },
+        Level::Portable => unsafe { task.run::<Baseline, BASELINE, 1, 2, 4, 4>() },
         // SAFETY: an instruction set is proof of its features.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => unsafe { run_avx2(&task) },
@@ -118,11 +117,14 @@ impl Part {
     }
 }
 
+/// Floats of the panels that parts of a layer are taken over at a time, at most.
+pub(crate) const PARTS_WIDTH: usize = 4 * LANES;
+
 /// `out = bias + weight x`, for rows of which each reads some parts of the inputs, as if the others were zeros: of as
 /// many parts as there are, in the order of the inputs. `out` is the rows at `all`, so many of them.
 ///
 /// # Panics
-/// If rows lie outside of a slice, or there are more than 8 parts.
+/// If rows lie outside of a slice, there are more than 8 parts, or the layer's width is no multiple of [`PARTS_WIDTH`].
 pub(crate) fn affine_parts(
     set: InstructionSet,
     layer: &Layer,
@@ -130,6 +132,7 @@ pub(crate) fn affine_parts(
     x: &[f32],
     (out, all, count): (&mut [f32], (usize, Places), usize),
 ) {
+    assert!(layer.width().is_multiple_of(PARTS_WIDTH), "width of a layer in parts");
     for row in 0..count {
         let (lines, _) = out[all.0 + all.1.at(row)..][..layer.width()].as_chunks_mut::<LANES>();
         lines.iter_mut().enumerate().for_each(|(panel, line)| *line = layer.panel(panel).0 .0);
@@ -141,9 +144,7 @@ pub(crate) fn affine_parts(
     let tasks = &tasks[..parts.len()];
     match set.0 {
         // SAFETY: every processor of the target has what `Baseline` needs; rows lie within their slices.
-        Level::Portable if cfg!(target_arch = "x86_64") => unsafe { by_parts::<Baseline, BASELINE, 1, 2>(tasks) },
-        // SAFETY: as above.
-        Level::Portable => unsafe { by_parts::<Baseline, BASELINE, 1, 4>(tasks) },
+        Level::Portable => unsafe { by_parts::<Baseline, BASELINE, 1, 2>(tasks) },
         // SAFETY: an instruction set is proof of its features.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => unsafe { by_parts_avx2(tasks) },
@@ -174,17 +175,14 @@ unsafe fn by_parts_avx512(tasks: &[Task<'_>]) {
 #[inline(always)]
 unsafe fn by_parts<V: Register, const N: usize, const G: usize, const M: usize>(tasks: &[Task<'_>]) {
     let panels = tasks.first().map_or(0, |task| task.layer.panels());
-    let mut panel = 0;
-    while panel < panels {
-        let wide = panel + G <= panels;
+    for panel in (0..panels).step_by(G) {
         for task in tasks {
-            if wide {
-                task.strip::<V, N, G, M>(panel);
-            } else {
-                task.strip::<V, N, 1, M>(panel);
+            match task.count {
+                0 => {}
+                1 => _ = task.tile::<V, N, 1, G>(0, panel, 0..task.inputs),
+                _ => task.strip::<V, N, G, M>(panel),
             }
         }
-        panel += if wide { G } else { 1 };
     }
 }
 
@@ -192,14 +190,14 @@ unsafe fn by_parts<V: Register, const N: usize, const G: usize, const M: usize>(
 #[target_feature(enable = "avx2,fma")]
 unsafe fn run_avx2(task: &Task<'_>) {
     // SAFETY: the features are those of the attribute; the caller's promise for the rest.
-    unsafe { task.run::<std::arch::x86_64::__m256, 2, 1, 2, 4>() }
+    unsafe { task.run::<std::arch::x86_64::__m256, 2, 1, 2, 4, 4>() }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
 unsafe fn run_avx512(task: &Task<'_>) {
     // SAFETY: as above.
-    unsafe { task.run::<std::arch::x86_64::__m512, 1, 2, 4, 8>() }
+    unsafe { task.run::<std::arch::x86_64::__m512, 1, 2, 4, 8, 4>() }
 }
 
 /// A call. Slices whose bounds were checked by every tile, or by every product, made a batch a third slower.
@@ -219,22 +217,23 @@ struct Task<'a> {
     to: Places,
 }
 
-/// `N` registers `V` hold a panel. Three rows or more are taken over `GB` panels at a time, two over `G2` and one over
-/// `G1`: the sums fill the registers of an instruction set, and about 8 chains hide the latency of an addition.
+/// `N` registers `V` hold a panel. Rows, `M` at most, are taken over `GB` panels at a time, two alone over `G2` and one
+/// over `G1`: the sums fill the registers of an instruction set, and about 8 chains hide the latency of an addition.
 ///
 /// # Safety
 /// Throughout, the processor must have the instructions of `V`, and rows must lie where a task says.
 impl Task<'_> {
     #[inline(always)]
-    unsafe fn run<V: Register, const N: usize, const GB: usize, const G2: usize, const G1: usize>(&self) {
+    unsafe fn run<V: Register, const N: usize, const GB: usize, const G2: usize, const G1: usize, const M: usize>(
+        &self,
+    ) {
         let mut active = Active::none();
         match self.count {
             0 => {}
             1 if self.active::<V, 1>(&mut active) => self.sparse::<V, N, 1, G1>(&active),
-            1 => self.dense::<V, N, G1>(),
-            2 if self.active::<V, 2>(&mut active) => self.sparse::<V, N, 2, G2>(&active),
-            2 => self.dense::<V, N, G2>(),
-            _ => self.dense::<V, N, GB>(),
+            1 => self.dense::<V, N, G1, 1>(),
+            2 if M > 2 && self.active::<V, 2>(&mut active) => self.sparse::<V, N, 2, G2>(&active),
+            _ => self.dense::<V, N, GB, M>(),
         }
     }
 
@@ -251,34 +250,33 @@ impl Task<'_> {
         active.indices().len() <= self.inputs / 4 * 3
     }
 
-    /// All rows over `G` panels at a time, and over what is left of the panels one by one.
+    /// All rows over `G` panels at a time, and over what is left of the panels one by one; `M` rows at most.
     #[inline(always)]
-    unsafe fn dense<V: Register, const N: usize, const G: usize>(&self) {
+    unsafe fn dense<V: Register, const N: usize, const G: usize, const M: usize>(&self) {
         let mut panel = 0;
         while panel + G <= self.layer.panels() {
-            self.strip::<V, N, G, 4>(panel);
+            self.strip::<V, N, G, M>(panel);
             panel += G;
         }
         for panel in panel..self.layer.panels() {
-            self.strip::<V, N, 1, 4>(panel);
+            self.strip::<V, N, 1, M>(panel);
         }
     }
 
-    /// `M` rows at a time. Of four, five or twice three at the end rather than one or two; and eight where a panel is
-    /// one chain, as that of the few outputs of a last layer.
+    /// `M` rows at a time, and at the end twice three or three and two rather than one; there are two or more if `M` is
+    /// above 2.
     #[inline(always)]
     unsafe fn strip<V: Register, const N: usize, const G: usize, const M: usize>(&self, panel: usize) {
         let mut row = 0;
         while row < self.count {
+            // Guards of constants: tiles that are not met are not compiled.
             row += match self.count - row {
-                1 => self.tile::<V, N, 1, G>(row, panel, 0..self.inputs),
-                3 | 6 if M >= 3 => self.tile::<V, N, 3, G>(row, panel, 0..self.inputs),
-                2 => self.tile::<V, N, 2, G>(row, panel, 0..self.inputs),
-                5 if M == 4 => self.tile::<V, N, 5, G>(row, panel, 0..self.inputs),
-                8.. if M == 4 && N * G == 1 => self.tile::<V, N, 8, G>(row, panel, 0..self.inputs),
-                _ if M == 4 => self.tile::<V, N, 4, G>(row, panel, 0..self.inputs),
+                1 if M < 3 => self.tile::<V, N, 1, G>(row, panel, 0..self.inputs),
+                3 | 5 | 6 if M >= 3 => self.tile::<V, N, 3, G>(row, panel, 0..self.inputs),
+                4.. if M == 4 => self.tile::<V, N, 4, G>(row, panel, 0..self.inputs),
                 5.. if M == 3 => self.tile::<V, N, 3, G>(row, panel, 0..self.inputs),
-                _ => self.tile::<V, N, 2, G>(row, panel, 0..self.inputs),
+                _ if M >= 2 => self.tile::<V, N, 2, G>(row, panel, 0..self.inputs),
+                _ => self.tile::<V, N, 1, G>(row, panel, 0..self.inputs),
             };
         }
     }
@@ -300,26 +298,36 @@ impl Task<'_> {
 
     /// `R` rows from `row` by `G` panels from `panel`, over `inputs`; returns `R`. The sums stay in registers.
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)]
     unsafe fn tile<V: Register, const N: usize, const R: usize, const G: usize>(
         &self,
         row: usize,
         panel: usize,
         inputs: impl Iterator<Item = usize>,
     ) -> usize {
-        // Loops rather than functions that take closures: not all of those are compiled into this one.
+        // Short loops rather than functions that take closures, of which not all are compiled into this one; and with
+        // little in each: link-time optimisation left the sums in memory where it did not unroll one.
         let (mut xs, mut outs) = ([self.x; R], [self.out; R]);
         for r in 0..R {
             xs[r] = self.x.add(self.from.at(row + r));
             outs[r] = self.out.add(self.to.at(row + r) + panel * LANES);
         }
-        let mut panels = [std::ptr::null::<Lanes>(); G];
+        // Bias and weights of a panel lie behind those of the one before.
+        let (bias, stride) = (std::ptr::from_ref(self.layer.panel(panel).0), 1 + self.layer.inputs());
+        let weights = bias.add(1 + self.first);
         let mut sums = [[[V::splat(0.0); N]; G]; R];
-        for g in 0..G {
-            let (bias, weights) = self.layer.panel(panel + g);
-            panels[g] = weights.as_ptr().add(self.first);
+        if self.begins {
+            for g in 0..G {
+                let bias = V::load_row::<N>(&(*bias.add(g * stride)).0);
+                for sums in &mut sums {
+                    sums[g] = bias;
+                }
+            }
+        } else {
             for r in 0..R {
-                let stored = outs[r].add(g * LANES).cast::<[f32; LANES]>();
-                sums[r][g] = V::load_row(if self.begins { &bias.0 } else { &*stored });
+                for g in 0..G {
+                    sums[r][g] = V::load_row(&*outs[r].add(g * LANES).cast());
+                }
             }
         }
         for i in inputs {
@@ -327,8 +335,8 @@ impl Task<'_> {
             for r in 0..R {
                 values[r] = V::splat(*xs[r].add(i));
             }
-            for (g, panel) in panels.iter().enumerate() {
-                let w = V::load_row::<N>(&(*panel.add(i)).0);
+            for g in 0..G {
+                let w = V::load_row::<N>(&(*weights.add(g * stride + i)).0);
                 for r in 0..R {
                     for n in 0..N {
                         sums[r][g][n] = V::multiply_add(values[r], w[n], sums[r][g][n]);
@@ -336,12 +344,18 @@ impl Task<'_> {
                 }
             }
         }
-        for (sums, out) in sums.iter_mut().zip(outs) {
-            for (g, sums) in sums.iter_mut().enumerate() {
-                if self.relu {
-                    sums.iter_mut().for_each(|sum| *sum = V::relu(*sum));
+        if self.relu {
+            for r in 0..R {
+                for g in 0..G {
+                    for n in 0..N {
+                        sums[r][g][n] = V::relu(sums[r][g][n]);
+                    }
                 }
-                V::store_row(*sums, &mut *out.add(g * LANES).cast::<[f32; LANES]>());
+            }
+        }
+        for r in 0..R {
+            for g in 0..G {
+                V::store_row(sums[r][g], &mut *outs[r].add(g * LANES).cast());
             }
         }
         R

@@ -25,11 +25,7 @@ pub(super) trait Register: Copy {
     #[inline(always)]
     unsafe fn load_row<const N: usize>(row: &[f32; LANES]) -> [Self; N] {
         const { assert!(N * size_of::<Self>() == size_of::<[f32; LANES]>()) };
-        let mut registers = [Self::load(row.as_ptr()); N];
-        for (n, register) in registers.iter_mut().enumerate().skip(1) {
-            *register = Self::load(row.as_ptr().add(n * LANES / N));
-        }
-        registers
+        std::array::from_fn(|n| Self::load(row.as_ptr().add(n * LANES / N)))
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// Inputs and outputs of no whole panel and of several.
-const SIZES: [[usize; 2]; 3] = [[3, 5], [14, 32], [32, 40]];
+const SIZES: [[usize; 2]; 4] = [[3, 5], [14, 32], [32, 40], [20, 64]];
 /// Odd and even, shorter than the kernel too.
 const STEPS: [usize; 4] = [1, 2, 7, 8];
 const COUNT: usize = 5;

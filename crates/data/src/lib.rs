@@ -29,7 +29,7 @@ mod watch;
 mod write;
 
 pub use builder::ColumnsBuilder;
-pub use check::{check, Finding, Severity};
+pub use check::{check, Finding, Severity, SUCCESSORS_APART};
 pub use columns::{Columns, Episode};
 pub use convert::{convert, ConvertOptions, ConvertReport};
 pub use error::{Error, ErrorKind, Result};

@@ -105,11 +105,12 @@ impl Dynamics {
         let bordering = (step as f64) < BORDERS_UNTIL * run.model_steps as f64;
         let sampled = self.split.sample_all(run.model_batch, bordering, rng);
         let batch = data.gather(&sampled);
-        let Moment { state: now, past } = frame.moment(data, &sampled);
-        let mut next = frame.state(&batch.next_observation());
-        if frame.terminates {
+        let [now, mut next] =
+            [batch.observation(), batch.next_observation()].map(|observation| frame.state(&observation));
+        if frame.terminates && batch.terminal().any().int64_value(&[]) != 0 {
             // What follows a terminal is not read: not every log holds it.
-            let input = joined(rows, &[&batch.action(), &frame.scaled(&now), &past]);
+            let past = frame.moment(data, &sampled).past;
+            let input = frame.departure(&batch.action(), &frame.scaled(&now), &past).view([rows, -1]);
             let foreseen = frame.arrived(&now, &self.motion.evaluate(&input).view([rows * members, -1])).0;
             next = foreseen.where_self(&batch.terminal().gt(0.5), &next);
         }
@@ -137,7 +138,7 @@ impl Dynamics {
         let Moment { state: now, past } = frame.moment(data, &sampled);
         let next = frame.state(&batch.next_observation());
         let (action, seen) = (batch.action(), frame.scaled(&now));
-        let input = joined(rows, &[&action, &seen, &past]);
+        let input = frame.departure(&action, &seen, &past).view([rows, -1]);
         let raw = self.motion.forward(&input).view([rows * self.members, -1]);
         let lasts: Tensor = 1.0 - batch.terminal();
         let change_error = (raw - frame.scaled_change(&now, &next)) * lasts;
@@ -168,9 +169,4 @@ impl Dynamics {
         state.group("motion", |state| self.motion.persist(state))?;
         state.group("outcome", |state| self.outcome.persist(state))
     }
-}
-
-/// `[rows, E*(A+..)]`: a member's rows are its own.
-fn joined(rows: i64, parts: &[&Tensor]) -> Tensor {
-    Tensor::cat(parts, 1).view([rows, -1])
 }

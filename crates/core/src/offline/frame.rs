@@ -159,6 +159,11 @@ impl Frame {
         (state - &self.center) / &self.spread
     }
 
+    /// What motion sees of action, scaled state, and past.
+    pub fn departure(&self, action: &Tensor, seen: &Tensor, past: &Tensor) -> Tensor {
+        Tensor::cat(&[action, seen, past], 1)
+    }
+
     /// What the outcome sees `[B,A+3S']` of action, scaled state, and the state arrived at: with its squares, a bound
     /// on a speed or a distance is a plane.
     pub fn arrival(&self, action: &Tensor, seen: &Tensor, next: &Tensor) -> Tensor {
@@ -179,7 +184,7 @@ impl Frame {
     pub fn predict(&self, now: &Moment, action: &Tensor, motion: &mut Network, outcome: &mut Network) -> Predicted {
         let Moment { state, past } = now;
         let seen = self.scaled(state);
-        let raw = motion(&Tensor::cat(&[action, &seen, past], 1));
+        let raw = motion(&self.departure(action, &seen, past));
         let (next, clipped) = self.arrived(state, &raw);
         let outcome = outcome(&self.arrival(action, &seen, &next));
         let costs = self.costs.iter().enumerate();
@@ -202,9 +207,14 @@ impl Frame {
         if !self.remembers {
             return Moment { past: now.past.shallow_clone(), state: next };
         }
-        let width = now.past.size()[1];
-        let kept = now.past.narrow(1, 0, width - width / self.history as i64);
-        let past = Tensor::cat(&[&self.scaled_change(&now.state, &next), action, &kept], 1);
+        let past = self.past_after(&now.past, &self.scaled_change(&now.state, &next), action);
         Moment { state: next, past }
+    }
+
+    /// The past one scaled change and action later, of a frame that remembers.
+    pub fn past_after(&self, past: &Tensor, change: &Tensor, action: &Tensor) -> Tensor {
+        let width = past.size()[1];
+        let kept = past.narrow(1, 0, width - width / self.history as i64);
+        Tensor::cat(&[change, action, &kept], 1)
     }
 }

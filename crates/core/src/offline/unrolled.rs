@@ -8,6 +8,7 @@
 use super::dynamics::Dynamics;
 use super::frame::Moment;
 use crate::dataset::Dataset;
+use drcorl_data::SUCCESSORS_APART;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::Cache;
 use tch::{Kind, Tensor};
@@ -18,10 +19,6 @@ const STEPS: usize = 8;
 /// Share of the steps of training before it. At larger rates the gradient of a long stretch throws models out: from
 /// half of them on, over 16 steps, CarRun's costs were read 22 % too low at the first step.
 const FROM: f64 = 0.7;
-
-/// Root mean square, in deviations, by which the next row's state may miss what a row says of it. Where end flags are
-/// missing, or rows are shuffled, a stretch ends.
-const APART: f64 = 0.01;
 
 /// True where a step of training is one of those.
 pub(super) fn unrolls(step: u64, steps: u64) -> bool {
@@ -38,28 +35,39 @@ struct Step {
 }
 
 impl Dynamics {
-    /// One Adam step of every member's motion on stretches of its own rows, in all as many rows as `model_batch`. The
-    /// error of the state after n steps weighs 1/n: what chance adds grows with n. Returns the loss.
+    /// One Adam step of every member's motion on stretches of its own rows, in all as many rows as `model_batch`.
+    /// Returns the loss.
     pub(super) fn descend_stretches(&mut self, data: &Dataset, batch: usize, lr: f64, rng: &mut Rng) -> f64 {
-        let members = self.members();
-        let count = (batch / STEPS).max(1);
-        let rows = count as i64 * members;
-        let sampled = self.split.sample(count, rng);
-        let frame = &self.frame;
-        let Moment { mut state, mut past } = frame.moment(data, &sampled);
-        let (states, actions) = (state.size()[1], data.actions());
-        let (mut at, mut expected) = (sampled, None::<Tensor>);
-        let mut under_way = Tensor::ones([rows, 1], (Kind::Float, state.device()));
-        let (mut stretch, mut loss) = (Vec::with_capacity(STEPS), 0.0);
+        let sampled = self.split.sample((batch / STEPS).max(1), rng);
+        let (mut stretch, loss) = self.unroll(data, sampled);
+        let slopes = self.slopes(&mut stretch, data.actions());
+        let inputs: Vec<Tensor> = stretch.iter().rev().map(|step| step.input.shallow_clone()).collect();
+        let (input, slope) = (Tensor::cat(&inputs, 0), Tensor::cat(&slopes, 0));
+        self.passes = stretch.into_iter().map(|step| step.activations).collect();
+        self.motion.forward(&input);
+        self.motion.descend(&input, &slope, lr);
+        loss
+    }
+
+    /// Stretches from the rows `at [B*E]`, and their loss. The error of the state after n steps weighs 1/n: what chance
+    /// adds grows with n.
+    fn unroll(&mut self, data: &Dataset, mut at: Tensor) -> (Vec<Step>, f64) {
+        let (rows, members) = (at.size()[0], self.members());
         let mut caches = std::mem::take(&mut self.passes);
+        let frame = &self.frame;
+        let Moment { mut state, mut past } = frame.moment(data, &at);
+        let mut under_way = Tensor::ones([rows, 1], (Kind::Float, state.device()));
+        let mut expected = None::<Tensor>;
+        let (mut stretch, mut loss) = (Vec::with_capacity(STEPS), 0.0);
         for n in 1..=STEPS {
             let batch = data.gather(&at);
-            let here = frame.state(&batch.observation());
             if let Some(there) = &expected {
-                let apart = ((&here - there) / &frame.spread).square().mean_dim(1i64, true, Kind::Float).sqrt();
-                under_way *= apart.le(APART).to_kind(Kind::Float);
+                // Where end flags are missing, or rows are shuffled, a stretch ends.
+                let missed = (frame.state(&batch.observation()) - there) / &frame.spread;
+                let apart = missed.square().mean_dim(1i64, true, Kind::Float).sqrt();
+                under_way *= apart.le(SUCCESSORS_APART).to_kind(Kind::Float);
             }
-            let input = Tensor::cat(&[&batch.action(), &frame.scaled(&state), &past], 1).view([count as i64, -1]);
+            let input = frame.departure(&batch.action(), &frame.scaled(&state), &past).view([rows / members, -1]);
             let mut activations = caches.pop().unwrap_or_default();
             let change = self.motion.forward_into(&input, &mut activations).view([rows, -1]);
             let next = &state + &change * &frame.change;
@@ -72,8 +80,7 @@ impl Dynamics {
             let arrived = error * (2.0 * weight * members as f64) / &frame.change;
             stretch.push(Step { input, activations, arrived });
             if frame.remembers {
-                let kept = past.narrow(1, 0, past.size()[1] - (states + actions));
-                past = Tensor::cat(&[&change, &batch.action(), &kept], 1);
+                past = frame.past_after(&past, &change, &batch.action());
             }
             state = next;
             // The last row of all may be a tail's that was cut off.
@@ -82,35 +89,37 @@ impl Dynamics {
             at += under_way.squeeze_dim(1).to_kind(Kind::Int64);
             expected = Some(there);
         }
+        (stretch, loss)
+    }
 
-        // Back through the states: derivatives of the loss for the state and the past that a step begins at.
-        let mut by_state = state.zeros_like();
-        let mut by_past = past.zeros_like();
-        let mut slopes = Vec::new();
-        for step in stretch.iter_mut().rev() {
-            by_state += &step.arrived;
-            let mut by_change = &by_state * &frame.change;
-            if frame.remembers {
+    /// Back through the states: derivatives of the loss for what motion said in each step, `[B,E*S']`, the last first.
+    fn slopes(&self, stretch: &mut [Step], actions: i64) -> Vec<Tensor> {
+        let (rows, states) = stretch[0].arrived.size2().expect("rows of states");
+        let count = rows / self.members();
+        let before = states + actions;
+        let width = stretch[0].input.size()[1] / self.members() - before;
+        // For the state and the past that a step begins at.
+        let mut by_state = stretch[0].arrived.zeros_like();
+        let mut by_past = Tensor::zeros([rows, width], (Kind::Float, by_state.device()));
+        let mut slopes = Vec::with_capacity(stretch.len());
+        for Step { input, activations, arrived } in stretch.iter_mut().rev() {
+            by_state += &*arrived;
+            let mut by_change = &by_state * &self.frame.change;
+            if self.frame.remembers {
                 by_change += by_past.narrow(1, 0, states);
             }
-            let slope = by_change.view([count as i64, -1]);
-            let by_input = self.motion.gradient_from(&step.input, &slope, &mut step.activations).view([rows, -1]);
-            by_state += by_input.narrow(1, actions, states) / &frame.spread;
-            if frame.remembers {
-                let width = by_past.size()[1];
-                let before = by_input.narrow(1, actions + states, width).contiguous();
-                let kept = width - (states + actions);
-                let _ = before.narrow(1, 0, kept).g_add_(&by_past.narrow(1, states + actions, kept));
-                by_past = before;
+            let slope = by_change.view([count, -1]);
+            let by_input = self.motion.gradient_from(input, &slope, activations).view([rows, -1]);
+            by_state += by_input.narrow(1, actions, states) / &self.frame.spread;
+            if self.frame.remembers {
+                let through = by_input.narrow(1, before, width).contiguous();
+                let kept = width - before;
+                let _ = through.narrow(1, 0, kept).g_add_(&by_past.narrow(1, before, kept));
+                by_past = through;
             }
             slopes.push(slope);
         }
-        let inputs: Vec<Tensor> = stretch.iter().rev().map(|step| step.input.shallow_clone()).collect();
-        let (input, slope) = (Tensor::cat(&inputs, 0), Tensor::cat(&slopes, 0));
-        self.passes = stretch.into_iter().map(|step| step.activations).collect();
-        self.motion.forward(&input);
-        self.motion.descend(&input, &slope, lr);
-        loss
+        slopes
     }
 }
 

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use statistics::Statistics;
 
 pub(crate) use episodes::times;
+pub use successors::SUCCESSORS_APART;
 
 /// How bad a [`Finding`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -4,8 +4,9 @@ use super::statistics::Statistics;
 use super::Finding;
 use crate::columns::Columns;
 
-/// Distance in standard deviations, per entry, above which a successor is not the next row's observation.
-const APART: f64 = 0.01;
+/// Distance in standard deviations, root mean square over entries, above which a successor is not the next row's
+/// observation.
+pub const SUCCESSORS_APART: f64 = 0.01;
 /// Share of rows from which on that is no accident.
 const SHARE: f64 = 0.05;
 /// Two random rows differ by 2 variances in the mean square, whatever the number of entries. A state this near to that
@@ -42,7 +43,7 @@ pub(super) fn check(columns: &Columns, observations: &Statistics) -> Vec<Finding
             continue;
         }
         pairs += 1;
-        if distance(next_of(row), of(row + 1)) > APART {
+        if distance(next_of(row), of(row + 1)) > SUCCESSORS_APART {
             if apart == 0 {
                 first = row as u64;
             }

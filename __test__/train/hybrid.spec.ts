@@ -63,6 +63,22 @@ for (const mode of ['hybrid-eval', 'hybrid-data']) {
   )
 }
 
+for (const mode of ['hybrid-eval', 'hybrid-data']) {
+  test.serial(`${mode} under several limits: visits measure each cost`, async (t) => {
+    const out = await newRun()
+    const limits = { costs: 40, energy: 150 }
+    const sizes = { mode, limits, hybrid_interval: 4, hybrid_episodes: 2 }
+    const config = smallConfig('drcorl', sizes, { steps: 8 })
+    const [visit] = visitsOf(await collect({ dataset: 'env:point-circle?episodes=10', out, config }))
+    t.deepEqual(Object.keys(visit!.costs!), ['costs', 'energy'])
+    t.is(visit!.costs!['costs'], visit!.cost)
+    t.true(visit!.costs!['energy']! > 0)
+    const run = await readRun(out)
+    t.deepEqual(run.certificate!.visits![0]!.costs, visit!.costs)
+    t.regex(reportPage(run), />measured energy</)
+  })
+}
+
 test.serial('mode offline opens no environment and takes no step', async (t) => {
   const events = await collect(options(await newRun(), 'offline'))
   t.is(visitsOf(events).length, 0)

@@ -194,11 +194,6 @@ test('what learns under one limit refuses several in a sentence', async (t) => {
     several('bcq_lag'),
     /^limits is \{"costs":10.*bcq_lag learns under one limit; give one, or choose .*drcorl/,
   )
-  await refused(
-    t,
-    several('drcorl', { mode: 'hybrid-eval' }),
-    /mode is "hybrid-eval"; with several limits it is offline/,
-  )
   await refused(t, several('drcorl', { adaptation: 'state' }), /drcorl learns under one limit/)
   const loaded = await loadDataset(DATA)
   const limits = { energy: 5 }

@@ -178,6 +178,12 @@ export interface PlayedEpisode {
    */
   cost: number
   /**
+   * The same of every cost that has a limit, by its name, where several have; `cost` is the first.
+   */
+  costs?: {
+    [k: string]: number
+  }
+  /**
    * Environment steps.
    */
   length: number
@@ -737,6 +743,12 @@ export interface Visit {
    * Mean cost of its episodes.
    */
   cost: number
+  /**
+   * The same of every cost that has a limit, by its name, where several have; `cost` is the first.
+   */
+  costs?: {
+    [k: string]: number
+  }
   /**
    * Mean return of its episodes.
    */

@@ -105,11 +105,15 @@ export class Trainer {
     return guard(() => this.native.writeVisitor(path))
   }
 
-  /** Hands in the visit that is due. */
-  async visited(episodes: readonly PlayedEpisode[], collected?: NativeDataset): Promise<void> {
+  /** Hands in the visit that is due; `costs` are the names of those that have a limit. */
+  async visited(
+    episodes: readonly PlayedEpisode[],
+    collected?: NativeDataset,
+    costs?: readonly string[],
+  ): Promise<void> {
     const json = JSON.stringify(episodes)
     if (collected === undefined) return guard(() => this.native.visited(json))
-    const data = await trainingData(collected, true)
+    const data = await trainingData(collected, true, costs)
     return handOver(data, () => this.native.visited(json, data))
   }
 

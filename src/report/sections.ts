@@ -242,15 +242,18 @@ export function visitsSection(run: RunData): string {
   const visits = run.certificate?.visits ?? []
   if (visits.length === 0) return ''
   const estimates = estimatesAfter(run)
-  const rows = visits.map(({ step = 0, cost, return: ret, episodes, environment_steps: steps }) => [
-    formatNumber(step),
-    formatFixed(cost, 2),
-    formatFixed(estimates(step), 2),
-    formatFixed(ret, 1),
-    formatNumber(episodes),
-    formatNumber(steps),
-  ])
-  const header = ['step', 'measured cost', 'offline estimate', 'measured return', 'episodes', 'environment steps']
+  const [, ...others] = boundedCosts(run)
+  const further = others.flatMap(({ further: name }) => (name === undefined ? [] : [name]))
+  const rows = visits.map(({ step = 0, cost, costs, return: ret, episodes, environment_steps: steps }) =>
+    [formatNumber(step), formatFixed(cost, 2), formatFixed(estimates(step), 2)].concat(
+      further.map((name) => formatFixed(costs?.[name], 2)),
+      [formatFixed(ret, 1), formatNumber(episodes), formatNumber(steps)],
+    ),
+  )
+  const header = ['step', 'measured cost', 'offline estimate'].concat(
+    further.map((name) => `measured ${name}`),
+    ['measured return', 'episodes', 'environment steps'],
+  )
   return section('Visits of the environment', htmlTable(header, rows, 'numbers'))
 }
 

@@ -110,7 +110,9 @@ function startLine(event: StartEvent): string {
 }
 
 function visitLine({ number, episodes, step, ...found }: VisitEvent): string {
-  const means = `cost ${formatNumber(found.cost)}, return ${formatNumber(found.return)}`
+  const costs = Object.entries(found.costs ?? { '': found.cost })
+  const cost = costs.map(([name, mean]) => `cost ${name === '' ? '' : `${name} `}${formatNumber(mean)}`).join(', ')
+  const means = `${cost}, return ${formatNumber(found.return)}`
   return `visit ${number} before step ${step}: ${means} over ${episodes} episodes, ${found.environment_steps} environment steps`
 }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import type { EnvFactory, VecEnv } from '../envs/env.js'
 import { loadPolicy } from '../policy/node.js'
-import { type Transition, rollout } from '../envs/rollout.js'
+import { type EpisodeResult, type Transition, rollout } from '../envs/rollout.js'
 import { type DatasetColumns, datasetFromColumns } from '../native/dataset.js'
 import type { DueVisit } from '../config/results.js'
 import type { Trainer } from '../native/trainer.js'
@@ -22,6 +22,8 @@ export interface VisitResult {
   /** Means over the episodes. */
   return: number
   cost: number
+  /** Every cost that has a limit by its name, where several have; `cost` is the first. */
+  costs?: Record<string, number>
   /** As the environment executed them. */
   environment_steps: number
 }
@@ -61,15 +63,26 @@ export class Visitor {
       ...(transitions ? { onTransition: (transition: Transition) => met.push(transition) } : {}),
     })
     await trainer.visited(
-      played.episodes.map(({ return: ret, cost, length }) => ({ return: ret, cost, length })),
+      played.episodes.map(({ return: ret, cost, costs, length }) => ({ return: ret, cost, costs, length })),
       transitions
         ? await datasetFromColumns(columnsOf(met, env, `visit ${number} of ${this.folder}`), this.costs)
         : undefined,
+      this.costs,
     )
-    const mean = (of: 'return' | 'cost'): number =>
-      played.episodes.reduce((sum, episode) => sum + episode[of], 0) / played.episodes.length
+    const mean = (of: (episode: EpisodeResult) => number): number =>
+      played.episodes.reduce((sum, episode) => sum + of(episode), 0) / played.episodes.length
+    const named = Object.keys(played.episodes[0]?.costs ?? {})
     this.environmentSteps += played.environment_steps
-    return { number, episodes, return: mean('return'), cost: mean('cost'), environment_steps: played.environment_steps }
+    return {
+      number,
+      episodes,
+      return: mean((episode) => episode.return),
+      cost: mean((episode) => episode.cost),
+      ...(named.length === 0
+        ? {}
+        : { costs: Object.fromEntries(named.map((name) => [name, mean(({ costs }) => costs![name]!)])) }),
+      environment_steps: played.environment_steps,
+    }
   }
 
   async close(): Promise<void> {

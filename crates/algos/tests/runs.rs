@@ -499,7 +499,7 @@ fn finish_with_visits(trainer: &mut Trainer, cost: f64) -> (Vec<Metrics>, u64) {
         let report = trainer.run(1, &never).unwrap();
         if let Some(visit) = report.visit.filter(|_| report.metrics.is_empty()) {
             let fresh = visit.transitions.then(columns);
-            trainer.visited(&[Played { ret: 1.0, cost, length: 400 }], fresh.as_deref()).unwrap();
+            trainer.visited(&[Played { ret: 1.0, cost, length: 400, ..Played::default() }], fresh.as_deref()).unwrap();
             visits += 1;
             continue;
         }
@@ -537,7 +537,9 @@ fn hybrid_runs_stop_for_their_visits_and_resume_exactly() {
                 let report = first.run(1, &never).unwrap();
                 if let Some(visit) = report.visit.filter(|_| report.metrics.is_empty()) {
                     let fresh = visit.transitions.then(columns);
-                    first.visited(&[Played { ret: 1.0, cost: 50.0, length: 400 }], fresh.as_deref()).unwrap();
+                    first
+                        .visited(&[Played { ret: 1.0, cost: 50.0, length: 400, ..Played::default() }], fresh.as_deref())
+                        .unwrap();
                 } else {
                     done += 1;
                 }
@@ -556,7 +558,7 @@ fn hybrid_runs_stop_for_their_visits_and_resume_exactly() {
 /// measures, costs alone are read.
 #[test]
 fn visits_teach_the_policy_or_measure_its_cost_alone() {
-    let weights = |mode: &str, played: Played, shift: f32| {
+    let weights = |mode: &str, played: &Played, shift: f32| {
         let mut config: Value = serde_json::from_str(&hybrid(mode)).unwrap();
         for name in ["cost_updates_per_step", "reward_updates_per_step"] {
             config["config"][name] = json!(0);
@@ -568,7 +570,7 @@ fn visits_teach_the_policy_or_measure_its_cost_alone() {
             if let Some(visit) = report.visit.filter(|_| report.metrics.is_empty()) {
                 let mut met = support::columns();
                 met.observations.iter_mut().for_each(|x| *x += shift);
-                trainer.visited(&[played], visit.transitions.then_some(&met)).unwrap();
+                trainer.visited(std::slice::from_ref(played), visit.transitions.then_some(&met)).unwrap();
             } else if report.done {
                 break;
             }
@@ -577,18 +579,18 @@ fn visits_teach_the_policy_or_measure_its_cost_alone() {
         let rows = tch::Tensor::arange(8, (tch::Kind::Int64, tch::Device::Cpu));
         trainer.policies().unwrap()[0].policy.act(&trainer.data().gather(&rows).observation())
     };
-    let played = Played { ret: 1.0, cost: 50.0, length: 400 };
-    let offline_gate = weights("hybrid-data", played, 0.0);
-    assert_ne!(offline_gate, weights("hybrid-data", played, 0.5));
-    let measured = weights("hybrid-eval", played, 0.0);
-    assert_eq!(measured, weights("hybrid-eval", Played { ret: -1e9, ..played }, 0.5));
-    assert_ne!(measured, weights("hybrid-eval", Played { cost: 0.0, ..played }, 0.0));
+    let played = Played { ret: 1.0, cost: 50.0, length: 400, ..Played::default() };
+    let offline_gate = weights("hybrid-data", &played, 0.0);
+    assert_ne!(offline_gate, weights("hybrid-data", &played, 0.5));
+    let measured = weights("hybrid-eval", &played, 0.0);
+    assert_eq!(measured, weights("hybrid-eval", &Played { ret: -1e9, ..played.clone() }, 0.5));
+    assert_ne!(measured, weights("hybrid-eval", &Played { cost: 0.0, ..played }, 0.0));
 }
 
 #[test]
 fn visits_are_refused_where_none_is_due_and_modes_where_none_can_be() {
     let mut trainer = Trainer::new(REGISTRY, columns(), &brief("drcorl", 0)).unwrap();
-    let error = trainer.visited(&[Played { ret: 0.0, cost: 0.0, length: 1 }], None).unwrap_err();
+    let error = trainer.visited(&[Played { length: 1, ..Played::default() }], None).unwrap_err();
     assert_eq!(error.code(), "Config");
     assert_eq!(trainer.write_visitor(Path::new("/nowhere")).unwrap_err().code(), "Config");
     finish(&mut trainer);

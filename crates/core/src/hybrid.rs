@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use drcorl_nn::checkpoint::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// How much of the environment training may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,7 +24,7 @@ pub enum Mode {
 }
 
 /// One episode of a visit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "PlayedEpisode")]
 pub struct Played {
     /// Undiscounted sum of rewards.
@@ -31,18 +32,24 @@ pub struct Played {
     pub ret: f64,
     /// Undiscounted sum of costs.
     pub cost: f64,
+    /// The same of every cost that has a limit, by its name, where several have; `cost` is the first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub costs: BTreeMap<String, f64>,
     /// Environment steps.
     pub length: u64,
 }
 
 /// What one visit found.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Visit {
     /// Step of the phase it was made before.
     pub step: u64,
     pub episodes: usize,
     /// Mean cost of its episodes.
     pub cost: f64,
+    /// The same of every cost that has a limit, by its name, where several have; `cost` is the first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub costs: BTreeMap<String, f64>,
     /// Mean return of its episodes.
     #[serde(rename = "return")]
     pub ret: f64,
@@ -51,8 +58,9 @@ pub struct Visit {
 }
 
 impl Visit {
-    /// The visit before step `step`. Errs without episodes and for sums that are not finite.
-    pub fn new(step: u64, played: &[Played]) -> Result<Visit> {
+    /// The visit before step `step`, under limits on the costs called `names`; none are named where a run bounds its
+    /// data's own cost. Errs without episodes, for sums that are not finite, and where one of several costs is missing.
+    pub fn new(step: u64, played: &[Played], names: &[&str]) -> Result<Visit> {
         if played.is_empty() {
             return Err(Error::Data("visit: no episodes; play at least one".into()));
         }
@@ -61,14 +69,28 @@ impl Visit {
         {
             return Err(Error::Data(format!("visit: episode {index} has return {} and cost {}", bad.ret, bad.cost)));
         }
-        let mean = |of: fn(&Played) -> f64| played.iter().map(of).sum::<f64>() / played.len() as f64;
+        let count = played.len() as f64;
+        let mean = |of: fn(&Played) -> f64| played.iter().map(of).sum::<f64>() / count;
+        let several = if names.len() > 1 { names } else { &[] };
+        let costs = several.iter().map(|&name| {
+            let sums = played.iter().map(|episode| episode.costs.get(name).copied().filter(|cost| cost.is_finite()));
+            let total = sums.sum::<Option<f64>>();
+            let total = total.ok_or_else(|| Error::Data(format!("visit: an episode has no finite cost called {name}")));
+            Ok((name.to_string(), total? / count))
+        });
         Ok(Visit {
             step,
             episodes: played.len(),
             cost: mean(|episode| episode.cost),
+            costs: costs.collect::<Result<_>>()?,
             ret: mean(|episode| episode.ret),
             environment_steps: played.iter().map(|episode| episode.length).sum(),
         })
+    }
+
+    /// Mean of the cost called `name`: the visit's own where it has measured one alone.
+    pub fn cost_of(&self, name: &str) -> f64 {
+        self.costs.get(name).copied().unwrap_or(self.cost)
     }
 }
 
@@ -124,19 +146,35 @@ mod tests {
     fn a_visit_is_due_once_an_interval() {
         let mut visits = Visits::default();
         assert!(visits.due(0, 10) && !visits.due(5, 10));
-        let played = [Played { ret: 4.0, cost: 1.0, length: 7 }, Played { ret: 2.0, cost: 4.0, length: 3 }];
-        let visit = Visit::new(0, &played).unwrap();
-        visits.enter(visit);
+        let played = |ret: f64, cost: f64, length: u64| Played { ret, cost, length, ..Played::default() };
+        let played = [played(4.0, 1.0, 7), played(2.0, 4.0, 3)];
+        let visit = Visit::new(0, &played, &[]).unwrap();
+        visits.enter(visit.clone());
         assert_eq!((visit.ret, visit.cost, visit.environment_steps), (3.0, 2.5, 10));
         assert!(!visits.due(0, 10) && visits.due(10, 10));
-        visits.enter(Visit::new(10, &played[..1]).unwrap());
+        visits.enter(Visit::new(10, &played[..1], &["alarm"]).unwrap());
         assert_eq!(visits.environment_steps(), 17);
     }
 
     #[test]
     fn a_visit_without_numbers_is_refused() {
-        assert_eq!(Visit::new(0, &[]).unwrap_err().code(), "Data");
-        let bad = [Played { ret: f64::NAN, cost: 0.0, length: 1 }];
-        assert!(Visit::new(0, &bad).unwrap_err().to_string().contains("episode 0"));
+        assert_eq!(Visit::new(0, &[], &[]).unwrap_err().code(), "Data");
+        let bad = [Played { ret: f64::NAN, ..Played::default() }];
+        assert!(Visit::new(0, &bad, &[]).unwrap_err().to_string().contains("episode 0"));
+    }
+
+    #[test]
+    fn every_cost_that_has_a_limit_is_measured() {
+        let played = |alarm: f64, energy: f64| Played {
+            cost: alarm,
+            costs: BTreeMap::from([("alarm".into(), alarm), ("energy".into(), energy)]),
+            ..Played::default()
+        };
+        let visit = Visit::new(0, &[played(1.0, 10.0), played(2.0, 30.0)], &["alarm", "energy"]).unwrap();
+        assert_eq!((visit.cost, visit.cost_of("alarm"), visit.cost_of("energy")), (1.5, 1.5, 20.0));
+        for bad in [Played::default(), played(1.0, f64::NAN)] {
+            let error = Visit::new(0, &[played(1.0, 1.0), bad], &["alarm", "energy"]).unwrap_err();
+            assert!(error.code() == "Data" && error.to_string().contains("no finite cost called"), "{error}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The gate of Safe Adaptation: the offline estimate of the policy's cost that opens and closes the branches.
 //! No environment is stepped.
 
+use super::facts::CostFacts;
 use super::options::{Constraint, Gate, GateStates};
 use super::Drcorl;
 use crate::critics::{join, upper_confidence};
@@ -69,7 +70,11 @@ impl Drcorl {
     pub(super) fn gated(&self, context: &Context<'_>) -> Vec<GateEstimate> {
         match (context.run.mode, context.visit) {
             (Mode::HybridEval, Some(visit)) => {
-                vec![GateEstimate { cost: visit.cost, target: self.facts.costs[0].limit }]
+                let measured = |(k, facts): (usize, &CostFacts)| {
+                    let name = context.run.limits.get(k).map_or("", |(name, _)| name);
+                    GateEstimate { cost: visit.cost_of(name), target: facts.limit }
+                };
+                self.facts.costs.iter().enumerate().map(measured).collect()
             }
             _ => self.estimates.clone(),
         }

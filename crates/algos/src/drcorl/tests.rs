@@ -9,6 +9,7 @@ use super::gate::averaged_over;
 use super::options::{GateStates, PolicyClass, RewardScaling};
 use super::*;
 use drcorl_core::dataset::Dataset;
+use drcorl_core::hybrid::Played;
 use drcorl_core::trainer::{Origin, Trainer};
 use drcorl_data::Columns;
 use serde_json::json;

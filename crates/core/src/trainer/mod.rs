@@ -169,14 +169,12 @@ fn model_step(
     Ok(loss.map(|loss| ("model_loss", loss)).into_iter().collect())
 }
 
-/// Errs with `Config` where the algorithm, as it is configured, learns under one limit, or the mode gives one cost.
+/// Errs with `Config` where the algorithm, as it is configured, learns under one limit.
 fn require_several(registry: Registry, entry: &Entry, resolved: &Value, run: &RunConfig) -> Result<()> {
     let takes = |entry: &&Entry| entry.several_costs(&Value::Null).unwrap_or(false);
     let takers: Vec<&str> = registry.iter().filter(takes).map(|entry| entry.name).collect();
     let remedy = format!("{} learns under one limit; give one, or choose {}", entry.name, takers.join(" or "));
-    require(entry.several_costs(resolved)?, "limits", &to_value(run)?["limits"], &remedy)?;
-    let mode = to_value(&run.mode)?;
-    require(run.mode == Mode::Offline, "mode", mode, "with several limits it is offline: visits measure one cost")
+    require(entry.several_costs(resolved)?, "limits", &to_value(run)?["limits"], &remedy)
 }
 
 /// Errs with `Data` unless the columns have the costs that the run bounds, the first in its place.
@@ -381,7 +379,8 @@ impl Trainer {
             if !self.visit_due() {
                 return Err(no_visit());
             }
-            let visit = Visit::new(self.phase_step, played)?;
+            let names: Vec<&str> = self.run.limits.iter().map(|(name, _)| name.as_str()).collect();
+            let visit = Visit::new(self.phase_step, played, &names)?;
             match (self.run.mode, collected) {
                 (Mode::HybridData, Some(columns)) => self.data.collect(columns)?,
                 (Mode::HybridData, None) => {

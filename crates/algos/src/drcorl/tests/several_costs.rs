@@ -68,8 +68,6 @@ fn what_speaks_of_one_cost_refuses_several() {
     let error = given("bear_lag", json!({ "limits": limits() }));
     assert!(error.contains("limits is {\"costs\":2") && error.contains("bear_lag learns under one limit"), "{error}");
     assert!(error.contains("choose drcorl"), "{error}");
-    let error = given("drcorl", json!({ "limits": limits(), "mode": "hybrid-eval" }));
-    assert!(error.contains("with several limits it is offline"), "{error}");
     let error = given("drcorl", json!({ "limits": { "costs": 2.0, "wear": 4.0 } }));
     assert!(
         error.contains("limits bounds costs, wear, but the dataset was loaded with the costs costs, speed"),
@@ -93,4 +91,40 @@ fn the_worst_cost_chooses_the_branch() {
     assert_eq!(follow([0.9, 0.2, 1.1]), (Branch::Band, vec![2, 0], Some(2)));
     assert_eq!(follow([0.9, 0.2, 0.95]), (Branch::Band, vec![2, 0], None));
     assert_eq!(follow([1.3, 1.1, 2.0]), (Branch::Cost, vec![2, 0], Some(2)));
+}
+
+/// B.3 under several limits: a visit measures every cost, and one above its limit opens the cost branch,
+/// whichever it is.
+#[test]
+fn visits_measure_every_cost() {
+    let branches = |costs: f64, speed: f64| {
+        let run = json!({ "limits": { "costs": 2.0, "speed": 4.0 }, "device": "cpu", "mode": "hybrid-eval", "model_members": 1, "audit_members": 0, "model_steps": 5, "fqe_steps": 0, "self_test_steps": 0, "model_rollouts": 4 });
+        let change = json!({ "gate": "critic_ucb", "adaptation_steps": 40 });
+        let all = json!({ "algorithm": "drcorl", "run": run, "config": small(change) });
+        let mut trainer = Trainer::new(crate::REGISTRY, with_speed(50), &all.to_string()).unwrap();
+        let played = Played {
+            cost: costs,
+            costs: [("costs".into(), costs), ("speed".into(), speed)].into(),
+            length: 20,
+            ..Played::default()
+        };
+        let never = AtomicBool::new(false);
+        loop {
+            let report = trainer.run(100, &never).unwrap();
+            if report.visit.is_some() {
+                let missing = trainer.visited(&[Played { cost: costs, ..Played::default() }], None).unwrap_err();
+                assert!(missing.to_string().contains("no finite cost called costs"), "{missing}");
+                trainer.visited(std::slice::from_ref(&played), None).unwrap();
+            } else if report.done {
+                break;
+            }
+        }
+        let certificate = trainer.certificate().unwrap();
+        assert_eq!((certificate.visits[0].cost_of("speed"), certificate.environment_steps), (speed, 20));
+        let of = |branch: &str| certificate.diagnostics["branches"][branch].as_u64().unwrap();
+        [of("reward"), of("band"), of("cost")]
+    };
+    assert_eq!(branches(0.0, 0.0), [40, 0, 0]);
+    assert_eq!(branches(0.0, 50.0), [0, 0, 40]);
+    assert_eq!(branches(50.0, 0.0), [0, 0, 40]);
 }

@@ -1618,7 +1618,7 @@ export interface CcacConfig {
   /**
    * The gradient of clamped values: decoded pairs, and the logarithms of multipliers.
    */
-  clamp_gradient?: 'held' | 'straight'
+  clamp_gradient?: 'inward' | 'straight'
   /**
    * A generated pair is unlike what its budget allows where the classifier says more than this.
    */

@@ -44,8 +44,8 @@ pub enum BudgetQuery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClampGradient {
-    /// None where a clamp holds.
-    Held,
+    /// None where it would lead further out.
+    Inward,
     /// As if there were no clamp.
     Straight,
 }
@@ -125,7 +125,7 @@ impl Default for CcacConfig {
             reward_output: RewardOutput::Linear,
             cost_ensemble: Bound::Max,
             budget_query: BudgetQuery::Neighbor,
-            clamp_gradient: ClampGradient::Held,
+            clamp_gradient: ClampGradient::Inward,
             ood_threshold: 0.5,
             most_log_multiplier: 5.0,
             multiplier_decay: 0.01,

@@ -1,8 +1,8 @@
 //! The networks of CCAC and their step, a function of a batch and its draws.
 
-use super::config::{BudgetQuery, CcacConfig, ClampGradient, RewardOutput};
+use super::config::{BudgetQuery, CcacConfig, RewardOutput};
 use super::cvae::{Cvae, CvaeStep, LATENT_BOUND};
-use super::losses::{cross_entropy, weighted_excess, Output};
+use super::losses::{cross_entropy, weighted_excess, Clamp, Output};
 use super::networks::{BudgetCritics, Multiplier, Raise};
 use crate::critics::{join, mean, Bound};
 use crate::frame::{Task, Transition};
@@ -83,9 +83,9 @@ impl Learner {
     /// Fresh networks; `range` are least and most of every entry of a pair [s, a], `[1,S+A]`.
     pub fn new(config: CcacConfig, task: Task, range: [Tensor; 2], rng: &mut Rng) -> Self {
         let Task { observations, actions, device, .. } = task;
-        let straight = config.clamp_gradient == ClampGradient::Straight;
+        let ([least, most], gradient) = (range, config.clamp_gradient);
         let (hidden, states) = (config.encoder_hidden, observations + 1);
-        let cvae = Cvae::new(hidden, config.latents, range, straight, device, rng);
+        let cvae = Cvae::new(hidden, config.latents, Clamp { least, most, gradient }, device, rng);
         let classifier = [states + actions, hidden, hidden, 1];
         let critic = widths(actions + states, &config.critic.critic_hidden, 1);
         let mut critics = |name: &str, output, side| {
@@ -98,7 +98,7 @@ impl Learner {
         let (reward, cost) =
             (critics("reward", output, Bound::Min), critics("cost", Output::Softplus, config.cost_ensemble));
         let limits = (config.most_log_multiplier, config.multiplier_decay);
-        let mut multiplier = |name: &str| Multiplier::new(name, hidden, limits, straight, device, rng);
+        let mut multiplier = |name: &str| Multiplier::new(name, hidden, limits, gradient, device, rng);
         Learner {
             raise: multiplier("raise"),
             hold: multiplier("hold"),

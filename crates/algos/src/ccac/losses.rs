@@ -1,7 +1,8 @@
 //! Terms of CCAC: critics behind a softplus, a classifier's cross entropy, what a multiplier weighs.
 
+use super::config::ClampGradient;
 use crate::critics::mean;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// What a network makes of its last layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,18 +50,49 @@ pub fn speaker(values: &Tensor, side: crate::critics::Bound) -> Tensor {
     values.zeros_like().scatter_value(1, &member, 1.0)
 }
 
-/// The logarithms `raw` within `[least, most]`, and 1 where `held` lets a gradient through.
-pub fn clamped(raw: &Tensor, least: &Tensor, most: &Tensor, straight: bool) -> (Tensor, Tensor) {
-    let values = raw.maximum(least).minimum(most);
-    let through = if straight { raw.ones_like() } else { values.eq_tensor(raw).to_kind(Kind::Float) };
-    (values, through)
+/// Values kept within `[least, most]`, and what passes of a gradient for them.
+pub struct Clamp {
+    pub least: Tensor,
+    pub most: Tensor,
+    pub gradient: ClampGradient,
+}
+
+impl Clamp {
+    pub fn values(&self, raw: &Tensor) -> Tensor {
+        raw.maximum(&self.least).minimum(&self.most)
+    }
+
+    /// The gradient for `raw` of a loss whose gradient for the values is `gradient`. A clamp that let none pass would
+    /// hold for ever what has reached its bound: on BallCircle all multipliers stayed at the highest,
+    /// whatever the cost.
+    pub fn through(&self, raw: &Tensor, gradient: Tensor) -> Tensor {
+        if self.gradient == ClampGradient::Straight {
+            return gradient;
+        }
+        let above = raw.gt_tensor(&self.most).logical_and(&gradient.lt(0.0));
+        let below = raw.lt_tensor(&self.least).logical_and(&gradient.gt(0.0));
+        gradient.masked_fill(&above.logical_or(&below), 0.0)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of values beyond a bound, those move that would come back.
+    #[test]
+    fn a_clamp_lets_pass_what_leads_inward() {
+        let clamp = |gradient| Clamp { least: Tensor::from(-1.0f32), most: Tensor::from(2.0f32), gradient };
+        let raw = Tensor::from_slice(&[3.0f32, 3.0, 0.5, 2.0, -4.0, -4.0]);
+        let gradient = Tensor::from_slice(&[1.0f32, -1.0, -1.0, -1.0, 1.0, -1.0]);
+        let inward = clamp(ClampGradient::Inward);
+        assert_eq!(inward.values(&raw), Tensor::from_slice(&[2.0f32, 2.0, 0.5, 2.0, -1.0, -1.0]));
+        let expected = Tensor::from_slice(&[1.0f32, 0.0, -1.0, -1.0, 0.0, -1.0]);
+        assert_eq!(inward.through(&raw, gradient.copy()), expected);
+        assert_eq!(clamp(ClampGradient::Straight).through(&raw, gradient.copy()), gradient);
+    }
     use drcorl_nn::rng::Rng;
-    use tch::Device;
+    use tch::{Device, Kind};
 
     fn leaf(rng: &mut Rng) -> Tensor {
         (rng.normal(&[9, 1], Device::Cpu) * 3.0).set_requires_grad(true)

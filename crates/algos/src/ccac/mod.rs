@@ -23,7 +23,8 @@
 //!    episode nothing constrains.
 //! 2. `cost_ensemble`: the highest cost critic speaks. Published, the lowest of four.
 //! 3. `reward_output`: reward critics are linear. Published, a softplus forbids them negative values.
-//! 4. `clamp_gradient`: where a clamp holds no gradient passes. Published, clamps act on values behind autograd's back.
+//! 4. `clamp_gradient`: where a clamp holds, a gradient passes that leads back. Published, clamps act on values behind
+//!    autograd's back.
 //! 5. `budget_query`: every pair is asked about another row's budget. Published, all of a batch about the first one's.
 //! 6. `scaling`, a parameter of the run: observations are standardised and actions taken in the box of the data.
 //! 7. The last policy ships (no option). Published, the one that cost least in the environment.

@@ -1,6 +1,7 @@
 //! Critics of (action, state, budget) behind their output, and multipliers of the budget.
 
-use super::losses::{clamped, speaker, weighted_excess, Output};
+use super::config::ClampGradient;
+use super::losses::{speaker, weighted_excess, Clamp, Output};
 use crate::critics::{bound, mean, Bound};
 use crate::losses::squared_errors;
 use drcorl_nn::checkpoint::State;
@@ -75,9 +76,8 @@ impl BudgetCritics {
 /// `lambda(budget) = exp(network(budget))`, its logarithm clamped.
 pub struct Multiplier {
     pub head: Head,
-    /// Bounds of the logarithm.
-    range: [f64; 2],
-    straight: bool,
+    /// Of the logarithm.
+    clamp: Clamp,
     decay: f64,
 }
 
@@ -90,33 +90,28 @@ impl Multiplier {
         name: &str,
         hidden: i64,
         (most_log, decay): (f64, f64),
-        straight: bool,
+        gradient: ClampGradient,
         device: Device,
         rng: &mut Rng,
     ) -> Self {
         let head = Head::new(name, 1, &[1, hidden, hidden, 1], false, device, rng);
-        Multiplier { head, range: [LEAST_LOG, most_log], straight, decay }
-    }
-
-    fn logarithms(&self, raw: &Tensor) -> (Tensor, Tensor) {
-        let [least, most] = self.range.map(|bound| raw.full_like(bound));
-        clamped(raw, &least, &most, self.straight)
+        let [least, most] = [LEAST_LOG, most_log].map(|bound| Tensor::from(bound as f32).to_device(device));
+        Multiplier { head, clamp: Clamp { least, most, gradient }, decay }
     }
 
     /// lambda of `budget [N,1]`.
     pub fn value(&mut self, budget: &Tensor) -> Tensor {
         let raw = self.head.evaluate(budget);
-        self.logarithms(&raw).0.exp()
+        self.clamp.values(&raw).exp()
     }
 
     /// One Adam step along `mean lambda(budget) slope + decay sum of squares`, `slope [N,1]`; the loss before it.
     pub fn descend(&mut self, budget: &Tensor, slope: &Tensor, lr: f64) -> f64 {
         let raw = self.head.forward(budget).copy();
-        let (logarithms, through) = self.logarithms(&raw);
-        let weighed = logarithms.exp() * slope;
+        let weighed = self.clamp.values(&raw).exp() * slope;
         let parameters = self.head.online().values().copy();
         let loss = mean(&weighed) + self.decay * parameters.square().sum(Kind::Double).double_value(&[]);
-        self.head.backward(budget, &(weighed * through / budget.size()[0] as f64));
+        self.head.backward(budget, &self.clamp.through(&raw, weighed / budget.size()[0] as f64));
         let _ = self.head.online().gradients().shallow_clone().g_add_(&(parameters * (2.0 * self.decay)));
         self.head.step(lr);
         loss
@@ -132,7 +127,22 @@ mod tests {
     use super::*;
 
     fn multiplier(rng: &mut Rng) -> Multiplier {
-        Multiplier::new("m", 8, (5.0, 0.01), false, Device::Cpu, rng)
+        Multiplier::new("m", 8, (5.0, 0.01), ClampGradient::Inward, Device::Cpu, rng)
+    }
+
+    /// A multiplier that has risen to its bound falls again.
+    #[test]
+    fn slack_brings_a_multiplier_down_from_its_bound() {
+        let _no_grad = tch::no_grad_guard();
+        let mut rng = Rng::new(4, 0);
+        let mut multiplier = multiplier(&mut rng);
+        let budget = rng.normal(&[32, 1], Device::Cpu).abs();
+        let mut after = |violation: f64| {
+            (0..800).for_each(|_| _ = multiplier.descend(&budget, &budget.full_like(-violation), 1e-2));
+            mean(&multiplier.value(&budget)).ln()
+        };
+        assert!(after(1e3) > 4.9);
+        assert!(after(-1.0) < 4.0);
     }
 
     /// Held to a constraint, lambda rises where it is violated and falls where there is slack.

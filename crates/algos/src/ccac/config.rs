@@ -158,6 +158,8 @@ impl CcacConfig {
     /// `fixed` with small networks and fewer steps.
     pub fn quick() -> Self {
         CcacConfig {
+            // Larger ones drown the rewards in so few steps: CarRun returned -553 at a cost of 77, so 435 at 38.
+            most_log_multiplier: 2.0,
             multiplier_lr: 3e-4,
             encoder_hidden: 128,
             latents: 16,

@@ -8,10 +8,11 @@
 //! - `dW = diag(w) G`, `db = w t` with `G = M^T diag(s) x` and `t = M^T s`;
 //! - `dw = rowsum(W G) + b t`, because `relu(W x + b) = M (W x + b)` row by row, and `dc = sum(s)`.
 //!
-//! One factor of both products is ones and zeros, of which the unit makes products in half of the time. Neither the
+//! One factor of both products is ones and zeros, of which the unit makes products in half of the time; at a lower
+//! [`Precision`] than the highest it takes two thirds, or all of it. Neither the
 //! layer's output nor the gradient there is ever in memory: the backward pass needs a bit of each element.
 
-use crate::gemm::{self, Active, Finish, Gates, Kernel, Matrix, MatrixMut, ScalarHead};
+use crate::gemm::{self, Active, Finish, Gates, Kernel, Matrix, MatrixMut, Precision, ScalarHead};
 use crate::heads::finish_gradients;
 use crate::InstructionSet;
 
@@ -60,26 +61,40 @@ impl<'a> Layers<'a> {
 
 /// True if this processor makes layers of these widths so.
 pub fn takes(widths: [usize; 2]) -> bool {
-    Kernel::Amx.available() && gemm::takes_scalar_head(widths)
+    Kernel::Amx(Precision::Highest).available() && gemm::takes_scalar_head(widths)
 }
 
 /// `values [B,1] = v(input [B,m])`; the gates of these rows are written to `gates` from a row on.
 ///
 /// # Panics
 /// Here and below, where [`takes`] says no, or sizes disagree.
-pub fn forward(values: MatrixMut, input: Matrix, layers: &Layers, gates: Option<(&mut Gates, usize)>) {
+pub fn forward(
+    precision: Precision,
+    values: MatrixMut,
+    input: Matrix,
+    layers: &Layers,
+    gates: Option<(&mut Gates, usize)>,
+) {
     let head = ScalarHead { bias: layers.bias, weight: layers.head, offset: layers.offset };
-    gemm::scalar_head(values, input, layers.weight().transposed(), head, gates);
+    gemm::scalar_head(precision, values, input, layers.weight().transposed(), head, gates);
 }
 
 /// `out [B,m]` becomes `dloss/dx` for `grad [B]` (s), carried on through the ReLU with the output `active [B,m]`.
-pub fn input_gradient(out: MatrixMut, grad: &[f32], gates: &Gates, layers: &Layers, active: Active) {
-    gemm::through_gates(out, (gates, false), layers.head, layers.weight(), Finish::ScaledRelu(grad, active));
+pub fn input_gradient(
+    precision: Precision,
+    out: MatrixMut,
+    grad: &[f32],
+    gates: &Gates,
+    layers: &Layers,
+    active: Active,
+) {
+    let (gates, finish) = ((gates, false), Finish::ScaledRelu(grad, active));
+    gemm::through_gates(precision, out, gates, layers.head, layers.weight(), finish);
 }
 
 /// The gradients of W `[n,m]`, b `[n]` and w `[n]`, overwritten, for `grad [B]` (s) and `input [B,m]`.
 pub fn parameter_gradients(
-    set: InstructionSet,
+    (set, precision): (InstructionSet, Precision),
     grad: &[f32],
     input: Matrix,
     gates: &Gates,
@@ -90,7 +105,7 @@ pub fn parameter_gradients(
         weight_grad.fill(0.0);
     }
     let out = MatrixMut::dense(weight_grad, layers.weight().size()[1]);
-    gemm::through_gates(out, (gates, true), grad, input, Finish::Nothing);
+    gemm::through_gates(precision, out, (gates, true), grad, input, Finish::Nothing);
     gates.weighted_sums(set, grad, bias_grad);
     finish_gradients(set, [layers.weight, layers.bias, layers.head], weight_grad, bias_grad, head_grad);
 }

@@ -84,6 +84,7 @@ pub fn cpu_features() -> Vec<&'static str> {
         ("fma", is_x86_feature_detected!("fma")),
         ("avx512f", is_x86_feature_detected!("avx512f")),
         ("avx512vl", is_x86_feature_detected!("avx512vl")),
+        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
     ]
     .into_iter()
     .filter_map(|(name, found)| found.then_some(name))

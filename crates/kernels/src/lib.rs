@@ -17,7 +17,7 @@
 //! | [`conv`] | convolutions along sequences, and their gradients, as planners at play use them |
 //! | [`dropout`] | masks that are hashes |
 //! | [`gated`] | two last layers whose ReLU is kept as bits, on the matrix unit |
-//! | [`gemm`] | matrix products on AVX2, AVX-512 and the matrix unit (AMX) |
+//! | [`gemm`] | matrix products on AVX2, AVX-512, AVX512-BF16 and the matrix unit (AMX) |
 //! | [`group_norms`] | group norms of sequences |
 //! | [`heads`] | a layer with one number as output |
 //! | [`losses`] | squared errors, Gaussian likelihood |

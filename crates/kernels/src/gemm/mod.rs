@@ -1,7 +1,8 @@
 //! Matrix products of f32 by code of our own, on x86 processors with AVX2.
 //!
-//! Three kernels: [`Kernel::Avx2`] and [`Kernel::Avx512`] multiply in registers, [`Kernel::Amx`] by the matrix unit
-//! that Intel's processors have since Sapphire Rapids. The same kernel gives the same bits for the same operands,
+//! Four kernels: [`Kernel::Avx2`] and [`Kernel::Avx512`] multiply in registers, [`Kernel::Bf16`] too, at the lowest
+//! [`Precision`] alone, and [`Kernel::Amx`], at any, by the matrix unit that Intel's processors have since Sapphire
+//! Rapids. The same kernel gives the same bits for the same operands,
 //! wherever they lie and whatever comes after: an element's do not depend on the rows and columns beside it, so that a
 //! product can be made in parts.
 //! There is no portable one: a caller that has none multiplies by a library.
@@ -16,6 +17,8 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod gates;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
@@ -31,6 +34,13 @@ use matrix::{Raw, RawFinish};
 /// The formulas.
 pub mod plain {
     use super::{Active, Finish, Matrix};
+
+    /// The nearest bf16, of two the even one.
+    pub fn rounded(x: f32) -> f32 {
+        let bits = x.to_bits();
+        let carry = if x.is_nan() { 0 } else { 0x7FFF + (bits >> 16 & 1) };
+        f32::from_bits(bits.wrapping_add(carry) & 0xFFFF_0000)
+    }
 
     /// `a b`, row after row.
     pub fn product(a: Matrix, b: Matrix) -> Vec<f64> {
@@ -62,18 +72,36 @@ pub mod plain {
     }
 }
 
+/// How exact products of bf16 are, as `torch.set_float32_matmul_precision` calls it. Sums are f32 at all of them.
+///
+/// A float is the sum of three bf16, each of 2^-8 of the one before at most: high, middle and low.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// To the accuracy of f32: six products of parts, high to low.
+    #[default]
+    Highest,
+    /// Sixteen significant bits of a factor: high by high, and high by middle twice.
+    High,
+    /// Eight: factors are rounded to the nearest bf16.
+    Medium,
+}
+
 /// How a product is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
     Avx2,
     Avx512,
-    Amx,
+    /// At [`Precision::Medium`].
+    Bf16,
+    Amx(Precision),
 }
+
+/// `out = a b`, finished, of matching sizes and as dense as [`Kernel::product`] has found them.
+type Multiply = unsafe fn(out: Raw, a: Raw, b: Raw, finish: RawFinish);
 
 /// What there is of a kernel on this processor.
 struct Code {
-    /// `out = a b`, finished, of matching sizes and as dense as [`Kernel::product`] has found them.
-    multiply: unsafe fn(out: Raw, a: Raw, b: Raw, finish: RawFinish),
+    multiply: Multiply,
     /// Most rows of `b` whose products are added up before a result is stored.
     depth: usize,
 }
@@ -85,7 +113,10 @@ impl Kernel {
         return match self {
             Kernel::Avx2 if avx2::available() => Some(Code { multiply: avx2::multiply, depth: avx2::DEPTH }),
             Kernel::Avx512 if avx512::available() => Some(Code { multiply: avx512::multiply, depth: avx512::DEPTH }),
-            Kernel::Amx if amx::available() => Some(Code { multiply: amx::multiply, depth: amx::DEPTH }),
+            Kernel::Bf16 if bf16::available() => Some(Code { multiply: bf16::multiply, depth: bf16::DEPTH }),
+            Kernel::Amx(precision) if amx::available() => {
+                Some(Code { multiply: amx::multiply(precision), depth: amx::DEPTH })
+            }
             _ => None,
         };
         #[cfg(not(target_arch = "x86_64"))]
@@ -149,6 +180,7 @@ pub(crate) fn takes_scalar_head([out, input]: [usize; 2]) -> bool {
 /// Where there is no matrix unit, for widths that [`takes_scalar_head`] refuses, if sizes disagree, or if neither rows
 /// nor columns of a factor are dense.
 pub(crate) fn scalar_head(
+    precision: Precision,
     values: MatrixMut,
     a: Matrix,
     b: Matrix,
@@ -161,11 +193,13 @@ pub(crate) fn scalar_head(
     if let Some((gates, first)) = &gates {
         assert!(gates.units() == b.columns && first + a.rows <= gates.rows(), "size of gates");
     }
-    assert!(Kernel::Amx.available() && takes_scalar_head([b.columns, b.rows]) && a.is_dense() && b.is_dense());
+    assert!(
+        Kernel::Amx(precision).available() && takes_scalar_head([b.columns, b.rows]) && a.is_dense() && b.is_dense()
+    );
     // SAFETY: the processor has the instructions, and the matrices are in live slices and of matching sizes.
     #[cfg(target_arch = "x86_64")]
     unsafe {
-        amx::head(values, a, b, head, gates);
+        amx::head(precision, values, a, b, head, gates);
     }
 }
 
@@ -174,7 +208,14 @@ pub(crate) fn scalar_head(
 /// # Panics
 /// Where there is no matrix unit, if sizes disagree, if rows are not dense, or if a ReLU's output is to be overwritten
 /// where [`Kernel::overwrites`] says no.
-pub(crate) fn through_gates(out: MatrixMut, gates: (&Gates, bool), scale: &[f32], b: Matrix, finish: Finish) {
+pub(crate) fn through_gates(
+    precision: Precision,
+    out: MatrixMut,
+    gates: (&Gates, bool),
+    scale: &[f32],
+    b: Matrix,
+    finish: Finish,
+) {
     let (rows, columns) = match gates {
         (gates, false) => (gates.rows(), gates.units()),
         (gates, true) => (gates.units(), gates.rows()),
@@ -183,11 +224,12 @@ pub(crate) fn through_gates(out: MatrixMut, gates: (&Gates, bool), scale: &[f32]
     assert_eq!((out.rows, out.columns, columns), (rows, b.columns, b.rows), "sizes of a matrix product");
     assert_eq!(scale.len(), b.rows, "a number a row");
     let raw = finish.raw(out);
-    assert!(Kernel::Amx.available() && raw.is_some() && out.has_dense_rows() && b.has_dense_rows());
-    assert!(!finish.is_in_place() || Kernel::Amx.overwrites(b.rows));
+    let unit = Kernel::Amx(precision);
+    assert!(unit.available() && raw.is_some() && out.has_dense_rows() && b.has_dense_rows());
+    assert!(!finish.is_in_place() || unit.overwrites(b.rows));
     // SAFETY: the processor has the instructions, and the matrices are in live slices and of matching sizes.
     #[cfg(target_arch = "x86_64")]
     if let Some(raw) = raw.filter(|_| b.rows > 0) {
-        unsafe { amx::through_gates(out, gates, scale, b, raw) };
+        unsafe { amx::through_gates(precision, out, gates, scale, b, raw) };
     }
 }

@@ -2,10 +2,10 @@
 
 use super::super::lanes::{tail, LANES};
 use super::super::matrix::Raw;
-use super::super::{Gates, ScalarHead};
-use super::panel::{Columns, Rows};
+use super::super::{Gates, Precision, ScalarHead};
+use super::panel::{Columns, Rows, ALL};
 use super::unit::{Sums, Unit};
-use super::{product, Sink, LINES};
+use super::{at, product, Sink, LINES};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -18,11 +18,22 @@ use std::ops::Range;
 /// [`DEPTH`]: super::DEPTH
 /// [`WIDTH`]: super::WIDTH
 #[target_feature(enable = "avx512f")]
-pub(in super::super) unsafe fn head(values: Raw, a: Raw, b: Raw, head: ScalarHead, gates: Option<(&mut Gates, usize)>) {
+pub(in super::super) unsafe fn head(
+    precision: Precision,
+    values: Raw,
+    a: Raw,
+    b: Raw,
+    head: ScalarHead,
+    gates: Option<(&mut Gates, usize)>,
+) {
     let mut sink = Head { head, values, gates, width: b.columns, sums: [Register([0.0; LANES]); LINES] };
     let size = (a.rows, b.columns);
+    let unit = Unit::configured();
     // SAFETY: the caller's promise.
-    unsafe { product(&Unit::configured(), size, &Rows(a), &Columns { matrix: b, scale: None }, 0..b.rows, &mut sink) };
+    at!(precision, PARTS => unsafe {
+        let right = Columns::<PARTS> { matrix: b, scale: None };
+        product(&unit, size, &Rows::<PARTS>(a), &right, 0..b.rows, &mut sink)
+    });
 }
 
 #[derive(Clone, Copy)]

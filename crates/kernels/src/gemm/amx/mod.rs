@@ -8,6 +8,10 @@
 //! error of a single product is that of f32, of sums of 8 products or more half of it.
 //! A factor of ones and zeros is a bf16 as it is, so that its products are three, and none is left out.
 //!
+//! At a lower [`Precision`] a factor is the sum of its first two parts, or the high one alone, which are then all that a
+//! panel holds. Of two parts three products are made, and what is left out comes to 2^-16 of the whole, three times at
+//! most; of one, one, and the operands' rounding to 2^-7. Factors of ones and zeros take two products, or one.
+//!
 //! What lies below the normal floats counts as 0, also as a part of a factor: factors below 2^-102 lose their last
 //! bits. An infinite factor gives NaN.
 //!
@@ -23,8 +27,8 @@ pub(super) use head::head;
 use super::lanes::LANES;
 use super::matrix::{Raw, RawFinish};
 use super::place::Place;
-use super::Gates;
-use panel::{Columns, GateColumns, GateRows, Left, Rows, Tile, EMPTY, STEP, TILES};
+use super::{Gates, Multiply, Precision};
+use panel::{tiles, Columns, GateColumns, GateRows, Left, Rows, Tile, ALL, EMPTY, STEP};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -37,7 +41,7 @@ pub(super) const DEPTH: usize = 256;
 /// a panel has so many rows of the left operand, or columns of the right one.
 const LINES: usize = 2 * LANES;
 /// Panels of the right operand that are made before the left one's, which are then used for all of them:
-/// 768 kB at most.
+/// 768 kB of three parts at most.
 const PANELS: usize = 16;
 /// Most columns of a result whose rows are finished one panel of rows after the other.
 pub(super) const WIDTH: usize = PANELS * LINES;
@@ -53,36 +57,63 @@ pub(super) fn available() -> bool {
     *AVAILABLE.get_or_init(|| super::avx512::available() && unit::exists() && unit::permitted())
 }
 
-/// `out = a b`, finished; there must be at least one row in `b`, and rows or columns of both must be dense.
+/// `$call` with `$parts` as the number of parts that are multiplied at a precision, known when the code is compiled.
+macro_rules! at {
+    ($precision:expr, $parts:ident => $call:expr) => {
+        match $precision {
+            Precision::Highest => {
+                const $parts: usize = ALL;
+                $call
+            }
+            Precision::High => {
+                const $parts: usize = 2;
+                $call
+            }
+            Precision::Medium => {
+                const $parts: usize = 1;
+                $call
+            }
+        }
+    };
+}
+use at;
+
+/// The product at a precision: `out = a b`, finished; there must be at least one row in `b`, and rows or columns of
+/// both must be dense.
+pub(super) fn multiply(precision: Precision) -> Multiply {
+    at!(precision, PARTS => of_parts::<PARTS>)
+}
+
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn multiply(out: Raw, a: Raw, b: Raw, finish: RawFinish) {
+unsafe fn of_parts<const PARTS: usize>(out: Raw, a: Raw, b: Raw, finish: RawFinish) {
     // SAFETY: the caller's promise.
-    unsafe { into_matrix(out, &Rows(a), &Columns { matrix: b, scale: None }, finish) }
+    unsafe { into_matrix(out, &Rows::<PARTS>(a), &Columns::<PARTS> { matrix: b, scale: None }, finish) }
 }
 
 /// `out = gates diag(scale) b`, or with the gates transposed, finished;
 /// there must be at least one row in `b`, and its rows must be dense.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn through_gates(
+    precision: Precision,
     out: Raw,
     (gates, transposed): (&Gates, bool),
     scale: &[f32],
     b: Raw,
     finish: RawFinish,
 ) {
-    let right = Columns { matrix: b, scale: Some(scale) };
     // SAFETY: the caller's promise.
-    unsafe {
+    at!(precision, PARTS => unsafe {
+        let right = Columns::<PARTS> { matrix: b, scale: Some(scale) };
         if transposed {
             into_matrix(out, &GateColumns(gates), &right, finish)
         } else {
             into_matrix(out, &GateRows(gates), &right, finish)
         }
-    }
+    })
 }
 
 #[target_feature(enable = "avx512f")]
-unsafe fn into_matrix<L: Left>(out: Raw, left: &L, right: &Columns, finish: RawFinish) {
+unsafe fn into_matrix<L: Left, const PARTS: usize>(out: Raw, left: &L, right: &Columns<PARTS>, finish: RawFinish) {
     let depth = right.matrix.rows;
     let block = depth.div_ceil(depth.div_ceil(DEPTH)).next_multiple_of(STEP);
     let unit = Unit::configured();
@@ -103,18 +134,18 @@ trait Sink {
 
 /// Goes through a product of `rows` by `columns`, the part `depth` of its sums.
 #[target_feature(enable = "avx512f")]
-unsafe fn product<L: Left>(
+unsafe fn product<L: Left, const PARTS: usize>(
     unit: &Unit,
     (rows, columns): (usize, usize),
     left: &L,
-    right: &Columns,
+    right: &Columns<PARTS>,
     depth: Range<usize>,
     sink: &mut impl Sink,
 ) {
     let steps = depth.len().div_ceil(STEP);
     ROOM.with_borrow_mut(|room| {
-        room.resize(room.len().max((1 + PANELS) * steps * TILES), EMPTY);
-        let (left_panel, right_panels) = room.split_at_mut(steps * 2 * L::PARTS);
+        room.resize(room.len().max((1 + PANELS) * steps * tiles(PARTS)), EMPTY);
+        let (left_panel, right_panels) = room.split_at_mut(steps * tiles(L::PARTS));
         for begin in (0..columns).step_by(WIDTH) {
             let places = (begin..columns.min(begin + WIDTH)).step_by(LINES);
             let turns = places.len();
@@ -126,7 +157,7 @@ unsafe fn product<L: Left>(
                     let rows = row..rows.min(row + LINES);
                     left.pack(&depth, row, left_panel);
                     for (turn, (column, right_panel)) in
-                        places.clone().zip(right_panels.chunks_exact_mut(steps * TILES)).enumerate()
+                        places.clone().zip(right_panels.chunks_exact_mut(steps * tiles(PARTS))).enumerate()
                     {
                         if row == 0 {
                             right.pack(&depth, column, right_panel);
@@ -134,7 +165,7 @@ unsafe fn product<L: Left>(
                         }
                         let columns = column..columns.min(column + LINES);
                         left.fetch(&depth, row + LINES, (turn, turns));
-                        sink.take(rows.clone(), columns, || unit.multiply(L::PARTS, left_panel, right_panel));
+                        sink.take(rows.clone(), columns, || unit.multiply((L::PARTS, PARTS), left_panel, right_panel));
                     }
                 }
             }

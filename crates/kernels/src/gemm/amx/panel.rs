@@ -1,7 +1,7 @@
 //! Tiles of bf16 made of operands.
 //!
 //! A panel holds some lines of an operand, rows of the left one or columns of the right one, over the depth of a
-//! product: for every step of the depth two tiles for each part.
+//! product: for every step of the depth two tiles for each part that is multiplied, the high one first.
 //! A row of a tile is sixteen pairs of elements that lie sixteen apart in the depth, on either side.
 
 use super::super::lanes::{tail, transpose, LANES};
@@ -16,9 +16,12 @@ use std::ops::Range;
 /// Of a product's depth, what goes into a tile.
 pub(super) const STEP: usize = 2 * LANES;
 /// Bf16s of which a float is the sum.
-pub(super) const PARTS: usize = 3;
-/// Tiles of a panel of floats for one step: for each part, two.
-pub(super) const TILES: usize = 2 * PARTS;
+pub(super) const ALL: usize = 3;
+
+/// Tiles of a panel for one step: for each part, two.
+pub(super) const fn tiles(parts: usize) -> usize {
+    2 * parts
+}
 
 /// Sixteen rows of sixteen pairs of bf16.
 #[derive(Clone, Copy)]
@@ -38,7 +41,7 @@ impl Tile {
 
 /// A left operand.
 pub(super) trait Left {
-    /// Bf16s of which an element is the sum.
+    /// Bf16s of an element in a panel.
     const PARTS: usize;
 
     /// Begins to fetch part `turn` of `turns` of what the panel from `line` on is made of, if there is such a panel,
@@ -50,10 +53,10 @@ pub(super) trait Left {
     unsafe fn pack(&self, depth: &Range<usize>, line: usize, panel: &mut [Tile]);
 }
 
-/// Rows of floats.
-pub(super) struct Rows(pub Raw);
+/// Rows of floats, of which so many parts are multiplied.
+pub(super) struct Rows<const PARTS: usize>(pub Raw);
 
-impl Left for Rows {
+impl<const PARTS: usize> Left for Rows<PARTS> {
     const PARTS: usize = PARTS;
 
     #[inline]
@@ -66,17 +69,18 @@ impl Left for Rows {
     unsafe fn pack(&self, depth: &Range<usize>, line: usize, panel: &mut [Tile]) {
         let matrix = Raw { columns: depth.end, ..self.0 };
         // SAFETY: the caller's promise.
-        unsafe { pack(matrix, depth, line, panel, |line, depth| (line, depth), |_, row| row) };
+        unsafe { pack::<PARTS>(matrix, depth, line, panel, |line, depth| (line, depth), |_, row| row) };
     }
 }
 
-/// Columns of floats, of a right operand whose rows may be multiplied by a number each.
-pub(super) struct Columns<'a> {
+/// Columns of floats, of which so many parts are multiplied, of a right operand whose rows may be multiplied by a
+/// number each before.
+pub(super) struct Columns<'a, const PARTS: usize> {
     pub matrix: Raw,
     pub scale: Option<&'a [f32]>,
 }
 
-impl Columns<'_> {
+impl<const PARTS: usize> Columns<'_, PARTS> {
     /// Begins to fetch what the panel from `line` on is made of, if there is such a panel.
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -91,11 +95,11 @@ impl Columns<'_> {
         let at = |line, depth| (depth, line);
         // SAFETY: the caller's promise.
         match self.scale {
-            None => unsafe { pack(matrix, depth, line, panel, at, |_, row| row) },
+            None => unsafe { pack::<PARTS>(matrix, depth, line, panel, at, |_, row| row) },
             Some(scale) => unsafe {
                 // Beyond the last row, rows are zeros.
                 let by = |depth: usize| _mm512_set1_ps(scale.get(depth).copied().unwrap_or(0.0));
-                pack(matrix, depth, line, panel, at, |depth, row| _mm512_mul_ps(by(depth), row));
+                pack::<PARTS>(matrix, depth, line, panel, at, |depth, row| _mm512_mul_ps(by(depth), row));
             },
         }
     }
@@ -186,7 +190,7 @@ fn fetch(matrix: Raw, depth: &Range<usize>, line: usize, (turn, turns): (usize, 
 /// `scaled` is what becomes of a row of it at a place of the depth.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn pack(
+unsafe fn pack<const PARTS: usize>(
     matrix: Raw,
     depth: &Range<usize>,
     line: usize,
@@ -195,7 +199,7 @@ unsafe fn pack(
     scaled: impl Fn(usize, __m512) -> __m512,
 ) {
     let [mut room, mut other] = [const { Room(MaybeUninit::uninit()) }; 2];
-    for (tiles, depth) in panel.chunks_exact_mut(TILES).zip(depth.clone().step_by(STEP)) {
+    for (tiles, depth) in panel.chunks_exact_mut(tiles(PARTS)).zip(depth.clone().step_by(STEP)) {
         for half in 0..2 {
             let line = line + half * LANES;
             // SAFETY: the matrix is alive, and so is the room of a block.
@@ -204,7 +208,7 @@ unsafe fn pack(
                 let second = Block::of(matrix, at(line, depth + LANES), &mut other);
                 for row in 0..LANES {
                     let pair = [scaled(depth + row, first.row(row)), scaled(depth + LANES + row, second.row(row))];
-                    put(tiles, half, row, pair);
+                    put::<PARTS>(tiles, half, row, pair);
                 }
             }
         }
@@ -214,31 +218,46 @@ unsafe fn pack(
 /// Row `row` of tile `half` of every part of a step.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn put(tiles: &mut [Tile], half: usize, row: usize, pair: [__m512; 2]) {
-    for (part, pairs) in split(pair).into_iter().enumerate() {
+fn put<const PARTS: usize>(tiles: &mut [Tile], half: usize, row: usize, pair: [__m512; 2]) {
+    for (part, pairs) in split::<PARTS>(pair).into_iter().enumerate() {
         tiles[2 * part + half].set(row, pairs);
     }
 }
 
-/// Pairs of floats as pairs of bf16: their high, middle and low parts. The first two are rounded to the nearest, what
-/// is left of a float after them has at most 8 significant bits.
+/// Pairs of floats as pairs of bf16: their high, middle and low parts, or the first ones of these. The first two are
+/// rounded to the nearest, what is left of a float after them has at most 8 significant bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn split(mut pair: [__m512; 2]) -> [__m512i; PARTS] {
-    /// Half of the last place of a bf16.
-    const HALF: i32 = 0x8000;
+fn split<const PARTS: usize>(mut pair: [__m512; 2]) -> [__m512i; PARTS] {
     /// Of `(shifted, second, upper)`: the second where `upper` is set.
     const SELECT: i32 = 0xD8;
     let upper = _mm512_set1_epi32(!0xFFFF);
     let mut parts = [_mm512_setzero_si512(); PARTS];
     for (i, part) in parts.iter_mut().enumerate() {
-        let half = _mm512_set1_epi32(if i + 1 < PARTS { HALF } else { 0 });
-        let [first, second] = pair.map(|x| _mm512_add_epi32(_mm512_castps_si512(x), half));
+        let [first, second] = pair.map(|x| match i {
+            0 | 1 if PARTS == ALL => _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(HALF)),
+            0 | 1 => to_even(x),
+            _ => _mm512_castps_si512(x),
+        });
         *part = _mm512_ternarylogic_epi32::<SELECT>(_mm512_srli_epi32::<16>(first), second, upper);
         let rounded = |x| _mm512_castsi512_ps(_mm512_and_si512(x, upper));
         pair = [_mm512_sub_ps(pair[0], rounded(first)), _mm512_sub_ps(pair[1], rounded(second))];
     }
     parts
+}
+
+/// Half of the last place of a bf16.
+const HALF: i32 = 0x8000;
+
+/// Floats whose upper halves are the nearest bf16, of two the even one. NaN, which a carry could make a number, stays
+/// as it is: no later part tells of it.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn to_even(x: __m512) -> __m512i {
+    let bits = _mm512_castps_si512(x);
+    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    let carry = _mm512_add_epi32(odd, _mm512_set1_epi32(HALF - 1));
+    _mm512_mask_add_epi32(bits, _mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x), bits, carry)
 }
 
 /// Sixteen rows and columns of a matrix; beyond its edges, zeros.

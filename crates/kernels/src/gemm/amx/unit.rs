@@ -2,7 +2,7 @@
 
 use super::super::lanes::LANES;
 use super::super::place::{Place, BIAS_RELU, RELU, SCALED_RELU, STORE};
-use super::panel::{Tile, PARTS, TILES};
+use super::panel::{tiles, Tile};
 use super::LINES;
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -51,9 +51,9 @@ macro_rules! add {
     };
 }
 
-/// Runs `$step` for every step of two panels and gives the sums.
+/// Runs `$step` for every step of two panels, the right one of `$parts` parts, and gives the sums.
 macro_rules! sums {
-    ($left:expr, $right:expr, [$($step:expr),* $(,)?]) => {{
+    ($left:expr, $right:expr, $parts:literal, [$($step:expr),* $(,)?]) => {{
         let (left, right) = ($left, $right);
         let mut sums = MaybeUninit::<Sums>::uninit();
         asm!(
@@ -68,15 +68,15 @@ macro_rules! sums {
             "/* {part} {high} {middle} {low} */",
             left = inout(reg) left.as_ptr() => _,
             right = inout(reg) right.as_ptr() => _,
-            steps = inout(reg) right.len() / TILES => _,
+            steps = inout(reg) right.len() / tiles($parts) => _,
             sums = in(reg) sums.as_mut_ptr(),
             line = in(reg) size_of::<[u32; LANES]>(),
             row = const size_of::<[f32; LANES]>(),
             tile = const size_of::<Tile>(),
             part = const 2 * size_of::<Tile>(),
             high = const 0, middle = const 1, low = const 2,
-            left_step = in(reg) left.len() * TILES / right.len() * size_of::<Tile>(),
-            right_step = const TILES * size_of::<Tile>(),
+            left_step = in(reg) left.len() * tiles($parts) / right.len() * size_of::<Tile>(),
+            right_step = const tiles($parts) * size_of::<Tile>(),
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
@@ -110,18 +110,22 @@ impl Unit {
         Unit
     }
 
-    /// Sums of the products of two panels of the same depth, the left one of `parts` parts: of all,
-    /// or of the high one alone.
+    /// Sums of the products of two panels of the same depth and so many parts, as many in both, or one in the left:
+    /// of those parts' products that [`Precision`] says are made.
+    ///
+    /// [`Precision`]: super::super::Precision
     #[inline]
-    pub(super) fn multiply(&self, parts: usize, left: &[Tile], right: &[Tile]) -> Sums {
-        assert!(!right.is_empty() && right.len().is_multiple_of(TILES) && left.len() * PARTS == right.len() * parts);
-        // SAFETY: both panels have tiles for as many steps as the loops make; all of the sums are written.
+    pub(super) fn multiply(&self, parts: (usize, usize), left: &[Tile], right: &[Tile]) -> Sums {
+        assert!(!right.is_empty() && right.len().is_multiple_of(tiles(parts.1)));
+        assert!(left.len() * parts.1 == right.len() * parts.0, "panels of the same depth");
+        // SAFETY: both panels have tiles for as many steps as the loops make, of the parts that they load; all of the
+        // sums are written. From one product of parts to the next only one operand's changes.
         match parts {
-            // From one product of parts to the next only one operand's changes.
-            PARTS => unsafe {
+            (3, 3) => unsafe {
                 sums!(
                     left,
                     right,
+                    3,
                     [
                         load!("left", "low", "tmm4", "tmm5"),
                         load!("right", "high", "tmm6", "tmm7"),
@@ -139,10 +143,11 @@ impl Unit {
                     ]
                 )
             },
-            1 => unsafe {
+            (1, 3) => unsafe {
                 sums!(
                     left,
                     right,
+                    3,
                     [
                         load!("left", "high", "tmm4", "tmm5"),
                         load!("right", "low", "tmm6", "tmm7"),
@@ -154,7 +159,45 @@ impl Unit {
                     ]
                 )
             },
-            _ => unreachable!("a left operand has one part or all"),
+            (2, 2) => unsafe {
+                sums!(
+                    left,
+                    right,
+                    2,
+                    [
+                        load!("left", "middle", "tmm4", "tmm5"),
+                        load!("right", "high", "tmm6", "tmm7"),
+                        add!(),
+                        load!("left", "high", "tmm4", "tmm5"),
+                        add!(),
+                        load!("right", "middle", "tmm6", "tmm7"),
+                        add!(),
+                    ]
+                )
+            },
+            (1, 2) => unsafe {
+                sums!(
+                    left,
+                    right,
+                    2,
+                    [
+                        load!("left", "high", "tmm4", "tmm5"),
+                        load!("right", "middle", "tmm6", "tmm7"),
+                        add!(),
+                        load!("right", "high", "tmm6", "tmm7"),
+                        add!(),
+                    ]
+                )
+            },
+            (1, 1) => unsafe {
+                sums!(
+                    left,
+                    right,
+                    1,
+                    [load!("left", "high", "tmm4", "tmm5"), load!("right", "high", "tmm6", "tmm7"), add!()]
+                )
+            },
+            _ => unreachable!("a left operand has one part, or as many as the right one"),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod losses;
 pub mod matmul;
 pub mod ops;
 pub mod optim;
+pub mod precision;
 pub mod probe;
 pub mod rng;
 mod scalar_head;

@@ -1,8 +1,8 @@
 //! The last two layers of a network with one number as output, `v = <relu(W x + b), w> + c`, where the matrix unit
 //! multiplies: tensors for [`drcorl_kernels::gated`], which has the equations.
 
-use super::matmul;
 use super::slices::{elements, elements_mut, matrix, matrix_mut};
+use super::{matmul, precision};
 use drcorl_kernels::gemm::{Active, Gates, Kernel};
 use drcorl_kernels::{gated, InstructionSet};
 use tch::{Kind, Tensor};
@@ -31,18 +31,19 @@ pub(super) fn takes(weight: &Tensor, rows: i64) -> bool {
 /// True if [`input_gradient`] through layers with `weight [n,m]` may be written over the output of the ReLU it is
 /// carried through.
 pub(super) fn overwrites(weight: &Tensor) -> bool {
-    Kernel::Amx.overwrites(weight.size()[0] as usize)
+    Kernel::Amx(precision::current()).overwrites(weight.size()[0] as usize)
 }
 
 /// `values [B,1] = v(input [B,m])`; the gates of these rows are written to `gates` from a row on.
 pub(super) fn forward(values: &Tensor, input: &Tensor, layers: &Layers, gates: Option<(&mut Gates, usize)>) {
-    gated::forward(matrix_mut(values), matrix(input), &layers.slices(), gates);
+    gated::forward(precision::current(), matrix_mut(values), matrix(input), &layers.slices(), gates);
 }
 
 /// `out [B,m]` becomes `dloss/dx` for `grad [B,1]` (s), carried on through the ReLU with the output `active [B,m]`,
 /// which may be `out`.
 pub(super) fn input_gradient(out: &Tensor, grad: &Tensor, gates: &Gates, layers: &Layers, active: &Tensor) {
-    gated::input_gradient(matrix_mut(out), elements(grad), gates, &layers.slices(), active_of(out, active));
+    let active = active_of(out, active);
+    gated::input_gradient(precision::current(), matrix_mut(out), elements(grad), gates, &layers.slices(), active);
 }
 
 /// The output `active` of a ReLU, of a product that goes to `out`.
@@ -60,6 +61,6 @@ pub(super) fn parameter_gradients(grad: &Tensor, input: &Tensor, gates: &Gates, 
     let (head_grad, offset_grad) = gradients.head;
     let _ = grad.sum_intlist_out(offset_grad, 0i64, false, Kind::Float);
     let places = [weight_grad, bias_grad, head_grad].map(elements_mut);
-    let set = InstructionSet::best();
-    gated::parameter_gradients(set, elements(grad), matrix(input), gates, &layers.slices(), places);
+    let how = (InstructionSet::best(), precision::current());
+    gated::parameter_gradients(how, elements(grad), matrix(input), gates, &layers.slices(), places);
 }

@@ -4,26 +4,30 @@
 
 use drcorl_nn::buffers::Buffers;
 use drcorl_nn::optim::{Adam, AdamConfig};
+use drcorl_nn::precision::{self, Precision};
 use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
 use drcorl_nn::threads::Pool;
 use drcorl_nn::{dropout, ArenaBuilder, Head, Hidden, ScoreNet};
 use tch::{Device, Kind, Tensor};
 
-/// `work` says the same on any number of threads.
+/// `work` says the same on any number of threads, at any precision.
 fn same_bits(name: &str, work: impl Fn() -> Vec<Tensor>) {
-    let of = |threads: usize| {
+    let of = |threads: usize, precision: Precision| {
+        let _precision = precision::hold(precision);
         let pool = Pool::new(threads);
         let (_at_work, _no_grad) = (pool.enter(), tch::no_grad_guard());
         let numbers = |tensor: &Tensor| Vec::<f32>::try_from(tensor.contiguous().view([-1])).unwrap();
         let bits = |tensor: &Tensor| numbers(tensor).into_iter().map(f32::to_bits).collect::<Vec<_>>();
         work().iter().map(bits).collect::<Vec<_>>()
     };
-    let one = of(1);
-    for threads in [2, 3, 8] {
-        let several = of(threads);
-        for (i, (several, one)) in several.iter().zip(&one).enumerate() {
-            assert!(several == one, "{name}: result {i} on {threads} threads");
+    for precision in [Precision::Highest, Precision::High, Precision::Medium] {
+        let one = of(1, precision);
+        for threads in [2, 3, 8] {
+            let several = of(threads, precision);
+            for (i, (several, one)) in several.iter().zip(&one).enumerate() {
+                assert!(several == one, "{name}: result {i} on {threads} threads, {precision:?}");
+            }
         }
     }
 }

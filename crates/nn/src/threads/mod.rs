@@ -9,6 +9,7 @@
 //! not let onto a core in time costs nothing, and nobody polls. rayon would have the run move to a thread of the pool,
 //! away from what libtorch and [`probe`](crate::probe) keep by thread, and its idle threads poll before they sleep.
 
+use crate::precision::{self, Precision};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
@@ -63,6 +64,8 @@ unsafe impl Send for Posted {}
 struct Job<'a> {
     task: &'a (dyn Fn(usize) + Sync),
     tasks: usize,
+    /// Its owner's.
+    precision: Precision,
     next: AtomicUsize,
     /// Threads at it besides its owner; changed under the lock of the state.
     helpers: AtomicUsize,
@@ -103,7 +106,7 @@ impl Shared {
     /// Makes all tasks, with whoever comes.
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         let [next, helpers] = [0; 2].map(AtomicUsize::new);
-        let job = Job { task, tasks, next, helpers, panic: Mutex::default() };
+        let job = Job { task, tasks, precision: precision::current(), next, helpers, panic: Mutex::default() };
         let posted = Posted((&raw const job).cast());
         let wanted = {
             let mut state = lock(&self.state);
@@ -132,7 +135,10 @@ impl Shared {
             if let Some(job) = job {
                 job.helpers.fetch_add(1, Ordering::Relaxed);
                 drop(state);
-                job.work();
+                {
+                    let _precision = precision::hold(job.precision);
+                    job.work();
+                }
                 state = lock(&self.state);
                 if job.helpers.fetch_sub(1, Ordering::Relaxed) == 1 {
                     self.left.notify_all();

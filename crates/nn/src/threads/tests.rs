@@ -138,6 +138,22 @@ fn helpers_are_set_up_for_libtorch() {
     unsafe { each_with_tensors(2, MUCH, check) };
 }
 
+/// Helpers work at the precision of whom they help.
+#[test]
+fn helpers_take_over_the_precision() {
+    let pool = Pool::new(2);
+    let _at_work = pool.enter();
+    for held in [Precision::Medium, Precision::High, Precision::Highest] {
+        let _precision = precision::hold(held);
+        let barrier = Barrier::new(2);
+        each(2, MUCH, |_| {
+            barrier.wait();
+            assert_eq!(precision::current(), held);
+        });
+    }
+    assert_eq!(precision::current(), Precision::Highest);
+}
+
 /// Several callers, each with a pool of its own or all with one.
 #[test]
 fn callers_side_by_side_do_not_meet() {

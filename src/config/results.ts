@@ -32,6 +32,11 @@ export type Rule =
  */
 export type Goal = 'mean' | 'chance' | 'cvar'
 /**
+ * How exact matrix products are, in the words of `torch.set_float32_matmul_precision`. Weights and sums are fp32 at
+ * any of them.
+ */
+export type MatmulPrecision = 'highest' | 'high' | 'medium'
+/**
  * Which offline estimate opens and closes the branches of Safe Adaptation.
  */
 export type Gate = 'critic_ucb' | 'model_rollout' | 'max'
@@ -221,6 +226,10 @@ export interface Certificate {
    * What the rules compared with.
    */
   thresholds: Thresholds
+  /**
+   * At which the models were trained and asked; certificates that do not tell are of highest.
+   */
+  matmul_precision: MatmulPrecision
   /**
    * What the data can show.
    */

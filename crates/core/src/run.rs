@@ -6,6 +6,7 @@ use crate::hybrid::Mode;
 use crate::offline::Goal;
 use crate::results::object;
 use crate::schema::most;
+use drcorl_nn::precision::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -19,6 +20,31 @@ pub enum Scaling {
     Standardized,
     /// Both as logged; actions must lie in [-1, 1].
     Raw,
+}
+
+/// How exact matrix products are, in the words of `torch.set_float32_matmul_precision`. Weights and sums are fp32 at
+/// any of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MatmulPrecision {
+    /// To the accuracy of fp32.
+    #[default]
+    Highest,
+    /// 16 significant bits of a factor, as two bf16: three products of these, which AMX makes.
+    High,
+    /// 8 significant bits: factors are rounded to bf16. AMX and AVX512-BF16 make these products.
+    Medium,
+}
+
+impl MatmulPrecision {
+    /// As products are made.
+    pub fn of_products(self) -> Precision {
+        match self {
+            MatmulPrecision::Highest => Precision::Highest,
+            MatmulPrecision::High => Precision::High,
+            MatmulPrecision::Medium => Precision::Medium,
+        }
+    }
 }
 
 /// What every run has, whatever it trains.
@@ -52,6 +78,10 @@ pub struct RunConfig {
     /// number gives the same bits. Above the cores that are free it gains nothing.
     #[schemars(range(min = 1, max = 256))]
     pub threads: i32,
+    /// How exact the matrix products of networks are in training and in the certificate, on the CPU. As
+    /// torch.set_float32_matmul_precision has it: highest where the processor has nothing faster.
+    /// Policies play in fp32.
+    pub matmul_precision: MatmulPrecision,
     /// How much of the environment training may use: offline takes no step in it.
     pub mode: Mode,
     /// Steps of the last phase between two visits of the environment (hybrid modes).
@@ -163,6 +193,7 @@ impl Default for RunConfig {
             seed: 0,
             device: "auto".into(),
             threads: 1,
+            matmul_precision: MatmulPrecision::Highest,
             mode: Mode::Offline,
             hybrid_interval: 250,
             hybrid_episodes: 5,

@@ -15,7 +15,8 @@
 //! The choice follows the processor and the sizes, not a measurement: a measured one could fall otherwise tomorrow and
 //! change the bits of a run. The number of threads has no part in it: our kernels give the same bits however a product
 //! is cut, and the libraries' products are made whole, by one thread. `DRCORL_MATMUL=amx|avx512|mkl|onednn` overrides
-//! the choice, and but for AMX the precision; with MKL_ENABLE_INSTRUCTIONS=AVX2, an Intel machine shows what an AMD one sees of MKL.
+//! the choice, and but for AMX the precision; with MKL_ENABLE_INSTRUCTIONS=AVX2,
+//! an Intel machine shows what an AMD one sees of MKL.
 
 use super::ops;
 use super::precision::{self, Precision};

@@ -7,10 +7,12 @@ mod support;
 
 use drcorl_algos::{describe, REGISTRY};
 use drcorl_core::algorithm::{find, read};
-use drcorl_core::run::RunConfig;
+use drcorl_core::offline::Certificate;
+use drcorl_core::run::{MatmulPrecision, RunConfig};
 use drcorl_core::trainer::Origin;
 use drcorl_core::{memory, Trainer};
 use drcorl_data::Columns;
+use drcorl_kernels::gemm::{Kernel, Precision};
 use serde_json::{json, Value};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -63,12 +65,16 @@ fn bytes(trainer: &mut Trainer, folder: &Path) -> Vec<u8> {
 fn models_of_the_certificate_are_shared_and_change_nothing() {
     let folder = folder("shared-audit");
     let _ = std::fs::remove_dir_all(&folder);
-    let made = |algorithm: &str, seed: u64, cost_limit: f64, share: Option<&str>| {
+    let made_at = |precision: &str, algorithm: &str, seed: u64, cost_limit: f64, share: Option<&str>| {
         let mut json: Value = serde_json::from_str(&brief(algorithm, seed)).unwrap();
         json["run"]["cost_limit"] = json!(cost_limit);
+        json["run"]["matmul_precision"] = json!(precision);
         let mut trainer = Trainer::new(REGISTRY, columns(), &json.to_string()).unwrap();
         share.into_iter().for_each(|data| trainer.share_audit(&folder, data).unwrap());
         trainer
+    };
+    let made = |algorithm: &str, seed: u64, cost_limit: f64, share: Option<&str>| {
+        made_at("highest", algorithm, seed, cost_limit, share)
     };
     let files = || std::fs::read_dir(&folder).map_or(0, Iterator::count);
     let verdict = |trainer: &Trainer| serde_json::to_string(trainer.certificate().unwrap()).unwrap();
@@ -86,10 +92,11 @@ fn models_of_the_certificate_are_shared_and_change_nothing() {
     let taken = taking.status().audit_models.unwrap();
     assert!(taken.file.starts_with("audit-") && taken.seconds.is_some(), "{taken:?}");
 
-    // Other data, another seed: other files.
+    // Other data, another seed, another precision: other files.
     finish(&mut made("bc", 3, 6.0, Some("other data")));
     finish(&mut made("bc", 4, 6.0, Some("data")));
-    assert_eq!(files(), 3);
+    finish(&mut made_at("high", "bc", 3, 6.0, Some("data")));
+    assert_eq!(files(), 4);
 
     let path = folder.join(&taken.file);
     let mut bytes = std::fs::read(&path).unwrap();
@@ -135,8 +142,16 @@ fn runs_repeat_and_resume_bit_by_bit() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// A run with networks so large that threads share their work: its metrics, certificate, policies, and what it stores.
-fn shared_run(algorithm: &str, threads: usize, certificate: bool) -> [Vec<Vec<u8>>; 3] {
+/// What a run leaves: its metrics and certificate, its policies, and what it stores.
+type Left = [Vec<Vec<u8>>; 3];
+
+/// A run with networks so large that threads share their work.
+fn shared_run(algorithm: &str, threads: usize, certificate: bool) -> Left {
+    large_run(algorithm, &format!("threads-{threads}"), certificate, 128, &json!({ "threads": threads }))
+}
+
+/// A run with networks of that width and these parameters.
+fn large_run(algorithm: &str, name: &str, certificate: bool, width: usize, run: &Value) -> Left {
     let mut json: Value = serde_json::from_str(&brief(algorithm, 0)).unwrap();
     // Sequences and plans are large as they are.
     let plain = !["cdt", "trebi"].contains(&algorithm);
@@ -144,7 +159,7 @@ fn shared_run(algorithm: &str, threads: usize, certificate: bool) -> [Vec<Vec<u8
         for (name, value) in json[part].as_object_mut().unwrap() {
             match name.as_str() {
                 _ if name.ends_with("_hidden") && (plain || part == "run") => {
-                    *value = if value.is_array() { json!([128, 128]) } else { json!(128) };
+                    *value = if value.is_array() { json!([width, width]) } else { json!(width) };
                 }
                 _ if name.ends_with("batch") || name.ends_with("batch_size") => *value = json!(rows),
                 // The last of them unroll.
@@ -156,9 +171,9 @@ fn shared_run(algorithm: &str, threads: usize, certificate: bool) -> [Vec<Vec<u8
     }
     let judged = ["audit_members", "fqe_steps", "self_test_steps"];
     judged.iter().filter(|_| !certificate).for_each(|key| json["run"][key] = json!(0));
-    json["run"]["threads"] = json!(threads);
     json["run"]["model_rollouts"] = json!(60);
-    let folder = folder(&format!("threads-{algorithm}-{threads}"));
+    json["run"].as_object_mut().unwrap().extend(run.as_object().unwrap().clone());
+    let folder = folder(&format!("{algorithm}-{name}"));
     let mut trainer = Trainer::new(REGISTRY, columns(), &json.to_string()).unwrap();
     let mut told = finish(&mut trainer);
     told.push(serde_json::to_string(trainer.certificate().unwrap()).unwrap());
@@ -166,7 +181,7 @@ fn shared_run(algorithm: &str, threads: usize, certificate: bool) -> [Vec<Vec<u8
     let policies = written.iter().map(|one| std::fs::read(folder.join(&one.file)).unwrap()).collect();
     let state = bytes(&mut trainer, &folder);
     std::fs::remove_dir_all(folder).unwrap();
-    // The header of a checkpoint names the number.
+    // The header of a checkpoint names the parameters.
     let header = 8 + u64::from_le_bytes(state[..8].try_into().unwrap()) as usize;
     [told.into_iter().map(String::into_bytes).collect(), policies, vec![state[header..].to_vec()]]
 }
@@ -190,6 +205,37 @@ fn threads_change_no_bit() {
             }
         }
     }
+}
+
+/// The same precision gives the same bits on any number of threads, also beside runs of others. A lower one gives other
+/// bits where something multiplies bf16.
+#[test]
+fn a_run_keeps_to_its_precision() {
+    let run = |precision: &'static str, threads: usize| {
+        move || {
+            let name = format!("{precision}-{threads}");
+            large_run("bc", &name, true, 256, &json!({ "threads": threads, "matmul_precision": precision }))
+        }
+    };
+    let [highest, medium, high, other_high, other_medium] = std::thread::scope(|scope| {
+        [run("highest", 1), run("medium", 1), run("high", 3), run("high", 1), run("medium", 3)]
+            .map(|run| scope.spawn(run))
+            .map(|run| run.join().unwrap())
+    });
+    assert!(medium == other_medium && high == other_high, "other bits at the same precision");
+    let chosen = std::env::var_os("DRCORL_MATMUL").is_none();
+    let unit = chosen && Kernel::Amx(Precision::Highest).available();
+    let pairs = chosen && Kernel::Bf16.available();
+    let states = [&highest, &high, &medium].map(|run| &run[2]);
+    assert_eq!([states[1] != states[0], states[2] != states[0]], [unit, unit || pairs]);
+    let told = |run: &Left| serde_json::from_slice::<Value>(run[0].last().unwrap()).unwrap();
+    for (run, precision) in [(&highest, "highest"), (&high, "high"), (&medium, "medium")] {
+        assert_eq!(told(run)["matmul_precision"], precision);
+    }
+    let mut old = told(&highest);
+    old.as_object_mut().unwrap().remove("matmul_precision");
+    let old: Certificate = serde_json::from_value(old).unwrap();
+    assert_eq!(old.matmul_precision, MatmulPrecision::Highest);
 }
 
 /// Under two limits, of every algorithm that takes them, a run repeats and resumes bit by bit as under one.

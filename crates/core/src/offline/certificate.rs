@@ -8,7 +8,7 @@ use super::{FqeEstimate, HeldOut, Judge, RolloutEstimate, SelfTest, Shortage, Va
 use crate::dataset::Dataset;
 use crate::hybrid::Visit;
 use crate::results::{nullable, object, PolicyRecord};
-use crate::run::RunConfig;
+use crate::run::{MatmulPrecision, RunConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -32,6 +32,10 @@ pub struct Certificate {
     pub decision: Decision,
     /// What the rules compared with.
     pub thresholds: Thresholds,
+    /// At which the models were trained and asked; certificates that do not tell are of highest.
+    #[serde(default)]
+    #[schemars(!default)]
+    pub matmul_precision: MatmulPrecision,
     /// What the data can show.
     pub data: DataFacts,
     /// Of the policy that ships.
@@ -308,6 +312,7 @@ pub fn certify(
         margin: run.certificate_margin,
         decision: first.decision,
         thresholds: Thresholds::of(run),
+        matmul_precision: run.matmul_precision,
         data: first.data,
         estimates: first.estimates,
         validity: first.validity,

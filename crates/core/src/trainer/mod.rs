@@ -19,10 +19,11 @@ use crate::metrics::{Means, Metric};
 use crate::offline::{held_out, Certificate, Fqe, Judge};
 use crate::policy::FrozenPolicy;
 use crate::results::object;
-use crate::run::{require, RunConfig};
+use crate::run::{require, MatmulPrecision, RunConfig};
 use crate::stage::{plan, Stage, Stretch};
 use drcorl_data::Columns;
 use drcorl_nn::matmul;
+use drcorl_nn::precision::{self, Held};
 use drcorl_nn::rng::Rng;
 use drcorl_nn::threads::{Entered, Pool};
 use schemars::JsonSchema;
@@ -197,9 +198,10 @@ fn no_visit() -> Error {
     Error::Config("no visit of the environment is due".into())
 }
 
-/// Until the answer is dropped, this thread tracks no gradients and has the help of `pool`.
-fn at_work(pool: &Pool) -> (NoGradGuard, Entered) {
-    (tch::no_grad_guard(), pool.enter())
+/// Until the answer is dropped, this thread tracks no gradients, makes products at that precision, and has the help of
+/// `pool`.
+fn at_work(pool: &Pool, precision: MatmulPrecision) -> (NoGradGuard, Held, Entered) {
+    (tch::no_grad_guard(), precision::hold(precision.of_products()), pool.enter())
 }
 
 /// For work that no one can cancel yet.
@@ -265,7 +267,7 @@ impl Trainer {
         }
         // On another device the work is that device's.
         let pool = Pool::new(if device == Device::Cpu { run.threads as usize } else { 1 });
-        let _at_work = at_work(&pool);
+        let _at_work = at_work(&pool, run.matmul_precision);
         matmul::libraries()?;
         let (data, whole) = held_out::parts(columns, &run, device)?;
         let mut rng = Rng::new(run.seed, stream);
@@ -328,7 +330,7 @@ impl Trainer {
     pub fn run(&mut self, steps: u64, cancel: &AtomicBool) -> Result<TrainerStatus> {
         let pool = self.pool.clone();
         guarded(|| {
-            let _at_work = at_work(&pool);
+            let _at_work = at_work(&pool, self.run.matmul_precision);
             let mut means = Means::new(self.metrics);
             let phase = self.phase;
             let mut cancelled = false;

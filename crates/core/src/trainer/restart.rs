@@ -42,6 +42,8 @@ impl Trainer {
             let entry = find(registry, &config.algorithm)?;
             let run = RunConfig::resolve(&config.run)?;
             let own = entry.resolve(&config.config, &run)?;
+            // Parameters that the other run did not know were at their defaults.
+            let made = TrainerConfig { run: to_value(&RunConfig::resolve(&made.run)?)?, ..made };
             let wanted = TrainerConfig { algorithm: config.algorithm.clone(), run: to_value(&run)?, config: own };
             require_shared(registry, &wanted, &made, path)?;
             let mut trainer = Trainer::build(registry, columns, &config)?;
@@ -53,7 +55,7 @@ impl Trainer {
                 )));
             }
             let pool = trainer.pool.clone();
-            let _at_work = at_work(&pool);
+            let _at_work = at_work(&pool, trainer.run.matmul_precision);
             trainer.judge.test_again(&trainer.data, &trainer.run, &NEVER)?;
             Ok(trainer)
         })

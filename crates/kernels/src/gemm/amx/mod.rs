@@ -8,9 +8,9 @@
 //! error of a single product is that of f32, of sums of 8 products or more half of it.
 //! A factor of ones and zeros is a bf16 as it is, so that its products are three, and none is left out.
 //!
-//! At a lower [`Precision`] a factor is the sum of its first two parts, or the high one alone, which are then all that a
-//! panel holds. Of two parts three products are made, and what is left out comes to 2^-16 of the whole, three times at
-//! most; of one, one, and the operands' rounding to 2^-7. Factors of ones and zeros take two products, or one.
+//! At a lower [`Precision`] a factor is the sum of its first two parts, or the high one alone, which are then all that
+//! a panel holds. Of two parts three products are made, and what is left out comes to 2^-16 of the whole, three times
+//! at most; of one, one, and the operands' rounding to 2^-7. Factors of ones and zeros take two products, or one.
 //!
 //! What lies below the normal floats counts as 0, also as a part of a factor: factors below 2^-102 lose their last
 //! bits. An infinite factor gives NaN.

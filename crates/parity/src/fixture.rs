@@ -2,6 +2,7 @@
 
 use drcorl_core::error::{Error, Result};
 use drcorl_nn::checkpoint::from_view;
+use drcorl_nn::precision::Precision;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -60,17 +61,27 @@ pub(super) struct Tolerance {
     pub rtol: f64,
     /// Largest error of the few elements that may exceed the tolerance; 0 allows none.
     pub outlier_bound: f64,
+    /// Below the highest precision, what bounds a tensor instead.
+    pub mean: Option<Mean>,
+}
+
+/// Most that the root mean square of a tensor's errors may be, as a share of the tensor's own and a floor.
+#[derive(Clone, Copy)]
+pub(super) struct Mean {
+    pub share: f64,
+    pub floor: f64,
 }
 
 /// One manifest and its tensors.
 pub struct Fixture {
     manifest: Value,
+    precision: Precision,
     tensors: BTreeMap<String, Tensor>,
 }
 
 impl Fixture {
     /// Reads `<name>.json` and the safetensors file it names.
-    pub fn read(path: &Path, device: Device) -> Result<Self> {
+    pub fn read(path: &Path, device: Device, precision: Precision) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|error| drcorl_nn::Error::io(path, error))?;
         let manifest: Value =
             serde_json::from_str(&text).map_err(|error| Error::Data(format!("{}: {error}", path.display())))?;
@@ -85,7 +96,7 @@ impl Fixture {
             .iter()
             .filter_map(|(name, view)| from_view(&view).map(|tensor| (name.to_string(), tensor.to_device(device))))
             .collect();
-        Ok(Fixture { manifest, tensors })
+        Ok(Fixture { manifest, precision, tensors })
     }
 
     /// Names of the variants; one empty name if there are none.
@@ -177,7 +188,15 @@ impl Fixture {
             .or_else(loosest)
             .unwrap_or((1e-5, 1e-4));
         let outlier_bound = if parameters { 2.0 * self.largest_rate() * steps as f64 } else { 0.0 };
-        Tolerance { atol, rtol, outlier_bound }
+        // A loss is a sum of what may cancel, with the error of what it sums.
+        let floor = if group == "loss" { 0.1 } else { 0.01 };
+        let mean = match self.precision {
+            Precision::Highest => None,
+            // What is left out of the products is at most 3 times 2^-16 of them, against 2 times 2^-8.
+            Precision::High => Some(Mean { share: 0.25 / 128.0, floor }),
+            Precision::Medium => Some(Mean { share: 0.25, floor }),
+        };
+        Tolerance { atol, rtol, outlier_bound, mean }
     }
 
     fn largest_rate(&self) -> f64 {

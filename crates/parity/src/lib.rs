@@ -15,8 +15,9 @@ mod trebi;
 pub use fixture::{Fixture, Tensors};
 
 use drcorl_core::error::{Error, Result};
+use drcorl_nn::precision::Precision;
 use drcorl_nn::probe::Seen;
-use fixture::Tolerance;
+use fixture::{Mean, Tolerance};
 use std::fs;
 use std::path::Path;
 use tch::{Device, Tensor};
@@ -107,8 +108,9 @@ pub enum Outcome {
     Skipped(String),
 }
 
-/// Replays every fixture in `folder`; `report` gets each variant's name and outcome as soon as it is known.
-pub fn run(folder: &Path, device: Device, mut report: impl FnMut(&str, &Outcome)) -> Result<()> {
+/// Replays every fixture in `folder`, whose tolerances are those of a precision; `report` gets each variant's name and
+/// outcome as soon as it is known.
+pub fn run(folder: &Path, device: Device, precision: Precision, mut report: impl FnMut(&str, &Outcome)) -> Result<()> {
     let mut manifests: Vec<_> = fs::read_dir(folder)
         .map_err(|error| drcorl_nn::Error::io(folder, error))?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -121,7 +123,7 @@ pub fn run(folder: &Path, device: Device, mut report: impl FnMut(&str, &Outcome)
             report(&stem, &Outcome::Skipped("the algorithm is not registered".into()));
             continue;
         };
-        let fixture = match Fixture::read(&path, device) {
+        let fixture = match Fixture::read(&path, device, precision) {
             Ok(fixture) => fixture,
             Err(error) => {
                 report(&stem, &Outcome::Failed(error.to_string()));
@@ -234,6 +236,9 @@ impl Tolerance {
         if found.len() != wanted.len() {
             return Err(format!("{} elements, expected {}", found.len(), wanted.len()));
         }
+        if let Some(mean) = self.mean {
+            return mean.compare(&found, &wanted);
+        }
         let allowed_outliers = self.outliers(wanted.len());
         let (mut outliers, mut worst) = (0, 0f64);
         for (f, w) in found.iter().zip(&wanted) {
@@ -253,6 +258,22 @@ impl Tolerance {
     }
 }
 
+impl Mean {
+    /// As [`Tolerance::compare`].
+    fn compare(&self, found: &[f64], wanted: &[f64]) -> std::result::Result<f64, String> {
+        let root = |squares: f64| (squares / wanted.len().max(1) as f64).sqrt();
+        let error = root(found.iter().zip(wanted).map(|(f, w)| (f - w).powi(2)).sum());
+        let size = root(wanted.iter().map(|w| w * w).sum());
+        let most = self.share * (size + self.floor);
+        // NaN counts as a difference.
+        if error <= most {
+            Ok(error / most)
+        } else {
+            Err(format!("off by {error:.1e} in the mean of {size:.1e}, at most {most:.1e}"))
+        }
+    }
+}
+
 fn flat(tensor: &Tensor) -> Vec<f64> {
     let host = tensor.to_device(Device::Cpu).to_kind(tch::Kind::Double).contiguous().view([-1]);
     Vec::<f64>::try_from(&host).unwrap_or_default()
@@ -263,7 +284,7 @@ mod tests {
     use super::*;
 
     fn tolerance(outlier_bound: f64) -> Tolerance {
-        Tolerance { atol: 1e-5, rtol: 1e-4, outlier_bound }
+        Tolerance { atol: 1e-5, rtol: 1e-4, outlier_bound, mean: None }
     }
 
     #[test]
@@ -288,6 +309,17 @@ mod tests {
     }
 
     /// A scalar has no outliers, and no small tensor may consist of them.
+    #[test]
+    fn below_the_highest_precision_a_tensor_is_compared_as_a_whole() {
+        let tolerance = Tolerance { mean: Some(Mean { share: 0.1, floor: 0.01 }), ..tolerance(0.0) };
+        let wanted = Tensor::from_slice(&[3.0f32, -4.0, 0.0, 0.0]);
+        let found = |error: f32| Tensor::from_slice(&[3.0f32, -4.0, error, 0.0]);
+        assert!((tolerance.compare(&found(0.2), &wanted).unwrap() - 0.1 / 0.251).abs() < 1e-6);
+        for error in [0.6, f32::NAN] {
+            assert!(tolerance.compare(&found(error), &wanted).is_err(), "{error}");
+        }
+    }
+
     #[test]
     fn the_outliers_are_never_the_tensor() {
         for (elements, allowed) in [(1, 0), (2, 0), (3, 1), (5, 1), (8, 2), (9, 3), (2999, 3), (5000, 5)] {

@@ -1,6 +1,6 @@
 //! `bench [--json] [--device cpu|cuda:N] [--threads N] [--matmul-precision highest|high|medium] [--data FILE.hdf5]
-//! [--seconds
-//! S]`: milliseconds of the training steps, beside a plain autograd version of the same step in the same run, which always has one thread and fp32.
+//! [--seconds S]`: milliseconds of the training steps, beside a plain autograd version of the same step in the same
+//! run, which always has one thread and fp32.
 //!
 //! Both versions start from the same numbers, and their first losses must agree:
 //! a ratio between different steps means nothing.

@@ -13,7 +13,7 @@
 //! at most; of one, one, and the operands' rounding to 2^-7. Factors of ones and zeros take two products, or one.
 //!
 //! What lies below the normal floats counts as 0, also as a part of a factor: factors below 2^-102 lose their last
-//! bits. An infinite factor gives NaN.
+//! bits. An infinite factor gives NaN, but where it has one part.
 //!
 //! Reading order: [`panel`] makes tiles of operands, [`unit`] multiplies them, this file goes through a product,
 //! [`head`] is one that stores no matrix.

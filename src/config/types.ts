@@ -61,7 +61,8 @@ export interface RunConfig {
   threads?: number
   /**
    * How exact the matrix products of networks are in training and in the certificate, on the CPU. As
-   * torch.set_float32_matmul_precision has it: highest where the processor has nothing faster. Policies play in fp32.
+   * torch.set_float32_matmul_precision has it: highest where the processor has nothing faster.
+   * Policies play in fp32.
    */
   matmul_precision?: 'highest' | 'high' | 'medium'
   /**

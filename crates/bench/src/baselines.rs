@@ -231,7 +231,7 @@ pub fn bcq_lag(device: Device) -> Step {
 }
 
 /// Mean and log deviation of the plain actor.
-fn gaussian(output: &Tensor) -> (Tensor, Tensor) {
+pub fn gaussian(output: &Tensor) -> (Tensor, Tensor) {
     (output.narrow(1, 0, ACTIONS), output.narrow(1, ACTIONS, ACTIONS).clamp(-20.0, 2.0))
 }
 

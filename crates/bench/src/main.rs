@@ -8,6 +8,7 @@
 mod baselines;
 mod behavior;
 mod caps;
+mod ccac;
 mod critic;
 mod fisor;
 mod measure;
@@ -63,7 +64,7 @@ const PAPER: ScoreNetShape =
 const QUICK: ScoreNetShape =
     ScoreNetShape { observations: STATES, actions: ACTIONS, hidden: 128, blocks: 3, expansion: 2 };
 
-const STEPS: [Entry; 18] = [
+const STEPS: [Entry; 19] = [
     ("critic step", true, |device| critic::step(&[256, 256], 6, 256, device)),
     ("behavior step", true, |device| behavior::step(PAPER, 0.1, 2048, device)),
     ("policy reward step", false, |device| policy::step(Branch::Reward, PAPER, &[256, 256], 256, device)),
@@ -78,6 +79,7 @@ const STEPS: [Entry; 18] = [
     ("cpq step", false, baselines::cpq),
     ("coptidice step", false, baselines::coptidice),
     ("caps step", false, caps::step),
+    ("ccac step", false, ccac::step),
     ("cdt step", true, |device| sequence::step(CdtConfig::default(), 2048, device)),
     ("cdt step, quick", false, |device| sequence::step(CdtConfig::quick(), 64, device)),
     ("fisor step", true, |device| fisor::step(FisorConfig::default(), device)),

@@ -30,7 +30,7 @@ export {
   splitDataset,
 } from './data/operations.js'
 export { type DensityGrid, type Task, TASKS, recogniseTask } from './data/tasks.js'
-export type { EnvFactory, Feedback, Policy, StepResult, VecEnv } from './envs/env.js'
+export type { CostEnv, EnvFactory, Feedback, Policy, StepResult, VecEnv } from './envs/env.js'
 export { type InstallOptions, type InstallResult, installEnvironments } from './envs/install.js'
 export { type PythonEnv, type PythonEnvOptions } from './envs/python.js'
 export { EMBEDDED_ENVS } from './envs/registry.js'

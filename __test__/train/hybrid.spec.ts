@@ -8,6 +8,8 @@ import { readRun } from '../../src/report/run-data.js'
 import { reportPage } from '../../src/report/report.js'
 import type { EndEvent, TrainEvent, TrainOptions, VisitEvent } from '../../src/train/events.js'
 import { RUN_FILES } from '../../src/train/run-folder.js'
+import type { CostEnv, EnvFactory } from '../../src/envs/env.js'
+import { pointCircle } from '../../src/envs/point-circle.js'
 import { smallConfig } from '../small.js'
 import { collect } from './collect.js'
 
@@ -78,6 +80,28 @@ for (const mode of ['hybrid-eval', 'hybrid-data']) {
     t.regex(reportPage(run), />measured energy</)
   })
 }
+
+test.serial('a simulator of costs alone is enough to measure, and for nothing else', async (t) => {
+  /** The disc without its rewards. */
+  const costs: EnvFactory<CostEnv> = async (rows) => {
+    const env = await pointCircle(rows)
+    return Object.assign(Object.create(env) as CostEnv, {
+      reset: (seeds: readonly number[]) => env.reset(seeds),
+      step: async (actions: Float32Array) => {
+        const { rewards: _, ...rest } = await env.step(actions)
+        return rest
+      },
+    })
+  }
+  const events = await collect({ ...options(await newRun(), 'hybrid-eval'), environment: costs })
+  const alone = await collect(options(await newRun(), 'hybrid-eval'))
+  const measured = (of: readonly TrainEvent[]) =>
+    visitsOf(of).map(({ step, cost, environment_steps }) => [step, cost, environment_steps])
+  t.deepEqual(measured(events), measured(alone))
+  t.is(visitsOf(events)[0]!.return, 0)
+  const data = collect({ ...options(await newRun(), 'hybrid-data'), environment: costs })
+  t.regex(String(await t.throwsAsync(data)), /gives no rewards/)
+})
 
 test.serial('mode offline opens no environment and takes no step', async (t) => {
   const events = await collect(options(await newRun(), 'offline'))

@@ -1,7 +1,7 @@
 /** Which environment a name speaks of: an embedded one, a DSRL task, or one of the user's own. */
 import { DrcorlError } from '../base/errors.js'
 import { costsOf } from '../config/limits.js'
-import type { EnvFactory } from '../envs/env.js'
+import type { CostEnv, EnvFactory } from '../envs/env.js'
 import { envsFolder, hasSuite, readInstallation, requireSuite, venvPython } from '../envs/installed.js'
 import { type PythonEnv, type PythonEnvOptions, type PythonEnvSource, openPythonEnv } from '../envs/python.js'
 import type { SuiteName } from '../envs/recipe.js'
@@ -112,7 +112,7 @@ export function recordedEnvironment(name: string | null | undefined): string | u
  * @throws DrcorlError `Usage` where a hybrid mode has no environment, or an offline run was given one.
  */
 export function environmentOfVisits(
-  asked: string | EnvFactory | undefined,
+  asked: string | EnvFactory | EnvFactory<CostEnv> | undefined,
   run: Record<string, unknown>,
   task: KnownTask | null,
 ): { name: string | null; make: EnvFactory } | null {
@@ -123,7 +123,8 @@ export function environmentOfVisits(
       hint: 'leave it out, or choose --mode hybrid-eval or --mode hybrid-data',
     })
   }
-  if (typeof asked === 'function') return { name: null, make: asked }
+  // Whether rewards are missed shows in the first step.
+  if (typeof asked === 'function') return { name: null, make: asked as EnvFactory }
   const name = asked ?? playable(task)
   if (name !== undefined) return { name, make: findEnvironment(name, { costs: costsOf(run) }).make }
   throw new DrcorlError('Usage', `mode ${mode} needs an environment, and none is known for these data`, {
@@ -139,11 +140,11 @@ export function environmentOfVisits(
  * @throws DrcorlError `Usage` where none is known.
  */
 export function environmentOfMonitor(
-  asked: string | EnvFactory | undefined,
+  asked: string | EnvFactory | EnvFactory<CostEnv> | undefined,
   task: KnownTask | null,
   costs?: readonly string[],
 ): { name: string | null; make: EnvFactory } {
-  if (typeof asked === 'function') return { name: null, make: asked }
+  if (typeof asked === 'function') return { name: null, make: asked as EnvFactory }
   const name = asked ?? playable(task)
   if (name !== undefined) return { name, make: findEnvironment(name, { costs }).make }
   throw new DrcorlError('Usage', 'a monitor needs an environment, and none is known for these data', {

@@ -70,8 +70,13 @@ export interface VecEnv {
   close?(): MaybePromise<void>
 }
 
+/** A simulator of costs alone: its steps give no rewards. Mode hybrid-eval visits it, and nothing else can use it. */
+export interface CostEnv extends Omit<VecEnv, 'step'> {
+  step(actions: Float32Array): MaybePromise<Omit<StepResult, 'rewards'>>
+}
+
 /**
  * Makes an environment of `num_envs` rows.
  * Aborting the signal ends one that runs in other processes, also inside a call.
  */
-export type EnvFactory = (num_envs: number, signal?: AbortSignal) => MaybePromise<VecEnv>
+export type EnvFactory<Env extends CostEnv = VecEnv> = (num_envs: number, signal?: AbortSignal) => MaybePromise<Env>

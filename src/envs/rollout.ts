@@ -62,6 +62,8 @@ export interface RolloutOptions {
    * Default that.
    */
   costs?: readonly string[] | undefined
+  /** False where costs alone are asked for: an environment may then give no rewards, and returns are 0. */
+  rewards?: boolean
   signal?: AbortSignal | undefined
   onProgress?: ((progress: RolloutProgress) => void) | undefined
   /** Told every step of every row up to its end. */
@@ -76,7 +78,7 @@ export interface RolloutOptions {
  *   answers with something that is no number, `Cancelled` after the signal.
  */
 export async function rollout(policy: Policy, env: VecEnv, options: RolloutOptions = {}): Promise<Rollout> {
-  const { episodes = env.num_envs, seed = 0, signal, onProgress, onTransition, costs } = options
+  const { episodes = env.num_envs, seed = 0, signal, onProgress, onTransition, costs, rewards } = options
   requireFit(policy, env)
   const played: Rollout = { episodes: [], environment_steps: 0 }
   while (played.episodes.length < episodes) {
@@ -88,7 +90,7 @@ export async function rollout(policy: Policy, env: VecEnv, options: RolloutOptio
         environment_steps: played.environment_steps + stepped,
         share: (first + rows * (ended === env.num_envs ? 1 : step / env.episode_length)) / episodes,
       })
-    const round = await playRound(policy, env, seed + first, { signal, tell, onTransition, costs })
+    const round = await playRound(policy, env, seed + first, { signal, tell, onTransition, costs, rewards })
     played.environment_steps += round.stepped
     for (const episode of round.episodes.slice(0, episodes - first)) {
       played.episodes.push({ ...episode, episode: played.episodes.length })
@@ -100,6 +102,7 @@ export async function rollout(policy: Policy, env: VecEnv, options: RolloutOptio
 }
 
 interface RoundOptions extends Pick<RolloutOptions, 'signal' | 'onTransition' | 'costs'> {
+  rewards: boolean | undefined
   tell: (step: number, ended: number, stepped: number) => void
 }
 
@@ -108,7 +111,7 @@ async function playRound(
   policy: Policy,
   env: VecEnv,
   seed: number,
-  { signal, tell, onTransition, costs: names = [OWN_COST] }: RoundOptions,
+  { signal, tell, onTransition, costs: names = [OWN_COST], rewards: needed = true }: RoundOptions,
 ): Promise<{ episodes: EpisodeResult[]; stepped: number }> {
   const n = env.num_envs
   const rows = Array.from({ length: n }, (_, row) => row)
@@ -133,22 +136,32 @@ async function playRound(
     const before = onTransition === undefined ? observations : observations.slice()
     const result = await env.step(actions)
     stepped += result.stepped ?? n
+    const rewards = rewardsOf(result, needed, env)
     const costs = names.map((name) => costOf(result, name, env))
     for (const row of running) {
       const episode = episodes[row]!
-      episode.return += requireFinite(result.rewards[row], env, 'reward')
+      episode.return += requireFinite(rewards[row], env, 'reward')
       episode.cost += requireFinite(costs[0]![row], env, 'cost')
       if (names.length > 1) addCosts((episode.costs ??= {}), names, costs, row, env)
       episode.length += 1
       episode.terminated = result.terminated[row] === 1
-      onTransition?.(transitionOf(row, before, actions, result, env))
+      onTransition?.(transitionOf(row, before, actions, { ...result, rewards }, env))
       if (episode.terminated || result.truncated[row] === 1) running.delete(row)
     }
     observations = result.observations
-    feedback = { rewards: result.rewards, costs: costs[0]! }
+    feedback = { rewards, costs: costs[0]! }
     tell(steps + 1, n - running.size, stepped)
   }
   return { episodes, stepped }
+}
+
+/** @throws DrcorlError `Data` where the environment gives none, and they are needed. */
+function rewardsOf({ rewards }: Partial<StepResult>, needed: boolean, env: VecEnv): Float32Array {
+  if (rewards !== undefined) return rewards
+  if (!needed) return new Float32Array(env.num_envs)
+  throw new DrcorlError('Data', `${env.id} gives no rewards`, {
+    hint: 'a simulator of costs alone can be what mode hybrid-eval visits, and nothing else (docs/hybrid.md)',
+  })
 }
 
 /** @throws DrcorlError `Usage` where the environment gives no cost of that name. */

@@ -9,7 +9,7 @@ import type { Certificate, Metric, Reused, RunPhase } from '../config/results.js
 import type { AlgorithmName, Parameters, RunConfig } from '../config/types.js'
 import type { Finding } from '../data/checks.js'
 import type { Dataset } from '../data/dataset.js'
-import type { EnvFactory } from '../envs/env.js'
+import type { CostEnv, EnvFactory } from '../envs/env.js'
 import type { DatasetColumns } from '../native/dataset.js'
 import type { ChosenDevice } from '../native/device.js'
 import type { Unlock } from '../native/lock.js'
@@ -39,10 +39,10 @@ export interface TrainOptions {
   /** Path of a YAML or JSON file of parameters. */
   configFile?: string | undefined
   /**
-   * Environment of the hybrid modes and of `evalEvery`: a name (embedded, DSRL task, `module:Id`) or a factory; default
-   * that of the data. Without either none is opened.
+   * Environment of the hybrid modes and of `evalEvery`: a name (embedded, DSRL task, `module:Id`) or a factory, for mode
+   * hybrid-eval also one of a simulator of costs alone; default that of the data. Without either none is opened.
    */
-  environment?: string | EnvFactory | undefined
+  environment?: string | EnvFactory | EnvFactory<CostEnv> | undefined
   /** Parameters by their names, e.g. `{ cost_limit: 10, seed: 0 }`; they win over file and preset. */
   config?: ParameterValues | undefined
   /** Run folder; default `runs/<algorithm>-<dataset>-l<limit>-s<seed>-<time>`. */

@@ -19,7 +19,7 @@ const SEEDS_A_VISIT = 1000
 export interface VisitResult {
   number: number
   episodes: number
-  /** Means over the episodes. */
+  /** Means over the episodes; a return of 0 where a simulator of costs alone was visited. */
   return: number
   cost: number
   /** Every cost that has a limit by its name, where several have; `cost` is the first. */
@@ -60,6 +60,8 @@ export class Visitor {
       seed: FIRST_SEED + number * SEEDS_A_VISIT,
       signal: this.signal,
       costs: this.costs,
+      // What only measures is asked for costs.
+      rewards: transitions,
       ...(transitions ? { onTransition: (transition: Transition) => met.push(transition) } : {}),
     })
     await trainer.visited(

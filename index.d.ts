@@ -276,6 +276,13 @@ export declare class NativeCertifier {
    */
   static create(dataset: NativeTrainingData, json: string): Promise<NativeCertifier>
   /**
+   * Takes the models from `folder` where another judgement of the same data and seed has left them, or leaves its
+   * own there. `dataset_sha256` names the data.
+   *
+   * Throws with code `Config` if the certifier was disposed.
+   */
+  shareAudit(folder: string, datasetSha256: string): void
+  /**
    * Takes up to `steps` steps, never past the end of a phase. Resolves with position and mean metrics as JSON,
    * `TrainerStatus` of `src/native`.
    *

@@ -21,10 +21,10 @@ const folder = await mkdtemp(join(tmpdir(), 'drcorl-certify-'))
 let made = 0
 
 /** A small run of any algorithm. */
-async function trained(algorithm: string, more: Record<string, unknown> = {}): Promise<string> {
+async function trained(algorithm: string, more: Record<string, unknown> = {}, auditModels?: string): Promise<string> {
   const out = join(folder, `${algorithm}-${(made += 1)}`)
   const config = smallConfig(algorithm, { cost_limit: 40, audit_members: 2, ...more })
-  for await (const _ of train({ dataset: DATASET, algorithm, preset: 'none', config, out }));
+  for await (const _ of train({ dataset: DATASET, algorithm, preset: 'none', config, out, auditModels }));
   return out
 }
 
@@ -85,6 +85,17 @@ test('two policies side by side: the same models and starts, and each as if it w
   t.deepEqual(both.policies[0]!.certificate.validity, both.policies[1]!.certificate.validity)
   t.deepEqual(judgement(both)[0], judgement(await certify({ policies: a }))[0])
   t.deepEqual(judgement(both)[1], judgement(await certify({ policies: b, config: { seed: 0 } }))[0])
+})
+
+test('judgements by several limits share the models, and say what they would say alone', async (t) => {
+  const auditModels = join(folder, 'models')
+  // Those of a run are others.
+  const run = await trained('bc', {}, auditModels)
+  for (const cost_limit of [30, 60]) {
+    const shared = await certify({ policies: run, cost_limit, auditModels })
+    t.deepEqual(judgement(shared), judgement(await certify({ policies: run, cost_limit })))
+    t.is((await readdir(auditModels)).length, 2)
+  }
 })
 
 test('episodes that a run kept from itself are those its policy is tested on again', async (t) => {

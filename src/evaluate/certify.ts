@@ -35,6 +35,11 @@ export interface CertifyOptions {
   settings?: Record<string, number> | undefined
   /** Parameters of the judgement, e.g. `{ audit_members: 5 }`; default those of the first run. */
   config?: Partial<RunConfig> | undefined
+  /**
+   * Folder in which judgements of the same data, seed and parameters of the models share these; those of runs are
+   * others. Default none.
+   */
+  auditModels?: string | undefined
   /** Bytes that the file of the dataset may take in memory, see `loadDataset`. */
   maxMemory?: number | undefined
   signal?: AbortSignal | undefined
@@ -89,7 +94,8 @@ export const judgementParameters = (): ReturnType<typeof parametersOf> =>
 
 /**
  * Judges policies without training them: the auditing models are trained on the given episodes and tested on some that
- * they have not seen, then every policy is estimated in them. Nothing is written.
+ * they have not seen, then every policy is estimated in them. Nothing is
+ * written but shared models.
  *
  * @throws DrcorlError `Usage`, `Config`, `Io`, `Data` or `Shape` (exit status 2) for bad input, before any work;
  *   `Cancelled` after the signal, `Diverged` or `Torch` from the core.
@@ -111,6 +117,7 @@ export async function certify(options: CertifyOptions): Promise<Certification> {
   const policies = candidates.map(({ policy, settings: asked }) => ({ path: policy, settings: asked }))
   const certifier = await Certifier.create(dataset.native, { run: judged, policies })
   try {
+    if (options.auditModels !== undefined) await certifier.shareAudit(options.auditModels, dataset.sha256)
     await work(certifier, options)
     const certificates = await certifier.certificates()
     const { transitions, episodes } = dataset.summary

@@ -30,6 +30,11 @@ export class Certifier {
     return new Certifier(await guard(() => Native.create(data, json), { exitStatus: 2 }), device)
   }
 
+  /** Shares the models, in files of `folder`, with other judgements of the data that the hash names. */
+  shareAudit(folder: string, datasetSha256: string): Promise<void> {
+    return guard(() => this.native.shareAudit(folder, datasetSha256))
+  }
+
   /** Runs up to `steps` steps, never past the end of a phase; resolves early with `cancelled` after `cancel()`. */
   run(steps: number): Promise<TrainerStatus> {
     return guard(async () => JSON.parse(await this.native.run(steps)) as TrainerStatus)

@@ -39,8 +39,8 @@ export interface TrainOptions {
   /** Path of a YAML or JSON file of parameters. */
   configFile?: string | undefined
   /**
-   * Environment of the hybrid modes and of `evalEvery`: a name (embedded, DSRL task, `module:Id`) or a factory, for mode
-   * hybrid-eval also one of a simulator of costs alone; default that of the data. Without either none is opened.
+   * Environment of the hybrid modes and of `evalEvery`: a name (embedded, DSRL task, `module:Id`) or a factory, for
+   * mode hybrid-eval also one of a simulator of costs alone; default that of the data. Without either none is opened.
    */
   environment?: string | EnvFactory | EnvFactory<CostEnv> | undefined
   /** Parameters by their names, e.g. `{ cost_limit: 10, seed: 0 }`; they win over file and preset. */

@@ -37,8 +37,8 @@ pub(crate) struct AuditFile {
 }
 
 impl AuditFile {
-    /// In `folder`; `run` is resolved. The name says what the models follow from.
-    pub fn new(folder: &Path, dataset_sha256: &str, run: &Value) -> Result<AuditFile> {
+    /// In `folder`, with draws of `stream`; `run` is resolved. The name says what the models follow from.
+    pub fn new(folder: &Path, dataset_sha256: &str, stream: u64, run: &Value) -> Result<AuditFile> {
         let mut parameters = run.clone();
         if let Some(parameters) = parameters.as_object_mut() {
             // Nor on the gate's models.
@@ -46,7 +46,8 @@ impl AuditFile {
             parameters.insert("limits".into(), json!(bounded_costs(run)));
         }
         let version = env!("CARGO_PKG_VERSION");
-        let origin = json!({ "drcorl": version, "dataset_sha256": dataset_sha256, "run": parameters });
+        let origin =
+            json!({ "drcorl": version, "dataset_sha256": dataset_sha256, "stream": stream, "run": parameters });
         let text = serde_json::to_string(&origin).map_err(|error| Error::Internal(error.to_string()))?;
         let path = folder.join(format!("audit-{}.safetensors", &sha256(text.as_bytes())[..16]));
         Ok(AuditFile { path, origin, began: None })

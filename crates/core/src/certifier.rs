@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
@@ -94,6 +94,12 @@ impl Certifier {
         let mut certifier = Certifier { trainer, policies, certificates: Vec::new(), draws: None };
         certifier.turn()?;
         Ok(certifier)
+    }
+
+    /// As [`Trainer::share_audit`], with other judgements of the same data and seed; never with runs, whose models are
+    /// others.
+    pub fn share_audit(&mut self, folder: &Path, dataset_sha256: &str) -> Result<()> {
+        self.trainer.share_audit(folder, dataset_sha256)
     }
 
     /// As [`Trainer::run`].

@@ -1,5 +1,6 @@
 //! `NativeCertifier`: policies from files, judged on given episodes, on a worker thread.
 
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
@@ -44,6 +45,15 @@ impl NativeCertifier {
             let certifier = Certifier::new(columns.map_err(failure)?, &json).map_err(failure)?;
             Ok(NativeCertifier { shared: Shared::of(certifier) })
         })
+    }
+
+    /// Takes the models from `folder` where another judgement of the same data and seed has left them, or leaves its
+    /// own there. `dataset_sha256` names the data.
+    ///
+    /// Throws with code `Config` if the certifier was disposed.
+    #[napi]
+    pub fn share_audit(&self, folder: String, dataset_sha256: String) -> Result<()> {
+        Ok(self.shared.now(|certifier| certifier.share_audit(Path::new(&folder), &dataset_sha256))?)
     }
 
     /// Takes up to `steps` steps, never past the end of a phase. Resolves with position and mean metrics as JSON,

@@ -11,7 +11,7 @@ import { facts, table } from '../table.js'
 import { LIMIT_OPTION, datasetSource, limitsGiven } from '../train-options.js'
 import { MAX_MEMORY_HELP, optionalBytes } from '../units.js'
 
-const OPTIONS = ['dataset', 'task', 'env', 'policy', 'set', 'limit', 'out', 'overwrite', 'max-memory']
+const OPTIONS = ['dataset', 'task', 'env', 'policy', 'set', 'limit', 'out', 'overwrite', 'audit-models', 'max-memory']
 
 export const certifyCommand: Command = {
   command: 'certify <paths..>',
@@ -43,6 +43,11 @@ export const certifyCommand: Command = {
         .conflicts('limit', ['limits', 'cost_limit'])
         .option('out', { requiresArg: true, describe: 'File to write the result to, as JSON (default: none)' })
         .option('overwrite', { boolean: true, describe: 'Replace the file in --out' })
+        .option('audit-models', {
+          requiresArg: true,
+          describe:
+            'Share the models in this folder with judgements of the same data and seed, such as by other limits',
+        })
         .option('max-memory', { requiresArg: true, describe: MAX_MEMORY_HELP })
         .group(OPTIONS, 'Policies, episodes and place:')
         .conflicts('dataset', ['env', 'task'])
@@ -63,6 +68,7 @@ export const certifyCommand: Command = {
         policy: optionalString(args, 'policy'),
         settings: numbersByKey(args, 'set'),
         config: { ...parameters(args), ...limitsGiven(args) },
+        auditModels: optionalString(args, 'audit-models'),
         maxMemory: optionalBytes(args, 'max-memory'),
         signal: context.signal,
         onProgress: (event) => progress.show(event),

@@ -123,6 +123,8 @@ pub struct Trainer {
     /// Of its models and clones alone: what they are does not depend on what is trained.
     audit_rng: Rng,
     /// Where other runs find its models.
+    /// Of the seed, that the draws come from.
+    stream: u64,
     audit_file: Option<AuditFile>,
     audit_models: Option<TakenModels>,
     fqe: Fqe,
@@ -300,6 +302,7 @@ impl Trainer {
             judge,
             auditor,
             audit_rng,
+            stream,
             audit_file: None,
             audit_models: None,
             fqe,
@@ -317,7 +320,7 @@ impl Trainer {
     /// Takes the models behind the certificate from `folder` when the run comes to them, or leaves its own there for
     /// others: they are those of the data, which `dataset_sha256` names, and the seed. No bit of the run changes.
     pub fn share_audit(&mut self, folder: &Path, dataset_sha256: &str) -> Result<()> {
-        self.audit_file = Some(AuditFile::new(folder, dataset_sha256, &self.resolved["run"])?);
+        self.audit_file = Some(AuditFile::new(folder, dataset_sha256, self.stream, &self.resolved["run"])?);
         Ok(())
     }
 

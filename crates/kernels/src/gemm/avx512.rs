@@ -9,7 +9,8 @@
 
 use super::lanes::{tail, transpose, LANES};
 use super::matrix::{Raw, RawFinish};
-use super::place::{Place, BIAS_RELU, RELU, SCALED_RELU, STORE};
+use super::place::Place;
+use super::strips::strips;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
@@ -49,12 +50,7 @@ pub(super) unsafe fn multiply(out: Raw, a: Raw, b: Raw, finish: RawFinish) {
                     panel: panel.0.as_ptr().cast(),
                     place: Place::of(out, left, width, finish, top == 0, top + depth == b.rows),
                 };
-                match strip.place.finish {
-                    BIAS_RELU => strip.run::<BIAS_RELU>(width),
-                    RELU => strip.run::<RELU>(width),
-                    SCALED_RELU => strip.run::<SCALED_RELU>(width),
-                    _ => strip.run::<STORE>(width),
-                }
+                strip.run(width);
             }
         }
     }
@@ -71,42 +67,9 @@ struct Strip {
     place: Place,
 }
 
+strips!("avx512f");
+
 impl Strip {
-    /// Over a panel of `width` columns.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn run<const FINISH: u8>(&self, width: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match width.div_ceil(LANES) {
-                4 => self.tiles::<4, FINISH>(),
-                3 => self.tiles::<3, FINISH>(),
-                2 => self.tiles::<2, FINISH>(),
-                _ => self.tiles::<1, FINISH>(),
-            }
-        }
-    }
-
-    /// Tile by tile, as many rows as registers allow: enough independent sums to hide the latency of one.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn tiles<const V: usize, const FINISH: u8>(&self) {
-        let mut row = 0;
-        while row < self.rows {
-            // SAFETY: rows `row..row + R` exist; the caller's promise for the rest.
-            unsafe {
-                row += match self.rows - row {
-                    12.. if V <= 2 => self.tile::<12, V, FINISH>(row),
-                    8.. if V <= 3 => self.tile::<8, V, FINISH>(row),
-                    6.. => self.tile::<6, V, FINISH>(row),
-                    4.. => self.tile::<4, V, FINISH>(row),
-                    2.. => self.tile::<2, V, FINISH>(row),
-                    _ => self.tile::<1, V, FINISH>(row),
-                };
-            }
-        }
-    }
-
     /// R rows by V registers; returns R.
     #[inline]
     #[target_feature(enable = "avx512f")]

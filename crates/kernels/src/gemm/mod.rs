@@ -2,9 +2,8 @@
 //!
 //! Four kernels: [`Kernel::Avx2`] and [`Kernel::Avx512`] multiply in registers, [`Kernel::Bf16`] too, at the lowest
 //! [`Precision`] alone, and [`Kernel::Amx`], at any, by the matrix unit that Intel's processors have since Sapphire
-//! Rapids. The same kernel gives the same bits for the same operands,
-//! wherever they lie and whatever comes after: an element's do not depend on the rows and columns beside it, so that a
-//! product can be made in parts.
+//! Rapids. The same kernel gives the same bits for the same operands, wherever they lie and whatever comes after: an
+//! element's do not depend on the rows and columns beside it, so that a product can be made in parts.
 //! There is no portable one: a caller that has none multiplies by a library.
 //!
 //! The matrix unit also makes the products that only [`crate::gated`] asks for.
@@ -25,6 +24,8 @@ mod lanes;
 mod matrix;
 #[cfg(target_arch = "x86_64")]
 mod place;
+#[cfg(target_arch = "x86_64")]
+mod strips;
 
 pub use gates::Gates;
 pub use matrix::{Active, Finish, Matrix, MatrixMut};

@@ -58,8 +58,8 @@ pub struct Visit {
 }
 
 impl Visit {
-    /// The visit before step `step`, under limits on the costs called `names`; none are named where a run bounds its
-    /// data's own cost. Errs without episodes, for sums that are not finite, and where one of several costs is missing.
+    /// The visit before step `step`, under limits on the costs called `names`; a single one needs no name. Errs without
+    /// episodes, for sums that are not finite, and where a cost that is named is missing.
     pub fn new(step: u64, played: &[Played], names: &[&str]) -> Result<Visit> {
         if played.is_empty() {
             return Err(Error::Data("visit: no episodes; play at least one".into()));
@@ -71,8 +71,7 @@ impl Visit {
         }
         let count = played.len() as f64;
         let mean = |of: fn(&Played) -> f64| played.iter().map(of).sum::<f64>() / count;
-        let several = if names.len() > 1 { names } else { &[] };
-        let costs = several.iter().map(|&name| {
+        let costs = names.iter().map(|&name| {
             let sums = played.iter().map(|episode| episode.costs.get(name).copied().filter(|cost| cost.is_finite()));
             let total = sums.sum::<Option<f64>>();
             let total = total.ok_or_else(|| Error::Data(format!("visit: an episode has no finite cost called {name}")));
@@ -88,9 +87,9 @@ impl Visit {
         })
     }
 
-    /// Mean of the cost called `name`: the visit's own where it has measured one alone.
-    pub fn cost_of(&self, name: &str) -> f64 {
-        self.costs.get(name).copied().unwrap_or(self.cost)
+    /// Mean of the cost called `name`: the visit's own without a name, or where it has measured one alone.
+    pub fn cost_of(&self, name: Option<&str>) -> f64 {
+        name.and_then(|name| self.costs.get(name)).copied().unwrap_or(self.cost)
     }
 }
 
@@ -152,7 +151,7 @@ mod tests {
         visits.enter(visit.clone());
         assert_eq!((visit.ret, visit.cost, visit.environment_steps), (3.0, 2.5, 10));
         assert!(!visits.due(0, 10) && visits.due(10, 10));
-        visits.enter(Visit::new(10, &played[..1], &["alarm"]).unwrap());
+        visits.enter(Visit::new(10, &played[..1], &[]).unwrap());
         assert_eq!(visits.environment_steps(), 17);
     }
 
@@ -171,7 +170,7 @@ mod tests {
             ..Played::default()
         };
         let visit = Visit::new(0, &[played(1.0, 10.0), played(2.0, 30.0)], &["alarm", "energy"]).unwrap();
-        assert_eq!((visit.cost, visit.cost_of("alarm"), visit.cost_of("energy")), (1.5, 1.5, 20.0));
+        assert_eq!((visit.cost, visit.cost_of(None), visit.cost_of(Some("energy"))), (1.5, 1.5, 20.0));
         for bad in [Played::default(), played(1.0, f64::NAN)] {
             let error = Visit::new(0, &[played(1.0, 1.0), bad], &["alarm", "energy"]).unwrap_err();
             assert!(error.code() == "Data" && error.to_string().contains("no finite cost called"), "{error}");

@@ -1,7 +1,6 @@
 //! The gate of Safe Adaptation: the offline estimate of the policy's cost that opens and closes the branches.
 //! No environment is stepped.
 
-use super::facts::CostFacts;
 use super::options::{Constraint, Gate, GateStates};
 use super::Drcorl;
 use crate::critics::{join, upper_confidence};
@@ -70,11 +69,11 @@ impl Drcorl {
     pub(super) fn gated(&self, context: &Context<'_>) -> Vec<GateEstimate> {
         match (context.run.mode, context.visit) {
             (Mode::HybridEval, Some(visit)) => {
-                let measured = |(k, facts): (usize, &CostFacts)| {
-                    let name = context.run.limits.get(k).map_or("", |(name, _)| name);
-                    GateEstimate { cost: visit.cost_of(name), target: facts.limit }
+                let measured = |k| GateEstimate {
+                    cost: visit.cost_of(context.run.cost_name(k)),
+                    target: self.facts.costs[k].limit,
                 };
-                self.facts.costs.iter().enumerate().map(measured).collect()
+                (0..self.costs()).map(measured).collect()
             }
             _ => self.estimates.clone(),
         }

@@ -122,9 +122,9 @@ pub struct Trainer {
     auditor: Judge,
     /// Of its models and clones alone: what they are does not depend on what is trained.
     audit_rng: Rng,
-    /// Where other runs find its models.
     /// Of the seed, that the draws come from.
     stream: u64,
+    /// Where other runs find its models.
     audit_file: Option<AuditFile>,
     audit_models: Option<TakenModels>,
     fqe: Fqe,
@@ -384,7 +384,7 @@ impl Trainer {
             if !self.visit_due() {
                 return Err(no_visit());
             }
-            let names: Vec<&str> = self.run.limits.iter().map(|(name, _)| name.as_str()).collect();
+            let names: Vec<&str> = (0..self.run.costs()).filter_map(|k| self.run.cost_name(k)).collect();
             let visit = Visit::new(self.phase_step, played, &names)?;
             match (self.run.mode, collected) {
                 (Mode::HybridData, Some(columns)) => self.data.collect(columns)?,

@@ -120,7 +120,7 @@ fn visits_measure_every_cost() {
             }
         }
         let certificate = trainer.certificate().unwrap();
-        assert_eq!((certificate.visits[0].cost_of("speed"), certificate.environment_steps), (speed, 20));
+        assert_eq!((certificate.visits[0].cost_of(Some("speed")), certificate.environment_steps), (speed, 20));
         let of = |branch: &str| certificate.diagnostics["branches"][branch].as_u64().unwrap();
         [of("reward"), of("band"), of("cost")]
     };

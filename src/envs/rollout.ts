@@ -134,31 +134,31 @@ async function playRound(
     requireActions(actions, policy, env)
     // The environment may write its next answer into the same array.
     const before = onTransition === undefined ? observations : observations.slice()
-    const result = await env.step(actions)
+    const result = withRewards(await env.step(actions), needed, env)
     stepped += result.stepped ?? n
-    const rewards = rewardsOf(result, needed, env)
     const costs = names.map((name) => costOf(result, name, env))
     for (const row of running) {
       const episode = episodes[row]!
-      episode.return += requireFinite(rewards[row], env, 'reward')
+      episode.return += requireFinite(result.rewards[row], env, 'reward')
       episode.cost += requireFinite(costs[0]![row], env, 'cost')
       if (names.length > 1) addCosts((episode.costs ??= {}), names, costs, row, env)
       episode.length += 1
       episode.terminated = result.terminated[row] === 1
-      onTransition?.(transitionOf(row, before, actions, { ...result, rewards }, env))
+      onTransition?.(transitionOf(row, before, actions, result, env))
       if (episode.terminated || result.truncated[row] === 1) running.delete(row)
     }
     observations = result.observations
-    feedback = { rewards, costs: costs[0]! }
+    feedback = { rewards: result.rewards, costs: costs[0]! }
     tell(steps + 1, n - running.size, stepped)
   }
   return { episodes, stepped }
 }
 
-/** @throws DrcorlError `Data` where the environment gives none, and they are needed. */
-function rewardsOf({ rewards }: Partial<StepResult>, needed: boolean, env: VecEnv): Float32Array {
-  if (rewards !== undefined) return rewards
-  if (!needed) return new Float32Array(env.num_envs)
+/** @throws DrcorlError `Data` where the environment gives no rewards, and they are needed. */
+function withRewards(result: StepResult, needed: boolean, env: VecEnv): StepResult {
+  // A `CostEnv` may stand behind the type.
+  if ((result as Partial<StepResult>).rewards !== undefined) return result
+  if (!needed) return { ...result, rewards: new Float32Array(env.num_envs) }
   throw new DrcorlError('Data', `${env.id} gives no rewards`, {
     hint: 'a simulator of costs alone can be what mode hybrid-eval visits, and nothing else (docs/hybrid.md)',
   })

@@ -94,8 +94,7 @@ export const judgementParameters = (): ReturnType<typeof parametersOf> =>
 
 /**
  * Judges policies without training them: the auditing models are trained on the given episodes and tested on some that
- * they have not seen, then every policy is estimated in them. Nothing is
- * written but shared models.
+ * they have not seen, then every policy is estimated in them. Nothing is written but shared models.
  *
  * @throws DrcorlError `Usage`, `Config`, `Io`, `Data` or `Shape` (exit status 2) for bad input, before any work;
  *   `Cancelled` after the signal, `Diverged` or `Torch` from the core.

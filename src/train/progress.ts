@@ -110,8 +110,8 @@ function startLine(event: StartEvent): string {
 }
 
 function visitLine({ number, episodes, step, ...found }: VisitEvent): string {
-  const costs = Object.entries(found.costs ?? { '': found.cost })
-  const cost = costs.map(([name, mean]) => `cost ${name === '' ? '' : `${name} `}${formatNumber(mean)}`).join(', ')
+  const named = Object.entries(found.costs ?? {}).map(([name, mean]) => `cost ${name} ${formatNumber(mean)}`)
+  const cost = named.length === 0 ? `cost ${formatNumber(found.cost)}` : named.join(', ')
   const means = `${cost}, return ${formatNumber(found.return)}`
   return `visit ${number} before step ${step}: ${means} over ${episodes} episodes, ${found.environment_steps} environment steps`
 }

@@ -9,8 +9,8 @@
 //! - `dw = rowsum(W G) + b t`, because `relu(W x + b) = M (W x + b)` row by row, and `dc = sum(s)`.
 //!
 //! One factor of both products is ones and zeros, of which the unit makes products in half of the time; at a lower
-//! [`Precision`] than the highest it takes two thirds, or all of it. Neither the
-//! layer's output nor the gradient there is ever in memory: the backward pass needs a bit of each element.
+//! [`Precision`] than the highest it takes two thirds, or all of it. Neither the layer's output nor the gradient there
+//! is ever in memory: the backward pass needs a bit of each element.
 
 use crate::gemm::{self, Active, Finish, Gates, Kernel, Matrix, MatrixMut, Precision, ScalarHead};
 use crate::heads::finish_gradients;

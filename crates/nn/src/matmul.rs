@@ -10,14 +10,14 @@
 //! A run may ask for less than the accuracy of f32 ([`precision`]). AMX then makes fewer products of bf16. Where there
 //! is none, AVX512-BF16 makes those of `medium`: on an AMD EPYC 215 GFLOP/s at 256 by 256 by 256, where AVX-512 makes
 //! 115 of f32; at a width or depth of 6 the gain is 1.05 to 1.6, for single rows .96 to 1.7. Three of them, as `high`
-//! needs, would take longer than one of f32, so that `high` is `highest` there,
-//! and where a processor has neither so is `medium`.
+//! needs, would take longer than one of f32, so that `high` is `highest` there, and where a processor has neither so is
+//! `medium`.
 //!
 //! The choice follows the processor and the sizes, not a measurement: a measured one could fall otherwise tomorrow and
 //! change the bits of a run. The number of threads has no part in it: our kernels give the same bits however a product
 //! is cut, and the libraries' products are made whole, by one thread. `DRCORL_MATMUL=amx|avx512|mkl|onednn` overrides
-//! the choice, and but for AMX the precision; with MKL_ENABLE_INSTRUCTIONS=AVX2,
-//! an Intel machine shows what an AMD one sees of MKL.
+//! the choice, and but for AMX the precision; with MKL_ENABLE_INSTRUCTIONS=AVX2, an Intel machine shows what an AMD one
+//! sees of MKL.
 
 use super::ops;
 use super::precision::{self, Precision};

@@ -308,7 +308,6 @@ mod tests {
         assert!(tolerance(1e-2).compare(&found(1, 2e-2), &wanted).is_err());
     }
 
-    /// A scalar has no outliers, and no small tensor may consist of them.
     #[test]
     fn below_the_highest_precision_a_tensor_is_compared_as_a_whole() {
         let tolerance = Tolerance { mean: Some(Mean { share: 0.1, floor: 0.01 }), ..tolerance(0.0) };
@@ -320,6 +319,7 @@ mod tests {
         }
     }
 
+    /// A scalar has no outliers, and no small tensor may consist of them.
     #[test]
     fn the_outliers_are_never_the_tensor() {
         for (elements, allowed) in [(1, 0), (2, 0), (3, 1), (5, 1), (8, 2), (9, 3), (2999, 3), (5000, 5)] {

@@ -127,4 +127,22 @@ mod tests {
             assert!((slope - expected).abs() < 0.02 * expected.abs().max(0.3), "{slope} {expected}");
         }
     }
+
+    /// Pairs lie within their range, so that whatever was decoded outside of it is led back, as without a clamp.
+    #[test]
+    fn what_was_decoded_outside_the_range_is_led_back() {
+        let _no_grad = tch::no_grad_guard();
+        let step = |gradient: ClampGradient| {
+            let mut rng = Rng::new(4, 0);
+            let [least, most] = [-0.2f32, 0.3].map(|bound| Tensor::from(bound).view([1, 1]).expand([1, 5], false));
+            let mut cvae = Cvae::new(8, 3, Clamp { least, most, gradient }, Device::Cpu, &mut rng);
+            let (pairs, budget) = (rng.uniform(&[16, 5], Device::Cpu) * 0.5 - 0.2, rng.normal(&[16, 1], Device::Cpu));
+            let decoded = cvae.step(&pairs, &budget, &rng.normal(&[16, 3], Device::Cpu), 0.5, 0.0).decoded;
+            (decoded, cvae.arena.gradients().copy())
+        };
+        let (decoded, gradient) = step(ClampGradient::Inward);
+        let held = decoded.eq(-0.2).logical_or(&decoded.eq(0.3)).sum(Kind::Int64).int64_value(&[]);
+        assert!((1..80).contains(&held), "{held}");
+        assert_eq!(gradient, step(ClampGradient::Straight).1);
+    }
 }

@@ -63,8 +63,8 @@ impl Clamp {
     }
 
     /// The gradient for `raw` of a loss whose gradient for the values is `gradient`. A clamp that let none pass would
-    /// hold for ever what has reached its bound: on BallCircle all multipliers stayed at the highest,
-    /// whatever the cost.
+    /// hold for ever what has reached its bound: on BallCircle all multipliers stayed at the highest, whatever the
+    /// cost.
     pub fn through(&self, raw: &Tensor, gradient: Tensor) -> Tensor {
         if self.gradient == ClampGradient::Straight {
             return gradient;
@@ -78,6 +78,16 @@ impl Clamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drcorl_nn::rng::Rng;
+    use tch::{Device, Kind};
+
+    fn leaf(rng: &mut Rng) -> Tensor {
+        (rng.normal(&[9, 1], Device::Cpu) * 3.0).set_requires_grad(true)
+    }
+
+    fn close(found: &Tensor, leaf: &Tensor) {
+        assert!((found - leaf.grad()).abs().max().double_value(&[]) < 1e-6);
+    }
 
     /// Of values beyond a bound, those move that would come back.
     #[test]
@@ -90,16 +100,6 @@ mod tests {
         let expected = Tensor::from_slice(&[1.0f32, 0.0, -1.0, -1.0, 0.0, -1.0]);
         assert_eq!(inward.through(&raw, gradient.copy()), expected);
         assert_eq!(clamp(ClampGradient::Straight).through(&raw, gradient.copy()), gradient);
-    }
-    use drcorl_nn::rng::Rng;
-    use tch::{Device, Kind};
-
-    fn leaf(rng: &mut Rng) -> Tensor {
-        (rng.normal(&[9, 1], Device::Cpu) * 3.0).set_requires_grad(true)
-    }
-
-    fn close(found: &Tensor, leaf: &Tensor) {
-        assert!((found - leaf.grad()).abs().max().double_value(&[]) < 1e-6);
     }
 
     #[test]

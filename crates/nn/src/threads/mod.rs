@@ -80,6 +80,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Job<'_> {
     fn work(&self) {
+        let _precision = precision::hold(self.precision);
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             if index >= self.tasks {
@@ -135,10 +136,7 @@ impl Shared {
             if let Some(job) = job {
                 job.helpers.fetch_add(1, Ordering::Relaxed);
                 drop(state);
-                {
-                    let _precision = precision::hold(job.precision);
-                    job.work();
-                }
+                job.work();
                 state = lock(&self.state);
                 if job.helpers.fetch_sub(1, Ordering::Relaxed) == 1 {
                     self.left.notify_all();

@@ -11,6 +11,7 @@ pub mod coptidice;
 pub mod cpq;
 pub mod critics;
 pub mod drcorl;
+pub mod feasibility;
 pub mod fisor;
 pub mod frame;
 pub mod frontier;

@@ -3,7 +3,8 @@
 use crate::plain::{linear, Group};
 use crate::{flop, Step, ACTIONS, STATES};
 use drcorl_algos::critics::{bound, Bound};
-use drcorl_algos::fisor::losses::{feasibility_weights, reach_target, Advice};
+use drcorl_algos::feasibility::losses::reach_target;
+use drcorl_algos::fisor::losses::{feasibility_weights, Advice};
 use drcorl_algos::fisor::{DenoiserDraws, FisorConfig, Learner, ACTOR_UPDATES};
 use drcorl_algos::frame::{widths, Transition};
 use drcorl_nn::rng::Rng;
@@ -82,8 +83,8 @@ impl Plain {
             optimizer: nn::AdamW { wd: 0.0, ..Default::default() }.build(&store, config.actor_lr).expect("variables"),
             reward: group(&learner.reward, "reward", config.critic_lr),
             value: group(&learner.value, "value", config.value_lr),
-            feasibility: group(&learner.feasibility, "feasibility", config.critic_lr),
-            feasibility_value: group(&learner.feasibility_value, "feasibility_value", config.value_lr),
+            feasibility: group(&learner.feasibility.q, "feasibility", config.critic_lr),
+            feasibility_value: group(&learner.feasibility.v, "feasibility_value", config.value_lr),
             denoiser,
             store,
             average,

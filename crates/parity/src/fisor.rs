@@ -2,8 +2,9 @@
 
 use crate::{shown_at, Binding, Fixture, Plan, Record, Tensors};
 use drcorl_algos::critics::mean;
+use drcorl_algos::feasibility::Feasibility;
 use drcorl_algos::fisor::losses::{feasibility_weights, Advice};
-use drcorl_algos::fisor::{DenoiserDraws, Feasibility, FisorConfig, Learner};
+use drcorl_algos::fisor::{DenoiserDraws, FisorConfig, Learner};
 use drcorl_algos::frame::{Schedule, Transition};
 use drcorl_algos::lagrange::finite_horizon_threshold;
 use drcorl_core::error::{Error, Result};
@@ -175,12 +176,12 @@ fn nets(learner: &Learner) -> Vec<(Net, &Arena)> {
         members.flat_map(one).collect()
     };
     let mut found = Vec::new();
-    let Learner { reward, feasibility, value, feasibility_value, .. } = learner;
-    for (head, name, arena) in [(reward, "critic", "reward"), (feasibility, "safe_critic", "feasibility")] {
+    let Learner { reward, value, feasibility, .. } = learner;
+    for (head, name, arena) in [(reward, "critic", "reward"), (&feasibility.q, "safe_critic", "feasibility")] {
         let placed = twins(head, name, arena).into_iter();
         found.extend(placed.map(|(net, lagged)| (net, if lagged { head.target() } else { head.online() })));
     }
-    for (head, name, arena) in [(value, "value", "value"), (feasibility_value, "safe_value", "feasibility_value")] {
+    for (head, name, arena) in [(value, "value", "value"), (&feasibility.v, "safe_value", "feasibility_value")] {
         found.push((Net { fixture: name.into(), arena, member: 0, layers, observation: 0 }, head.online()));
     }
     found
@@ -205,8 +206,8 @@ fn formulas(fixture: &Fixture, variant: &str, learner: &Learner, limit: f64) -> 
     let advice = Advice {
         reward_q: column("qr")?,
         reward_v: column("vr")?,
-        violation_q: column("qh")? - learner.threshold,
-        violation_v: column("vh")? - learner.threshold,
+        violation_q: column("qh")? - learner.feasibility.rates.threshold,
+        violation_v: column("vh")? - learner.feasibility.rates.threshold,
     };
     near("weights", &feasibility_weights(&advice, learner.config.weighting()), weights.get(variant)?)
 }

@@ -1,22 +1,14 @@
 //! Parameters of FISOR: the repaired values, and those of the published implementation.
 
+use crate::feasibility::margin::Classifier;
+use crate::feasibility::Feasibility;
 use crate::frame::{Done, Schedule};
 use drcorl_core::policy::Choice;
 use drcorl_core::schema::most;
+use drcorl_nn::rng::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-/// What the feasibility critics learn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Feasibility {
-    /// The largest violation still to come (Hamilton-Jacobi reachability); feasible where it is at most 0. The cost
-    /// limit has no say.
-    Reachability,
-    /// The discounted cost still to come; feasible where it is at most the limit as a discounted sum,
-    /// `limit (1 - gamma^L) / ((1 - gamma) L)`.
-    DiscountedCost,
-}
+use tch::Device;
 
 /// The violation h of a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -228,6 +220,11 @@ impl FisorConfig {
             schedule: Schedule { batch_size: 512, update_steps: 10_000 },
             ..FisorConfig::default()
         }
+    }
+
+    /// The classifier of a dense margin.
+    pub fn classifier(&self, observations: i64, device: Device, rng: &mut Rng) -> Classifier {
+        Classifier::new(observations, &self.margin_hidden, (self.margin_lr, self.margin_logit), device, rng)
     }
 
     /// Actor updates of the whole training, after which the cosine of its learning rate would end were it 1 long.

@@ -1,10 +1,11 @@
 //! The networks of FISOR and its step.
 
-use super::config::{Feasibility, FisorConfig};
+use super::config::FisorConfig;
 use super::denoiser::{Denoiser, DenoiserDraws};
-use super::losses::{feasibility_weights, reach_target, reversed_expectile, Advice, Weighting};
+use super::losses::{feasibility_weights, Advice, Weighting};
 use crate::critics::iql::value_step;
 use crate::critics::{bound, mean, Bound};
+use crate::feasibility::critics::{regress, FeasibilityCritic, Rates};
 use crate::frame::{widths, Transition};
 use drcorl_core::error::Result;
 use drcorl_core::policy::FrozenDiffusion;
@@ -13,17 +14,15 @@ use drcorl_nn::rng::Rng;
 use drcorl_nn::{probe, Head};
 use tch::{Device, Kind, Tensor};
 
-/// Networks, and the value that separates feasible from infeasible.
+/// The networks.
 pub struct Learner {
     pub config: FisorConfig,
     pub denoiser: Denoiser,
     /// Q_r, twins with targets, and V_r.
     pub reward: Head,
     pub value: Head,
-    /// Q_h, twins with targets, and V_h.
-    pub feasibility: Head,
-    pub feasibility_value: Head,
-    pub threshold: f64,
+    /// Q_h and V_h.
+    pub feasibility: FeasibilityCritic,
 }
 
 /// What one update of the actor did.
@@ -63,24 +62,26 @@ impl Learner {
             head.follow(1.0);
             head
         };
-        let (reward, feasibility) = (twins("reward"), twins("feasibility"));
-        let (value, feasibility_value) = (head("value", 1, states), head("feasibility_value", 1, states));
-        Learner { denoiser, reward, value, feasibility, feasibility_value, threshold, config }
+        let (reward, q) = (twins("reward"), twins("feasibility"));
+        let (value, v) = (head("value", 1, states), head("feasibility_value", 1, states));
+        let feasibility = FeasibilityCritic { rates: config.rates(threshold), q, v };
+        Learner { denoiser, reward, value, feasibility, config }
     }
 
     /// Weights `[B,1]` of logged actions, by targets and values as they are, and the share of feasible states.
     pub fn weights(&mut self, batch: &Transition) -> (Tensor, f64) {
+        let threshold = self.feasibility.rates.threshold;
         let advice = Advice {
             reward_q: bound(&self.reward.evaluate_target(&batch.state_action), Bound::Min),
             reward_v: self.value.evaluate(&batch.observation),
-            violation_q: bound(&self.feasibility.evaluate_target(&batch.state_action), Bound::Max) - self.threshold,
-            violation_v: self.feasibility_value.evaluate(&batch.observation) - self.threshold,
+            violation_q: self.feasibility.above(&batch.state_action),
+            violation_v: self.feasibility.v.evaluate(&batch.observation) - threshold,
         };
         let weights = feasibility_weights(&advice, self.config.weighting());
         probe::see("reward_q", &advice.reward_q);
         probe::see("reward_v", &advice.reward_v);
-        probe::see_with("violation_q", || &advice.violation_q + self.threshold);
-        probe::see_with("violation_v", || &advice.violation_v + self.threshold);
+        probe::see_with("violation_q", || &advice.violation_q + threshold);
+        probe::see_with("violation_v", || &advice.violation_v + threshold);
         probe::see("weights", &weights);
         let feasible = mean(&advice.violation_v.le(0.0).to_kind(Kind::Float));
         (weights, feasible)
@@ -99,44 +100,25 @@ impl Learner {
     /// the violation h, or the cost where that is learnt.
     pub fn critic_step(&mut self, batch: &Transition) -> Result<CriticStep> {
         batch.check()?;
-        let FisorConfig { gamma, reward_expectile, feasibility_expectile, value_lr, .. } = self.config;
+        let FisorConfig { gamma, reward_expectile, critic_lr, value_lr, target_rate, .. } = self.config;
         let (input, next) = (&batch.state_action, &batch.next_observation);
 
         let target = bound(&self.reward.evaluate_target(input), Bound::Min);
         let value_loss = value_step(&mut self.value, &batch.observation, &target, reward_expectile, value_lr);
         let target = &batch.reward + (1.0 - &batch.reward_stop) * self.value.evaluate(next) * gamma;
-        let critic_loss = self.regress(input, &target, |learner| &mut learner.reward);
-
-        let target = bound(&self.feasibility.evaluate_target(input), Bound::Max);
-        let values = self.feasibility_value.forward(&batch.observation);
-        let (feasibility_value_loss, gradient) = reversed_expectile(values, &target, feasibility_expectile);
-        self.feasibility_value.descend(&batch.observation, &gradient, value_lr);
-        let ahead = self.feasibility_value.evaluate(next);
-        let target = match self.config.feasibility {
-            Feasibility::Reachability => reach_target(&batch.cost, &ahead, &batch.cost_stop, gamma),
-            Feasibility::DiscountedCost => &batch.cost + (1.0 - &batch.cost_stop) * ahead * gamma,
-        };
-        let feasibility_critic_loss = self.regress(input, &target, |learner| &mut learner.feasibility);
+        let critic_loss = regress(&mut self.reward, input, &target, critic_lr, target_rate);
+        let (feasibility_value_loss, feasibility_critic_loss) = self.feasibility.step(batch);
         probe::see_with("reward_values", || self.reward.outputs());
         probe::see_with("values", || self.value.outputs());
-        probe::see_with("feasibility_values", || self.feasibility.outputs());
-        probe::see_with("violation_values", || self.feasibility_value.outputs());
         Ok(CriticStep { value_loss, critic_loss, feasibility_value_loss, feasibility_critic_loss })
-    }
-
-    /// One step of both twins towards `target [B,1]`, which their targets follow; the mean squared error before it.
-    fn regress(&mut self, input: &Tensor, target: &Tensor, pick: fn(&mut Learner) -> &mut Head) -> f64 {
-        let (lr, rate) = (self.config.critic_lr, self.config.target_rate);
-        let head = pick(self);
-        let count = (input.size()[0] * head.members()) as f64;
-        head.regress(input, target, 2.0 / count, lr, rate) / count
     }
 
     /// The averaged denoiser, whose draws the target critics rank.
     pub fn policy(&self, seed: u64) -> FrozenDiffusion {
         let FisorConfig { act_candidates, choice, .. } = self.config;
         let single = self.denoiser.freeze(&self.config, seed);
-        single.with_choice(act_candidates, choice, self.threshold, &self.reward, &self.feasibility)
+        let FeasibilityCritic { rates, q, .. } = &self.feasibility;
+        single.with_choice(act_candidates, choice, rates.threshold, &self.reward, q)
     }
 
     /// Saves or restores everything that changes with training.
@@ -144,12 +126,17 @@ impl Learner {
         state.group("denoiser", |state| self.denoiser.persist(state))?;
         state.group("reward", |state| self.reward.persist(state))?;
         state.group("value", |state| self.value.persist(state))?;
-        state.group("feasibility", |state| self.feasibility.persist(state))?;
-        state.group("feasibility_value", |state| self.feasibility_value.persist(state))
+        self.feasibility.persist(state)
     }
 }
 
 impl FisorConfig {
+    /// How the feasibility critic learns; `threshold` separates feasible from infeasible.
+    fn rates(&self, threshold: f64) -> Rates {
+        let FisorConfig { feasibility, gamma, feasibility_expectile, critic_lr, value_lr, target_rate, .. } = *self;
+        Rates { feasibility, gamma, expectile: feasibility_expectile, critic_lr, value_lr, target_rate, threshold }
+    }
+
     /// Temperatures and caps of the weights.
     pub fn weighting(&self) -> Weighting {
         Weighting {

@@ -37,13 +37,14 @@ mod config;
 mod denoiser;
 mod learner;
 pub mod losses;
-mod margin;
 
-pub use config::{CriticRows, Feasibility, FisorConfig, Margin};
+pub use config::{CriticRows, FisorConfig, Margin};
 pub use denoiser::{Denoiser, DenoiserDraws};
 pub use learner::Learner;
 
 use crate::critics::mean;
+use crate::feasibility::margin::{costly, Classifier};
+use crate::feasibility::Feasibility;
 use crate::frame::presets::{fixed, published, quick, FAULTS};
 use crate::frame::{Done, Transition};
 use crate::lagrange::finite_horizon_threshold;
@@ -57,7 +58,6 @@ use drcorl_core::run::RunConfig;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::Arena;
-use margin::{costly, Classifier};
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -129,8 +129,8 @@ impl Fisor {
         };
         let next_observation = batch.next_observation().contiguous();
         let cost = match (feasibility, &mut self.classifier) {
-            (Feasibility::DiscountedCost, _) => costly(batch),
-            (_, None) => costly(batch) * (violation_scale + safety_scale) - safety_scale,
+            (Feasibility::DiscountedCost, _) => costly(batch, 0),
+            (_, None) => costly(batch, 0) * (violation_scale + safety_scale) - safety_scale,
             (_, Some(classifier)) => {
                 let margin = classifier.margin(&next_observation);
                 margin.relu() * violation_scale - (-margin).relu() * safety_scale
@@ -155,8 +155,8 @@ impl Fisor {
         }
         let picks = context.rng.rows(MOST.min(rows.numel()), rows.size()[0], context.data.device());
         let observation = context.data.gather(&rows.index_select(0, &picks)).observation().contiguous();
-        let values = self.learner.feasibility_value.evaluate(&observation);
-        Some(mean(&values.le(self.learner.threshold).to_kind(Kind::Float)))
+        let values = self.learner.feasibility.v.evaluate(&observation);
+        Some(mean(&values.le(self.learner.feasibility.rates.threshold).to_kind(Kind::Float)))
     }
 }
 
@@ -238,7 +238,7 @@ impl Define for Fisor {
             }
         };
         let dense = config.feasibility == Feasibility::Reachability && config.margin == Margin::Dense;
-        let classifier = dense.then(|| Classifier::new(&config, sizes.0, device, context.rng));
+        let classifier = dense.then(|| config.classifier(sizes.0, device, context.rng));
         let learner = Learner::new(config, sizes, threshold, device, context.rng);
         Ok(Fisor { learner, classifier, reward_factor: reward_factor(data), seed: context.run.seed })
     }
@@ -255,7 +255,10 @@ impl Algorithm for Fisor {
         let FisorConfig { critic_rows, critic_batch_size, schedule, .. } = *self.config();
         if let Some(classifier) = self.classifier.as_mut().filter(|_| phase == 0) {
             let batch = context.data.sample(schedule.batch_size, context.rng);
-            return Ok(vec![("margin_loss", classifier.step(&batch))]);
+            return Ok(vec![(
+                "margin_loss",
+                classifier.step(&batch.next_observation().contiguous(), &costly(&batch, 0)),
+            )]);
         }
         let rows = context.data.sample(schedule.batch_size, context.rng).rows;
         let part = rows.numel() as i64 / ACTOR_UPDATES as i64;

@@ -68,14 +68,15 @@ fn feasibility_sees_a_violation_before_it_happens() {
         let config = FisorConfig { margin, gamma: 0.9, ..small() };
         let mut rng = Rng::new(7, 0);
         let mut fisor = Fisor {
-            classifier: (margin == Margin::Dense).then(|| Classifier::new(&config, 1, Device::Cpu, &mut rng)),
+            classifier: (margin == Margin::Dense).then(|| config.classifier(1, Device::Cpu, &mut rng)),
             learner: Learner::new(config, (1, 1), 0.0, Device::Cpu, &mut rng),
             reward_factor: 1.0,
             seed: 0,
         };
         if let Some(classifier) = &mut fisor.classifier {
             for _ in 0..400 {
-                classifier.step(&data.sample(256, &mut rng));
+                let batch = data.sample(256, &mut rng);
+                classifier.step(&batch.next_observation().contiguous(), &costly(&batch, 0));
             }
         }
         for _ in 0..1500 {
@@ -83,7 +84,7 @@ fn feasibility_sees_a_violation_before_it_happens() {
             fisor.learner.critic_step(&batch).unwrap();
         }
         let at = |x: &[f32]| Tensor::from_slice(&data.normalizer.observations(x).collect::<Vec<f32>>()).unsqueeze(1);
-        let values = fisor.learner.feasibility_value.evaluate(&at(&[0.1, 0.5, 0.7, 0.85, 0.9, 0.99]));
+        let values = fisor.learner.feasibility.v.evaluate(&at(&[0.1, 0.5, 0.7, 0.85, 0.9, 0.99]));
         let feasible = Vec::<bool>::try_from(values.le(0.0).view([-1])).unwrap();
         assert_eq!(feasible, [true, true, true, false, false, false], "{margin:?}: {values:?}");
     }

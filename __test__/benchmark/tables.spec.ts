@@ -137,7 +137,7 @@ function updates(phases: Partial<RunPhase>[]): number | null | undefined {
 }
 
 test('updates are the steps of the algorithm, by the stage of a phase and not by its name', (t) => {
-  const phases: RunPhase[] = [
+  const phases: Omit<RunPhase, 'left_out'>[] = [
     { name: 'model', steps: 5, stage: 'model' },
     { name: 'audit', steps: 30, stage: 'algorithm' },
     { name: 'learning', steps: 40, stage: 'algorithm' },

@@ -8,7 +8,7 @@ import { RUN_FILES } from '../train/run-folder.js'
 import type { FinishedCell } from './summary.js'
 import { csvText, markdownTable } from './tables.js'
 
-/** Updates of one phase. */
+/** Updates of one phase; those that a run left out are none. */
 export interface LedgerPhase {
   phase: string
   updates: number
@@ -52,7 +52,7 @@ async function rowOf({ cell, run }: FinishedCell): Promise<LedgerRow> {
   const { record, result } = run
   const own = result?.wall_seconds
   const phases = (result?.phases ?? [])
-    .filter(({ stage }) => stage === 'algorithm')
+    .filter(({ stage, left_out }) => stage === 'algorithm' && left_out !== true)
     .map(({ name = '', steps = 0 }): LedgerPhase => {
       return { phase: name, updates: steps, batch: batchOf(name, record.config) }
     })

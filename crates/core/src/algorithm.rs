@@ -71,6 +71,11 @@ pub trait Algorithm: Send {
         None
     }
 
+    /// Asked before the first step of phase number `_phase`: true where this run has no use for it.
+    fn leaves_out(&self, _phase: usize, _context: &Context<'_>) -> bool {
+        false
+    }
+
     /// Performs step `step` (from 0) of phase number `phase`.
     fn step(&mut self, phase: usize, step: u64, context: &mut Context<'_>) -> Result<Metrics>;
 

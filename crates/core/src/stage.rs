@@ -45,16 +45,19 @@ pub struct Stretch {
     /// Who makes these steps: the algorithm, or the trainer around it.
     #[schemars(with = "String", extend("enum" = ["model", "algorithm", "audit", "certificate"]))]
     pub(crate) stage: Stage,
+    /// True if the algorithm had no use for it: its steps are behind the run, and none was made.
+    pub left_out: bool,
 }
 
 /// The stretches of a run in order; those without steps are left out.
 pub(crate) fn plan(model: u64, algorithm: Vec<Phase>, audit: u64, certificate: u64) -> Vec<Stretch> {
-    let own = |stage: Stage, steps: u64| Stretch { name: stage.name(), steps, stage };
+    let own = |stage: Stage, steps: u64| Stretch { name: stage.name(), steps, stage, left_out: false };
     let mut stretches = vec![own(Stage::Model, model)];
     stretches.extend(algorithm.into_iter().enumerate().map(|(number, Phase { name, steps })| Stretch {
         name,
         steps,
         stage: Stage::Algorithm(number),
+        left_out: false,
     }));
     stretches.extend([own(Stage::Audit, audit), own(Stage::Certificate, certificate)]);
     stretches.retain(|stretch| stretch.steps > 0);

@@ -400,7 +400,7 @@ impl Trainer {
 
     /// Makes one step; `cancel` may end a rollout inside it, and then nothing has changed.
     pub fn advance(&mut self, cancel: &AtomicBool) -> Result<Metrics> {
-        let Stretch { name, steps, stage } = self.phases[self.phase];
+        let Stretch { name, steps, stage, .. } = self.phases[self.phase];
         let metrics = match stage {
             Stage::Model => model_step(&mut self.judge, self.phase_step, &self.data, &self.run, &mut self.rng, cancel)?,
             Stage::Audit => {
@@ -413,6 +413,12 @@ impl Trainer {
             Stage::Certificate => self.certificate_step(cancel)?,
             Stage::Algorithm(phase) => {
                 let mut context = context!(self, cancel);
+                if self.phase_step == 0 && self.algorithm.leaves_out(phase, &context) {
+                    self.phases[self.phase].left_out = true;
+                    self.step += steps;
+                    self.phase += 1;
+                    return Ok(Metrics::new());
+                }
                 self.algorithm.step(phase, self.phase_step, &mut context)?
             }
         };

@@ -99,7 +99,7 @@ function curve(frame: Frame, series: Series, phases: readonly Phase[], style: Cu
   const clip = (step: number): number => Math.min(Math.max(step, x.domain[0]), x.domain[1])
   const body = [
     ...shown.flatMap((phase, index) => phaseBand(frame, x(clip(phase.from)), x(clip(phase.to)), phase.name, index)),
-    ...axes(frame, x, y, (value) => formatNumber(value)),
+    ...axes(frame, x, y, formatNumber),
     text((frame.left + frame.width - frame.right) / 2, frame.height - 6, style.name, 'axis-name', 'middle'),
     ...(style.limit === null ? [] : limitLine(frame, y(style.limit), style.limit)),
     ...series.runs.map((run) =>

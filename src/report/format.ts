@@ -13,6 +13,18 @@ export function formatNumber(value: unknown, digits = 3): string {
   return String(Number(value.toPrecision(digits)))
 }
 
+/** Numbers of one axis, with as many digits as write them exactly, or else tell each from the next. */
+export function formatTicks(
+  ticks: readonly number[],
+  format: (value: number, digits?: number) => string = formatNumber,
+): string[] {
+  const written = [3, 4, 5, 6].map((digits) => ticks.map((tick) => format(tick, digits)))
+  const exact = (labels: string[]): boolean =>
+    labels.every((label, i) => Number(label.replaceAll(',', '')) === ticks[i])
+  const distinct = (labels: string[]): boolean => new Set(labels).size === labels.length
+  return written.find(exact) ?? written.find(distinct) ?? written[0]!
+}
+
 /** `12.3 ± 4.5`, or the mean alone where there is no spread. */
 export function formatSpread(mean: unknown, std: unknown, digits = 1): string {
   if (typeof mean !== 'number') return MISSING

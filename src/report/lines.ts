@@ -130,11 +130,8 @@ function panelBody(frame: Frame, panel: Panel, { marks }: PanelsOptions): string
   return [
     ...titles,
     ...(panel.names === undefined
-      ? axes(frame, x, y, (value) => formatNumber(value))
-      : [
-          ...axes(frame, Object.assign(x, { ticks: [] }), y, (value) => formatNumber(value)),
-          ...nameTicks(frame, x, panel.names),
-        ]),
+      ? axes(frame, x, y, formatNumber)
+      : [...axes(frame, Object.assign(x, { ticks: [] }), y, formatNumber), ...nameTicks(frame, x, panel.names)]),
     ...limit.slice(0, 1),
     ...panel.lines.map((one, index) => lineMarks(one, index, { x, y, marks, aside: aside(index) })),
     ...limit.slice(1),

@@ -67,7 +67,7 @@ function marks(data: readonly ScatterPoint[], groups: readonly ScatterGroup[], l
   const drawn = data.filter((_, index) => index % thin === 0)
   return [
     ...(limit === null ? [] : safeZone(x(limit), limit)),
-    ...axes(FRAME, x, y, (value) => formatNumber(value)),
+    ...axes(FRAME, x, y, formatNumber),
     dots(drawn.filter((point) => !safe(point)).map(place), 'data'),
     dots(drawn.filter(safe).map(place), 'data safe'),
     // The first group is the one that matters most: it is drawn last, over the others.

@@ -1,5 +1,7 @@
 /** Charts as SVG text: scales, axes and marks. All colours are CSS classes, so light and dark share one drawing. */
 
+import { formatTicks } from './format.js'
+
 export type Scale = ((value: number) => number) & { ticks: number[]; domain: [number, number] }
 
 export interface Frame {
@@ -136,14 +138,15 @@ export function marker(shape: Marker, x: number, y: number, r: number, css: stri
 }
 
 /** Grid lines and labels of both axes. */
-export function axes(frame: Frame, x: Scale, y: Scale, format: (value: number) => string): string[] {
+export function axes(frame: Frame, x: Scale, y: Scale, format: (value: number, digits?: number) => string): string[] {
+  const [across, up] = [formatTicks(x.ticks, format), formatTicks(y.ticks, format)]
   const right = frame.width - frame.right
   const floor = frame.height - frame.bottom
   return [
     ...y.ticks.map((tick) => line(frame.left, y(tick), right, y(tick), 'grid')),
-    ...y.ticks.map((tick) => text(frame.left - 7, y(tick) + 4, format(tick), 'tick', 'end')),
+    ...y.ticks.map((tick, i) => text(frame.left - 7, y(tick) + 4, up[i]!, 'tick', 'end')),
     line(frame.left, floor, right, floor, 'axis'),
     ...x.ticks.map((tick) => line(x(tick), floor, x(tick), floor + 4, 'axis')),
-    ...x.ticks.map((tick) => text(x(tick), floor + 17, format(tick), 'tick', 'middle')),
+    ...x.ticks.map((tick, i) => text(x(tick), floor + 17, across[i]!, 'tick', 'middle')),
   ]
 }

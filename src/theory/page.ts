@@ -91,7 +91,7 @@ function figure(title: string, xName: string, lines: readonly Line[], logarithmi
     ? [line(x(left), y(high), x(right), y(Math.max(low * 0.8, slope / Math.sqrt(right))), 'limit')]
     : []
   const body = [
-    ...axes(FRAME, x, y, (value) => String(Number(value.toPrecision(3)))),
+    ...axes(FRAME, x, y, (value, digits = 3) => String(Number(value.toPrecision(digits)))),
     ...guide,
     ...drawn.map(({ points }, k) =>
       polyline(

@@ -146,6 +146,21 @@ impl State {
         }
     }
 
+    /// Saves or restores a snapshot that may not be there.
+    pub fn snapshot(&mut self, name: &str, snapshot: &mut Option<Snapshot>) -> Result<()> {
+        let mut kept = snapshot.is_some();
+        self.value(&format!("{name}_kept"), &mut kept)?;
+        let below = format!("{}.", self.key(name));
+        if self.restoring {
+            let (tensors, values) = (below_of(&mut self.tensors, &below), below_of(&mut self.values, &below));
+            *snapshot = kept.then_some(Snapshot { tensors, values });
+        } else if let Some(Snapshot { tensors, values }) = snapshot {
+            self.tensors.extend(tensors.iter().map(|(key, tensor)| (format!("{below}{key}"), tensor.shallow_clone())));
+            self.values.extend(values.iter().map(|(key, value)| (format!("{below}{key}"), value.clone())));
+        }
+        Ok(())
+    }
+
     /// Errs if the file holds more than was asked for: it is that of another run.
     pub fn finish(&self) -> Result<()> {
         match self.tensors.keys().chain(self.values.keys()).next().filter(|_| self.restoring) {
@@ -193,6 +208,37 @@ impl State {
     pub fn read_or(path: &Path, remedy: &'static str) -> Result<(State, Value)> {
         let file::Content { tensors, values, config } = file::open(path, remedy)?;
         Ok((State::of((path.display(), remedy), true, tensors, values), config))
+    }
+}
+
+/// Takes out all whose key begins with `below`, under what follows it.
+fn below_of<T>(all: &mut BTreeMap<String, T>, below: &str) -> BTreeMap<String, T> {
+    let (found, others) = std::mem::take(all).into_iter().partition(|(key, _)| key.starts_with(below));
+    *all = others;
+    let found: BTreeMap<String, T> = found;
+    found.into_iter().map(|(key, one)| (key[below.len()..].to_string(), one)).collect()
+}
+
+/// Parts of a run as they once were, kept in memory.
+pub struct Snapshot {
+    tensors: BTreeMap<String, Tensor>,
+    values: BTreeMap<String, String>,
+}
+
+impl Snapshot {
+    /// Of what `persist` saves; a copy.
+    pub fn take(persist: impl FnOnce(&mut State) -> Result<()>) -> Result<Self> {
+        let mut state = State::saving();
+        persist(&mut state)?;
+        let tensors = state.tensors.into_iter().map(|(key, tensor)| (key, tensor.copy())).collect();
+        Ok(Snapshot { tensors, values: state.values })
+    }
+
+    /// Puts everything back that `persist` restores, the same as was taken.
+    pub fn put_back(self, persist: impl FnOnce(&mut State) -> Result<()>) -> Result<()> {
+        let mut state = State::of(("snapshot", REMEDY), true, self.tensors, self.values);
+        persist(&mut state)?;
+        state.finish()
     }
 }
 

@@ -9,6 +9,7 @@ import { DrcorlError } from '../../src/base/errors.js'
 import { comparisonRow } from '../../src/report/compare.js'
 import { phasesOf, seriesOf } from '../../src/report/curves.js'
 import { estimatesOf } from '../../src/report/estimates.js'
+import { formatTicks } from '../../src/report/format.js'
 import { compareReport, writeReport } from '../../src/report/report.js'
 import { parseCsv, readRun } from '../../src/report/run-data.js'
 import { linearScale, logScale, niceTicks } from '../../src/report/svg.js'
@@ -93,6 +94,18 @@ test('a refusal is as plain as a certificate, and a fallback of the gate is show
   t.true(html.includes('<code>model invalid</code>'))
   t.true(html.includes('<p class="note">safe but of little use</p>'))
   t.false(html.includes('✓'))
+})
+
+test('where every state was switched by itself the page says how many could keep clear of violations', async (t) => {
+  const feasibility = { threshold: -0.125, logged_actions: 0.93, policy_actions: 0.98 }
+  const gate = { requested: 'model_rollout', used: null, fallback_reason: 'models are no good', states: 'safe' }
+  const html = await report('states', { certificate: { feasibility, gate } })
+  t.true(html.includes('<h3>Feasibility</h3>') && html.includes('<code>-0.125</code>'))
+  t.regex(html, /reward: [\d,]+ states/)
+  t.notRegex(html, /NaN|undefined|\[object/)
+  const other = await report('one-switch', {})
+  t.false(other.includes('<h3>Feasibility</h3>'))
+  t.regex(other, /reward: [\d,]+ steps/)
 })
 
 test('the page is self-contained: no script, no address, nothing loaded', async (t) => {
@@ -360,6 +373,13 @@ test('estimates: an estimator is a row, a family of them several', (t) => {
     ],
   )
   t.deepEqual(estimatesOf(undefined), [])
+})
+
+test('ticks: as many digits as tell each from the next', (t) => {
+  t.deepEqual(formatTicks([0, 200, 400]), ['0', '200', '400'])
+  t.deepEqual(formatTicks([564.5, 565, 565.5]), ['564.5', '565', '565.5'])
+  t.deepEqual(formatTicks([1000.25, 1000.5]), ['1000.25', '1000.5'])
+  t.deepEqual(formatTicks([1e-4, 2e-4]), ['1.0e-4', '2.0e-4'])
 })
 
 test('scales: round ticks inside the domain, logarithms, and a domain of one value', (t) => {

@@ -139,6 +139,10 @@ export interface RunPhase {
    * Who makes these steps: the algorithm, or the trainer around it.
    */
   stage: 'model' | 'algorithm' | 'audit' | 'certificate'
+  /**
+   * True if the algorithm had no use for it: its steps are behind the run, and none was made.
+   */
+  left_out: boolean
 }
 /**
  * What a visit of the environment should be.
@@ -285,6 +289,10 @@ export interface Certificate {
    * Of drcorl only.
    */
   policy_distance?: PolicyDistance
+  /**
+   * Where every state was switched by itself; null where all had one switch. Of drcorl only.
+   */
+  feasibility?: FeasibilityReport | null
   /**
    * The candidate selected offline; null if none was within the margin. Of drcorl only.
    */
@@ -775,9 +783,12 @@ export interface GateReport {
    * By the configuration.
    */
   requested: Gate
-  used: Gate
   /**
-   * Why the critics took the place of the models, of several costs for those that are named; null if they did not.
+   * Null where nothing could say what an episode costs, and only violations were avoided.
+   */
+  used: Gate | null
+  /**
+   * Why the models were not the gate, of several costs for those that are named; null if they were.
    */
   fallback_reason: string | null
   /**
@@ -824,13 +835,34 @@ export interface PolicyDistance {
   score_distance: number | null
 }
 /**
+ * What the critic that knows whether violations can be avoided says, of 4096 logged states.
+ */
+export interface FeasibilityReport {
+  /**
+   * Value from -1 to 1 up to which a state followed the reward in the end.
+   */
+  threshold: number
+  /**
+   * Share of the logged actions from which violations can be avoided, by a value of at most 0.
+   */
+  logged_actions: number
+  /**
+   * The same of the policy's actions at these states.
+   */
+  policy_actions: number
+}
+/**
  * The candidate selected offline.
  */
 export interface Candidate {
   /**
-   * Of the adaptation.
+   * Of its course.
    */
   step: number
+  /**
+   * The phase it is of.
+   */
+  course: 'adaptation' | 'following'
   estimated_return: number
   /**
    * True if it is the policy to use; else it is kept beside that.

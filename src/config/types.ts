@@ -276,7 +276,7 @@ export interface DrcorlConfig {
   /**
    * Whose actions the reward critic learns from in adaptation.
    */
-  reward_critic?: 'iql' | 'td'
+  reward_critic?: 'iql' | 'td' | 'both'
   /**
    * Expectile of the reward critic's state value.
    */
@@ -373,7 +373,20 @@ export interface DrcorlConfig {
   /**
    * What is switched near the limit, and how.
    */
-  adaptation?: 'band' | 'crpo' | 'state'
+  adaptation?: 'band' | 'crpo' | 'state' | 'auto'
+  /**
+   * Adaptation state and auto: steps of the classifier that knows violations.
+   */
+  margin_steps?: number
+  /**
+   * Adaptation state and auto: steps of the critic that knows whether they can be avoided, after it.
+   */
+  feasibility_steps?: number
+  /**
+   * Adaptation state and auto: how far a policy step moves the threshold between reward and avoidance, which lies
+   * between -1 and 1; falls as actor_lr does.
+   */
+  threshold_rate?: number
   /**
    * What a step above the limit follows.
    */

@@ -20,6 +20,7 @@ const KNOWN = new Set<string>([
   'data',
   'self_test',
   'gate',
+  'feasibility',
   'estimates',
   'validity',
   'branches',
@@ -58,7 +59,7 @@ export function certificateSection(run: RunData, limit: number | null): string {
     decision(certificate),
     ladder(certificate),
     selfTest(certificate),
-    `<div class="columns">${[gate(certificate), facts('What the data can show', certificate.data), facts('Thresholds', certificate.thresholds), distance(certificate)].join('')}</div>`,
+    `<div class="columns">${[gate(certificate), feasibility(certificate), facts('What the data can show', certificate.data), facts('Thresholds', certificate.thresholds), distance(certificate)].join('')}</div>`,
     branches(certificate),
     ...policyEstimates(certificate).map(
       ({ policy, estimates: own }) =>
@@ -130,6 +131,15 @@ function gate({ gate: found }: Stored<Certificate>): string {
   if (!found) return ''
   const rows = entries(found, ([name, value]) => [words(name), formatValue(value)])
   return `<div><h3>Gate</h3>${factTable(rows)}</div>`
+}
+
+function feasibility({ feasibility: found }: Stored<Certificate>): string {
+  if (!found) return ''
+  const rows = entries(found, ([name, value]) => [
+    words(name),
+    typeof value === 'number' ? formatNumber(value) : formatValue(value),
+  ])
+  return `<div><h3>Feasibility</h3>${factTable(rows)}</div>`
 }
 
 /** The upper cost that still certifies, where a cost decides. */
@@ -252,11 +262,12 @@ function entries(object: object, format: (entry: [string, unknown]) => [string, 
 const BRANCHES = ['reward', 'band', 'cost'] as const satisfies (keyof BranchCounts)[]
 
 /** How often each branch of Safe Adaptation ran. */
-function branches({ branches: found }: Stored<Certificate>): string {
+function branches({ branches: found, feasibility: states }: Stored<Certificate>): string {
   if (!found) return ''
   const counts = BRANCHES.map((name) => ({ name, count: found[name] ?? 0 }))
   const total = counts.reduce((sum, { count }) => sum + count, 0)
   if (total === 0) return ''
+  const unit = states ? 'states' : 'steps'
   const share = (count: number): string => `${((100 * count) / total).toFixed(1)} %`
   const bars = counts.map(
     ({ name, count }, index) =>
@@ -264,11 +275,11 @@ function branches({ branches: found }: Stored<Certificate>): string {
   )
   const legend = counts.map(({ name, count }, index) => {
     const key = `<svg viewBox="0 0 16 16" aria-hidden="true"><rect x="2" y="2" width="12" height="12" rx="2" class="mark mean s${index}"/></svg>`
-    return `<li>${key}${escape(`${name}: ${formatNumber(count)} steps, ${share(count)}`)}</li>`
+    return `<li>${key}${escape(`${name}: ${formatNumber(count)} ${unit}, ${share(count)}`)}</li>`
   })
   const { capped, stalled } = found
   const band =
-    capped === undefined && stalled === undefined
+    states || (capped === undefined && stalled === undefined)
       ? ''
       : `<p class="note">In the band a weight of the combination met its cap in ${formatNumber(capped)} steps, and the gradients cancelled in ${formatNumber(stalled)}.</p>`
   return `<h3>Branches of Safe Adaptation</h3><div class="bar">${bars.join('')}</div><ul class="legend">${legend.join('')}</ul>${band}`

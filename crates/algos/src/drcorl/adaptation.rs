@@ -5,7 +5,6 @@ use super::gradient::{manipulate, manipulate_all};
 use super::options::{Adaptation, CostStep, SlackSchedule};
 use super::score_step::{ScoreStep, StepGradient};
 use super::Drcorl;
-use crate::critics::upper_confidence;
 use drcorl_nn::probe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,16 +50,6 @@ pub fn slack(initial: f64, step: u64, steps: u64) -> f64 {
     initial * (1.0 - step as f64 / (steps - 1) as f64)
 }
 
-/// Weight `[B,1]` of the reward for normalised cost values `[B,1]` of states: 1 up to the lower slack, 0 from the upper
-/// one on, linear between; a step where there is no slack.
-pub fn room(normalised: &Tensor, slack_below: f64, slack_above: f64) -> Tensor {
-    let band = slack_below + slack_above;
-    if band < 1e-6 {
-        return normalised.le(1.0).to_kind(normalised.kind());
-    }
-    ((1.0 + slack_above - normalised) / band).clamp(0.0, 1.0)
-}
-
 /// What a policy step follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Followed {
@@ -97,7 +86,7 @@ impl BranchCounts {
     }
 
     /// Counts the states of a batch by their weights `[B,1]` of the reward.
-    fn count_states(&mut self, room: &Tensor) {
+    pub fn count_states(&mut self, room: &Tensor) {
         let among = |mask: Tensor| mask.sum(Kind::Int64).int64_value(&[]) as u64;
         let (reward, cost) = (among(room.ge(1.0)), among(room.le(0.0)));
         self.reward += reward;
@@ -115,7 +104,7 @@ impl Drcorl {
         let (below, above) = self.slacks(step);
         match self.config.adaptation {
             Adaptation::Crpo => branch_without_band(normalised_cost, above),
-            Adaptation::Band | Adaptation::State => branch(normalised_cost, below, above),
+            Adaptation::Band | Adaptation::State | Adaptation::Auto => branch(normalised_cost, below, above),
         }
     }
 
@@ -140,18 +129,6 @@ impl Drcorl {
             SlackSchedule::Constant => initial,
         };
         (at(self.config.slack_below), at(self.config.slack_above))
-    }
-
-    /// The step of `adaptation: state`: every state follows the reward as far as its own upper cost value leaves room
-    /// below the value that stands for the limit. Where all do, the mean does, and so does an episode.
-    pub(super) fn state_gradient(&mut self, score: &ScoreStep, beta: f64, step: u64) -> StepGradient {
-        let values = upper_confidence(&self.critics.costs[0].critic.values(&score.state_action()), self.config.gate_k);
-        let (below, above) = self.slacks(step);
-        let room = room(&(values / self.facts.set_point.max(f64::MIN_POSITIVE)), below, above);
-        self.branches.count_states(&room);
-        let (reward, cost) = (self.reward_guidance(score).push, self.cost_guidance(score, 0).push);
-        let push = (reward * &room - cost * (1.0 - &room)) * beta;
-        score.gradient(&mut self.policy, Some(&push))
     }
 
     /// The reward step (19): `G = grad_a Q_r`.
@@ -279,16 +256,5 @@ mod tests {
         assert!((slack(0.2, 5, 11) - 0.1).abs() < 1e-12);
         assert_eq!(slack(0.2, 10, 11), 0.0);
         assert_eq!(slack(0.2, 0, 1), 0.0);
-    }
-
-    /// A state's weight of the reward falls from 1 to 0 over the band; without a band it is a switch.
-    #[test]
-    fn room_of_states() {
-        let values = Tensor::from_slice(&[0.0_f32, 0.8, 0.9, 1.0, 1.2, 3.0]).view([6, 1]);
-        let weights = |below, above| Vec::<f32>::try_from(room(&values, below, above).flatten(0, 1)).unwrap();
-        for (found, exact) in weights(0.2, 0.2).into_iter().zip([1.0, 1.0, 0.75, 0.5, 0.0, 0.0]) {
-            assert!((found - exact).abs() < 1e-6, "{found} {exact}");
-        }
-        assert_eq!(weights(0.0, 0.0), [1.0, 1.0, 1.0, 1.0, 0.0, 0.0]);
     }
 }

@@ -10,7 +10,7 @@ use drcorl_core::dataset::Dataset;
 use drcorl_core::error::Result;
 use drcorl_core::hybrid::Mode;
 use drcorl_core::offline::certificate::CriticEstimate;
-use drcorl_core::offline::CriticEstimates;
+use drcorl_core::offline::{CriticEstimates, Rung};
 use drcorl_core::policy::FrozenPolicy;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -125,7 +125,12 @@ impl Drcorl {
     /// Why the dynamics models cannot be the gate of cost `k`, if they cannot. Models that pass their test may still
     /// read far too much cost, which a certificate survives and a gate does not: it would stay shut.
     pub(super) fn models_unfit(&self, k: usize, context: &Context<'_>) -> Option<String> {
-        let whole = match context.judge.steering(k, context.run) {
+        self.unfit(context.judge.steering(k, context.run))
+    }
+
+    /// Why models of that test cannot be the gate, if they cannot.
+    fn unfit(&self, test: std::result::Result<&Rung, Vec<String>>) -> Option<String> {
+        let whole = match test {
             Ok(whole) => whole,
             Err(reasons) => {
                 return Some(format!(
@@ -138,6 +143,16 @@ impl Drcorl {
         (found < least).then(|| {
             format!("replayed costs of held-out episodes correlate {found:.2} with the logged ones, {least:.2} is needed to steer")
         })
+    }
+
+    /// True where dynamics models are the gate of every cost.
+    pub(super) fn models_steer(&self, context: &Context<'_>) -> bool {
+        self.config.gate != Gate::CriticUcb && (0..self.costs()).all(|k| self.models_unfit(k, context).is_none())
+    }
+
+    /// True where dynamics models order held-out episodes by return and by every cost, whatever the limit.
+    pub(super) fn models_order(&self, context: &Context<'_>) -> bool {
+        (0..self.costs()).all(|k| self.unfit(context.judge.ordering(k, context.run)).is_none())
     }
 
     /// Observations `[B,S]` the critics' gate is averaged over: of each set the mean cost is bounded.

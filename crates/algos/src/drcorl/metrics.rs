@@ -24,11 +24,31 @@ pub(super) const METRICS: &[Metric] = &[
         "squared value",
         "Cost critics: squared error, (18), with its pessimism; of Monte-Carlo values at first.",
     ),
+    Metric::loss(
+        "margin_loss",
+        "nats",
+        "Classifier of next states: cross entropy of whether a transition costs anything; adaptation state.",
+    ),
+    Metric::loss(
+        "feasibility_loss",
+        "squared violation",
+        "Feasibility critic: squared error against the largest violation to come; adaptation state.",
+    ),
     Metric::estimate("cost_estimate", "Episodic cost of the policy under training, as the gate last read it offline."),
     Metric::diagnostic(
         "limit_use",
         "1",
         "The largest of the gate's estimates, each over the cost it is steered to; only with several limits.",
+    ),
+    Metric::diagnostic(
+        "feasible_share",
+        "1",
+        "Share of the batch's states that follow the reward alone; adaptation state.",
+    ),
+    Metric::diagnostic(
+        "violation_threshold",
+        "violation",
+        "Feasibility value up to which a state follows the reward; adaptation state.",
     ),
     Metric::measured("cost_measured", "Mean episodic cost of the last visit; only in the hybrid modes."),
     Metric::temperature("beta", "1", "Weight of the critics' guidance against the score."),

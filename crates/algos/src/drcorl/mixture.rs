@@ -56,6 +56,11 @@ impl Mixture {
         }
     }
 
+    /// Forgets all iterates: those of two courses are none of one another's.
+    pub fn restart(&mut self) {
+        self.total = 0.0;
+    }
+
     /// The policy before a step, a copy; none where nothing is kept.
     pub fn iterate(&self, policy: &Policy) -> Option<Tensor> {
         (!self.slots.is_empty()).then(|| policy.arena().values().copy())

@@ -26,6 +26,7 @@ pub mod diffusion;
 pub mod divergence;
 mod expansion;
 pub mod facts;
+mod feasible;
 mod gate;
 pub mod gradient;
 mod metrics;
@@ -49,15 +50,16 @@ use drcorl_core::offline::CriticEstimates;
 use drcorl_core::policy::{FrozenPolicy, Policy};
 use drcorl_core::results::schema_of;
 use drcorl_core::run::RunConfig;
-use drcorl_nn::checkpoint::State;
+use drcorl_nn::checkpoint::{Snapshot, State};
 use drcorl_nn::optim::cosine;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
 use expansion::Ahead;
 use facts::Facts;
+use feasible::Feasible;
 use gate::GateEstimate;
 use mixture::Mixture;
-use options::{Adaptation, Gate, ManipulationSpace, RewardCritic};
+use options::{Gate, ManipulationSpace, RewardCritic};
 use report::Diagnostics;
 use schemars::Schema;
 use score_step::{ScoreStep, StepGradient};
@@ -67,6 +69,13 @@ use tch::{Device, Kind, Tensor};
 
 /// Upper bound of the PID multiplier of the Lagrangian cost step.
 const MULTIPLIER_CAP: f64 = 100.0;
+
+/// Which of the courses of adaptation; `reward_critic: both` has two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    First,
+    Second,
+}
 
 /// A row of Algorithm 1.
 struct Stage {
@@ -78,7 +87,7 @@ struct Stage {
 }
 
 /// Algorithm 1.
-const STAGES: [Stage; 4] = [
+const STAGES: [Stage; 6] = [
     Stage { name: "behavior", steps: |config| config.behavior_steps, step: Drcorl::behavior_step, visits: false },
     Stage { name: "warm-up", steps: |config| config.warmup_steps, step: Drcorl::warmup_step, visits: false },
     Stage {
@@ -87,7 +96,24 @@ const STAGES: [Stage; 4] = [
         step: Drcorl::critic_step,
         visits: false,
     },
-    Stage { name: "adaptation", steps: |config| config.adaptation_steps, step: Drcorl::adaptation_step, visits: true },
+    Stage {
+        name: "feasibility",
+        steps: |config| if config.may_switch_states() { config.margin_steps + config.feasibility_steps } else { 0 },
+        step: Drcorl::feasibility_step,
+        visits: false,
+    },
+    Stage {
+        name: "adaptation",
+        steps: |config| config.adaptation_steps,
+        step: |drcorl, step, context| drcorl.adaptation_step(step, Course::First, context),
+        visits: true,
+    },
+    Stage {
+        name: "following",
+        steps: |config| if config.reward_critic == RewardCritic::Both { config.adaptation_steps } else { 0 },
+        step: |drcorl, step, context| drcorl.adaptation_step(step, Course::Second, context),
+        visits: true,
+    },
 ];
 
 /// The state of a run.
@@ -105,6 +131,10 @@ pub struct Drcorl {
     mixture: Mixture,
     /// Made in every round; None where the critics guide alone.
     ahead: Option<Ahead>,
+    /// None where all states have one switch.
+    feasible: Option<Feasible>,
+    /// Everything that adaptation changes, as it was before the first of two courses; until the second begins with it.
+    beginning: Option<Snapshot>,
     /// Entries of an observation and of an action.
     sizes: [i64; 2],
 }
@@ -138,6 +168,8 @@ impl Drcorl {
             // A run has slots, which are drawn by its seed.
             mixture: Mixture::of(&policy, 0, 0),
             ahead: None,
+            feasible: None,
+            beginning: None,
             sizes: [states, actions],
             config,
             facts,
@@ -181,53 +213,99 @@ impl Drcorl {
     }
 
     /// One round of the loop of Algorithm 1: the estimate, the critics on the policy of now, the policy.
-    fn adaptation_step(&mut self, step: u64, context: &mut Context<'_>) -> Result<Metrics> {
+    fn adaptation_step(&mut self, step: u64, course: Course, context: &mut Context<'_>) -> Result<Metrics> {
         if step == 0 {
-            self.policy.restart_average();
-            self.critics.follow_costs(self.config.adaptation_target_rate);
-            if self.config.reward_critic == RewardCritic::Td {
-                self.critics.reward.config.target_rate = self.config.adaptation_target_rate;
-            }
+            self.begin(course, context)?;
         }
         // Estimates first: they may be cancelled, and nothing that cannot be repeated has happened yet.
-        self.consider(step, context)?;
-        self.refresh_estimate(step, context)?;
-        let cost_loss = self.update_critics(context)?;
+        let by_states = self.by_states(context) && step >= self.config.prologue_steps;
+        let blind = by_states && self.blind(context);
+        if !blind {
+            self.consider(step, course, context)?;
+            self.refresh_estimate(step, context)?;
+        }
+        let cost_loss = self.update_critics(course, context)?;
         let batch = context.data.sample_mixed(self.config.actor_batch, context.run.hybrid_share, context.rng);
         let draws = Draws::of_policy(batch.len(), self.policy.draws(), context);
         self.look_from(&batch.rows, context);
-        let normalised: Vec<f64> = self.gated(context).into_iter().map(GateEstimate::normalised).collect();
-        let iterate = self.mixture.iterate(&self.policy);
-        let policy_loss = self.policy_step(step, &normalised, &batch.observation(), &draws);
-        self.mixture.offer(step, iterate);
-        let mut metrics = vec![
-            ("policy_loss", policy_loss),
-            ("cost_critic_loss", cost_loss),
-            ("cost_estimate", self.estimates[0].cost),
-        ];
+        let gated = if blind { Vec::new() } else { self.gated(context) };
+        let normalised: Vec<f64> = gated.into_iter().map(GateEstimate::normalised).collect();
+        let policy_loss = if by_states {
+            self.state_step(step, &normalised, &batch.observation(), &draws)
+        } else {
+            let iterate = self.mixture.iterate(&self.policy);
+            let loss = self.policy_step(step, &normalised, &batch.observation(), &draws);
+            self.mixture.offer(step, iterate);
+            loss
+        };
+        let mut metrics = vec![("policy_loss", policy_loss), ("cost_critic_loss", cost_loss)];
+        metrics.extend((!blind).then(|| ("cost_estimate", self.estimates[0].cost)));
         if normalised.len() > 1 {
             metrics.push(("limit_use", normalised.iter().fold(f64::NEG_INFINITY, |most, &use_| most.max(use_))));
         }
+        metrics.extend(self.feasible.iter().filter(|_| by_states).flat_map(Feasible::metrics));
         metrics.extend(context.visit.map(|visit| ("cost_measured", visit.cost)));
         metrics.push(("beta", self.config.beta(step)));
         Ok(metrics)
     }
 
+    /// Before the first step of a course. The second begins where the first has, draws included: it is the run that
+    /// would have had no other.
+    fn begin(&mut self, course: Course, context: &mut Context<'_>) -> Result<()> {
+        let rng = &mut *context.rng;
+        match (course, self.beginning.take()) {
+            (Course::First, _) if self.config.reward_critic == RewardCritic::Both => {
+                self.beginning = Some(Snapshot::take(|state| self.persist_adapted(rng, state))?);
+            }
+            (Course::Second, Some(beginning)) => beginning.put_back(|state| self.persist_adapted(rng, state))?,
+            _ => {}
+        }
+        self.mixture.restart();
+        self.policy.restart_average();
+        self.critics.follow_costs(self.config.adaptation_target_rate);
+        if self.reward_learning(course) == Some(RewardCritic::Td) {
+            self.critics.reward.config.target_rate = self.config.adaptation_target_rate;
+        }
+        Ok(())
+    }
+
+    /// Saves or restores what adaptation changes, but for what is counted and selected over all of it.
+    fn persist_adapted(&mut self, rng: &mut Rng, state: &mut State) -> drcorl_nn::Result<()> {
+        state.value("rng", rng)?;
+        state.group("policy", |state| self.policy.persist(state))?;
+        self.critics.persist(state)?;
+        state.group("pid", |state| self.pid.persist(state))?;
+        match &mut self.feasible {
+            Some(feasible) => state.group("feasible", |state| feasible.persist(state)),
+            None => Ok(()),
+        }
+    }
+
+    /// How the reward critic learns in a course; None where it rests, as the logged actions have made it.
+    fn reward_learning(&self, course: Course) -> Option<RewardCritic> {
+        match (self.config.reward_critic, course) {
+            (RewardCritic::Both, Course::First) => None,
+            (RewardCritic::Both, Course::Second) => Some(RewardCritic::Td),
+            (chosen, _) => Some(chosen),
+        }
+    }
+
     /// The critic steps of a round; the mean loss of the cost critic.
-    fn update_critics(&mut self, context: &mut Context<'_>) -> Result<f64> {
+    fn update_critics(&mut self, course: Course, context: &mut Context<'_>) -> Result<f64> {
         let (rows, share) = (self.config.critic_batch, context.run.hybrid_share);
-        for _ in 0..self.config.reward_updates_per_step {
+        let learning = self.reward_learning(course);
+        for _ in 0..if learning.is_some() { self.config.reward_updates_per_step } else { 0 } {
             let batch = context.data.sample_mixed(rows, share, context.rng);
-            match self.config.reward_critic {
-                RewardCritic::Iql => self.critics.update_reward(&batch)?,
-                RewardCritic::Td => self.critics.follow_reward(&batch, &mut self.policy, context.rng)?,
+            match learning {
+                Some(RewardCritic::Iql) => self.critics.update_reward(&batch)?,
+                _ => self.critics.follow_reward(&batch, &mut self.policy, context.rng)?,
             };
         }
+        let updates = self.config.cost_updates_per_step;
         let mut cost_loss = 0.0;
-        for _ in 0..self.config.cost_updates_per_step {
+        for _ in 0..updates {
             let batch = context.data.sample_mixed(rows, share, context.rng);
-            let loss = self.critics.update_cost(&batch, &mut self.policy, context.rng)?;
-            cost_loss += loss / self.config.cost_updates_per_step as f64;
+            cost_loss += self.critics.update_cost(&batch, &mut self.policy, context.rng)? / updates as f64;
         }
         Ok(cost_loss)
     }
@@ -237,12 +315,7 @@ impl Drcorl {
     pub fn policy_step(&mut self, step: u64, normalised: &[f64], observation: &Tensor, draws: &Draws) -> f64 {
         let score = self.score(observation, draws);
         let beta = self.config.beta(step);
-        let lr = cosine(self.config.actor_lr, self.config.actor_lr_final, step, self.config.adaptation_steps);
-        if self.config.adaptation == Adaptation::State && step >= self.config.prologue_steps {
-            let StepGradient { gradient, loss } = self.state_gradient(&score, beta, step);
-            self.policy.apply(&gradient, lr, self.config.average_keep);
-            return loss;
-        }
+        let lr = self.actor_rate(step);
         let Followed { branch, costs, over } = self.followed(step, normalised);
         self.branches.count(branch);
         self.mixture.weigh(branch, step < self.config.prologue_steps);
@@ -257,6 +330,11 @@ impl Drcorl {
         };
         self.policy.apply(&gradient, lr, self.config.average_keep);
         loss
+    }
+
+    /// Learning rate of the actor at `step` of adaptation.
+    fn actor_rate(&self, step: u64) -> f64 {
+        cosine(self.config.actor_lr, self.config.actor_lr_final, step, self.config.adaptation_steps)
     }
 
     /// The policy's actions at `observation [B,S]` and the pull of the data on them.
@@ -297,6 +375,7 @@ impl Define for Drcorl {
         let sizes = (data.observations(), data.actions());
         let mut drcorl = Drcorl::new(config, sizes, facts, data.device(), context.rng);
         drcorl.mixture = Mixture::of(&drcorl.policy, iterates, context.run.seed);
+        drcorl.feasible = Drcorl::feasible(data, &drcorl.config, context.run);
         Ok(drcorl)
     }
 }
@@ -308,6 +387,15 @@ impl Algorithm for Drcorl {
 
     fn needs_model(&self) -> bool {
         self.config.gate != Gate::CriticUcb
+    }
+
+    fn leaves_out(&self, phase: usize, context: &Context<'_>) -> bool {
+        match STAGES[phase].name {
+            "feasibility" => !self.by_states(context),
+            // The first of two courses, where nothing could choose between them.
+            "adaptation" => self.config.reward_critic == RewardCritic::Both && !self.models_steer(context),
+            _ => false,
+        }
     }
 
     fn visitor(&self, phase: usize) -> Option<Box<dyn FrozenPolicy>> {
@@ -357,6 +445,10 @@ impl Algorithm for Drcorl {
             let name = if k == 0 { "estimate".to_string() } else { format!("estimate_{k}") };
             state.value(&name, estimate)?;
         }
+        if let Some(feasible) = &mut self.feasible {
+            state.group("feasible", |state| feasible.persist(state))?;
+        }
+        state.snapshot("beginning", &mut self.beginning)?;
         state.value("branches", &mut self.branches)?;
         self.selected.persist(state)?;
         state.group("mixture", |state| self.mixture.persist(state))

@@ -113,6 +113,10 @@ pub enum RewardCritic {
     /// Temporal differences on the policy's actions, from the lower of two lagged twins.
     /// Ours: values follow the policy.
     Td,
+    /// Two courses of adaptation from the same beginning: in the first the critic rests as the logged actions have made
+    /// it, in the second it learns as td. Ours: the candidate ships that dynamics models think best;
+    /// where they may not steer there is the second course alone.
+    Both,
 }
 
 /// What the limit bounds.
@@ -137,8 +141,12 @@ pub enum Adaptation {
     Band,
     /// No band: reward up to the upper slack, cost beyond (CRPO).
     Crpo,
-    /// Ours: every state of the batch is switched by its own cost value, the band being a mixture of both objectives.
+    /// Ours: every state is switched by itself, by whether its action keeps clear of violations; Algorithm 2 moves the
+    /// threshold. Data where no step costs anything, or nearly every one does, have the band.
     State,
+    /// Ours: the band, but every state by itself where the gate's dynamics models do not order held-out episodes by
+    /// return and cost as they were logged.
+    Auto,
 }
 
 /// Which running average of the policy ships.

@@ -5,6 +5,8 @@ use drcorl_core::algorithm::{Pretraining, Unless};
 
 /// Left out, though adaptation alone uses them: `gate`, which decides whether there are dynamics models to train first;
 /// `average_keep`, which the warm-up's running average has too; `mixture_iterates`, a size of the state.
+const DECIDES: &str = "decides by it whether feasibility is learnt";
+
 pub(super) const PRETRAINING: Pretraining = Pretraining {
     before: "adaptation",
     later: &[
@@ -25,7 +27,7 @@ pub(super) const PRETRAINING: Pretraining = Pretraining {
         "beta_initial",
         "beta_final",
         "beta_schedule",
-        "adaptation",
+        "threshold_rate",
         "cost_step",
         "prologue_steps",
         "slack_schedule",
@@ -45,12 +47,16 @@ pub(super) const PRETRAINING: Pretraining = Pretraining {
         "gate_batch",
         "gate_rollouts",
     ],
-    unless: &[Unless {
-        parameter: "cost_limit",
-        other: "behavior_data",
-        value: "safe",
-        why: "learns from the episodes within the limit",
-    }],
+    unless: &[
+        Unless {
+            parameter: "cost_limit",
+            other: "behavior_data",
+            value: "safe",
+            why: "learns from the episodes within the limit",
+        },
+        Unless { parameter: "model_gate_correlation", other: "adaptation", value: "auto", why: DECIDES },
+        Unless { parameter: "valid_return_correlation", other: "adaptation", value: "auto", why: DECIDES },
+    ],
 };
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub(super) struct Diagnostics {
     pub gate: GateReport,
     pub branches: BranchCounts,
     pub policy_distance: PolicyDistance,
+    /// Where every state was switched by itself; null where all had one switch.
+    pub feasibility: Option<FeasibilityReport>,
     /// The candidate selected offline; null if none was within the margin.
     pub selected: Option<Candidate>,
 }
@@ -28,8 +30,9 @@ pub(super) struct Diagnostics {
 pub(super) struct GateReport {
     /// By the configuration.
     pub requested: Gate,
-    pub used: Gate,
-    /// Why the critics took the place of the models, of several costs for those that are named; null if they did not.
+    /// Null where nothing could say what an episode costs, and only violations were avoided.
+    pub used: Option<Gate>,
+    /// Why the models were not the gate, of several costs for those that are named; null if they were.
     pub fallback_reason: Option<String>,
     /// What the critics' gate was averaged over: all logged states where no logged episode is within the limit.
     pub states: GateStates,
@@ -46,11 +49,25 @@ pub(super) struct PolicyDistance {
     pub score_distance: f64,
 }
 
+/// What the critic that knows whether violations can be avoided says, of 4096 logged states.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+pub(super) struct FeasibilityReport {
+    /// Value from -1 to 1 up to which a state followed the reward in the end.
+    pub threshold: f64,
+    /// Share of the logged actions from which violations can be avoided, by a value of at most 0.
+    pub logged_actions: f64,
+    /// The same of the policy's actions at these states.
+    pub policy_actions: f64,
+}
+
 /// The candidate selected offline.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub(super) struct Candidate {
-    /// Of the adaptation.
+    /// Of its course.
     pub step: u64,
+    /// The phase it is of.
+    #[schemars(with = "String", extend("enum" = ["adaptation", "following"]))]
+    pub course: &'static str,
     pub estimated_return: f64,
     /// True if it is the policy to use; else it is kept beside that.
     pub ships: bool,
@@ -66,14 +83,20 @@ impl Drcorl {
             Some(context.run.cost_name(k).map_or(reason.clone(), |name| format!("{name}: {reason}")))
         });
         let unfit: Vec<String> = unfit.collect();
-        let used = if asked > 0 && unfit.len() == asked { Gate::CriticUcb } else { requested };
+        let used = match unfit.len() {
+            _ if self.blind(context) => None,
+            count if asked > 0 && count == asked => Some(Gate::CriticUcb),
+            _ => Some(requested),
+        };
         let fallback_reason = (!unfit.is_empty()).then(|| unfit.join("; "));
-        let Selected { found, step, ret, .. } = self.selected;
+        let Selected { found, step, second, ret, .. } = self.selected;
+        let course = if second { "following" } else { "adaptation" };
         Diagnostics {
             gate: GateReport { requested, used, fallback_reason, states: self.gate_states() },
             branches: self.branches,
             policy_distance: self.distance(policy, context),
-            selected: found.then_some(Candidate { step, estimated_return: ret, ships: self.ships_selected() }),
+            feasibility: self.feasibility(policy, context),
+            selected: found.then_some(Candidate { step, course, estimated_return: ret, ships: self.ships_selected() }),
         }
     }
 

@@ -2,7 +2,7 @@
 //! It ships, or is kept beside the average of the last step.
 
 use super::options::Ships;
-use super::Drcorl;
+use super::{Course, Drcorl};
 use crate::critics::join;
 use crate::lagrange::infinite_horizon_episode_cost;
 use drcorl_core::algorithm::Context;
@@ -16,6 +16,8 @@ pub(super) struct Selected {
     pub policy: FrozenMlp,
     pub found: bool,
     pub step: u64,
+    /// True if it is of the second course.
+    pub second: bool,
     pub ret: f64,
     /// True if dynamics models estimated it, not the critics.
     pub by_models: bool,
@@ -24,13 +26,14 @@ pub(super) struct Selected {
 impl Selected {
     /// Nothing yet; `policy` says of what shape it will be.
     pub fn none(policy: FrozenMlp) -> Self {
-        Selected { policy, found: false, step: 0, ret: f64::NEG_INFINITY, by_models: false }
+        Selected { policy, found: false, step: 0, second: false, ret: f64::NEG_INFINITY, by_models: false }
     }
 
     /// Saves or restores the policy and what is known of it.
     pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.value("selected_found", &mut self.found)?;
         state.value("selected_step", &mut self.step)?;
+        state.value("selected_second", &mut self.second)?;
         state.value("selected_by_models", &mut self.by_models)?;
         // Negative infinity is no JSON number; before anything is found the comparison value follows from that.
         let mut ret = if self.found { self.ret } else { 0.0 };
@@ -43,15 +46,14 @@ impl Selected {
 impl Drcorl {
     /// Every `candidate_interval` steps: keeps the averaged policy if its estimate is within the margin and its
     /// estimated return is the best so far.
-    pub(super) fn consider(&mut self, step: u64, context: &mut Context<'_>) -> Result<()> {
+    pub(super) fn consider(&mut self, step: u64, course: Course, context: &mut Context<'_>) -> Result<()> {
         if step == 0 || !step.is_multiple_of(self.config.candidate_interval) {
             return Ok(());
         }
         let averaged = self.policy.averaged();
         let run = context.run;
         // A candidate is believed where every cost can be read.
-        let fit = (0..self.costs()).all(|k| self.models_unfit(k, context).is_none());
-        let model = if fit {
+        let model = if self.models_steer(context) {
             let count = Some(self.config.gate_rollouts);
             context
                 .judge
@@ -80,7 +82,8 @@ impl Drcorl {
         };
         let within = |(k, cost): (usize, &f64)| *cost <= run.certificate_margin * self.bound(k);
         if costs.iter().enumerate().all(within) && ret > self.selected.ret {
-            self.selected = Selected { policy: averaged, found: true, step, ret, by_models };
+            self.selected =
+                Selected { policy: averaged, found: true, step, second: course == Course::Second, ret, by_models };
         }
         Ok(())
     }

@@ -258,10 +258,16 @@ impl Judge {
     /// What says that whole episodes can steer a policy by cost `cost`, or why they cannot: the one predicate of gates
     /// and selections.
     pub fn steering(&self, cost: usize, run: &RunConfig) -> std::result::Result<&Rung, Vec<String>> {
-        match self.validity(cost) {
-            Some(validity) => validity.steering(run),
-            None => Err(vec!["no dynamics model was trained".into()]),
-        }
+        self.tested(cost)?.steering(run)
+    }
+
+    /// See [`Validity::ordering`].
+    pub fn ordering(&self, cost: usize, run: &RunConfig) -> std::result::Result<&Rung, Vec<String>> {
+        self.tested(cost)?.ordering(run)
+    }
+
+    fn tested(&self, cost: usize) -> std::result::Result<&Validity, Vec<String>> {
+        self.validity(cost).ok_or_else(|| vec!["no dynamics model was trained".into()])
     }
 
     /// What the clones say about how cost `cost` is read over whole episodes or by stretches; None before all have

@@ -107,10 +107,20 @@ impl Validity {
     /// can. Weaker than what a certificate asks for: too much cost is survived, ranking costs is the algorithm's own
     /// matter, and returns are only compared with each other, so that one error of all leaves their order.
     pub fn steering(&self, run: &RunConfig) -> std::result::Result<&Rung, Vec<String>> {
+        self.without(&[Fault::CostShortfall, Fault::ReturnCorrelation], run)
+    }
+
+    /// As [`Validity::steering`], of what no limit decides: whether returns are ordered as the logged ones.
+    pub fn ordering(&self, run: &RunConfig) -> std::result::Result<&Rung, Vec<String>> {
+        self.without(&[Fault::ReturnCorrelation], run)
+    }
+
+    /// The stretch of whole episodes if it has none of `wanted`, else those it has, a sentence each.
+    fn without(&self, wanted: &[Fault], run: &RunConfig) -> std::result::Result<&Rung, Vec<String>> {
         let Some(whole) = self.whole_rung().filter(|_| self.held_out_episodes >= LEAST_EPISODES) else {
             return Err(vec![too_few(self.held_out_episodes)]);
         };
-        let faults = faults(whole, run, &[Fault::CostShortfall, Fault::ReturnCorrelation]);
+        let faults = faults(whole, run, wanted);
         if faults.is_empty() {
             Ok(whole)
         } else {

@@ -101,18 +101,40 @@ fn reuse(change: &Value, path: &Path) -> drcorl_core::Result<Trainer> {
 /// its state, certificate included; also where it was stopped and went on.
 #[test]
 fn a_run_that_takes_it_over_ends_as_one_that_makes_it() {
-    let folder = Folder::new("ends");
-    let path = folder.made(&json!({}));
+    ends_alike("plain", &json!({}));
+}
+
+/// So it is with states that are switched by themselves, by choice or because the models do not order what was held
+/// out, and with two courses.
+#[test]
+fn so_it_is_with_every_form_of_adaptation() {
+    let brief =
+        json!({ "margin_steps": 3, "feasibility_steps": 3, "reward_critic": "both", "reward_updates_per_step": 1 });
+    for (name, change) in [
+        ("state", json!({ "adaptation": "state" })),
+        ("auto-state", json!({ "adaptation": "auto", "model_gate_correlation": 1.0 })),
+        ("auto-band", json!({ "adaptation": "auto" })),
+    ] {
+        let mut all = brief.clone();
+        all.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        ends_alike(name, &all);
+    }
+}
+
+fn ends_alike(name: &str, change: &Value) {
+    let folder = Folder::new(name);
+    let path = folder.made(change);
     for limit in [3.0, 0.5, 100.0] {
-        let change = json!({ "cost_limit": limit });
+        let mut change = change.clone();
+        change["cost_limit"] = json!(limit);
         let mut alone = fresh(&change);
         finish(&mut alone);
         let expected = folder.bytes(&mut alone);
         let mut taken = reuse(&change, &path).unwrap();
         assert!(taken.status().pretrained && taken.status().step > 0);
         finish(&mut taken);
-        assert_eq!(taken.certificate(), alone.certificate(), "{limit}");
-        assert!(folder.bytes(&mut taken) == expected, "{limit}");
+        assert_eq!(taken.certificate(), alone.certificate(), "{name} {limit}");
+        assert!(folder.bytes(&mut taken) == expected, "{name} {limit}");
 
         let mut stopped = reuse(&change, &path).unwrap();
         stopped.run(3, &AtomicBool::new(false)).unwrap();
@@ -120,7 +142,7 @@ fn a_run_that_takes_it_over_ends_as_one_that_makes_it() {
         stopped.save(&at).unwrap();
         let mut resumed = Trainer::resume(crate::REGISTRY, logged(EPISODES), &at).unwrap();
         finish(&mut resumed);
-        assert!(folder.bytes(&mut resumed) == expected, "{limit}, resumed");
+        assert!(folder.bytes(&mut resumed) == expected, "{name} {limit}, resumed");
     }
 }
 

@@ -53,11 +53,7 @@ fn models_steer_by_every_cost() {
 #[test]
 fn what_speaks_of_one_cost_refuses_several() {
     let limits = || json!({ "costs": 2.0, "speed": 4.0 });
-    for change in [
-        json!({ "adaptation": "state" }),
-        json!({ "cost_step": "lagrangian_fixed" }),
-        json!({ "manipulation_space": "update" }),
-    ] {
+    for change in [json!({ "cost_step": "lagrangian_fixed" }), json!({ "manipulation_space": "update" })] {
         let error = limited(limits(), change).err().unwrap().to_string();
         assert!(error.contains("drcorl learns under one limit"), "{error}");
     }

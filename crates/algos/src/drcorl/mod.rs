@@ -11,6 +11,10 @@
 //!    `1 + h+`, the cost step (20) above. The slacks h go to 0 linearly, the temperature beta rises.
 //!    What ships is the running average of the policy, of the last step or of the one that models think best.
 //!
+//! Two phases are ours and only there where they are asked for: *feasibility*, before adaptation, learns from which
+//! states violations can be avoided, for a switch of every state by itself; *following*, after it, is adaptation once
+//! more from the same beginning, with a reward critic that follows the policy.
+//!
 //! Deviations from the published code, all of them repairs: costs are `[B,1]` and asserted; the cost critic is
 //! pessimistic; the spread is over members at one state; no environment is ever stepped, neither for the gate nor for
 //! selection; the PID set point is the limit in the critics' unit, with anti-windup; (12) acts on raw gradients of the
@@ -45,6 +49,7 @@ use critics::RewardAndCost;
 use diffusion::Draws;
 use drcorl_core::algorithm::{Algorithm, Context, Define, Metrics, NamedPolicy, Phase, Preset, Pretraining};
 use drcorl_core::error::Result;
+use drcorl_core::hybrid::Mode;
 use drcorl_core::metrics::Metric;
 use drcorl_core::offline::CriticEstimates;
 use drcorl_core::policy::{FrozenPolicy, Policy};
@@ -392,14 +397,18 @@ impl Algorithm for Drcorl {
     fn leaves_out(&self, phase: usize, context: &Context<'_>) -> bool {
         match STAGES[phase].name {
             "feasibility" => !self.by_states(context),
-            // The first of two courses, where nothing could choose between them.
-            "adaptation" => self.config.reward_critic == RewardCritic::Both && !self.models_steer(context),
+            // The first of two courses, where no models could choose between them or the environment is met.
+            "adaptation" if self.config.reward_critic == RewardCritic::Both => {
+                context.run.mode != Mode::Offline || !self.models_steer(context)
+            }
             _ => false,
         }
     }
 
     fn visitor(&self, phase: usize) -> Option<Box<dyn FrozenPolicy>> {
-        STAGES.get(phase)?.visits.then(|| Box::new(self.policy.live()) as Box<dyn FrozenPolicy>)
+        let Stage { name, visits, .. } = *STAGES.get(phase)?;
+        let left_out = name == "adaptation" && self.config.reward_critic == RewardCritic::Both;
+        (visits && !left_out).then(|| Box::new(self.policy.live()) as Box<dyn FrozenPolicy>)
     }
 
     fn step(&mut self, phase: usize, step: u64, context: &mut Context<'_>) -> Result<Metrics> {

@@ -115,7 +115,7 @@ pub enum RewardCritic {
     Td,
     /// Two courses of adaptation from the same beginning: in the first the critic rests as the logged actions have made
     /// it, in the second it learns as td. Ours: the candidate ships that dynamics models think best;
-    /// where they may not steer there is the second course alone.
+    /// where they may not steer, or the environment is met, there is the second course alone.
     Both,
 }
 

@@ -99,3 +99,24 @@ fn where_nothing_chooses_there_is_the_second_alone() {
     let counted = |name: &str| certificate["branches"][name].as_u64().unwrap();
     assert_eq!(counted("reward") + counted("band") + counted("cost"), 40);
 }
+
+/// The environment is met in the second course, and the first is left out.
+#[test]
+fn where_the_environment_is_met_there_is_the_second_alone() {
+    let run = json!({ "cost_limit": 2.0, "device": "cpu", "mode": "hybrid-eval", "hybrid_interval": 40, "model_members": 1, "audit_members": 0, "model_steps": 5, "fqe_steps": 0, "self_test_steps": 0, "model_rollouts": 4 });
+    let all = json!({ "algorithm": "drcorl", "run": run, "config": brief(json!({})) });
+    let mut run = Trainer::new(crate::REGISTRY, logged(50), &all.to_string()).unwrap();
+    let never = AtomicBool::new(false);
+    let mut met = 0;
+    loop {
+        let report = run.run(1000, &never).unwrap();
+        if report.visit.is_some() {
+            met += 1;
+            run.visited(&[Played { cost: 1.0, length: 10, ..Played::default() }], None).unwrap();
+        } else if report.done {
+            assert!(report.phases.iter().any(|phase| phase.left_out && phase.name == "adaptation"));
+            break;
+        }
+    }
+    assert_eq!(met, 1);
+}

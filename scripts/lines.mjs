@@ -10,6 +10,7 @@ const ROOMS = ['crates/algos/src', 'crates/core/src/algos']
 const SHARED = new Set([
   'bin',
   'critics',
+  'feasibility',
   'frame',
   'losses',
   'shared',

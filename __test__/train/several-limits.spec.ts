@@ -194,7 +194,7 @@ test('what learns under one limit refuses several in a sentence', async (t) => {
     several('bcq_lag'),
     /^limits is \{"costs":10.*bcq_lag learns under one limit; give one, or choose .*drcorl/,
   )
-  await refused(t, several('drcorl', { adaptation: 'state' }), /drcorl learns under one limit/)
+  await refused(t, several('drcorl', { cost_step: 'lagrangian_fixed' }), /drcorl learns under one limit/)
   const loaded = await loadDataset(DATA)
   const limits = { energy: 5 }
   const own = trained({ dataset: loaded, algorithm: 'bc', config: smallConfig('bc', { limits }) })

@@ -493,6 +493,11 @@ impl DrcorlConfig {
         }
     }
 
+    /// True where adaptation has two courses.
+    pub fn adapts_twice(&self) -> bool {
+        self.reward_critic == RewardCritic::Both
+    }
+
     /// Factor on a signal before a critic sees it.
     pub fn unit(&self) -> f64 {
         match self.value_unit {

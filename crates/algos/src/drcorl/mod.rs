@@ -88,36 +88,48 @@ struct Stage {
     steps: fn(&DrcorlConfig) -> u64,
     step: fn(&mut Drcorl, u64, &mut Context<'_>) -> Result<Metrics>,
     /// True if the policy meets the environment in the hybrid modes.
-    visits: bool,
+    visits: fn(&DrcorlConfig) -> bool,
+    /// True where a run has no use for it, asked once the dynamics models are tested.
+    left_out: fn(&Drcorl, &Context<'_>) -> bool,
 }
+
+/// A row that never meets the environment and is always made.
+const PLAIN: Stage =
+    Stage { name: "", steps: |_| 0, step: |_, _, _| Ok(Metrics::new()), visits: |_| false, left_out: |_, _| false };
 
 /// Algorithm 1.
 const STAGES: [Stage; 6] = [
-    Stage { name: "behavior", steps: |config| config.behavior_steps, step: Drcorl::behavior_step, visits: false },
-    Stage { name: "warm-up", steps: |config| config.warmup_steps, step: Drcorl::warmup_step, visits: false },
+    Stage { name: "behavior", steps: |config| config.behavior_steps, step: Drcorl::behavior_step, ..PLAIN },
+    Stage { name: "warm-up", steps: |config| config.warmup_steps, step: Drcorl::warmup_step, ..PLAIN },
     Stage {
         name: "critics",
         steps: |config| config.critic_init_steps + config.critic_steps,
         step: Drcorl::critic_step,
-        visits: false,
+        ..PLAIN
     },
     Stage {
         name: "feasibility",
         steps: |config| if config.may_switch_states() { config.margin_steps + config.feasibility_steps } else { 0 },
         step: Drcorl::feasibility_step,
-        visits: false,
+        left_out: |drcorl, context| !drcorl.by_states(context),
+        ..PLAIN
     },
     Stage {
         name: "adaptation",
         steps: |config| config.adaptation_steps,
         step: |drcorl, step, context| drcorl.adaptation_step(step, Course::First, context),
-        visits: true,
+        visits: |config| !config.adapts_twice(),
+        // The first of two courses, where no models could choose between them or the environment is met.
+        left_out: |drcorl, context| {
+            drcorl.config.adapts_twice() && (context.run.mode != Mode::Offline || !drcorl.models_steer(context))
+        },
     },
     Stage {
         name: "following",
-        steps: |config| if config.reward_critic == RewardCritic::Both { config.adaptation_steps } else { 0 },
+        steps: |config| if config.adapts_twice() { config.adaptation_steps } else { 0 },
         step: |drcorl, step, context| drcorl.adaptation_step(step, Course::Second, context),
-        visits: true,
+        visits: |_| true,
+        ..PLAIN
     },
 ];
 
@@ -259,7 +271,7 @@ impl Drcorl {
     fn begin(&mut self, course: Course, context: &mut Context<'_>) -> Result<()> {
         let rng = &mut *context.rng;
         match (course, self.beginning.take()) {
-            (Course::First, _) if self.config.reward_critic == RewardCritic::Both => {
+            (Course::First, _) if self.config.adapts_twice() => {
                 self.beginning = Some(Snapshot::take(|state| self.persist_adapted(rng, state))?);
             }
             (Course::Second, Some(beginning)) => beginning.put_back(|state| self.persist_adapted(rng, state))?,
@@ -348,6 +360,22 @@ impl Drcorl {
     }
 }
 
+impl Drcorl {
+    /// The average or the candidate that ships, and what is kept beside it.
+    fn kept(&self) -> Result<Vec<NamedPolicy>> {
+        let selected = self.selected.policy.duplicate();
+        let mut policies = Vec::new();
+        if self.ships_selected() {
+            policies.push(NamedPolicy::new("averaged", selected));
+        } else {
+            policies.push(NamedPolicy::new("averaged", self.policy.averaged()));
+            policies.extend(self.selected.found.then(|| NamedPolicy::new("selected", selected)));
+        }
+        policies.extend(self.mixed()?.map(|mixture| NamedPolicy::new("mixture", mixture)));
+        Ok(policies)
+    }
+}
+
 impl Define for Drcorl {
     type Config = DrcorlConfig;
     const NAME: &'static str = "drcorl";
@@ -395,20 +423,11 @@ impl Algorithm for Drcorl {
     }
 
     fn leaves_out(&self, phase: usize, context: &Context<'_>) -> bool {
-        match STAGES[phase].name {
-            "feasibility" => !self.by_states(context),
-            // The first of two courses, where no models could choose between them or the environment is met.
-            "adaptation" if self.config.reward_critic == RewardCritic::Both => {
-                context.run.mode != Mode::Offline || !self.models_steer(context)
-            }
-            _ => false,
-        }
+        (STAGES[phase].left_out)(self, context)
     }
 
     fn visitor(&self, phase: usize) -> Option<Box<dyn FrozenPolicy>> {
-        let Stage { name, visits, .. } = *STAGES.get(phase)?;
-        let left_out = name == "adaptation" && self.config.reward_critic == RewardCritic::Both;
-        (visits && !left_out).then(|| Box::new(self.policy.live()) as Box<dyn FrozenPolicy>)
+        (STAGES.get(phase)?.visits)(&self.config).then(|| Box::new(self.policy.live()) as Box<dyn FrozenPolicy>)
     }
 
     fn step(&mut self, phase: usize, step: u64, context: &mut Context<'_>) -> Result<Metrics> {
@@ -416,16 +435,7 @@ impl Algorithm for Drcorl {
     }
 
     fn policies(&self) -> Result<Vec<NamedPolicy>> {
-        let selected = self.selected.policy.duplicate();
-        let mut policies = Vec::new();
-        if self.ships_selected() {
-            policies.push(NamedPolicy::new("averaged", selected));
-        } else {
-            policies.push(NamedPolicy::new("averaged", self.policy.averaged()));
-            policies.extend(self.selected.found.then(|| NamedPolicy::new("selected", selected)));
-        }
-        policies.extend(self.mixed()?.map(|mixture| NamedPolicy::new("mixture", mixture)));
-        Ok(policies)
+        self.kept()
     }
 
     fn critic_estimates(

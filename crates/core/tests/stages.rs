@@ -135,13 +135,14 @@ fn phases_called_like_the_stages_of_the_trainer_are_made_by_the_algorithm() {
     let mut trainer = trainer(json!({})).unwrap();
     let told = steps(&mut trainer);
     let phases = serde_json::to_value(&told[0]).unwrap()["phases"].clone();
-    let own = |name: &str, steps: u64| json!({ "name": name, "steps": steps, "stage": "algorithm" });
+    let stage = |name: &str, steps: u64, stage: &str| json!({ "name": name, "steps": steps, "stage": stage, "left_out": false });
+    let own = |name: &str, steps: u64| stage(name, steps, "algorithm");
     let expected = json!([
         own("model", 2),
         own("audit", 3),
         own("certificate", 2),
-        { "name": "audit", "steps": 5, "stage": "audit" },
-        { "name": "certificate", "steps": 3, "stage": "certificate" },
+        stage("audit", 5, "audit"),
+        stage("certificate", 3, "certificate"),
     ]);
     assert_eq!(phases, expected);
     // Seven steps are the algorithm's, each under the number of its phase as the algorithm counts them,

@@ -21,7 +21,7 @@ const SHARED = new Set([
   'lagrange.rs',
   'metrics.rs',
 ])
-const TESTS = /(^|_)(tests|problem)\.rs$/
+const TESTS = /(^|[_/])(tests|problem)\.rs$|\/tests\//
 /** Blocks that tie an algorithm to the trainer, and what in them is its own all the same. */
 const TIE = /^impl(<.*>)? (Define|Algorithm|ActorCritic) for /
 const OWN = /^ {4}(pub )?(fn (new|build|draw|learn|step|presets)\b|const METRICS\b)/

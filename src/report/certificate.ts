@@ -59,7 +59,7 @@ export function certificateSection(run: RunData, limit: number | null): string {
     decision(certificate),
     ladder(certificate),
     selfTest(certificate),
-    `<div class="columns">${[gate(certificate), feasibility(certificate), facts('What the data can show', certificate.data), facts('Thresholds', certificate.thresholds), distance(certificate)].join('')}</div>`,
+    `<div class="columns">${[facts('Gate', certificate.gate), facts('Feasibility', certificate.feasibility, rounded), facts('What the data can show', certificate.data), facts('Thresholds', certificate.thresholds), facts('Distance of the policy to the data', certificate.policy_distance, rounded)].join('')}</div>`,
     branches(certificate),
     ...policyEstimates(certificate).map(
       ({ policy, estimates: own }) =>
@@ -126,21 +126,6 @@ function everyCost({ certificate, evaluation }: RunData): string {
 }
 
 const capital = (sentence: string): string => sentence.charAt(0).toUpperCase() + sentence.slice(1)
-
-function gate({ gate: found }: Stored<Certificate>): string {
-  if (!found) return ''
-  const rows = entries(found, ([name, value]) => [words(name), formatValue(value)])
-  return `<div><h3>Gate</h3>${factTable(rows)}</div>`
-}
-
-function feasibility({ feasibility: found }: Stored<Certificate>): string {
-  if (!found) return ''
-  const rows = entries(found, ([name, value]) => [
-    words(name),
-    typeof value === 'number' ? formatNumber(value) : formatValue(value),
-  ])
-  return `<div><h3>Feasibility</h3>${factTable(rows)}</div>`
-}
 
 /** The upper cost that still certifies, where a cost decides. */
 function threshold({ decision: found }: Stored<Certificate>): number | null {
@@ -239,20 +224,14 @@ function table(head: readonly string[], rows: readonly string[]): string {
   )
 }
 
-function facts(title: string, found: object | undefined): string {
+function facts(title: string, found: object | null | undefined, format = formatValue): string {
   if (!found) return ''
-  const rows = entries(found, ([name, value]) => [words(name), formatValue(value)])
+  const rows = entries(found, ([name, value]) => [words(name), format(value)])
   return `<div><h3>${title}</h3>${factTable(rows)}</div>`
 }
 
-function distance({ policy_distance: found }: Stored<Certificate>): string {
-  if (!found) return ''
-  const rows = entries(found, ([name, value]) => [
-    words(name),
-    typeof value === 'number' ? formatNumber(value) : formatValue(value),
-  ])
-  return `<div><h3>Distance of the policy to the data</h3>${factTable(rows)}</div>`
-}
+/** Numbers to three digits. */
+const rounded = (value: unknown): string => (typeof value === 'number' ? formatNumber(value) : formatValue(value))
 
 function entries(object: object, format: (entry: [string, unknown]) => [string, string]): [string, string][] {
   return Object.entries(object).map(format)

@@ -79,7 +79,7 @@ pub fn mean(tensor: &Tensor) -> f64 {
 
 /// One MSE step of every member towards `target [B,1]` or `[B,E]`, which the lagged copy follows by `rate`; returns the
 /// mean over members of the mean squared error.
-fn regress(head: &mut Head, input: &Tensor, target: &Tensor, lr: f64, rate: f64) -> f64 {
+pub(crate) fn regress(head: &mut Head, input: &Tensor, target: &Tensor, lr: f64, rate: f64) -> f64 {
     let count = (input.size()[0] * head.members()) as f64;
     head.regress(input, target, 2.0 / count, lr, rate) / count
 }

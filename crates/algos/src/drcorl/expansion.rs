@@ -25,9 +25,8 @@ impl Drcorl {
     /// Before the policy step on the logged rows `[B]`: where they are in the models, if these may steer.
     pub(super) fn look_from(&mut self, rows: &Tensor, context: &Context<'_>) {
         // What was collected on a visit stands in no log, and so has no past.
-        let unfit = |drcorl: &Self| (0..drcorl.costs()).any(|k| drcorl.models_unfit(k, context).is_some());
         let collects = context.run.mode == Mode::HybridData;
-        if self.config.value_expansion == 0 || collects || unfit(self) {
+        if self.config.value_expansion == 0 || collects || !self.models_steer(context) {
             return;
         }
         let known = self.ahead.take().map(|ahead| ahead.foresight).or_else(|| context.judge.foresight());

@@ -173,11 +173,11 @@ impl Drcorl {
         self.config.may_switch_states() && !ordered && self.feasible.as_ref().is_some_and(|feasible| feasible.sees)
     }
 
-    /// True where nothing can say what an episode costs, and states are switched by themselves: the models that were
+    /// True where nothing can say what an episode costs, if states are switched by themselves: the models that were
     /// asked are not fit, and critics do not take their place.
     pub(super) fn blind(&self, context: &Context<'_>) -> bool {
         let asked = self.config.gate != Gate::CriticUcb && context.run.mode != Mode::HybridEval;
-        asked && self.by_states(context) && !self.models_steer(context)
+        asked && !self.models_steer(context)
     }
 
     /// One optimiser step on `observation [B,S]` by what each state has room for. `normalised` is `Chat / l` of every

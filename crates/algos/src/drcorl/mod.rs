@@ -272,9 +272,15 @@ impl Drcorl {
         let rng = &mut *context.rng;
         match (course, self.beginning.take()) {
             (Course::First, _) if self.config.adapts_twice() => {
-                self.beginning = Some(Snapshot::take(|state| self.persist_adapted(rng, state))?);
+                self.beginning = Some(Snapshot::take(|state| {
+                    state.value("rng", rng)?;
+                    self.persist_adapted(state)
+                })?);
             }
-            (Course::Second, Some(beginning)) => beginning.put_back(|state| self.persist_adapted(rng, state))?,
+            (Course::Second, Some(beginning)) => beginning.put_back(|state| {
+                state.value("rng", rng)?;
+                self.persist_adapted(state)
+            })?,
             _ => {}
         }
         self.mixture.restart();
@@ -287,8 +293,7 @@ impl Drcorl {
     }
 
     /// Saves or restores what adaptation changes, but for what is counted and selected over all of it.
-    fn persist_adapted(&mut self, rng: &mut Rng, state: &mut State) -> drcorl_nn::Result<()> {
-        state.value("rng", rng)?;
+    fn persist_adapted(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.group("policy", |state| self.policy.persist(state))?;
         self.critics.persist(state)?;
         state.group("pid", |state| self.pid.persist(state))?;
@@ -311,7 +316,7 @@ impl Drcorl {
     fn update_critics(&mut self, course: Course, context: &mut Context<'_>) -> Result<f64> {
         let (rows, share) = (self.config.critic_batch, context.run.hybrid_share);
         let learning = self.reward_learning(course);
-        for _ in 0..if learning.is_some() { self.config.reward_updates_per_step } else { 0 } {
+        for _ in 0..learning.map_or(0, |_| self.config.reward_updates_per_step) {
             let batch = context.data.sample_mixed(rows, share, context.rng);
             match learning {
                 Some(RewardCritic::Iql) => self.critics.update_reward(&batch)?,
@@ -457,15 +462,10 @@ impl Algorithm for Drcorl {
 
     fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
         state.group("behavior", |state| self.behavior.persist(state))?;
-        state.group("policy", |state| self.policy.persist(state))?;
-        self.critics.persist(state)?;
-        state.group("pid", |state| self.pid.persist(state))?;
+        self.persist_adapted(state)?;
         for (k, estimate) in self.estimates.iter_mut().enumerate() {
             let name = if k == 0 { "estimate".to_string() } else { format!("estimate_{k}") };
             state.value(&name, estimate)?;
-        }
-        if let Some(feasible) = &mut self.feasible {
-            state.group("feasible", |state| feasible.persist(state))?;
         }
         state.snapshot("beginning", &mut self.beginning)?;
         state.value("branches", &mut self.branches)?;

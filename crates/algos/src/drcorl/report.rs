@@ -84,7 +84,7 @@ impl Drcorl {
         });
         let unfit: Vec<String> = unfit.collect();
         let used = match unfit.len() {
-            _ if self.blind(context) => None,
+            _ if self.by_states(context) && self.blind(context) => None,
             count if asked > 0 && count == asked => Some(Gate::CriticUcb),
             _ => Some(requested),
         };

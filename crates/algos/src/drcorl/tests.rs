@@ -81,8 +81,8 @@ pub(super) fn unjudged(columns: Arc<Columns>, limit: f64, config: Value) -> Trai
     Trainer::new(crate::REGISTRY, columns, &all.to_string()).unwrap()
 }
 
-/// Runs to the end and returns the exact return and cost of the shipped policy, and the certificate.
-fn outcome(trainer: &mut Trainer) -> (f64, f64, Value) {
+/// Runs to the end; the shipped policy, as its file plays.
+fn shipped(trainer: &mut Trainer) -> drcorl_actor::Actor {
     let never = AtomicBool::new(false);
     while !trainer.run(1000, &never).unwrap().done {}
     let folder =
@@ -91,6 +91,12 @@ fn outcome(trainer: &mut Trainer) -> (f64, f64, Value) {
     trainer.write_policies(&folder, &Origin::default()).unwrap();
     let actor = drcorl_actor::Actor::load(&folder.join("policy.safetensors")).unwrap();
     std::fs::remove_dir_all(folder).unwrap();
+    actor
+}
+
+/// Runs to the end and returns the exact return and cost of the shipped policy, and the certificate.
+fn outcome(trainer: &mut Trainer) -> (f64, f64, Value) {
+    let actor = shipped(trainer);
     let mut rng = Rng::new(99, 0);
     let observations: Vec<f32> = (0..4000).map(|_| rng.unit()).collect();
     let mut actions = vec![0f32; 2000];

@@ -2,7 +2,7 @@
 
 use super::losses::{reach_target, reversed_expectile};
 use super::Feasibility;
-use crate::critics::{bound, Bound};
+use crate::critics::{bound, regress, Bound};
 use crate::frame::{widths, Transition};
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::rng::Rng;
@@ -79,10 +79,4 @@ impl FeasibilityCritic {
         state.group("feasibility", |state| self.q.persist(state))?;
         state.group("feasibility_value", |state| self.v.persist(state))
     }
-}
-
-/// One step of twins towards `target [B,1]`, which their targets follow; the mean squared error before it.
-pub fn regress(twins: &mut Head, input: &Tensor, target: &Tensor, lr: f64, target_rate: f64) -> f64 {
-    let count = (input.size()[0] * twins.members()) as f64;
-    twins.regress(input, target, 2.0 / count, lr, target_rate) / count
 }

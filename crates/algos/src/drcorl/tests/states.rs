@@ -44,14 +44,7 @@ fn small_states(change: Value) -> Value {
 
 /// Mean place and cost of an episode of the shipped policy from 50 places.
 fn played(trainer: &mut Trainer) -> (f64, f64, Value) {
-    let never = AtomicBool::new(false);
-    while !trainer.run(1000, &never).unwrap().done {}
-    let folder =
-        std::env::temp_dir().join(format!("drcorl-states-{}-{:?}", std::process::id(), std::thread::current().id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    trainer.write_policies(&folder, &Origin::default()).unwrap();
-    let actor = drcorl_actor::Actor::load(&folder.join("policy.safetensors")).unwrap();
-    std::fs::remove_dir_all(folder).unwrap();
+    let actor = shipped(trainer);
     let (mut place, mut cost) = (0.0, 0.0);
     for begin in 0..50 {
         let mut at = begin as f32 / 50.0;

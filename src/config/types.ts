@@ -103,6 +103,11 @@ export interface RunConfig {
    */
   model_steps?: number
   /**
+   * Those of the ensemble behind the certificate; null takes model_steps, for episodes of more than 300 steps in
+   * proportion more, up to 10/3 of them.
+   */
+  audit_steps?: number | null
+  /**
    * Learning rate of the dynamics ensembles, decayed to a hundredth by a cosine.
    */
   model_lr?: number

@@ -109,6 +109,10 @@ pub struct RunConfig {
     /// Gradient steps of each dynamics ensemble.
     #[schemars(range(min = 0, max = most::STEPS))]
     pub model_steps: u64,
+    /// Those of the ensemble behind the certificate; null takes model_steps, for episodes of more than 300 steps in
+    /// proportion more, up to 10/3 of them.
+    #[schemars(range(min = 0, max = most::STEPS))]
+    pub audit_steps: Option<u64>,
     /// Learning rate of the dynamics ensembles, decayed to a hundredth by a cosine.
     #[schemars(range(max = most::RATE), extend("exclusiveMinimum" = 0.0))]
     pub model_lr: f64,
@@ -153,6 +157,11 @@ pub struct RunConfig {
     #[schemars(range(min = 0.0, max = most::DEVIATIONS))]
     pub certificate_k: f64,
 }
+
+/// Steps of an episode up to which `model_steps` are enough for the models behind the certificate.
+const SHORT: f64 = 300.0;
+/// How many times `model_steps` they take at most.
+const MOST_OFTEN: f64 = 10.0 / 3.0;
 
 /// Parameters of a run that neither its models nor an algorithm's pretraining are made by, but for what [`Unless`]
 /// says: who works, the limit and how it is kept, the visits of the last phase, the tests and the verdict. Which costs
@@ -204,6 +213,7 @@ impl Default for RunConfig {
             model_history: 2,
             // More steps of fewer rows, at the same work: HopperVelocity replayed over 50 steps misses half as much.
             model_steps: 12_000,
+            audit_steps: None,
             model_lr: 3e-3,
             model_batch: 128,
             model_rollouts: 120,
@@ -242,6 +252,13 @@ impl RunConfig {
             run.cost_limit = limit;
         }
         Ok(run)
+    }
+
+    /// Steps of the models behind the certificate, for data with episodes of `length` steps. What a model misses adds
+    /// up over an episode: on HopperVelocity (1,000 steps) policies that balance are read right after 40,000.
+    pub fn steps_of_audit(&self, length: usize) -> u64 {
+        let more = (length as f64 / SHORT).clamp(1.0, MOST_OFTEN);
+        self.audit_steps.unwrap_or((self.model_steps as f64 * more) as u64)
     }
 
     /// Number of costs that are bounded.
@@ -303,6 +320,15 @@ mod tests {
             let error = of(serde_json::json!({ "limits": bad })).unwrap_err().to_string();
             assert!(error.contains("give up to 8 names with numbers from 0 to 1000000000"), "{error}");
         }
+    }
+
+    #[test]
+    fn models_of_long_episodes_learn_longer() {
+        let steps = |audit_steps, length| {
+            RunConfig { model_steps: 600, audit_steps, ..RunConfig::default() }.steps_of_audit(length)
+        };
+        assert_eq!([40, 200, 300, 450, 1000, 5000].map(|length| steps(None, length)), [600, 600, 600, 900, 2000, 2000]);
+        assert_eq!((steps(Some(7), 1000), steps(Some(0), 40)), (7, 0));
     }
 
     #[test]

@@ -23,12 +23,14 @@ const MOMENTS: usize = 10;
 pub struct RolloutEstimate {
     /// Mean episodic cost over members and starts; no predicted end lowers it.
     pub cost: f64,
-    /// Sample standard deviation of the members' mean costs.
+    /// Deviation of the members' mean costs; of the pseudo-values of committees ([`Dynamics::pseudo`]).
     pub cost_std: f64,
     /// Mean undiscounted return.
     pub ret: f64,
-    /// Sample standard deviation of the members' mean returns.
+    /// The same of the members' mean returns.
     pub return_std: f64,
+    /// What a sample deviation between members is multiplied by for these.
+    pub pseudo: f64,
     /// Share of predicted entries of states that had to be clipped to the data's range.
     pub clipped: f64,
     /// Steps a policy was rolled out before the learnt tail took over; None for whole episodes.
@@ -69,14 +71,15 @@ impl RolloutEstimate {
     }
 
     /// Of the sums of every member, `[E][N]`.
-    fn of(costs: &[Vec<f64>], returns: &[Vec<f64>], clipped: f64) -> Self {
+    fn of(costs: &[Vec<f64>], returns: &[Vec<f64>], pseudo: f64, clipped: f64) -> Self {
         let means = |sums: &[Vec<f64>]| sums.iter().map(|member| mean(member)).collect::<Vec<f64>>();
         let (cost_means, return_means) = (means(costs), means(returns));
         RolloutEstimate {
             cost: mean(&cost_means),
-            cost_std: sample_deviation(&cost_means),
+            cost_std: pseudo * sample_deviation(&cost_means),
             ret: mean(&return_means),
-            return_std: sample_deviation(&return_means),
+            return_std: pseudo * sample_deviation(&return_means),
+            pseudo,
             clipped,
             horizon: None,
             costs: Vec::new(),
@@ -85,13 +88,13 @@ impl RolloutEstimate {
         }
     }
 
-    /// Mean and sample deviation over members of what is certified; None where only the mean cost is known.
+    /// Mean and deviation over members of what is certified; None where only the mean cost is known.
     pub fn value(&self, goal: Goal, run: &RunConfig) -> Option<(f64, f64)> {
         if goal == Goal::Mean {
             return Some((self.cost, self.cost_std));
         }
         let members: Vec<f64> = self.costs.iter().map(|costs| goal.of(costs, run)).collect();
-        (!members.is_empty()).then(|| (mean(&members), sample_deviation(&members)))
+        (!members.is_empty()).then(|| (mean(&members), self.pseudo * sample_deviation(&members)))
     }
 }
 
@@ -145,7 +148,7 @@ impl Dynamics {
         let returns = per_member(&played.returns, members)?;
         let estimates = (0..self.frame.costs.len()).map(|k| {
             let of = |sums: &Tensor| per_member(&sums.narrow(1, k as i64, 1), members);
-            let found = RolloutEstimate::of(&of(&played.costs)?, &returns, played.clipped);
+            let found = RolloutEstimate::of(&of(&played.costs)?, &returns, self.pseudo(), played.clipped);
             Ok(RolloutEstimate { costs: played.drawn.as_ref().map_or(Ok(Vec::new()), of)?, ..found })
         });
         Ok((estimates.collect::<Result<_>>()?, moments.visited()))
@@ -204,7 +207,7 @@ impl Dynamics {
         }
         let estimate = |costs: &Vec<Vec<f64>>| RolloutEstimate {
             horizon: Some(horizon),
-            ..RolloutEstimate::of(costs, &returns, played.clipped)
+            ..RolloutEstimate::of(costs, &returns, self.pseudo(), played.clipped)
         };
         Ok((costs.iter().map(estimate).collect(), moments.visited()))
     }

@@ -108,6 +108,8 @@ impl Judge {
     /// An untrained judge for the certificate: `audit_members` models, and clones of logged behavior to try them on.
     pub fn auditor(data: &Dataset, run: &RunConfig, rng: &mut Rng) -> Self {
         let judge = Judge::new(data, run, run.audit_members, rng);
+        let steps = run.steps_of_audit(data.episode_length);
+        let judge = Judge { dynamics: judge.dynamics.map(|models| models.auditing(steps)), ..judge };
         let trying = judge.steps(run) > 0 && run.self_test_steps > 0;
         Judge { clones: if trying { Clones::new(data, run.costs(), rng) } else { None }, ..judge }
     }
@@ -115,11 +117,16 @@ impl Judge {
     /// Steps its training takes: the models', the test on held-out episodes, the clones', and one for the estimate of
     /// each clone.
     pub fn steps(&self, run: &RunConfig) -> u64 {
-        if self.dynamics.is_none() || run.model_steps == 0 {
+        if self.model_steps() == 0 {
             return 0;
         }
         let clones = self.clones.as_ref().map_or(0, |clones| run.self_test_steps + clones.count() as u64);
-        run.model_steps + 1 + clones
+        self.model_steps() + 1 + clones
+    }
+
+    /// Those of the models.
+    pub fn model_steps(&self) -> u64 {
+        self.dynamics.as_ref().map_or(0, |models| models.steps)
     }
 
     /// All its steps, for callers without a trainer.
@@ -136,16 +143,17 @@ impl Judge {
         rng: &mut Rng,
         cancel: &AtomicBool,
     ) -> Result<Option<f64>> {
+        let model_steps = self.model_steps();
         let Some(dynamics) = &mut self.dynamics else { return Ok(None) };
-        if step < run.model_steps {
+        if step < model_steps {
             return dynamics.step(step, data, run, rng, cancel).map(Some);
         }
-        if step == run.model_steps {
+        if step == model_steps {
             let validities = dynamics.validate(data, run, cancel)?;
             self.readings.iter_mut().zip(validities).for_each(|(reading, found)| reading.validity = Some(found));
             return Ok(None);
         }
-        let step = step - run.model_steps - 1;
+        let step = step - model_steps - 1;
         // Models that failed make no estimates that could be tried.
         let any = (0..self.readings.len()).any(|cost| self.valid(cost));
         let (true, Some(clones)) = (any, &mut self.clones) else { return Ok(None) };

@@ -202,7 +202,7 @@ pub(super) fn refusals(case: &Case<'_>) -> Vec<Refusal> {
         return vec![refusal(
             Rule::NoModels,
             "no auditing dynamics model was trained, and critic estimates alone do not certify".into(),
-            "train with audit_members and model_steps above 0",
+            "train with audit_members, and model_steps or audit_steps, above 0",
         )];
     };
     let mut found = of_data(case.facts, case.run);
@@ -288,7 +288,7 @@ fn of_models(case: &Case<'_>, validity: &Validity) -> Vec<Refusal> {
                 "the dynamics models failed their test on held-out episodes ({}); critic estimates alone do not certify",
                 validity.reasons.join("; ")
             ),
-            "add data, widen model_hidden or raise model_steps; where observations do not determine what follows, only measuring in the environment helps",
+            "add data, widen model_hidden or raise audit_steps; where observations do not determine what follows, only measuring in the environment helps",
         ));
         return found;
     }

@@ -427,7 +427,7 @@ impl Trainer {
         }
         self.step += 1;
         self.phase_step += 1;
-        if stage == Stage::Audit && self.phase_step == self.run.model_steps {
+        if stage == Stage::Audit && self.phase_step == self.auditor.model_steps() {
             self.leave_models()?;
         }
         if self.phase_step >= steps {
@@ -443,8 +443,8 @@ impl Trainer {
         let data = self.whole.as_ref().unwrap_or(&self.data);
         self.audit_models = file.take(&mut self.auditor, &mut self.audit_rng, data)?;
         if self.audit_models.is_some() {
-            self.phase_step = self.run.model_steps;
-            self.step += self.run.model_steps;
+            self.phase_step = self.auditor.model_steps();
+            self.step += self.auditor.model_steps();
         }
         Ok(self.audit_models.is_some())
     }

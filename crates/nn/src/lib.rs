@@ -22,6 +22,7 @@ pub mod ops;
 pub mod optim;
 pub mod precision;
 pub mod probe;
+pub mod profile;
 pub mod rng;
 mod scalar_head;
 pub mod score_net;

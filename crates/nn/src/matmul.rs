@@ -24,7 +24,7 @@ use super::precision::{self, Precision};
 use super::scalar_head::active_of;
 use super::slices::{elements, matrix, matrix_mut};
 use crate::error::{Error, Result};
-use crate::threads;
+use crate::{profile, threads};
 use drcorl_kernels::gemm::{Finish, Kernel, Matrix};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::OnceLock;
@@ -48,6 +48,19 @@ impl Library {
             Library::Own(kernel) => kernel.available(),
             Library::OneDnn => tch::utils::has_mkldnn(),
             Library::Default => true,
+        }
+    }
+
+    /// As `drcorl info` and profiles call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Library::Own(Kernel::Avx2) => "avx2",
+            Library::Own(Kernel::Avx512) => "avx512",
+            Library::Own(Kernel::Bf16) => "avx512-bf16",
+            Library::Own(Kernel::Amx(_)) => "amx",
+            Library::OneDnn => "onednn",
+            Library::Default if cfg!(target_arch = "x86_64") => "mkl",
+            Library::Default => "libtorch",
         }
     }
 
@@ -134,13 +147,8 @@ impl Choice {
     }
 
     fn names(&self) -> Vec<&'static str> {
-        let rest = match self.rest {
-            Library::OneDnn => "onednn",
-            _ if cfg!(target_arch = "x86_64") => "mkl",
-            _ => "libtorch",
-        };
-        let registers = self.registers.map(|(kernel, _)| if kernel == Kernel::Avx2 { "avx2" } else { "avx512" });
-        self.amx.then_some("amx").into_iter().chain(registers).chain([rest]).collect()
+        let registers = self.registers.map(|(kernel, _)| Library::Own(kernel).name());
+        self.amx.then_some("amx").into_iter().chain(registers).chain([self.rest.name()]).collect()
     }
 
     /// For `rows` rows through a layer of these widths.
@@ -282,7 +290,9 @@ fn whole(kernel: Kernel, out: &Tensor, left: Factor, right: Factor, after: After
         After::BiasRelu(bias) => Finish::BiasRelu(elements(bias)),
         After::Relu(active) => Finish::Relu(active_of(out, active)),
     };
-    kernel.product(matrix_mut(out), of(left), of(right), finish)
+    let size = || [out.size()[0], left.0.size()[usize::from(!left.1)], out.size()[1]];
+    let make = || kernel.product(matrix_mut(out), of(left), of(right), finish);
+    profile::product(Library::Own(kernel).name(), size, make)
 }
 
 /// What becomes of a product; in the same pass where the library knows how, else in one of its own.
@@ -316,12 +326,20 @@ impl Library {
     /// `out = left right`; `onednn` makes that product where it is oneDNN's, which cannot add.
     fn multiply(self, out: &Tensor, left: Factor, right: Factor, after: After, onednn: impl FnOnce()) {
         let of = |(tensor, transposed): Factor| if transposed { tensor.tr() } else { tensor.shallow_clone() };
-        match (self, after) {
-            (Library::Own(kernel), _) if by_kernel(kernel, out, left, right, after) => return,
-            (_, After::Add) => _ = out.addmm_out(out, &of(left), &of(right)),
-            (Library::OneDnn, _) => onednn(),
-            _ => _ = of(left).mm_out(out, &of(right)),
-        }
+        let maker = match self {
+            Library::Own(kernel) if by_kernel(kernel, out, left, right, after) => return,
+            Library::OneDnn if !matches!(after, After::Add) => Library::OneDnn,
+            _ => Library::Default,
+        };
+        let size = || [out.size()[0], left.0.size()[usize::from(!left.1)], out.size()[1]];
+        profile::product(maker.name(), size, || {
+            match (maker, after) {
+                (_, After::Add) => _ = out.addmm_out(out, &of(left), &of(right)),
+                (Library::OneDnn, _) => onednn(),
+                _ => _ = of(left).mm_out(out, &of(right)),
+            }
+            true
+        });
         pass(out, after);
     }
 
@@ -339,6 +357,14 @@ impl Library {
     pub fn weight_gradient(self, out: &Tensor, grad: &Tensor, input: &Tensor, after: After) {
         self.multiply(out, (grad, true), (input, false), after, || onednn::weight_gradient(out, grad, input));
     }
+}
+
+/// `input [B,m] weight^T + bias`, `weight [n,m]`, by libtorch.
+pub fn affine(input: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+    let mut out = None;
+    let size = || [input.size()[0], weight.size()[1], weight.size()[0]];
+    profile::product(Library::Default.name(), size, || out.replace(bias.addmm(input, &weight.tr())).is_none());
+    out.expect("it was made")
 }
 
 /// `out [B,n] = input [B,m] weight^T`, `weight [n,m]`. All three may be strided views.

@@ -2,7 +2,7 @@
 //! multiplies: tensors for [`drcorl_kernels::gated`], which has the equations.
 
 use super::slices::{elements, elements_mut, matrix, matrix_mut};
-use super::{matmul, precision};
+use super::{matmul, precision, profile};
 use drcorl_kernels::gemm::{Active, Gates, Kernel};
 use drcorl_kernels::{gated, InstructionSet};
 use tch::{Kind, Tensor};
@@ -36,14 +36,18 @@ pub(super) fn overwrites(weight: &Tensor) -> bool {
 
 /// `values [B,1] = v(input [B,m])`; the gates of these rows are written to `gates` from a row on.
 pub(super) fn forward(values: &Tensor, input: &Tensor, layers: &Layers, gates: Option<(&mut Gates, usize)>) {
-    gated::forward(precision::current(), matrix_mut(values), matrix(input), &layers.slices(), gates);
+    counted(input, layers, || {
+        gated::forward(precision::current(), matrix_mut(values), matrix(input), &layers.slices(), gates);
+    });
 }
 
 /// `out [B,m]` becomes `dloss/dx` for `grad [B,1]` (s), carried on through the ReLU with the output `active [B,m]`,
 /// which may be `out`.
 pub(super) fn input_gradient(out: &Tensor, grad: &Tensor, gates: &Gates, layers: &Layers, active: &Tensor) {
     let active = active_of(out, active);
-    gated::input_gradient(precision::current(), matrix_mut(out), elements(grad), gates, &layers.slices(), active);
+    counted(out, layers, || {
+        gated::input_gradient(precision::current(), matrix_mut(out), elements(grad), gates, &layers.slices(), active);
+    });
 }
 
 /// The output `active` of a ReLU, of a product that goes to `out`.
@@ -62,5 +66,16 @@ pub(super) fn parameter_gradients(grad: &Tensor, input: &Tensor, gates: &Gates, 
     let _ = grad.sum_intlist_out(offset_grad, 0i64, false, Kind::Float);
     let places = [weight_grad, bias_grad, head_grad].map(elements_mut);
     let how = (InstructionSet::best(), precision::current());
-    gated::parameter_gradients(how, elements(grad), matrix(input), gates, &layers.slices(), places);
+    counted(input, layers, || {
+        gated::parameter_gradients(how, elements(grad), matrix(input), gates, &layers.slices(), places);
+    });
+}
+
+/// `make()`, which multiplies as many numbers as `rows [B,m] weight^T` does.
+fn counted(rows: &Tensor, layers: &Layers, make: impl FnOnce()) {
+    let size = || [rows.size()[0], rows.size()[1], layers.inner.0.size()[0]];
+    profile::product(matmul::Library::Own(Kernel::Amx(precision::current())).name(), size, || {
+        make();
+        true
+    });
 }

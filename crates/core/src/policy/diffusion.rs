@@ -3,7 +3,7 @@
 use super::{copy_layers, host, insert_layers, run_layers, Candidates, FrozenPolicy, Player, Turn};
 use crate::error::Result;
 use drcorl_actor::{Draws, PolicyFile};
-use drcorl_nn::{Arena, Head, Hidden, ScoreNet};
+use drcorl_nn::{matmul, Arena, Head, Hidden, ScoreNet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -158,7 +158,7 @@ impl FrozenDiffusion {
     /// Predicted noise `[B,A]` at level `level` for `noisy [B,A]`, `observation [B,S]`.
     fn predict(&self, noisy: &Tensor, observation: &Tensor, level: usize) -> Tensor {
         let time = self.embedding.narrow(0, level as i64, 1).expand([noisy.size()[0], -1], false);
-        let linear = |layer: &(Tensor, Tensor), x: &Tensor| layer.1.addmm(x, &layer.0.tr());
+        let linear = |layer: &(Tensor, Tensor), x: &Tensor| matmul::affine(x, &layer.0, &layer.1);
         let mut trunk = linear(&self.input, &Tensor::cat(&[noisy, observation, &time], 1));
         for block in &self.blocks {
             let (width, (weight, bias)) = (trunk.size()[1], &block.norm);

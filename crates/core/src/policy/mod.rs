@@ -22,6 +22,7 @@ use crate::error::Result;
 use drcorl_actor::PolicyFile;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::losses::through_tanh;
+use drcorl_nn::matmul;
 use drcorl_nn::optim::soft_update;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::{Arena, Ensemble, Head, Hidden, SquashedActor};
@@ -218,7 +219,7 @@ pub fn copy_layers(net: &Ensemble, arena: &Arena, member: i64) -> Vec<(Tensor, T
 fn run_layers(layers: &[(Tensor, Tensor)], input: &Tensor, hidden: Hidden) -> Tensor {
     let last = layers.len() - 1;
     layers.iter().enumerate().fold(input.shallow_clone(), |x, (i, (weight, bias))| {
-        let mut x = bias.addmm(&x, &weight.tr());
+        let mut x = matmul::affine(&x, weight, bias);
         match hidden {
             _ if i == last => x,
             Hidden::Relu => x.relu_(),

@@ -10,6 +10,7 @@
 //! away from what libtorch and [`probe`](crate::probe) keep by thread, and its idle threads poll before they sleep.
 
 use crate::precision::{self, Precision};
+use crate::profile::{self, Place};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
@@ -66,6 +67,8 @@ struct Job<'a> {
     tasks: usize,
     /// Its owner's.
     precision: Precision,
+    /// Where its owner is, if it is watched.
+    place: Option<Place>,
     next: AtomicUsize,
     /// Threads at it besides its owner; changed under the lock of the state.
     helpers: AtomicUsize,
@@ -80,7 +83,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Job<'_> {
     fn work(&self) {
-        let _precision = precision::hold(self.precision);
+        let _owners = (precision::hold(self.precision), profile::help(&self.place));
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             if index >= self.tasks {
@@ -107,7 +110,8 @@ impl Shared {
     /// Makes all tasks, with whoever comes.
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         let [next, helpers] = [0; 2].map(AtomicUsize::new);
-        let job = Job { task, tasks, precision: precision::current(), next, helpers, panic: Mutex::default() };
+        let (precision, place) = (precision::current(), profile::here());
+        let job = Job { task, tasks, precision, place, next, helpers, panic: Mutex::default() };
         let posted = Posted((&raw const job).cast());
         let wanted = {
             let mut state = lock(&self.state);

@@ -61,6 +61,7 @@ export interface Results {
   result: RunResult
   config: RunRecord
   evaluation: Evaluation
+  profile: RunProfile
 }
 /**
  * A scalar that steps report.
@@ -1284,4 +1285,159 @@ export interface LimitEvaluation {
    */
   steps_per_second: number
   cost_limit: number
+}
+/**
+ * `profile.json`: where the time of a run went, or of the part of it since it was resumed. `wall_seconds` are those of
+ * `parts`, of `phases`, and of what is between them.
+ */
+export interface RunProfile {
+  format: 'drcorl-profile/1'
+  /**
+   * When, in ISO 8601.
+   */
+  created: string
+  /**
+   * Name in the registry.
+   */
+  algorithm: string
+  /**
+   * Where it began: 0, or the step of the checkpoint that the run went on from.
+   */
+  first_step: number
+  /**
+   * Where it ended.
+   */
+  last_step: number
+  /**
+   * From the call that trains until the run has ended or was interrupted, but for `peak` and the report.
+   */
+  wall_seconds: number
+  /**
+   * On a core in that time, of all threads of the process: with one thread, what falls short of `wall_seconds`
+   * others have taken, or files.
+   */
+  cpu_seconds: number
+  /**
+   * What is none of the steps: data, setup, files, visits. None of their products are counted.
+   */
+  parts: ProfilePart[]
+  /**
+   * Of the run's pool.
+   */
+  threads: number
+  matmul_precision: MatmulPrecision
+  /**
+   * Those with a step since the profile began.
+   */
+  phases: ProfilePhase[]
+  /**
+   * All phases together, by what made the products.
+   */
+  kernels: ProfileKernel[]
+  /**
+   * Measured when the profile is asked for.
+   */
+  peak: ProfilePeak
+}
+/**
+ * A stretch of work.
+ */
+export interface ProfilePart {
+  name: string
+  /**
+   * How often it was made.
+   */
+  calls: number
+  /**
+   * What passed, of all calls; its own parts are in it.
+   */
+  seconds: number
+  /**
+   * Matrix products in it, its parts' included.
+   */
+  products: ProfileProducts[]
+  parts: ProfilePart[]
+}
+/**
+ * Matrix products that one kernel has made.
+ */
+export interface ProfileProducts {
+  /**
+   * `amx`, `avx512`, `avx512-bf16` and `avx2` are our own; `mkl` (`libtorch` on other processors than x86-64) and
+   * `onednn` libtorch's.
+   */
+  kernel: string
+  products: number
+  /**
+   * Summed over threads.
+   */
+  seconds: number
+  /**
+   * Billions of floating point operations, two for each product of two numbers.
+   */
+  gflop: number
+}
+/**
+ * A phase of the run.
+ */
+export interface ProfilePhase {
+  name: string
+  /**
+   * Who made its steps.
+   */
+  stage: 'model' | 'algorithm' | 'audit' | 'certificate'
+  /**
+   * Made since the profile began.
+   */
+  steps: number
+  /**
+   * What passed in its steps.
+   */
+  seconds: number
+  products: ProfileProducts[]
+  parts: ProfilePart[]
+}
+/**
+ * Matrix products of one kernel, and how fast it has made them.
+ */
+export interface ProfileKernel {
+  /**
+   * `amx`, `avx512`, `avx512-bf16` and `avx2` are our own; `mkl` (`libtorch` on other processors than x86-64) and
+   * `onednn` libtorch's.
+   */
+  kernel: string
+  products: number
+  /**
+   * Summed over threads.
+   */
+  seconds: number
+  /**
+   * Billions of floating point operations, two for each product of two numbers.
+   */
+  gflop: number
+  /**
+   * Of one thread.
+   */
+  gflop_per_s: number
+  /**
+   * Of `peak`.
+   */
+  share_of_peak: number
+}
+/**
+ * The highest rate at which one thread of this machine multiplies matrices of float32.
+ */
+export interface ProfilePeak {
+  gflop_per_s: number
+  /**
+   * What has reached it.
+   */
+  kernel: string
+  /**
+   * `[m,k,n]` of the product `[m,k] [k,n]` it was reached with.
+   *
+   * @minItems 3
+   * @maxItems 3
+   */
+  shape: [number, number, number]
 }

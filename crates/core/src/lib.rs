@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod normalizer;
 pub mod offline;
 pub mod policy;
+pub mod profile;
 pub mod results;
 mod reuse;
 pub mod run;

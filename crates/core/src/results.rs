@@ -5,7 +5,7 @@ use crate::certifier::GivenPolicy;
 use crate::hybrid::Played;
 use crate::metrics::Metric;
 use crate::offline::Certificate;
-use crate::run_files::{Evaluation, RunRecord};
+use crate::run_files::{Evaluation, RunProfile, RunRecord};
 use crate::stage::Stretch;
 use crate::trainer::TrainerStatus;
 use schemars::generate::SchemaSettings;
@@ -66,6 +66,7 @@ struct Results {
     result: RunResult,
     config: RunRecord,
     evaluation: Evaluation,
+    profile: RunProfile,
 }
 
 /// The schema of a type as it is written: what may be null is null and not absent.

@@ -4,6 +4,8 @@
 #![allow(dead_code)]
 
 use crate::audit_file::TakenModels;
+use crate::profile::TrainerProfile;
+use drcorl_nn::profile::Part;
 use schemars::JsonSchema;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -103,6 +105,31 @@ pub struct ScoreRange {
     max_return: f64,
     min_cost: f64,
     max_cost: f64,
+}
+
+/// `profile.json`: where the time of a run went, or of the part of it since it was resumed. `wall_seconds` are those of
+/// `parts`, of `phases`, and of what is between them.
+#[derive(JsonSchema)]
+pub struct RunProfile {
+    #[schemars(with = "String", extend("const" = "drcorl-profile/1"))]
+    format: String,
+    /// When, in ISO 8601.
+    created: String,
+    /// Name in the registry.
+    algorithm: String,
+    /// Where it began: 0, or the step of the checkpoint that the run went on from.
+    first_step: u64,
+    /// Where it ended.
+    last_step: u64,
+    /// From the call that trains until the run has ended or was interrupted, but for `peak` and the report.
+    wall_seconds: f64,
+    /// On a core in that time, of all threads of the process: with one thread, what falls short of `wall_seconds`
+    /// others have taken, or files.
+    cpu_seconds: f64,
+    /// What is none of the steps: data, setup, files, visits. None of their products are counted.
+    parts: Vec<Part>,
+    #[schemars(flatten)]
+    core: TrainerProfile,
 }
 
 /// `evaluation.json`: the policy to use, and beside it the others that the run kept.

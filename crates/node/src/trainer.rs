@@ -95,6 +95,23 @@ impl NativeTrainer {
         Ok(self.shared.now(|trainer| trainer.share_audit(Path::new(&folder), &dataset_sha256))?)
     }
 
+    /// Records from now on where the time goes; no bit of the run changes.
+    ///
+    /// Throws with code `Config` for a run that is not on the CPU.
+    #[napi]
+    pub fn start_profile(&self) -> Result<()> {
+        Ok(self.shared.now(Trainer::start_profile)?)
+    }
+
+    /// Where the time went since `startProfile`, as JSON, `TrainerProfile` of `src/native`; null where that was not
+    /// called. Takes half a second more, in which the peak of this machine is measured.
+    ///
+    /// Rejects with code `Torch`.
+    #[napi(ts_return_type = "Promise<string | null>")]
+    pub fn profile(&self) -> AsyncTask<Job<Option<String>>> {
+        self.later(|trainer, _| trainer.profile()?.as_ref().map(json).transpose())
+    }
+
     /// Takes up to `steps` steps, never past the end of a phase. Resolves with position and mean metrics as JSON,
     /// `TrainerStatus` of `src/native`.
     ///

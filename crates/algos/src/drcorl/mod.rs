@@ -57,6 +57,7 @@ use drcorl_core::results::schema_of;
 use drcorl_core::run::RunConfig;
 use drcorl_nn::checkpoint::{Snapshot, State};
 use drcorl_nn::optim::cosine;
+use drcorl_nn::profile;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
 use expansion::Ahead;
@@ -238,10 +239,15 @@ impl Drcorl {
         let by_states = self.by_states(context) && step >= self.config.prologue_steps;
         let blind = by_states && self.blind(context);
         if !blind {
+            let _estimates = profile::open("gate and selection");
             self.consider(step, course, context)?;
             self.refresh_estimate(step, context)?;
         }
-        let cost_loss = self.update_critics(course, context)?;
+        let cost_loss = {
+            let _critics = profile::open("critics");
+            self.update_critics(course, context)?
+        };
+        let _policy = profile::open("policy");
         let batch = context.data.sample_mixed(self.config.actor_batch, context.run.hybrid_share, context.rng);
         let draws = Draws::of_policy(batch.len(), self.policy.draws(), context);
         self.look_from(&batch.rows, context);

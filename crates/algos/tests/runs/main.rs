@@ -2,6 +2,7 @@
 //! The learning itself is tested with each algorithm.
 
 mod hybrid;
+mod profile;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -152,6 +153,12 @@ fn shared_run(algorithm: &str, threads: usize, certificate: bool) -> Left {
 
 /// A run with networks of that width and these parameters.
 fn large_run(algorithm: &str, name: &str, certificate: bool, width: usize, run: &Value) -> Left {
+    let json = large(algorithm, certificate, width, run);
+    left(&mut Trainer::new(REGISTRY, columns(), &json).unwrap(), &format!("{algorithm}-{name}"))
+}
+
+/// What such a run is made from.
+fn large(algorithm: &str, certificate: bool, width: usize, run: &Value) -> String {
     let mut json: Value = serde_json::from_str(&brief(algorithm, 0)).unwrap();
     // Sequences and plans are large as they are.
     let plain = !["cdt", "trebi"].contains(&algorithm);
@@ -173,13 +180,17 @@ fn large_run(algorithm: &str, name: &str, certificate: bool, width: usize, run: 
     judged.iter().filter(|_| !certificate).for_each(|key| json["run"][key] = json!(0));
     json["run"]["model_rollouts"] = json!(60);
     json["run"].as_object_mut().unwrap().extend(run.as_object().unwrap().clone());
-    let folder = folder(&format!("{algorithm}-{name}"));
-    let mut trainer = Trainer::new(REGISTRY, columns(), &json.to_string()).unwrap();
-    let mut told = finish(&mut trainer);
+    json.to_string()
+}
+
+/// Ends a run, with a folder of that name on the way.
+fn left(trainer: &mut Trainer, name: &str) -> Left {
+    let folder = folder(name);
+    let mut told = finish(trainer);
     told.push(serde_json::to_string(trainer.certificate().unwrap()).unwrap());
     let written = trainer.write_policies(&folder, &Origin::default()).unwrap();
     let policies = written.iter().map(|one| std::fs::read(folder.join(&one.file)).unwrap()).collect();
-    let state = bytes(&mut trainer, &folder);
+    let state = bytes(trainer, &folder);
     std::fs::remove_dir_all(folder).unwrap();
     // The header of a checkpoint names the parameters.
     let header = 8 + u64::from_le_bytes(state[..8].try_into().unwrap()) as usize;

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::run::RunConfig;
 use drcorl_nn::checkpoint::State;
 use drcorl_nn::optim::cosine;
+use drcorl_nn::profile;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::{Cache, Head, Hidden, Traced};
 use std::sync::atomic::AtomicBool;
@@ -116,17 +117,21 @@ impl Dynamics {
         cancel: &AtomicBool,
     ) -> Result<f64> {
         if step == 0 {
+            let _past = profile::open("past");
             self.frame.remembers = self.past_tells(data, run, cancel)?;
         }
         let (rows, members) = (run.model_batch as i64, self.members);
         let lr = cosine(run.model_lr, run.model_lr * LAST_RATE, step, self.steps);
         let total = |errors: &Tensor| errors.square().sum(Kind::Double).double_value(&[]) / (rows * members) as f64;
         let motion_loss = if unrolls(step, self.steps) {
+            let _stretches = profile::open("stretches");
             self.descend_stretches(data, run.model_batch, lr, rng)
         } else {
+            let _motion = profile::open("motion");
             self.descend_motion(data, run.model_batch, lr, rng)
         };
 
+        let _outcome = profile::open("outcome");
         let frame = &self.frame;
         let bordering = (step as f64) < BORDERS_UNTIL * self.steps as f64;
         let sampled = self.split.sample_all(run.model_batch, bordering, rng);

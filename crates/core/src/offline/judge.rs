@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::policy::{FrozenPolicy, Player};
 use crate::run::RunConfig;
 use drcorl_nn::checkpoint::State;
+use drcorl_nn::profile;
 use drcorl_nn::rng::Rng;
 use std::sync::atomic::AtomicBool;
 use tch::Tensor;
@@ -146,9 +147,11 @@ impl Judge {
         let model_steps = self.model_steps();
         let Some(dynamics) = &mut self.dynamics else { return Ok(None) };
         if step < model_steps {
+            let _training = profile::open("training");
             return dynamics.step(step, data, run, rng, cancel).map(Some);
         }
         if step == model_steps {
+            let _replay = profile::open("replay");
             let validities = dynamics.validate(data, run, cancel)?;
             self.readings.iter_mut().zip(validities).for_each(|(reading, found)| reading.validity = Some(found));
             return Ok(None);
@@ -158,8 +161,10 @@ impl Judge {
         let any = (0..self.readings.len()).any(|cost| self.valid(cost));
         let (true, Some(clones)) = (any, &mut self.clones) else { return Ok(None) };
         if step < run.self_test_steps {
+            let _clones = profile::open("clones");
             return Ok(Some(clones.step(step, run.self_test_steps, data, rng)));
         }
+        let _rollouts = profile::open("clone rollouts");
         self.try_clone((step - run.self_test_steps) as usize, data, run, rng, cancel)?;
         Ok(None)
     }
@@ -328,6 +333,7 @@ impl Judge {
         cancel: &AtomicBool,
         player: &mut dyn Player,
     ) -> Result<Option<Vec<RolloutEstimate>>> {
+        let _rollouts = profile::open("rollouts");
         let total = self.starts.size()[0];
         let starts = first(&self.starts, count.map_or(total, |n| (n as i64).min(total)));
         let Some(dynamics) = &mut self.dynamics else { return Ok(None) };

@@ -6,6 +6,7 @@ use super::stats::mean;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::policy::Turn;
+use drcorl_nn::profile;
 use drcorl_nn::rng::Rng;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
@@ -56,8 +57,14 @@ impl Dynamics {
                 return Err(Error::Cancelled);
             }
             let observation = self.frame.observation(&now.state);
-            let (action, under_way) = drive(&Turn { observation: &observation, reward: &reward, cost: &cost }, time);
-            let predicted = self.predict(&now, &action);
+            let (action, under_way) = {
+                let _actions = profile::open("actions");
+                drive(&Turn { observation: &observation, reward: &reward, cost: &cost }, time)
+            };
+            let predicted = {
+                let _models = profile::open("models");
+                self.predict(&now, &action)
+            };
             let counted = under_way.as_ref().map_or_else(|| alive.shallow_clone(), |rows| &alive * rows);
             returns += &predicted.reward * &counted;
             lengths += &counted;

@@ -5,6 +5,7 @@ use crate::algorithm::{Algorithm, Context, Metrics};
 use crate::error::{Error, Result};
 use crate::offline::{certify, Certificate, Evidence, Fqe, Judgement};
 use crate::stage::{plan, Stage};
+use drcorl_nn::profile;
 use drcorl_nn::rng::Rng;
 use std::sync::atomic::AtomicBool;
 
@@ -15,6 +16,7 @@ impl Trainer {
             return Err(Error::Config("the algorithm keeps no policy".into()));
         }
         if self.phase_step < self.fqe_steps {
+            let _fqe = profile::open("fitted Q evaluation");
             let policy = policies[0].policy.as_ref();
             let loss = self.fqe.step(self.phase_step, self.fqe_steps, policy, &self.data, &mut self.rng);
             return Ok(vec![("fqe_loss", loss)]);
@@ -23,8 +25,10 @@ impl Trainer {
         let judged = self.whole.as_ref().unwrap_or(&self.data);
         let mut judgements = Vec::new();
         for named in &policies {
+            let _rollouts = profile::open("rollouts");
             judgements.push(self.auditor.estimate(judged, &self.run, named.policy.as_ref(), cancel)?);
         }
+        let _verdict = profile::open("verdict");
         let mut evidence = Vec::new();
         for ((index, named), Judgement { estimates, shortage }) in policies.iter().enumerate().zip(judgements) {
             let mut context = context!(self, cancel);

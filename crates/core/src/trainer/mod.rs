@@ -18,12 +18,14 @@ use crate::memory;
 use crate::metrics::{Means, Metric};
 use crate::offline::{held_out, Certificate, Fqe, Judge};
 use crate::policy::FrozenPolicy;
+use crate::profile::{Profiled, TrainerProfile};
 use crate::results::object;
 use crate::run::{require, MatmulPrecision, RunConfig};
 use crate::stage::{plan, Stage, Stretch};
 use drcorl_data::Columns;
 use drcorl_nn::matmul;
 use drcorl_nn::precision::{self, Held};
+use drcorl_nn::profile;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::threads::{Entered, Pool};
 use schemars::JsonSchema;
@@ -137,6 +139,8 @@ pub struct Trainer {
     step: u64,
     visits: Visits,
     certificate: Option<Certificate>,
+    /// None unless it was asked for.
+    profiled: Option<Profiled>,
 }
 
 /// Turns a panic of the numerics (libtorch errors surface as such) into an error.
@@ -314,6 +318,7 @@ impl Trainer {
             step: 0,
             visits: Visits::default(),
             certificate: None,
+            profiled: None,
         })
     }
 
@@ -322,6 +327,23 @@ impl Trainer {
     pub fn share_audit(&mut self, folder: &Path, dataset_sha256: &str) -> Result<()> {
         self.audit_file = Some(AuditFile::new(folder, dataset_sha256, self.stream, &self.resolved["run"])?);
         Ok(())
+    }
+
+    /// Records from now on where the time goes. No bit of the run changes, and no checkpoint knows of it. Errs with
+    /// `Config` where the run is not on the CPU.
+    pub fn start_profile(&mut self) -> Result<()> {
+        self.profiled = Some(Profiled::on(self.data.device())?);
+        Ok(())
+    }
+
+    /// Where the time went since [`Trainer::start_profile`]; None where that was not called. Takes half a second more,
+    /// in which the peak of this machine is measured.
+    pub fn profile(&self) -> Result<Option<TrainerProfile>> {
+        guarded(|| {
+            let _precision = precision::hold(self.run.matmul_precision.of_products());
+            let how = (self.run.threads as usize, self.run.matmul_precision);
+            Ok(self.profiled.as_ref().map(|profiled| profiled.read(&self.phases, how)))
+        })
     }
 
     /// The fully resolved configuration, as stored in the checkpoint.
@@ -334,6 +356,7 @@ impl Trainer {
         let pool = self.pool.clone();
         guarded(|| {
             let _at_work = at_work(&pool, self.run.matmul_precision);
+            let _watched = self.profiled.as_ref().map(|profiled| profiled.recorder.enter());
             let mut means = Means::new(self.metrics);
             let phase = self.phase;
             let mut cancelled = false;
@@ -348,6 +371,7 @@ impl Trainer {
                     cancelled = true;
                     break;
                 }
+                let _step = profile::open_numbered(self.phases[phase].name, phase);
                 let metrics = match self.advance(cancel) {
                     Err(Error::Cancelled) => {
                         cancelled = true;
@@ -424,6 +448,9 @@ impl Trainer {
         };
         if let Some((what, value)) = metrics.iter().find(|(_, value)| !value.is_finite()) {
             return Err(Error::Diverged { phase: name.into(), what: what.to_string(), value: *value, step: self.step });
+        }
+        if let Some(profiled) = &mut self.profiled {
+            profiled.count(self.phase);
         }
         self.step += 1;
         self.phase_step += 1;

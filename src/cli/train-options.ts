@@ -29,6 +29,7 @@ const OPTIONS = [
   'require-certified',
   'checkpoint-seconds',
   'tensorboard',
+  'profile',
   'eval-every',
   'eval-episodes',
   'keep-checkpoints',
@@ -74,6 +75,10 @@ export function declareTrainOptions(yargs: Argv, argv: readonly string[]): Argv 
     .option('require-certified', { boolean: true, describe: 'Exit with status 3 unless the policy is certified' })
     .option('checkpoint-seconds', { requiresArg: true, describe: 'Seconds between checkpoints (default 30)' })
     .option('tensorboard', { boolean: true, describe: 'Write event files for TensorBoard into the run folder' })
+    .option('profile', {
+      boolean: true,
+      describe: 'Show where the time of the run goes, also in profile.json; changes no bit of it',
+    })
     .option('eval-every', {
       requiresArg: true,
       describe: 'Watch the policy in the environment after every N updates (below 1: a share); training never reads it',
@@ -120,6 +125,7 @@ export async function readTrainOptions(args: Arguments, signal: AbortSignal): Pr
     signal,
     checkpointSeconds: seconds(args),
     tensorboard: args['tensorboard'] === true,
+    profile: args['profile'] === true,
     evalEvery: optionalNumber(args, 'eval-every'),
     evalEpisodes: optionalNumber(args, 'eval-episodes'),
     keepCheckpoints: args['keep-checkpoints'] === true,

@@ -1,7 +1,7 @@
 /** Files of results as they were stored: by this version or another, whole or damaged. */
 import { DrcorlError } from '../base/errors.js'
 import { readJson } from '../base/files.js'
-import type { Certificate, Evaluation, RunRecord, RunResult } from './results.js'
+import type { Certificate, Evaluation, RunProfile, RunRecord, RunResult } from './results.js'
 import { type JsonSchema, type Schema, knownSchema } from './schema.js'
 
 /** What a file holds: of the right types wherever something stands, but another version may have left anything out. */
@@ -20,6 +20,7 @@ interface StoredTypes {
 /** Files with a format of their own: what their schema requires stands in them, whichever version wrote them. */
 interface WholeTypes {
   Evaluation: Evaluation
+  RunProfile: RunProfile
   RunRecord: RunRecord
 }
 

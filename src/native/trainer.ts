@@ -1,7 +1,8 @@
 /** Training runs in the core: the only calls that need libtorch. */
 import { setImmediate } from 'node:timers/promises'
 import type { NativeColumns, NativeDataset, NativeTrainer, NativeTrainingData } from '../../index.d.ts'
-import type { Certificate, PlayedEpisode, PolicyRecord, TrainerStatus } from '../config/results.js'
+import type { Certificate, PlayedEpisode, PolicyRecord, RunProfile, TrainerStatus } from '../config/results.js'
+import { DrcorlError } from '../base/errors.js'
 import { costNames } from '../config/limits.js'
 import { loadCore } from './addons.js'
 import { type ChosenDevice, chooseDevice } from './device.js'
@@ -13,6 +14,9 @@ export interface TrainerConfig {
   run: Record<string, unknown>
   config: Record<string, unknown>
 }
+
+/** What the core says of where its time went. */
+export type TrainerProfile = Pick<RunProfile, 'threads' | 'matmul_precision' | 'phases' | 'kernels' | 'peak'>
 
 /** A native trainer with JSON parsed and errors typed. One call at a time; `cancel` alone may come at any moment. */
 export class Trainer {
@@ -72,6 +76,20 @@ export class Trainer {
    */
   shareAudit(folder: string, datasetSha256: string): Promise<void> {
     return guard(() => this.native.shareAudit(folder, datasetSha256))
+  }
+
+  /** Records from now on where the time goes; no bit of the run changes. `Config` for a run that is not on the CPU. */
+  startProfile(): Promise<void> {
+    return guard(() => this.native.startProfile())
+  }
+
+  /** Where the time went since `startProfile`; measures the peak of this machine, half a second. */
+  profile(): Promise<TrainerProfile> {
+    return guard(async () => {
+      const text = await this.native.profile()
+      if (text === null) throw new DrcorlError('Internal', 'no profile was started')
+      return JSON.parse(text) as TrainerProfile
+    })
   }
 
   cancel(): void {

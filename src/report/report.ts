@@ -4,6 +4,7 @@ import { RUN_FILES } from '../train/run-folder.js'
 import { certificateSection } from './certificate.js'
 import { comparisonPage, labelOf } from './compare.js'
 import { page } from './page.js'
+import { profileSection } from './profile.js'
 import { type RunData, readRun } from './run-data.js'
 import {
   configSection,
@@ -43,6 +44,7 @@ export function reportPage(run: RunData): string {
     monitorSection(run),
     visitsSection(run),
     ledgerSection(run),
+    profileSection(run.profile),
     configSection(run),
     `<footer>Made by drcorl ${escape(record.versions.drcorl)} from the files of the run folder.</footer>`,
   ])

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { DrcorlError, codeOf, describeFsError } from '../base/errors.js'
 import { exists } from '../base/files.js'
-import type { Certificate, Evaluation, Metric, PolicyEvaluation, RunResult } from '../config/results.js'
+import type { Certificate, Evaluation, Metric, PolicyEvaluation, RunProfile, RunResult } from '../config/results.js'
 import { metricsOf } from '../config/schema.js'
 import { type Stored, isAmount, readStored, readWhole } from '../config/stored.js'
 import { type Provenance, checkMeasured, checkRunPolicies } from '../policy/provenance.js'
@@ -34,6 +34,8 @@ export interface RunData {
   evaluation: Evaluation | null
   /** What the policy did while it was trained, where it was watched. */
   monitor: MonitorRecord | null
+  /** Where the time went, where that was asked. */
+  profile: RunProfile | null
   /** Episodes of the evaluated policies. */
   episodes: Csv | null
   /** Return and cost of each episode of the dataset. */
@@ -63,6 +65,7 @@ export async function readRun(folder: string): Promise<RunData> {
     provenance: await checkRunPolicies(folder),
     evaluation: await readEvaluation(join(folder, RUN_FILES.evaluation)),
     monitor: await readMonitor(folder),
+    profile: await readProfile(join(folder, RUN_FILES.profile)),
     episodes: await readCsv(join(folder, RUN_FILES.episodes), ['return', 'cost'], ['policy']),
     dataset: await readCsv(join(folder, RUN_FILES.datasetEpisodes), ['return', 'cost']),
   }
@@ -73,6 +76,10 @@ async function readEvaluation(path: string): Promise<Evaluation | null> {
   const evaluation = await readWhole('Evaluation', path)
   for (const one of measuredPolicies(evaluation)) await checkMeasured(path, one.policy, one.sha256)
   return evaluation
+}
+
+async function readProfile(path: string): Promise<RunProfile | null> {
+  return (await exists(path)) ? readWhole('RunProfile', path) : null
 }
 
 /** The policies that an evaluation measured, the one to use first. */

@@ -5,7 +5,7 @@
  * algorithm with its own number of steps; a *call* is one native task of some steps, whose number never changes a
  * result; a *row* is one line of metrics.csv.
  */
-import type { Certificate, Metric, Reused, RunPhase } from '../config/results.js'
+import type { Certificate, Metric, Reused, RunPhase, RunProfile } from '../config/results.js'
 import type { AlgorithmName, Parameters, RunConfig } from '../config/types.js'
 import type { Finding } from '../data/checks.js'
 import type { Dataset } from '../data/dataset.js'
@@ -17,6 +17,7 @@ import type { Trainer } from '../native/trainer.js'
 import type { MetricsLog } from './metrics.js'
 import type { MonitorPoint } from './monitor-file.js'
 import type { Monitor } from './monitor.js'
+import type { Stopwatch } from './profile.js'
 import type { RunRecord } from './run-folder.js'
 import type { VisitResult } from './visits.js'
 
@@ -84,6 +85,11 @@ export interface TrainOptions {
   evalEpisodes?: number | undefined
   /** Keep policy and checkpoint of every point of the monitor, in `monitor/update-N/`. */
   keepCheckpoints?: boolean | undefined
+  /**
+   * Record where the time goes: `profile.json`, and `profile` of the `end` event. The run's bits are those of a run
+   * without it. Of a resumed run it is that of the steps since. On the CPU only.
+   */
+  profile?: boolean | undefined
   /** How error messages name a parameter of `config`. */
   configOrigin?: ((key: string) => string) | undefined
 }
@@ -169,6 +175,8 @@ export interface EndEvent {
   /** Environment steps of the monitor, which are none of these: training never read them. */
   monitor_steps: number
   wall_seconds: number
+  /** Where the time went, where that was asked; null otherwise. */
+  profile: RunProfile | null
 }
 
 export type TrainEvent =
@@ -196,4 +204,6 @@ export interface Session {
   unlock: Unlock
   /** Warnings about the data. */
   findings: readonly Finding[]
+  /** Null where nobody asked where the time goes. */
+  watch: Stopwatch | null
 }

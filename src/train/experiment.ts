@@ -12,6 +12,7 @@ import { writeAtomic } from '../base/files.js'
 import type { Unlock } from '../native/lock.js'
 import { Trainer } from '../native/trainer.js'
 import type { Session, TrainEvent, TrainOptions } from './events.js'
+import { Stopwatch, timed } from './profile.js'
 import { MetricsLog } from './metrics.js'
 import { Monitor, forVisits, planMonitor } from './monitor.js'
 import { resumeSession } from './resume.js'
@@ -30,7 +31,8 @@ import { createRunFolder } from './run-lock.js'
  *   before anything is written; `Diverged` naming loss and step, with the last good checkpoint kept.
  */
 export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent, void, void> {
-  const session = options.resume ? await resumeSession(options) : await startSession(options)
+  const watch = options.profile ? new Stopwatch() : null
+  const session = options.resume ? await resumeSession(options, watch) : await startSession(options, watch)
   const run = new Run(session, options)
   try {
     const { trainer, record } = session
@@ -42,7 +44,7 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent, 
   }
 }
 
-async function startSession(options: TrainOptions): Promise<Session> {
+async function startSession(options: TrainOptions, watch: Stopwatch | null): Promise<Session> {
   if (options.dataset === undefined) {
     throw new DrcorlError('Usage', 'no dataset is given', {
       hint: 'name one with --dataset FILE.hdf5, --task NAME or --env NAME',
@@ -60,7 +62,8 @@ async function startSession(options: TrainOptions): Promise<Session> {
   const { maxMemory, strict } = options
   const costs = costsOf(resolved.run)
   const episode_length = statedEpisodeLength(resolved.run)
-  const dataset = await loadDataset(options.dataset, { episode_length, maxMemory, costs })
+  const source = options.dataset
+  const dataset = await timed(watch, 'data', () => loadDataset(source, { episode_length, maxMemory, costs }))
   const findings = checkDataset(dataset, { strict })
   if (pretrained !== null) requireSameData(pretrained, dataset)
   takeTaskLength(resolved, dataset)
@@ -69,12 +72,13 @@ async function startSession(options: TrainOptions): Promise<Session> {
   const episodes = datasetEpisodesCsv(datasetEpisodes(dataset.native, costs?.slice(1)))
   // A dataset that was loaded here is nobody else's.
   const last = typeof options.dataset === 'string'
-  const made = Trainer.create(dataset.native, resolved, last, pretrained?.path)
+  const made = timed(watch, 'setup', () => Trainer.create(dataset.native, resolved, last, pretrained?.path))
   const trainer = await made.catch((error: unknown) => {
     throw withOrigin(error, resolved.origins)
   })
   let unlock: Unlock | undefined
   try {
+    if (watch !== null) await trainer.startProfile()
     const opened = await createRunFolder(options.out, defaultRunFolder(resolved, dataset), options.overwrite ?? false)
     unlock = opened.unlock
     const { folder } = opened
@@ -87,7 +91,18 @@ async function startSession(options: TrainOptions): Promise<Session> {
     const order = metricsOf(record.algorithm).map(({ name }) => name)
     const log = new MetricsLog(join(folder, RUN_FILES.metrics), order)
     const monitor = plan === null ? null : await Monitor.open(folder, plan, options.signal)
-    return { folder, record, trainer, log, resumed: false, visits: visits?.make ?? null, monitor, findings, unlock }
+    return {
+      folder,
+      record,
+      trainer,
+      log,
+      resumed: false,
+      visits: visits?.make ?? null,
+      monitor,
+      findings,
+      watch,
+      unlock,
+    }
   } catch (error) {
     unlock?.()
     trainer.dispose()

@@ -20,6 +20,7 @@ import {
   statedEpisodeLength,
   writeRecord,
 } from './run-folder.js'
+import { type Stopwatch, timed } from './profile.js'
 import { lockRun } from './run-lock.js'
 
 /**
@@ -28,7 +29,7 @@ import { lockRun } from './run-lock.js'
  * @throws DrcorlError `Usage` for parameters that differ from the run's, `Data` for a dataset with another sha256 or a
  *   checkpoint with other parameters than config.json, `Busy` while another process writes into the folder.
  */
-export async function resumeSession(options: TrainOptions): Promise<Session> {
+export async function resumeSession(options: TrainOptions, watch: Stopwatch | null): Promise<Session> {
   const folder = options.out
   if (options.reuse !== undefined) {
     throw new DrcorlError('Usage', 'reuse is for a new run; a resumed one goes on with what it has', {
@@ -42,17 +43,22 @@ export async function resumeSession(options: TrainOptions): Promise<Session> {
   await readRecord(folder)
   const unlock = await lockRun(folder, 'training', 'copy the run to a place that can be written')
   try {
-    return { ...(await open(options, folder)), unlock }
+    const session = await open(options, folder, watch)
+    return { ...session, watch, unlock }
   } catch (error) {
     unlock()
     throw error
   }
 }
 
-async function open(options: TrainOptions, folder: string): Promise<Omit<Session, 'unlock'>> {
+async function open(
+  options: TrainOptions,
+  folder: string,
+  watch: Stopwatch | null,
+): Promise<Omit<Session, 'unlock' | 'watch'>> {
   const record = await readRecord(folder)
   await refuseChanges(options, record, folder)
-  const dataset = await sameDataset(options, record, folder)
+  const dataset = await timed(watch, 'data', () => sameDataset(options, record, folder))
   // A dataset that was loaded here is nobody else's.
   const last = typeof (options.dataset ?? '') === 'string'
   await removeTemporaries(folder)
@@ -72,13 +78,15 @@ async function open(options: TrainOptions, folder: string): Promise<Omit<Session
       delete record.reused
       await writeRecord(folder, record)
     }
-    const trainer = await Trainer.create(dataset.native, record, last)
+    const trainer = await timed(watch, 'setup', () => Trainer.create(dataset.native, record, last))
+    if (watch !== null) await trainer.startProfile()
     const log = new MetricsLog(metrics, order)
     return { folder, record, trainer, log, resumed: true, visits, monitor, findings: [] }
   }
   await requireOwnCheckpoint(record, checkpoint, folder)
-  const trainer = await Trainer.resume(dataset.native, checkpoint, record, last)
+  const trainer = await timed(watch, 'setup', () => Trainer.resume(dataset.native, checkpoint, record, last))
   try {
+    if (watch !== null) await trainer.startProfile()
     const { step } = await trainer.status()
     const log = (await exists(metrics)) ? await MetricsLog.resume(metrics, step, order) : new MetricsLog(metrics, order)
     return { folder, record, trainer, log, resumed: true, visits, monitor, findings: [] }

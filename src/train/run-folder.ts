@@ -26,6 +26,8 @@ export const RUN_FILES = {
   ...BESIDE,
   /** What the policy under training did in the environment, where it was watched. */
   monitor: 'monitor.json',
+  /** Where the time went, where that was asked. */
+  profile: 'profile.json',
   certificate: CERTIFICATE_FILE,
   result: RESULT_FILE,
   evaluation: 'evaluation.json',

@@ -3,7 +3,7 @@ import { costsOf } from '../config/limits.js'
 import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { exists, writeJson } from '../base/files.js'
-import type { Certificate, Metric, RunResult, TakenModels, TrainerStatus } from '../config/results.js'
+import type { Certificate, Metric, RunProfile, RunResult, TakenModels, TrainerStatus } from '../config/results.js'
 import { metricsOf } from '../config/schema.js'
 import { environmentSteps } from '../envs/ledger.js'
 import type {
@@ -19,6 +19,7 @@ import type {
 } from './events.js'
 import { MetricsMean } from './metrics.js'
 import { Pace } from './pace.js'
+import { timed } from './profile.js'
 import { RUN_FILES, writeRecord } from './run-folder.js'
 import { EventFile, descriptionsOf, eventFiles, tagOf } from './tensorboard.js'
 import { Visitor } from './visits.js'
@@ -43,6 +44,9 @@ export class Run {
   private scalars: EventFile | undefined
   private lastSave = performance.now()
   private savedStep = -1
+  private firstStep = 0
+  /** When the profile was asked for: what it takes itself is none of the run. */
+  private ended: number | undefined
   /** False once a call has failed: the state in memory may be broken and must not replace a good checkpoint. */
   private healthy = true
 
@@ -72,6 +76,7 @@ export class Run {
     let status = await trainer.status()
     // A run that took over another's pretraining begins with its checkpoint.
     if (resumed || status.step > 0) this.savedStep = status.step
+    this.firstStep = status.step
     this.earlierEnvironmentSteps = status.environment_steps
     const { algorithm, preset, run, config, dataset } = record
     const { step, steps, phases } = status
@@ -136,7 +141,8 @@ export class Run {
   private async visit(status: TrainerStatus): Promise<VisitEvent | undefined> {
     if (this.visitor === undefined) throw new DrcorlError('Internal', 'a visit is due, but no environment is known')
     try {
-      const result = await this.visitor.visit(this.session.trainer, status.visit!)
+      const visitor = this.visitor
+      const result = await this.timed('visits', () => visitor.visit(this.session.trainer, status.visit!))
       const { return: reward, cost, environment_steps, episodes } = result
       this.scalars?.add(status.step, {
         'eval/reward': reward,
@@ -153,7 +159,8 @@ export class Run {
   /** A point of the monitor; undefined when the signal cut it short, and it is still due then. */
   private async watch(status: TrainerStatus): Promise<MonitorEvent | undefined> {
     try {
-      const point = await this.session.monitor!.play(this.session.trainer, status, this.origin())
+      const { monitor, trainer } = this.session
+      const point = await this.timed('monitor', () => monitor!.play(trainer, status, this.origin()))
       this.scalars?.add(status.step, { 'monitor/reward': point.return.mean, 'monitor/cost': point.cost.mean })
       return { type: 'monitor', ...point }
     } catch (error) {
@@ -240,8 +247,10 @@ export class Run {
   /** The log goes first: a checkpoint never stands for steps whose rows are lost. */
   private async checkpoint(step: number): Promise<CheckpointEvent> {
     const path = join(this.session.folder, RUN_FILES.checkpoint)
-    await this.session.log.flush()
-    await this.session.trainer.save(path)
+    await this.timed('checkpoints', async () => {
+      await this.session.log.flush()
+      await this.session.trainer.save(path)
+    })
     this.lastSave = performance.now()
     this.savedStep = step
     return { type: 'checkpoint', path, step }
@@ -255,7 +264,7 @@ export class Run {
 
   private async keepPretraining(step: number): Promise<PretrainingEvent> {
     const path = join(this.session.folder, RUN_FILES.pretraining)
-    await this.session.trainer.save(path)
+    await this.timed('checkpoints', () => this.session.trainer.save(path))
     return { type: 'pretraining', path, step }
   }
 
@@ -263,12 +272,13 @@ export class Run {
     const { folder, trainer, record, log } = this.session
     await log.flush()
     // Before the certificate, which names their hashes; they hold its verdict.
-    const policy_files = await trainer.writePolicies(folder, this.origin())
+    const policy_files = await this.timed('policies', () => trainer.writePolicies(folder, this.origin()))
     const certificate = await trainer.certificate()
     if (certificate !== null) {
       await writeJson(join(folder, RUN_FILES.certificate), certificate)
       yield { type: 'certificate', certificate }
     }
+    const profile = await this.profile()
     const result: RunResult = {
       status: 'done',
       algorithm: record.algorithm,
@@ -282,15 +292,20 @@ export class Run {
       finished: new Date().toISOString(),
     }
     await writeJson(join(folder, RUN_FILES.result), result)
-    yield this.end(status, 'done', certificate)
+    yield this.end(status, 'done', certificate, profile)
   }
 
   private async *interrupted(status: TrainerStatus): AsyncGenerator<TrainEvent, void, void> {
     if (status.step > 0 && status.step !== this.savedStep) yield await this.checkpoint(status.step)
-    yield this.end(status, 'interrupted', null)
+    yield this.end(status, 'interrupted', null, await this.profile())
   }
 
-  private end(status: TrainerStatus, how: EndEvent['status'], certificate: Certificate | null): EndEvent {
+  private end(
+    status: TrainerStatus,
+    how: EndEvent['status'],
+    certificate: Certificate | null,
+    profile: RunProfile | null,
+  ): EndEvent {
     return {
       type: 'end',
       status: how,
@@ -303,7 +318,20 @@ export class Run {
       environment_steps: this.environmentSteps(),
       monitor_steps: this.session.monitor?.environmentSteps ?? 0,
       wall_seconds: this.seconds(),
+      profile,
     }
+  }
+
+  /** Writes where the time went, where that was asked. */
+  private async profile(): Promise<RunProfile | null> {
+    const { watch, folder, record, trainer } = this.session
+    if (watch === null) return null
+    this.ended = performance.now()
+    return watch.write(folder, record, trainer, this.firstStep)
+  }
+
+  private timed<T>(name: string, work: () => Promise<T>): Promise<T> {
+    return timed(this.session.watch, name, work)
   }
 
   private environmentSteps(): number {
@@ -315,7 +343,7 @@ export class Run {
 
   /** Seconds of training so far, those before a resume included. */
   private seconds(): number {
-    return this.earlierSeconds + (performance.now() - this.started) / 1000
+    return this.earlierSeconds + ((this.ended ?? performance.now()) - this.started) / 1000
   }
 
   private withCheckpoint(error: unknown): unknown {

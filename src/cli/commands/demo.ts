@@ -14,6 +14,7 @@ import { train } from '../../train/experiment.js'
 import { Progress, formatSeconds } from '../../train/progress.js'
 import { RUN_FILES } from '../../train/run-folder.js'
 import { type Command, type Context, optionalNumber, optionalString } from '../command.js'
+import { profileText } from '../profile.js'
 
 const ENVIRONMENT = 'point-circle'
 /** Two that only imitate, then ours: what the limit costs and what learning under it wins. */
@@ -36,6 +37,7 @@ interface Settings {
   episodes: number
   cost_limit: number
   short: boolean
+  profile: boolean
 }
 
 /** One run, for the table and for `--json`. */
@@ -58,6 +60,10 @@ export const demoCommand: Command = {
       .option('short', {
         boolean: true,
         describe: 'Seconds instead of minutes: does the installation work? Learns nothing',
+      })
+      .option('profile', {
+        boolean: true,
+        describe: `Show where the time of ${SHOWN} goes; profile.json in every run folder`,
       }),
 
   async run(args, context) {
@@ -68,13 +74,15 @@ export const demoCommand: Command = {
       episodes: optionalNumber(args, 'episodes') ?? 20,
       cost_limit: optionalNumber(args, 'cost-limit') ?? findEnv(ENVIRONMENT)!.default_cost_limit,
       short: args['short'] === true,
+      profile: args['profile'] === true,
     }
     // Before the minutes of training, not after them.
     if (!Number.isSafeInteger(settings.episodes) || settings.episodes < 1) {
       throw new DrcorlError('Usage', `--episodes ${settings.episodes} must be a whole number, 1 or more`)
     }
     const dataset = await loadDataset(`env:${ENVIRONMENT}`)
-    const stopped = (await trainAll(dataset, settings, context)).find(({ status }) => status === 'interrupted')
+    const ends = await trainAll(dataset, settings, context)
+    const stopped = ends.find(({ status }) => status === 'interrupted')
     if (stopped !== undefined) return interrupted(stopped)
     // Only now, so that the ledger of environment steps still reads what training alone has taken.
     const folders = ALGORITHMS.map((algorithm) => join(settings.out, algorithm))
@@ -83,7 +91,9 @@ export const demoCommand: Command = {
     const report = join(settings.out, RUN_FILES.report)
     await compareReport(folders, report)
     const seconds = (performance.now() - started) / 1000
+    const profile = ends.find(({ run_dir }) => run_dir === join(settings.out, SHOWN))?.profile ?? null
     const text = [
+      ...(profile === null ? [] : [`${SHOWN}, beside the others\n${profileText(profile)}`]),
       `${ENVIRONMENT}, cost limit ${settings.cost_limit}, ${settings.episodes} episodes each, ${formatSeconds(seconds)} in all`,
       comparisonTable(measured.map(({ row }) => row)),
       [
@@ -93,7 +103,8 @@ export const demoCommand: Command = {
       `run folders  ${folders.join('  ')}\nreport       ${report}`,
     ].join('\n\n')
     const runs = measured.map(({ json }) => json)
-    return { json: { env: ENVIRONMENT, ...settings, runs, report, wall_seconds: seconds }, text }
+    const json = { env: ENVIRONMENT, ...settings, profile, runs, report, wall_seconds: seconds }
+    return { json, text }
   },
 }
 
@@ -134,11 +145,11 @@ async function trainOne(
   settings: Settings,
   { signal, progress }: { signal: AbortSignal; progress: Progress },
 ): Promise<EndEvent> {
-  const { cost_limit, seed, short } = settings
+  const { cost_limit, seed, short, profile } = settings
   const config = { ...(short ? fewSteps(algorithm) : {}), cost_limit, seed }
   const out = join(settings.out, algorithm)
   let end: EndEvent | undefined
-  for await (const event of train({ dataset, algorithm, preset: PRESET, config, out, signal })) {
+  for await (const event of train({ dataset, algorithm, preset: PRESET, config, out, signal, profile })) {
     if (algorithm === SHOWN) progress.show(event)
     if (event.type === 'end') end = event
   }

@@ -4,6 +4,7 @@ import type { EndEvent } from '../../train/events.js'
 import { train } from '../../train/experiment.js'
 import { Progress, formatSeconds } from '../../train/progress.js'
 import type { Command, Output } from '../command.js'
+import { profileText } from '../profile.js'
 import { facts } from '../table.js'
 import { declareTrainOptions, readTrainOptions } from '../train-options.js'
 
@@ -33,7 +34,8 @@ export const trainCommand: Command = {
 
 function interrupted(end: EndEvent): Output {
   const message = `interrupted at step ${end.step} of ${end.steps}; go on with: drcorl train --resume ${end.run_dir}`
-  return { json: { ...end, type: undefined, error: { code: 'Cancelled', message } }, text: message, status: 130 }
+  const json = { ...end, type: undefined, error: { code: 'Cancelled', message } }
+  return { json, text: withProfile(message, end), status: 130 }
 }
 
 function done(end: EndEvent, report: string, requireCertified: boolean): Output {
@@ -42,7 +44,7 @@ function done(end: EndEvent, report: string, requireCertified: boolean): Output 
   const reasons = certificate?.reasons ?? []
   const remedies = (certificate?.refusals ?? []).map(({ remedy }): [string, string] => ['what to do', remedy])
   const json = { ...end, type: undefined, verdict, report }
-  const text = facts([
+  const summary = facts([
     ['run folder', run_dir],
     ['report', report],
     ['steps', `${end.steps} in ${formatSeconds(end.wall_seconds)}, environment steps ${end.environment_steps}`],
@@ -53,7 +55,12 @@ function done(end: EndEvent, report: string, requireCertified: boolean): Output 
     ...remedies,
     ['next', `drcorl evaluate ${run_dir}`],
   ])
+  const text = withProfile(summary, end)
   if (!requireCertified || verdict === 'certified') return { json, text }
   const message = `the policy is not certified: ${reasons.join('; ') || 'the algorithm gives no certificate'}`
   return { json: { ...json, error: { code: 'NotCertified', message } }, text: `${text}\n${message}`, status: 3 }
 }
+
+/** Where the time went stands first, where that was asked: what to do next is read last. */
+const withProfile = (text: string, { profile }: EndEvent): string =>
+  profile === null ? text : `${profileText(profile)}\n\n${text}`

@@ -134,19 +134,23 @@ impl Frame {
 
     /// Where logged rows `[N]` are.
     pub fn moment(&self, data: &Dataset, rows: &Tensor) -> Moment {
-        let state = self.state(&data.gather(rows).observation());
-        let (mut here, mut later, mut parts) = (rows.shallow_clone(), state.shallow_clone(), Vec::new());
+        let mut here = data.gather(rows);
+        let state = self.state(&here.observation());
+        if !self.remembers {
+            let width = self.history as i64 * (state.size()[1] + data.actions());
+            return Moment { past: Tensor::zeros([rows.size()[0], width], (Kind::Float, state.device())), state };
+        }
+        let (mut later, mut parts) = (state.shallow_clone(), Vec::new());
         for _ in 0..self.history {
             // An episode's first row is its own past, unmoved and without an action.
-            let moved: Tensor = 1.0 - data.gather(&here).start();
-            here = &here - moved.squeeze_dim(1).to_kind(Kind::Int64);
-            let before = data.gather(&here);
+            let moved: Tensor = 1.0 - here.start();
+            let before = data.gather(&(&here.rows - moved.squeeze_dim(1).to_kind(Kind::Int64)));
             let earlier = self.state(&before.observation());
             parts.extend([self.scaled_change(&earlier, &later), before.action() * moved]);
-            later = earlier;
+            (here, later) = (before, earlier);
         }
         let past = if parts.is_empty() { state.narrow(1, 0, 0) } else { Tensor::cat(&parts, 1) };
-        Moment { past: if self.remembers { past } else { past.zeros_like() }, state }
+        Moment { past, state }
     }
 
     /// What motion learns of a step.

@@ -10,7 +10,7 @@ use super::scalar_head::{self, Layers};
 use super::{matmul, threads, Arena, ArenaBuilder, Slot};
 use crate::rng::Rng;
 use drcorl_kernels::gemm::Gates;
-use passes::{blocks, Activations, Free, Kept, Pass, Plan, Rooms, Rows};
+use passes::{blocks, rows_of, Activations, Free, Kept, Pass, Plan, Rooms, Rows};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::{Mutex, PoisonError};
@@ -184,8 +184,8 @@ impl Ensemble {
         let pass = |task: usize| {
             let (member, (start, count)) = ((task / blocks.len()) as i64, blocks[task % blocks.len()]);
             cache.rooms.lend(device, |room| {
-                let room: Vec<Tensor> = room.hidden.iter().map(|buffer| buffer.narrow(0, 0, count)).collect();
-                let part = |tensor: &Tensor| tensor.narrow(0, start, count);
+                let room: Vec<Tensor> = room.hidden.iter().map(|buffer| rows_of(buffer, 0, count)).collect();
+                let part = |tensor: &Tensor| rows_of(tensor, start, count);
                 self.forward_member(arena, member, &part(input), (&room, &[]), None, &part(&out));
             });
         };
@@ -207,7 +207,7 @@ impl Ensemble {
         output: &Tensor,
     ) {
         for (start, count) in blocks(input.size()[0], input.device()) {
-            let part = |tensor: &Tensor| tensor.narrow(0, start, count);
+            let part = |tensor: &Tensor| rows_of(tensor, start, count);
             let mut pass = |remade: Option<Tensor>| {
                 let hidden: Vec<Tensor> = remade.into_iter().chain(kept.hidden.iter().map(part)).collect();
                 let slopes: Vec<Tensor> = kept.slopes.iter().map(part).collect();
@@ -215,7 +215,7 @@ impl Ensemble {
                 self.forward_member(arena, member, &part(input), (&hidden, &slopes), gates, &part(output));
             };
             if plan.remade {
-                rooms.lend(input.device(), |room| pass(Some(room.hidden[0].narrow(0, 0, count))));
+                rooms.lend(input.device(), |room| pass(Some(rows_of(&room.hidden[0], 0, count))));
             } else {
                 pass(None);
             }
@@ -334,7 +334,7 @@ impl Ensemble {
             if over && overwrites(layer, rows) {
                 hidden.shallow_clone()
             } else {
-                room.narrow(0, 0, rows)
+                rows_of(room, 0, rows)
             }
         };
         hidden.iter().zip(room).enumerate().map(place).collect()

@@ -3,12 +3,11 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeFolder } from '../base/files.js'
 import { lock } from '../native/lock.js'
-import { type ProgramOptions, runProgram } from '../base/subprocess.js'
-import { runPip } from '../net/pip.js'
-import { envsFolder, hasSuite, readInstallation, venvFolder, venvPython, writeInstallation } from './installed.js'
-import { type Interpreter, findPython } from './interpreter.js'
+import { envsFolder, hasSuite, readInstallation, venvPython, writeInstallation } from './installed.js'
+import { findPython } from './interpreter.js'
 import { openPythonEnv } from './python.js'
 import { SUITES, SUITE_NAMES, type SuiteName } from './recipe.js'
+import { installPackages, makeVenv } from './venv.js'
 
 export interface InstallOptions {
   /** Default all. */
@@ -69,13 +68,16 @@ class Install {
     const wanted = this.options.suites ?? SUITE_NAMES
     let found = await readInstallation(this.folder)
     if (found === undefined || (await this.isOtherPython(found.python))) {
-      found = { format: 'drcorl-envs/1', python: (await this.makeVenv()).version, suites: {} }
+      const interpreter = await findPython(this.options.python)
+      await rm(join(this.folder, 'drcorl-envs.json'), { force: true })
+      await makeVenv(this.folder, interpreter, this.options)
+      found = { format: 'drcorl-envs/1', python: interpreter.version, suites: {} }
     }
     const results: InstallResult['suites'] = []
     for (const suite of wanted) {
       const present = hasSuite(found, suite) && (await this.works(suite))
       if (!present) {
-        await this.pip(suite)
+        await installPackages(SUITES[suite].label, this.folder, SUITES[suite].packages, this.options)
         await this.verify(suite)
       }
       found.suites[suite] = { packages: SUITES[suite].packages, verified: new Date().toISOString() }
@@ -89,32 +91,6 @@ class Install {
   private async isOtherPython(version: string): Promise<boolean> {
     if (this.options.python === undefined) return false
     return (await findPython(this.options.python)).version !== version
-  }
-
-  private async makeVenv(): Promise<Interpreter> {
-    const interpreter = await findPython(this.options.python)
-    const { command, version } = interpreter
-    this.say(`Python ${version} (${command}), environment in ${this.folder}`)
-    // Whatever is there was not finished, or is to be replaced.
-    await rm(join(this.folder, 'drcorl-envs.json'), { force: true })
-    await rm(venvFolder(this.folder), { recursive: true, force: true })
-    const hint = 'on Debian and Ubuntu the module is a package of its own: sudo apt install python3-venv'
-    const args = ['-m', 'venv', venvFolder(this.folder)]
-    await runProgram('making a virtual environment', command, args, this.program(hint))
-    return interpreter
-  }
-
-  private async pip(suite: SuiteName): Promise<void> {
-    const { label, packages } = SUITES[suite]
-    this.say(`${label}: installing ${packages.length} packages`)
-    let collected = 0
-    await runPip(`installing ${label}`, this.python, 'install', packages, {
-      ...this.program('nothing else was changed; the command can be run again'),
-      onLine: (line) => {
-        if (/^(Collecting|Requirement already)/.test(line)) collected += 1
-        this.say(`${collected}/${packages.length}  ${line.trim()}`, true)
-      },
-    })
   }
 
   private async works(suite: SuiteName): Promise<boolean> {
@@ -146,15 +122,7 @@ class Install {
     }
   }
 
-  private say(text: string, detail = false): void {
-    this.options.onProgress?.({ text, detail })
-  }
-
-  /** How every program of an installation is run. */
-  private program(hint: string): ProgramOptions {
-    const env = { ...process.env }
-    // They would lead pip to packages outside the environment.
-    for (const name of ['PYTHONPATH', 'PYTHONHOME', 'PIP_USER', 'PIP_TARGET', 'PIP_PREFIX']) delete env[name]
-    return { code: 'Environment', hint, env, signal: this.options.signal }
+  private say(text: string): void {
+    this.options.onProgress?.({ text, detail: false })
   }
 }

@@ -23,6 +23,7 @@
 //! | [`losses`] | squared errors, Gaussian likelihood |
 //! | [`math`] | exp and the normal distribution without branches |
 //! | [`norms`] | layer norms |
+//! | [`peak`] | what the vector units can do at most |
 //! | [`rows`] | rows picked from a batch |
 //! | [`steps`] | Adam, running averages |
 
@@ -39,6 +40,7 @@ mod instruction_set;
 pub mod losses;
 pub mod math;
 pub mod norms;
+pub mod peak;
 pub mod rows;
 pub mod steps;
 mod sums;

@@ -13,6 +13,7 @@ mod heads;
 mod losses;
 mod noise;
 mod norms;
+mod peak;
 mod steps;
 
 use drcorl_kernels::InstructionSet;
@@ -32,6 +33,7 @@ fn main() {
         heads::CASES,
         losses::CASES,
         norms::CASES,
+        peak::CASES,
         steps::CASES,
     ]
     .concat();

@@ -1,12 +1,14 @@
 //! The behavior step: one AdamW step of the denoiser (5), with its draws.
 
+use crate::beside::Numbers;
 use crate::plain::linear;
 use crate::{Step, ACTIONS, STATES};
 use drcorl_algos::drcorl::behavior::BehaviorModel;
-use drcorl_algos::drcorl::diffusion::{diffuse, Draws, TRAIN_TIME_MIN};
+use drcorl_algos::drcorl::diffusion::{diffuse, Draws, BETA_0, BETA_1, TRAIN_TIME_MIN};
 use drcorl_nn::rng::Rng;
 use drcorl_nn::score_net::ScoreNetShape;
 use drcorl_nn::Arena;
+use serde_json::json;
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
 
@@ -70,19 +72,50 @@ pub fn row_products(shape: ScoreNetShape) -> (f64, f64) {
     (all as f64, (fourier * embedding + input * shape.hidden) as f64)
 }
 
+/// A model and a batch, and what draws the dropout.
+struct Start {
+    model: BehaviorModel,
+    observation: Tensor,
+    action: Tensor,
+    draws: Draws,
+    rng: Rng,
+}
+
+impl Start {
+    /// The same one every time, whatever the dropout.
+    fn new(shape: ScoreNetShape, dropout: f64, rows: i64, device: Device) -> Start {
+        let mut rng = Rng::new(2, 0);
+        let model = BehaviorModel::new(shape, dropout, DECAY, device, &mut rng);
+        let observation = rng.normal(&[rows, STATES], device);
+        let action = rng.uniform(&[rows, ACTIONS], device);
+        let unit = rng.uniform(&[rows], device);
+        let draws = Draws { unit, noise: rng.normal(&[rows, ACTIONS], device), action: None };
+        Start { model, observation, action, draws, rng }
+    }
+}
+
+/// What both versions start from.
+pub fn numbers(shape: ScoreNetShape, dropout: f64, rows: i64) -> Numbers {
+    let Start { mut model, observation, action, draws, .. } = Start::new(shape, dropout, rows, Device::Cpu);
+    let constants = json!({
+        "lr": LR, "weight_decay": DECAY, "dropout": dropout, "blocks": shape.blocks, "time_min": TRAIN_TIME_MIN,
+        "beta_0": BETA_0, "beta_1": BETA_1,
+    });
+    let mut numbers = Numbers::new("behavior", constants);
+    numbers.trained("", model.arena());
+    numbers.given(&[("frequencies", model.frequencies_mut()), ("observation", &observation), ("action", &action)]);
+    numbers.given(&[("unit", &draws.unit), ("noise", &draws.noise)]);
+    numbers
+}
+
 /// Both versions, from the same numbers.
 pub fn step(shape: ScoreNetShape, dropout: f64, rows: i64, device: Device) -> Step {
-    let mut rng = Rng::new(2, 0);
-    let mut ours = BehaviorModel::new(shape, dropout, DECAY, device, &mut rng);
+    let Start { model: mut ours, observation, action, draws, mut rng } = Start::new(shape, dropout, rows, device);
     let store = nn::VarStore::new(device);
     let frequencies = ours.frequencies_mut().copy();
     let plain = PlainScoreNet::copy_of(&store.root(), ours.arena(), &frequencies, shape);
     let mut optimizer =
         nn::AdamW { wd: DECAY, ..Default::default() }.build(&store, LR).expect("a variable store with variables");
-    let observation = rng.normal(&[rows, STATES], device);
-    let action = rng.uniform(&[rows, ACTIONS], device);
-    let unit = rng.uniform(&[rows], device);
-    let draws = Draws { unit, noise: rng.normal(&[rows, ACTIONS], device), action: None };
     let again = [&observation, &action].map(Tensor::shallow_clone);
     let same = Draws { unit: draws.unit.shallow_clone(), noise: draws.noise.shallow_clone(), action: None };
     let (all, inputs) = row_products(shape);

@@ -1,6 +1,7 @@
 //! The critic step: twin Q and V of the reward by (16)(17),
 //! the cost ensemble by temporal differences on the policy's actions (18).
 
+use crate::beside::Numbers;
 use crate::plain::Group;
 use crate::{column, flop, Step, ACTIONS, STATES};
 use drcorl_algos::critics::{
@@ -9,6 +10,7 @@ use drcorl_algos::critics::{
 use drcorl_core::policy::Policy;
 use drcorl_nn::rng::Rng;
 use drcorl_nn::Head;
+use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 const GAMMA: f64 = 0.99;
@@ -126,12 +128,36 @@ impl Plain {
     }
 }
 
+/// Networks and a batch, the same ones every time.
+fn start(hidden: &[i64], members: usize, rows: i64, device: Device) -> (Ours, Batch) {
+    let mut rng = Rng::new(1, 0);
+    let ours = Ours::new(hidden, members, device, &mut rng);
+    let batch = Batch::random(rows, device, &mut rng);
+    (ours, batch)
+}
+
+/// What both versions start from.
+pub fn numbers(hidden: &[i64], members: usize, rows: i64) -> Numbers {
+    let (ours, batch) = start(hidden, members, rows, Device::Cpu);
+    let constants = json!({ "gamma": GAMMA, "target_rate": RATE, "lr": LR, "expectile": EXPECTILE, "alpha": ALPHA });
+    let mut numbers = Numbers::new("critics", constants);
+    for head in [&ours.reward.q, &ours.reward.v, &ours.cost.q] {
+        numbers.trained("", head.online());
+        if !std::ptr::eq(head.online(), head.target()) {
+            numbers.averaged("lagged.", head.target());
+        }
+    }
+    numbers.read("", ours.policy.arena());
+    let Batch { state_action, observation, next, reward, cost, terminal } = &batch;
+    numbers.given(&[("state_action", state_action), ("observation", observation), ("next", next)]);
+    numbers.given(&[("reward", reward), ("cost", cost), ("terminal", terminal)]);
+    numbers
+}
+
 /// Both versions, from the same numbers.
 pub fn step(hidden: &[i64], members: usize, rows: i64, device: Device) -> Step {
-    let mut rng = Rng::new(1, 0);
-    let mut ours = Ours::new(hidden, members, device, &mut rng);
+    let (mut ours, batch) = start(hidden, members, rows, device);
     let mut plain = Plain::copy_of(&ours, device);
-    let batch = Batch::random(rows, device, &mut rng);
     let again = batch.views();
     let widths = |input: i64| -> Vec<i64> { std::iter::once(input).chain(hidden.iter().copied()).chain([1]).collect() };
     let (q, v, policy) =

@@ -1,12 +1,13 @@
 //! `bench [--json] [--device cpu|cuda:N] [--threads N] [--matmul-precision highest|high|medium] [--data FILE.hdf5]
-//! [--seconds S]`: milliseconds of the training steps, beside a plain autograd version of the same step in the same
-//! run, which always has one thread and fp32.
+//! [--seconds S] [--serve FOLDER]`: milliseconds of the training steps, beside a plain autograd version of the same
+//! step in the same run, which always has one thread and fp32; to serve is to measure what is asked for on stdin.
 //!
 //! Both versions start from the same numbers, and their first losses must agree:
 //! a ratio between different steps means nothing.
 
 mod baselines;
 mod behavior;
+mod beside;
 mod caps;
 mod ccac;
 mod critic;
@@ -14,6 +15,7 @@ mod fisor;
 mod measure;
 mod plain;
 mod policy;
+mod roofline;
 mod sequence;
 
 use drcorl_algos::cdt::CdtConfig;
@@ -97,6 +99,8 @@ struct Options {
     only: Option<String>,
     /// Our version alone, for a profiler.
     profile: bool,
+    /// A folder for numbers; then what to measure is read from stdin.
+    serve: Option<String>,
 }
 
 impl Options {
@@ -110,12 +114,14 @@ impl Options {
             seconds: 4.0,
             only: None,
             profile: false,
+            serve: None,
         };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
             match argument.as_str() {
                 "--json" => options.json = true,
                 "--profile" => options.profile = true,
+                "--serve" => options.serve = Some(value()?),
                 "--data" => options.data = value()?,
                 "--threads" => {
                     options.threads = value()?.parse().map_err(|_| "--threads needs a number".to_string())?
@@ -241,13 +247,17 @@ fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(reason) => {
-            eprintln!("{reason}\nusage: bench [--json] [--device cpu|cuda:N] [--threads N] [--matmul-precision highest|high|medium] [--data FILE.hdf5] [--seconds S] [--only STEP [--profile]]");
+            eprintln!("{reason}\nusage: bench [--json] [--device cpu|cuda:N] [--threads N] [--matmul-precision highest|high|medium] [--data FILE.hdf5] [--seconds S] [--only STEP [--profile]] [--serve FOLDER]");
             return ExitCode::from(2);
         }
     };
     let pool = Pool::new(options.threads);
     let _at_work = (pool.enter(), precision::hold(options.precision.of_products()));
-    match bench(&options) {
+    let result = match &options.serve {
+        Some(folder) => beside::serve(Path::new(folder), &options).map(|()| Value::Null),
+        None => bench(&options),
+    };
+    match result {
         Ok(result) => {
             if options.json {
                 println!("{result}");

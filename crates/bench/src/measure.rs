@@ -18,7 +18,7 @@ fn finish(device: Device) {
 }
 
 /// Seconds this thread has been on a core.
-fn on_core() -> f64 {
+pub fn on_core() -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call writes one timespec.
     let status = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };

@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-const BETA_0: f64 = 0.1;
-const BETA_1: f64 = 20.0;
+/// Noise a unit of time at its begin and at its end.
+pub const BETA_0: f64 = 0.1;
+pub const BETA_1: f64 = 20.0;
 /// Smallest time the denoiser is trained on.
 pub const TRAIN_TIME_MIN: f64 = 1e-3;
 /// Times at which the score regularises the policy.

@@ -1,5 +1,6 @@
-// `npm run bench [-- --json] [-- --device cuda:N]`: training steps in the core, then actions and data loading from
-// JavaScript, then steps of real environments in Python, where they are installed.
+// `npm run bench [-- --json] [-- --device cuda:N] [-- --beside torch,jax]`: training steps in the core, then actions
+// and data loading from JavaScript, then steps of real environments in Python, where they are installed; beside other
+// libraries, if asked to.
 // One table on stdout; with --json one object there and nothing else. A missed target is said, never an error: a number
 // measured on a busy machine must not fail a build.
 import { spawnSync } from 'node:child_process'
@@ -7,7 +8,8 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { libtorchEnv } from '../scripts/lib/libtorch.mjs'
-import { fail, ROOT, StepError } from '../scripts/lib/run.mjs'
+import { fail, ROOT, StepError, UsageError } from '../scripts/lib/run.mjs'
+import { beside, parsePeers, text } from './beside.mjs'
 import { bridge } from './bridge.mjs'
 import { measure, policies } from './policy.mjs'
 
@@ -83,8 +85,16 @@ function print({ core, javascript, bridge }) {
 
 async function main() {
   const { values } = parseArgs({
-    options: { json: { type: 'boolean', default: false }, device: { type: 'string', default: 'cpu' } },
+    options: {
+      json: { type: 'boolean', default: false },
+      device: { type: 'string', default: 'cpu' },
+      beside: { type: 'string' },
+    },
   })
+  const peers = values.beside === undefined ? undefined : parsePeers(values.beside)
+  if (peers !== undefined && values.device !== 'cpu') {
+    throw new UsageError(`error: --beside compares on the CPU, not on ${values.device}\n  leave --device out`)
+  }
   const { loadRuntime } = await import('../dist/native/addons.js').catch((error) => {
     throw new StepError(`dist cannot be loaded (${error.message}); run: npm run build:ts`)
   })
@@ -93,8 +103,10 @@ async function main() {
   if (entry) javascript.push(entry)
   const drcorl = await import('../dist/index.js')
   const result = { core: core(values.device, file), javascript, bridge: await bridge(drcorl) }
-  if (values.json) console.log(JSON.stringify(result))
-  else print(result)
+  if (peers !== undefined) result.beside = await beside(peers, { others: result.core.steps })
+  if (values.json) return console.log(JSON.stringify(result))
+  print(result)
+  if (peers !== undefined) console.log(`\n${text(result.beside)}`)
 }
 
 main().catch(fail)

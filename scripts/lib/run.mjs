@@ -14,10 +14,15 @@ const TAIL_LINES = 80
 /** An error whose message is all the user needs: no stack is printed. */
 export class StepError extends Error {}
 
-/** Prints the error of a script and ends it with status 1. */
+/** One about what was asked for. */
+export class UsageError extends StepError {
+  exitStatus = 2
+}
+
+/** Prints the error of a script and ends it with its status, or with 1. */
 export function fail(error) {
   console.error(error instanceof StepError ? `\n${error.message}` : error)
-  process.exit(1)
+  process.exit(error?.exitStatus ?? 1)
 }
 
 /** Milliseconds as `0.4 s`, `12 s` or `3 min 07 s`. */

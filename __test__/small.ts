@@ -33,5 +33,12 @@ export const SMALL: TrainOptions = {
   dataset: 'env:point-circle?episodes=20',
   algorithm: 'bc',
   preset: 'none',
-  config: smallConfig('bc', { cost_limit: 10, audit_members: 2, update_steps: 40, model_steps: 20, fqe_steps: 10 }),
+  config: smallConfig('bc', {
+    cost_limit: 10,
+    audit_members: 2,
+    update_steps: 40,
+    model_steps: 20,
+    audit_steps: null,
+    fqe_steps: 10,
+  }),
 }

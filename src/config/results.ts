@@ -476,7 +476,7 @@ export interface RolloutCost {
    */
   mean: number | null
   /**
-   * Sample standard deviation of the members' means.
+   * Its deviation: between models, and by which initial states were drawn.
    */
   std: number | null
   /**
@@ -497,7 +497,7 @@ export interface RolloutReturn {
    */
   mean: number | null
   /**
-   * Sample standard deviation of the members' means.
+   * Its deviation: between models, and by which initial states were drawn.
    */
   std: number | null
 }

@@ -162,7 +162,7 @@ export interface RunConfig {
    */
   certificate_margin?: number
   /**
-   * Standard deviations over members added to the mean cost for the upper estimate.
+   * Spreads of the estimate added to the mean cost for the upper estimate.
    */
   certificate_k?: number
 }

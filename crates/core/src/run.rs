@@ -153,7 +153,7 @@ pub struct RunConfig {
     /// Certified only if the upper cost estimate is at most this share of the limit.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub certificate_margin: f64,
-    /// Standard deviations over members added to the mean cost for the upper estimate.
+    /// Spreads of the estimate added to the mean cost for the upper estimate.
     #[schemars(range(min = 0.0, max = most::DEVIATIONS))]
     pub certificate_k: f64,
 }

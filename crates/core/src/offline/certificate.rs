@@ -166,7 +166,7 @@ pub struct RolloutCost {
     #[serde(with = "nullable")]
     #[schemars(with = "Option<f64>")]
     pub mean: f64,
-    /// Sample standard deviation of the members' means.
+    /// Its deviation: between models, and by which initial states were drawn.
     #[serde(with = "nullable")]
     #[schemars(with = "Option<f64>")]
     pub std: f64,
@@ -185,7 +185,7 @@ pub struct RolloutReturn {
     #[serde(with = "nullable")]
     #[schemars(with = "Option<f64>")]
     pub mean: f64,
-    /// Sample standard deviation of the members' means.
+    /// Its deviation: between models, and by which initial states were drawn.
     #[serde(with = "nullable")]
     #[schemars(with = "Option<f64>")]
     pub std: f64,

@@ -23,14 +23,14 @@ const MOMENTS: usize = 10;
 pub struct RolloutEstimate {
     /// Mean episodic cost over members and starts; no predicted end lowers it.
     pub cost: f64,
-    /// Deviation of the members' mean costs; of the pseudo-values of committees ([`Dynamics::pseudo`]).
+    /// Its deviation: between models, and by which initial states were drawn.
     pub cost_std: f64,
     /// Mean undiscounted return.
     pub ret: f64,
     /// The same of the members' mean returns.
     pub return_std: f64,
-    /// What a sample deviation between members is multiplied by for these.
-    pub pseudo: f64,
+    /// See [`Dynamics::pseudo`].
+    pub pseudo: Option<f64>,
     /// Share of predicted entries of states that had to be clipped to the data's range.
     pub clipped: f64,
     /// Steps a policy was rolled out before the learnt tail took over; None for whole episodes.
@@ -71,14 +71,14 @@ impl RolloutEstimate {
     }
 
     /// Of the sums of every member, `[E][N]`.
-    fn of(costs: &[Vec<f64>], returns: &[Vec<f64>], pseudo: f64, clipped: f64) -> Self {
+    fn of(costs: &[Vec<f64>], returns: &[Vec<f64>], pseudo: Option<f64>, clipped: f64) -> Self {
         let means = |sums: &[Vec<f64>]| sums.iter().map(|member| mean(member)).collect::<Vec<f64>>();
         let (cost_means, return_means) = (means(costs), means(returns));
         RolloutEstimate {
             cost: mean(&cost_means),
-            cost_std: pseudo * sample_deviation(&cost_means),
+            cost_std: deviation_of(costs, pseudo, mean),
             ret: mean(&return_means),
-            return_std: pseudo * sample_deviation(&return_means),
+            return_std: deviation_of(returns, pseudo, mean),
             pseudo,
             clipped,
             horizon: None,
@@ -94,8 +94,33 @@ impl RolloutEstimate {
             return Some((self.cost, self.cost_std));
         }
         let members: Vec<f64> = self.costs.iter().map(|costs| goal.of(costs, run)).collect();
-        (!members.is_empty()).then(|| (mean(&members), self.pseudo * sample_deviation(&members)))
+        let deviation = || deviation_of(&self.costs, self.pseudo, |costs| goal.of(costs, run));
+        (!members.is_empty()).then(|| (mean(&members), deviation()))
     }
+}
+
+/// Groups of episodes of which one is left out at a time.
+const GROUPS: usize = 10;
+
+/// How far the mean over members of a `statistic` of their episodes `[E][N]` may be off: the sample deviation between
+/// members. Committees all play the same episodes: theirs is multiplied by `pseudo`, and the jackknife's error over
+/// tenths of the episodes comes to it.
+fn deviation_of(episodes: &[Vec<f64>], pseudo: Option<f64>, statistic: impl Fn(&[f64]) -> f64) -> f64 {
+    let between = sample_deviation(&episodes.iter().map(|member| statistic(member)).collect::<Vec<f64>>());
+    let Some(pseudo) = pseudo else { return between };
+    let groups = GROUPS.min(episodes.first().map_or(0, Vec::len));
+    let without = |group: usize| {
+        let kept = |member: &Vec<f64>| {
+            let others = member.iter().enumerate().filter(|(n, _)| n % groups != group).map(|(_, &sum)| sum);
+            statistic(&others.collect::<Vec<f64>>())
+        };
+        mean(&episodes.iter().map(kept).collect::<Vec<f64>>())
+    };
+    if groups < 2 {
+        return pseudo * between;
+    }
+    let drawn = sample_deviation(&(0..groups).map(without).collect::<Vec<f64>>());
+    (pseudo * between).hypot(drawn * (groups - 1) as f64 / (groups as f64).sqrt())
 }
 
 /// Where a policy was in a play and what it did: `[M,S]` and `[M,A]`.
@@ -216,6 +241,20 @@ impl Dynamics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of means: the deviation between members as it is scaled, and the standard error over episodes.
+    #[test]
+    fn an_estimate_is_off_by_models_and_by_episodes() {
+        let same: Vec<f64> = (0..10).map(|n| f64::from(n * n)).collect();
+        let shifted: Vec<f64> = same.iter().map(|cost| cost + 3.0).collect();
+        let error = sample_deviation(&same) / 10f64.sqrt();
+        let alike = deviation_of(&[same.clone(), same.clone()], Some(4.0), mean);
+        assert!((alike - error).abs() < 1e-9, "{alike} {error}");
+        let apart = |pseudo| deviation_of(&[same.clone(), shifted.clone()], pseudo, mean);
+        assert!((apart(Some(4.0)) - (4.0 * 3.0 / 2f64.sqrt()).hypot(error)).abs() < 1e-9);
+        assert!((apart(None) - 3.0 / 2f64.sqrt()).abs() < 1e-9, "of models that play episodes of their own");
+        assert_eq!(deviation_of(&[vec![7.0], vec![7.0]], Some(4.0), mean), 0.0, "one episode says nothing of others");
+    }
 
     #[test]
     fn the_higher_bound_decides() {

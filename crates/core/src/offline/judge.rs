@@ -365,7 +365,9 @@ impl Judge {
         if made == 0 {
             return Ok(Judgement { estimates: Vec::new(), shortage });
         }
-        let starts = first(&self.starts, made);
+        // Committees play the same episodes: what tells their means apart is what they know.
+        let shared = dynamics.pseudo().map(|_| self.starts.narrow(1, 0, 1).expand_as(&self.starts));
+        let starts = first(shared.as_ref().unwrap_or(&self.starts), made);
         // Costs that are read in the same way are read in the same play.
         let mut plays: Vec<(Option<usize>, Vec<RolloutEstimate>)> = Vec::new();
         for &horizon in readers.iter().flatten() {

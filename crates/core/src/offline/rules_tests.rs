@@ -27,7 +27,6 @@ fn world() -> World {
         model: Some(RolloutEstimate {
             cost: 4.0,
             cost_std: 1.0,
-            pseudo: 1.0,
             costs: vec![vec![2.0, 4.0, 6.0], vec![3.0, 4.0, 5.0]],
             distance: Some(0.5),
             ..RolloutEstimate::default()

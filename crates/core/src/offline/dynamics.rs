@@ -201,7 +201,8 @@ impl Dynamics {
 /// For rows `[B*E,in]`, row b*E+e for member e, the mean of what the other members say, `[B*E,out]`.
 fn of_the_others(head: &mut Head, input: &Tensor) -> Tensor {
     let (total, members) = (input.size()[0], head.members());
-    let all = head.evaluate(&input.repeat([1, members])).view([total / members, members, members, -1]);
+    // Everybody's rows.
+    let all = head.evaluate(input).view([total / members, members, members, -1]);
     let own = all.diagonal(0, 1, 2).transpose(1, 2);
     ((all.sum_dim_intlist(2i64, false, Kind::Float) - own) / (members - 1) as f64).view([total, -1])
 }

@@ -72,13 +72,12 @@ impl RolloutEstimate {
 
     /// Of the sums of every member, `[E][N]`.
     fn of(costs: &[Vec<f64>], returns: &[Vec<f64>], pseudo: Option<f64>, clipped: f64) -> Self {
-        let means = |sums: &[Vec<f64>]| sums.iter().map(|member| mean(member)).collect::<Vec<f64>>();
-        let (cost_means, return_means) = (means(costs), means(returns));
+        let ((cost, cost_std), (ret, return_std)) = (over(costs, pseudo, mean), over(returns, pseudo, mean));
         RolloutEstimate {
-            cost: mean(&cost_means),
-            cost_std: deviation_of(costs, pseudo, mean),
-            ret: mean(&return_means),
-            return_std: deviation_of(returns, pseudo, mean),
+            cost,
+            cost_std,
+            ret,
+            return_std,
             pseudo,
             clipped,
             horizon: None,
@@ -93,22 +92,24 @@ impl RolloutEstimate {
         if goal == Goal::Mean {
             return Some((self.cost, self.cost_std));
         }
-        let members: Vec<f64> = self.costs.iter().map(|costs| goal.of(costs, run)).collect();
-        let deviation = || deviation_of(&self.costs, self.pseudo, |costs| goal.of(costs, run));
-        (!members.is_empty()).then(|| (mean(&members), deviation()))
+        (!self.costs.is_empty()).then(|| over(&self.costs, self.pseudo, |costs| goal.of(costs, run)))
     }
 }
 
 /// Groups of episodes of which one is left out at a time.
 const GROUPS: usize = 10;
 
-/// How far the mean over members of a `statistic` of their episodes `[E][N]` may be off: the sample deviation between
-/// members. Committees all play the same episodes: theirs is multiplied by `pseudo`, and the jackknife's error over
-/// tenths of the episodes comes to it.
-fn deviation_of(episodes: &[Vec<f64>], pseudo: Option<f64>, statistic: impl Fn(&[f64]) -> f64) -> f64 {
-    let between = sample_deviation(&episodes.iter().map(|member| statistic(member)).collect::<Vec<f64>>());
-    let Some(pseudo) = pseudo else { return between };
+/// The mean over members of a `statistic` of their episodes `[E][N]`, and how far it may be off: the sample deviation
+/// between members. Committees all play the same episodes: theirs is multiplied by `pseudo`, and the jackknife's error
+/// over tenths of the episodes comes to it.
+fn over(episodes: &[Vec<f64>], pseudo: Option<f64>, statistic: impl Fn(&[f64]) -> f64) -> (f64, f64) {
+    let members: Vec<f64> = episodes.iter().map(|member| statistic(member)).collect();
+    let (found, between) = (mean(&members), sample_deviation(&members));
+    let Some(pseudo) = pseudo else { return (found, between) };
     let groups = GROUPS.min(episodes.first().map_or(0, Vec::len));
+    if groups < 2 {
+        return (found, pseudo * between);
+    }
     let without = |group: usize| {
         let kept = |member: &Vec<f64>| {
             let others = member.iter().enumerate().filter(|(n, _)| n % groups != group).map(|(_, &sum)| sum);
@@ -116,11 +117,8 @@ fn deviation_of(episodes: &[Vec<f64>], pseudo: Option<f64>, statistic: impl Fn(&
         };
         mean(&episodes.iter().map(kept).collect::<Vec<f64>>())
     };
-    if groups < 2 {
-        return pseudo * between;
-    }
     let drawn = sample_deviation(&(0..groups).map(without).collect::<Vec<f64>>());
-    (pseudo * between).hypot(drawn * (groups - 1) as f64 / (groups as f64).sqrt())
+    (found, (pseudo * between).hypot(drawn * (groups - 1) as f64 / (groups as f64).sqrt()))
 }
 
 /// Where a policy was in a play and what it did: `[M,S]` and `[M,A]`.
@@ -248,12 +246,12 @@ mod tests {
         let same: Vec<f64> = (0..10).map(|n| f64::from(n * n)).collect();
         let shifted: Vec<f64> = same.iter().map(|cost| cost + 3.0).collect();
         let error = sample_deviation(&same) / 10f64.sqrt();
-        let alike = deviation_of(&[same.clone(), same.clone()], Some(4.0), mean);
+        let alike = over(&[same.clone(), same.clone()], Some(4.0), mean).1;
         assert!((alike - error).abs() < 1e-9, "{alike} {error}");
-        let apart = |pseudo| deviation_of(&[same.clone(), shifted.clone()], pseudo, mean);
+        let apart = |pseudo| over(&[same.clone(), shifted.clone()], pseudo, mean).1;
         assert!((apart(Some(4.0)) - (4.0 * 3.0 / 2f64.sqrt()).hypot(error)).abs() < 1e-9);
         assert!((apart(None) - 3.0 / 2f64.sqrt()).abs() < 1e-9, "of models that play episodes of their own");
-        assert_eq!(deviation_of(&[vec![7.0], vec![7.0]], Some(4.0), mean), 0.0, "one episode says nothing of others");
+        assert_eq!(over(&[vec![7.0], vec![7.0]], Some(4.0), mean).1, 0.0, "one episode says nothing of others");
     }
 
     #[test]

@@ -275,18 +275,14 @@ impl Drcorl {
     /// Before the first step of a course. The second begins where the first has, draws included: it is the run that
     /// would have had no other.
     fn begin(&mut self, course: Course, context: &mut Context<'_>) -> Result<()> {
-        let rng = &mut *context.rng;
-        match (course, self.beginning.take()) {
-            (Course::First, _) if self.config.adapts_twice() => {
-                self.beginning = Some(Snapshot::take(|state| {
-                    state.value("rng", rng)?;
-                    self.persist_adapted(state)
-                })?);
-            }
-            (Course::Second, Some(beginning)) => beginning.put_back(|state| {
-                state.value("rng", rng)?;
-                self.persist_adapted(state)
-            })?,
+        let (twice, beginning) = (self.config.adapts_twice(), self.beginning.take());
+        let all = |state: &mut State| {
+            state.value("rng", &mut *context.rng)?;
+            self.persist_adapted(state)
+        };
+        match (course, beginning) {
+            (Course::First, _) if twice => self.beginning = Some(Snapshot::take(all)?),
+            (Course::Second, Some(beginning)) => beginning.put_back(all)?,
             _ => {}
         }
         self.mixture.restart();

@@ -5,7 +5,7 @@
 //! [`Request`], is a measurement, and its answer is a line.
 
 use crate::measure::{alone, MatmulRate};
-use crate::{behavior, critic, roofline, Options, Step, PAPER, QUICK};
+use crate::{behavior, critic, roofline, Options, Step, PAPER, QUICK, STEPS};
 use drcorl_core::run::RunConfig;
 use drcorl_nn::{precision, Arena};
 use serde_json::{json, Value};
@@ -63,47 +63,37 @@ impl Numbers {
     }
 }
 
-/// A step that others make too.
+/// A step that others make too: its name among [`STEPS`], and what it starts from.
 struct Served {
     name: &'static str,
     numbers: fn() -> Numbers,
-    /// It, and the same without dropout, whose losses depend on nothing that is drawn.
-    step: fn(Device) -> Step,
-    even: fn(Device) -> Step,
+    /// The same without dropout, whose losses depend on nothing that is drawn; None where there is none in it.
+    even: Option<fn(Device) -> Step>,
 }
 
 const SERVED: [Served; 4] = [
-    Served {
-        name: "critic step",
-        numbers: || critic::numbers(&[256, 256], 6, 256),
-        step: |device| critic::step(&[256, 256], 6, 256, device),
-        even: |device| critic::step(&[256, 256], 6, 256, device),
-    },
+    Served { name: "critic step", numbers: || critic::numbers(&[256, 256], 6, 256), even: None },
     Served {
         name: "behavior step",
         numbers: || behavior::numbers(PAPER, 0.1, 2048),
-        step: |device| behavior::step(PAPER, 0.1, 2048, device),
-        even: |device| behavior::step(PAPER, 0.0, 2048, device),
+        even: Some(|device| behavior::step(PAPER, 0.0, 2048, device)),
     },
-    Served {
-        name: "critic step, quick",
-        numbers: || critic::numbers(&[128, 128], 4, 256),
-        step: |device| critic::step(&[128, 128], 4, 256, device),
-        even: |device| critic::step(&[128, 128], 4, 256, device),
-    },
-    Served {
-        name: "behavior step, quick",
-        numbers: || behavior::numbers(QUICK, 0.0, 256),
-        step: |device| behavior::step(QUICK, 0.0, 256, device),
-        even: |device| behavior::step(QUICK, 0.0, 256, device),
-    },
+    Served { name: "critic step, quick", numbers: || critic::numbers(&[128, 128], 4, 256), even: None },
+    Served { name: "behavior step, quick", numbers: || behavior::numbers(QUICK, 0.0, 256), even: None },
 ];
+
+impl Served {
+    /// As the bench makes it.
+    fn step(&self) -> fn(Device) -> Step {
+        STEPS.iter().find(|entry| entry.0 == self.name).expect("a step of the bench").2
+    }
+}
 
 fn describe(served: &Served, folder: &Path) -> Result<Value, String> {
     let Numbers { kind, constants, tensors, floats } = (served.numbers)();
     let file = folder.join(format!("{}.safetensors", served.name.replace(", ", "-").replace(' ', "-")));
     Tensor::write_safetensors(&tensors, &file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let Step { flop, mut ours, .. } = (served.even)(Device::Cpu);
+    let Step { flop, mut ours, .. } = served.even.unwrap_or(served.step())(Device::Cpu);
     let losses: Vec<f64> = (0..LOSSES).map(|_| ours()).collect();
     Ok(json!({
         "name": served.name, "kind": kind, "file": file.to_string_lossy(), "constants": constants, "losses": losses,
@@ -134,7 +124,7 @@ pub fn serve(folder: &Path, options: &Options) -> Result<(), String> {
     let steps = SERVED.iter().map(|served| describe(served, folder)).collect::<Result<Vec<_>, _>>()?;
     let machine = json!({ "unit": roofline::unit(), "gbyte_per_s": roofline::gbyte_per_s() });
     println!("{}", json!({ "steps": steps, "roofline": machine, "matmul_gflop_per_s": rate.best() }));
-    let mut steps: Vec<_> = SERVED.iter().map(|served| (served.name, (served.step)(Device::Cpu))).collect();
+    let mut steps: Vec<_> = SERVED.iter().map(|served| (served.name, served.step()(Device::Cpu))).collect();
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|error| error.to_string())?;
         println!("{}", answer(&line, &mut steps, options)?);

@@ -43,16 +43,22 @@ test('what the paper printed is of tasks and algorithms that exist', (t) => {
 test('a budget scales every count of updates alike, and none of the models around', (t) => {
   for (const name of names) {
     const preset = Object.keys(loadSchema().algorithms[name]!.presets)[0]!
-    const [half, whole] = [scaledSteps(name, preset, 0.5), scaledSteps(name, preset, 2)]
+    const [half, whole] = [scaledSteps({ algorithm: name, preset }, 0.5), scaledSteps({ algorithm: name, preset }, 2)]
     t.true(Object.keys(half).length > 0, name)
     for (const [step, count] of Object.entries(half)) {
       t.true(step.endsWith('_steps'))
       t.true(Math.abs(whole[step]! - 4 * count) <= 4, `${name} ${step}`)
     }
     t.false('model_steps' in half || 'fqe_steps' in half)
-    t.true(Object.values(scaledSteps(name, preset, 1e-9)).every((count) => count === 1))
-    t.deepEqual(scaledSteps(name, preset, 1), {})
+    t.true(Object.values(scaledSteps({ algorithm: name, preset }, 1e-9)).every((count) => count === 1))
+    t.deepEqual(scaledSteps({ algorithm: name, preset }, 1), {})
   }
+})
+
+test('a budget scales what a preset has for the task', (t) => {
+  const steps = (task?: string): unknown =>
+    scaledSteps({ algorithm: 'drcorl', preset: 'release', task }, 0.5)['adaptation_steps']
+  t.deepEqual([steps(), steps('Walker2dVelocity')], [1000, 4000])
 })
 
 test('seeds, limits and presets are those of the protocol', async (t) => {

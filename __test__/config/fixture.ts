@@ -32,8 +32,18 @@ export const FIXTURE: Schema = {
       takes_limit: false,
       pretraining: null,
       presets: {
-        quick: { summary: 'minutes', run: { cost_limit: 10 }, config: { behavior_steps: 8000, gate: 'max' } },
-        paper: { summary: 'days', run: {}, config: { behavior_steps: 2000000 } },
+        quick: {
+          summary: 'minutes',
+          run: { cost_limit: 10 },
+          config: { behavior_steps: 8000, gate: 'max' },
+          tasks: {},
+        },
+        paper: {
+          summary: 'days',
+          run: {},
+          config: { behavior_steps: 2000000 },
+          tasks: { BallCircle: { behavior_steps: 3000000, gamma: 0.95 } },
+        },
       },
       schema: {
         type: 'object',

@@ -46,6 +46,24 @@ test('defaults < preset < file < flags, each key by its own source', (t) => {
   })
 })
 
+test('a preset may have other values for a task, which files and flags win over', (t) => {
+  const asked = { preset: 'paper', flags: { cost_limit: 1, gamma: 0.8 } }
+  const ball = resolve({ ...asked, task: 'BallCircle' })
+  t.like(ball.config, { behavior_steps: 3000000, gamma: 0.8 })
+  t.like(ball.origins, { behavior_steps: 'preset paper for BallCircle', gamma: 'flag --gamma' })
+  for (const task of ['CarRun', 'constructor', undefined]) {
+    t.is(resolve({ ...asked, task }).config['behavior_steps'], 2000000)
+  }
+  t.is(resolve({ preset: 'quick', task: 'BallCircle' }).config['gamma'], 0.99)
+})
+
+test('the published scripts of DRCORL are one preset', (t) => {
+  const of = (task?: string): Record<string, unknown> => resolveConfig({ preset: 'release', task }).config
+  t.like(of('CarRun'), { cost_step: 'lagrangian_pid', actor_lr: 1e-4, actor_lr_final: 1e-4, adaptation_steps: 4000 })
+  t.like(of('PointGoal1'), { cost_step: 'cost', actor_lr: 1e-5, critic_lr: 1e-4, actor_batch: 256 })
+  t.deepEqual(of('AntVelocity'), of())
+})
+
 test('a flag equal to a default still wins over preset and file', (t) => {
   const file = { path: 'exp.yaml', values: { behavior_steps: 7 } }
   t.is(resolve({ preset: 'quick', file, flags: { behavior_steps: 100 } }).config['behavior_steps'], 100)

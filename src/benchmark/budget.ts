@@ -7,13 +7,12 @@ import { type Schema, loadSchema, parametersFor } from '../config/schema.js'
  * Those of the models behind the certificate are the run's and stay.
  */
 export function scaledSteps(
-  algorithm: string,
-  preset: string,
+  { algorithm, preset, task }: { algorithm: string; preset: string; task?: string | undefined },
   budget: number,
   schema: Schema = loadSchema(),
 ): Record<string, number> {
   if (budget === 1) return {}
-  const { config } = resolveConfig({ schema, algorithm, preset })
+  const { config } = resolveConfig({ schema, algorithm, preset, task })
   const minimum = new Map(parametersFor(schema, algorithm).map((one) => [one.name, one.minimum ?? 0]))
   const steps = Object.entries(config).filter(
     (entry): entry is [string, number] => entry[0].endsWith('_steps') && typeof entry[1] === 'number' && entry[1] > 0,

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { DrcorlError } from '../base/errors.js'
 import { parseFlag, resolveConfig } from '../config/load.js'
 import { type Schema, loadSchema, parametersFor } from '../config/schema.js'
+import { taskOf } from '../data/dataset.js'
 import { scaledSteps } from './budget.js'
 
 /** A dataset, and the environment that judges what is learnt from it. */
@@ -88,7 +89,6 @@ export function planCells(options: BenchmarkOptions): Cell[] {
   const presets = new Map(algorithms.map((name) => [name, choosePreset(name, options.preset, schema)]))
   const overrides = parseOverrides(options.set ?? [], algorithms, schema)
   const { budget = 1 } = options
-  const scaled = new Map(algorithms.map((name) => [name, scaledSteps(name, presets.get(name)!, budget, schema)]))
   const watch = options.watch ?? null
   requireWatchable(options)
   const cells = options.targets.flatMap((target) =>
@@ -98,7 +98,8 @@ export function planCells(options: BenchmarkOptions): Cell[] {
           options.seeds.map((seed): Cell => {
             const cost_limit = cost_limits[0]!
             const preset = presets.get(algorithm)!
-            const config = { ...scaled.get(algorithm), ...overrides.get(algorithm), ...own, cost_limit, seed }
+            const scaled = scaledSteps({ algorithm, preset, task: taskOf(target.dataset) }, budget, schema)
+            const config = { ...scaled, ...overrides.get(algorithm), ...own, cost_limit, seed }
             const place = variant === null ? [] : [variant.replaceAll(/[^\w.,=+ -]/g, '_')]
             const shared = join(options.out, target.name)
             const folder = join(shared, algorithm, ...place, `l${cost_limits.join('-')}-s${seed}`)
@@ -141,7 +142,7 @@ function sharedBy(
   if (!shared) return null
   let values: Record<string, unknown>
   try {
-    const { run, config } = resolveConfig({ algorithm, preset, flags })
+    const { run, config } = resolveConfig({ algorithm, preset, flags, task: taskOf(dataset) })
     values = { ...run, ...config }
   } catch {
     // The cell's own run says what is wrong.

@@ -8,6 +8,7 @@ import { toDrcorlError } from '../base/errors.js'
 import { exists } from '../base/files.js'
 import { resolveConfig } from '../config/load.js'
 import { readWhole } from '../config/stored.js'
+import { taskOf } from '../data/dataset.js'
 import { evaluate } from '../evaluate/evaluate.js'
 import { type Compared, requireAgreement } from '../train/agreement.js'
 import { train } from '../train/experiment.js'
@@ -79,7 +80,7 @@ function requireSame(
   record: RunRecord,
   monitor: MonitorRecord | null,
 ): void {
-  const wanted = resolveConfig({ algorithm, preset, flags: config })
+  const wanted = resolveConfig({ algorithm, preset, flags: config, task: taskOf(target.dataset) })
   const asked: Record<string, unknown> = { ...wanted.run, ...wanted.config }
   const stored: Record<string, unknown> = { ...record.run, ...record.config }
   const file = record.dataset.kind === 'file'

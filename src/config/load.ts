@@ -35,6 +35,8 @@ export interface ResolveOptions {
   file?: ConfigFile | undefined
   /** Values given by hand; they win. Presence counts: a value equal to a default still overrides preset and file. */
   flags?: Record<string, unknown> | undefined
+  /** Name of the data's task, for which a preset may have values of its own. */
+  task?: string | undefined
   /** How an error names a flag; the default is the CLI's spelling. */
   flagOrigin?: Origin
 }
@@ -55,7 +57,7 @@ const NO_PRESET = 'none'
 const LONGEST_FILE = 1 << 16
 
 /**
- * Merges defaults < preset < file < flags by presence and validates the result.
+ * Merges defaults < preset < preset for the task < file < flags by presence and validates the result.
  *
  * @throws DrcorlError `Config`, naming the key, its value, what is allowed and where it came from.
  */
@@ -73,6 +75,8 @@ export function resolveConfig(options: ResolveOptions): ResolvedConfig {
 
   const layers: Layer[] = []
   if (chosen) layers.push({ values: { ...chosen.run, ...chosen.config }, origin: () => `preset ${preset}` })
+  const forTask = options.task === undefined ? undefined : chosen && own(chosen.tasks, options.task)
+  if (forTask) layers.push({ values: forTask, origin: () => `preset ${preset} for ${options.task}` })
   if (file) layers.push({ values: file.values, origin: () => `file ${file.path}` })
   const flagOrigin = options.flagOrigin ?? ((key: string) => `flag --${key}`)
   layers.push({ values: definedOnly(options.flags ?? {}), origin: flagOrigin })

@@ -34,6 +34,8 @@ export interface Preset {
   summary: string
   run: Record<string, unknown>
   config: Record<string, unknown>
+  /** What the preset changes besides for tasks of these names. */
+  tasks: Record<string, Record<string, unknown>>
 }
 
 export interface AlgorithmSchema {

@@ -10,7 +10,7 @@ import { makeDataset } from '../envs/scripted.js'
 import { type DatasetColumns, type NativeDataset, datasetFromColumns, openDataset } from '../native/dataset.js'
 import { furtherSums } from './episodes.js'
 import { locateDataset } from './locate.js'
-import { recogniseTask } from './tasks.js'
+import { recogniseTask, requireTask } from './tasks.js'
 
 /** Statistics of a dataset, computed in Rust. Returns and costs are sums over whole episodes, undiscounted. */
 export interface DatasetSummary {
@@ -51,7 +51,7 @@ export interface Dataset {
   stem: string
   /** Of the file's bytes, or of the columns. */
   sha256: string
-  /** Only a recognised name; nothing in training depends on it. */
+  /** Only a recognised name; in training presets alone may ask for it, and the length of its episodes. */
   task: KnownTask | null
 }
 
@@ -97,6 +97,12 @@ export async function loadDataset(
   if (source.startsWith('env:')) return fromEnv(source, costs)
   const path = source.startsWith('task:') ? await locateDataset(source.slice('task:'.length)) : source
   return fromFile(path, options)
+}
+
+/** Name of the task whose data a source holds, before it is read; undefined where its name tells none. */
+export function taskOf(source: string | DatasetColumns | Dataset): string | undefined {
+  if (typeof source !== 'string') return 'native' in source ? source.task?.task : undefined
+  return source.startsWith('task:') ? requireTask(source.slice('task:'.length)).task : recogniseTask(source)?.task
 }
 
 async function fromFile(path: string, { episode_length, maxMemory, costs }: LoadDatasetOptions): Promise<Dataset> {

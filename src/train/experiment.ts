@@ -4,7 +4,7 @@ import { type ResolvedConfig, readConfigFile, resolveConfig } from '../config/lo
 import { costsOf } from '../config/limits.js'
 import { metricsOf } from '../config/schema.js'
 import { checkDataset } from '../data/checks.js'
-import { type Dataset, loadDataset } from '../data/dataset.js'
+import { type Dataset, loadDataset, taskOf } from '../data/dataset.js'
 import { datasetEpisodes, datasetEpisodesCsv } from '../data/episodes.js'
 import { environmentOfVisits } from '../data/environments.js'
 import { DrcorlError } from '../base/errors.js'
@@ -51,18 +51,19 @@ async function startSession(options: TrainOptions, watch: Stopwatch | null): Pro
     })
   }
   const file = options.configFile === undefined ? undefined : await readConfigFile(options.configFile)
+  const source = options.dataset
   const resolved = resolveConfig({
     algorithm: options.algorithm,
     preset: options.preset,
     file,
     flags: { ...options.config },
+    task: taskOf(source),
     flagOrigin: options.configOrigin ?? ((key) => `config.${key}`),
   })
   const pretrained = options.reuse === undefined ? null : await findPretraining(options.reuse, resolved, options.out)
   const { maxMemory, strict } = options
   const costs = costsOf(resolved.run)
   const episode_length = statedEpisodeLength(resolved.run)
-  const source = options.dataset
   const dataset = await timed(watch, 'data', () => loadDataset(source, { episode_length, maxMemory, costs }))
   const findings = checkDataset(dataset, { strict })
   if (pretrained !== null) requireSameData(pretrained, dataset)

@@ -56,6 +56,9 @@ fn every_schema_is_closed_and_accepts_its_own_defaults_and_presets() {
         for preset in algorithm["presets"].as_object().unwrap().values() {
             admit(&algorithm["schema"], name, &preset["config"]).unwrap();
             admit(&description["run"]["schema"], name, &preset["run"]).unwrap();
+            for config in preset["tasks"].as_object().unwrap().values() {
+                admit(&algorithm["schema"], name, config).unwrap();
+            }
         }
     }
 }

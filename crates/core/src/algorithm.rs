@@ -114,6 +114,14 @@ pub struct Preset<C> {
     pub config: C,
     /// Values of the run that the preset changes.
     pub run: RunConfig,
+    /// Tasks that it has other values for.
+    pub tasks: Vec<ForTasks<C>>,
+}
+
+/// What a preset is for the tasks of these names.
+pub struct ForTasks<C> {
+    pub tasks: &'static [&'static str],
+    pub config: C,
 }
 
 /// The first phases of a run, which runs of other parameters may take over instead of making them again:
@@ -307,12 +315,18 @@ fn describe<A: Define>() -> Value {
     let presets: Map<String, Value> = A::presets()
         .into_iter()
         .map(|preset| {
-            let config = serde_json::to_value(&preset.config).unwrap_or_default();
+            let value = |config: &A::Config| serde_json::to_value(config).unwrap_or_default();
+            let config = value(&preset.config);
             let run = serde_json::to_value(&preset.run).unwrap_or_default();
+            let of_task = |tasks: &ForTasks<A::Config>| {
+                let own = difference(&value(&tasks.config), &config);
+                tasks.tasks.iter().map(|task| (task.to_string(), own.clone())).collect::<Vec<_>>()
+            };
             let body = serde_json::json!({
                 "summary": preset.summary,
                 "run": difference(&run, &run_defaults),
                 "config": difference(&config, &defaults),
+                "tasks": preset.tasks.iter().flat_map(of_task).collect::<Map<String, Value>>(),
             });
             (preset.name.to_string(), body)
         })

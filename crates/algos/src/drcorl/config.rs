@@ -7,7 +7,7 @@ use super::options::{
     PolicyClass, RewardCritic, RewardScaling, Ships, SlackSchedule, ValueUnit,
 };
 use crate::critics::{CostBackup, CostCriticKind, Pessimism};
-use drcorl_core::algorithm::Preset;
+use drcorl_core::algorithm::{ForTasks, Preset};
 use drcorl_core::error::Result;
 use drcorl_core::hybrid::Mode;
 use drcorl_core::policy::Spread;
@@ -387,7 +387,7 @@ impl DrcorlConfig {
         }
     }
 
-    /// What the published scripts set, but for what cannot be meant.
+    /// What the published scripts set that have no flags of their own, but for what cannot be meant.
     pub fn release() -> Self {
         DrcorlConfig {
             warmup_lr: 3e-4,
@@ -417,6 +417,33 @@ impl DrcorlConfig {
         }
     }
 
+    /// The published scripts that have flags of their own, by their tasks.
+    fn scripts() -> Vec<ForTasks<Self>> {
+        let script = |actor_lr: f64, warmup_steps: u64, adaptation_steps: u64| DrcorlConfig {
+            warmup_lr: actor_lr,
+            actor_lr,
+            actor_lr_final: actor_lr,
+            warmup_steps,
+            adaptation_steps,
+            beta_final: (10.0 * (adaptation_steps as f64).sqrt()).round() / 1000.0,
+            ..Self::release()
+        };
+        let large = |config| DrcorlConfig { actor_batch: 512, critic_batch: 512, ..config };
+        let careful = || DrcorlConfig { critic_lr: 1e-4, ..script(1e-5, 100_000, 2000) };
+        let goal = large(script(1e-4, 100_000, 4000));
+        let bullet = DrcorlConfig { cost_step: CostStep::LagrangianPid, ..script(1e-4, 100_000, 4000) };
+        let cheetah = DrcorlConfig { critic_lr: 6e-4, ..script(1e-4, 50_000, 2000) };
+        vec![
+            ForTasks { tasks: &["HalfCheetahVelocity"], config: cheetah },
+            ForTasks { tasks: &["HopperVelocity"], config: script(3e-4, 100_000, 4000) },
+            ForTasks { tasks: &["Walker2dVelocity"], config: script(5e-5, 50_000, 8000) },
+            ForTasks { tasks: &["CarGoal1"], config: goal },
+            ForTasks { tasks: &["CarGoal2", "PointButton1"], config: large(careful()) },
+            ForTasks { tasks: &["PointCircle1", "PointGoal1", "PointGoal2"], config: careful() },
+            ForTasks { tasks: &["BallCircle", "CarCircle", "CarRun"], config: bullet },
+        ]
+    }
+
     /// Presets, the recommended one first.
     pub fn presets() -> Vec<Preset<Self>> {
         let run = || RunConfig {
@@ -426,7 +453,7 @@ impl DrcorlConfig {
             model_hidden: vec![256, 256],
             ..RunConfig::default()
         };
-        let preset = |name, summary, config, run| Preset { name, summary, config, run };
+        let preset = |name, summary, config, run| Preset { name, summary, config, run, tasks: Vec::new() };
         vec![
             preset(
                 "quick",
@@ -446,12 +473,15 @@ impl DrcorlConfig {
                 Self::paper(),
                 run(),
             ),
-            preset(
-                "release",
-                "The published scripts without their faults, on raw data; days on a CPU.",
-                Self::release(),
-                RunConfig { scaling: Scaling::Raw, ..run() },
-            ),
+            Preset {
+                tasks: Self::scripts(),
+                ..preset(
+                    "release",
+                    "The published scripts without their faults, each for its tasks, on raw data; days on a CPU.",
+                    Self::release(),
+                    RunConfig { scaling: Scaling::Raw, ..run() },
+                )
+            },
         ]
     }
 

@@ -34,5 +34,5 @@ pub fn quick<C>(config: C) -> Preset<C> {
 }
 
 fn preset<C>(name: &'static str, summary: &'static str, config: C, scaling: Scaling) -> Preset<C> {
-    Preset { name, summary, config, run: RunConfig { scaling, ..RunConfig::default() } }
+    Preset { name, summary, config, run: RunConfig { scaling, ..RunConfig::default() }, tasks: Vec::new() }
 }

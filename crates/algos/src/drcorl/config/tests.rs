@@ -6,6 +6,23 @@ use super::*;
 fn presets_pass_their_own_check() {
     for preset in DrcorlConfig::presets() {
         preset.config.check(&preset.run).unwrap();
+        for script in preset.tasks {
+            script.config.check(&preset.run).unwrap();
+        }
+    }
+}
+
+/// Nine scripts for 13 tasks: two of them as `release` is, for AntVelocity and by themselves.
+#[test]
+fn every_published_script_has_its_tasks() {
+    let scripts = DrcorlConfig::scripts();
+    let tasks: Vec<&str> = scripts.iter().flat_map(|script| script.tasks).copied().collect();
+    assert_eq!(tasks.len(), 12);
+    assert!(tasks.iter().all(|task| tasks.iter().filter(|other| *other == task).count() == 1));
+    for ForTasks { tasks, config } in &scripts {
+        let last = config.beta(config.adaptation_steps - 1);
+        assert!((last - 0.01 * (config.adaptation_steps as f64).sqrt()).abs() < 5e-4, "{tasks:?}");
+        assert_eq!([config.warmup_lr, config.actor_lr_final], [config.actor_lr; 2], "{tasks:?}");
     }
 }
 

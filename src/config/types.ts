@@ -352,7 +352,8 @@ export interface DrcorlConfig {
    */
   reward_updates_per_step?: number
   /**
-   * Rate at which cost targets follow in adaptation, and reward targets where reward_critic is td.
+   * Rate at which targets follow in adaptation: those of cost, of feasibility where it follows the policy, and of
+   * reward where reward_critic is td.
    */
   adaptation_target_rate?: number
   /**
@@ -387,6 +388,16 @@ export interface DrcorlConfig {
    * Adaptation state and auto: steps of the critic that knows whether they can be avoided, after it.
    */
   feasibility_steps?: number
+  /**
+   * Adaptation state and auto: discount of that critic. The nearer to 1, the further ahead a violation may lie that
+   * makes a state infeasible.
+   */
+  feasibility_gamma?: number
+  /**
+   * Adaptation state and auto: updates of that critic before each policy step, along the policy's actions; with 0 it
+   * stays as logged actions have made it.
+   */
+  feasibility_updates_per_step?: number
   /**
    * Adaptation state and auto: how far a policy step moves the threshold between reward and avoidance, which lies
    * between -1 and 1; falls as actor_lr does.

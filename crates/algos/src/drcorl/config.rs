@@ -148,7 +148,8 @@ pub struct DrcorlConfig {
     /// Reward critic updates before each policy step.
     #[schemars(range(min = 0, max = 1000))]
     pub reward_updates_per_step: u64,
-    /// Rate at which cost targets follow in adaptation, and reward targets where reward_critic is td.
+    /// Rate at which targets follow in adaptation: those of cost, of feasibility where it follows the policy, and of
+    /// reward where reward_critic is td.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub adaptation_target_rate: f64,
     /// Scale of the guidance.
@@ -172,6 +173,14 @@ pub struct DrcorlConfig {
     /// Adaptation state and auto: steps of the critic that knows whether they can be avoided, after it.
     #[schemars(range(min = 1, max = most::STEPS))]
     pub feasibility_steps: u64,
+    /// Adaptation state and auto: discount of that critic. The nearer to 1, the further ahead a violation may lie that
+    /// makes a state infeasible.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
+    pub feasibility_gamma: f64,
+    /// Adaptation state and auto: updates of that critic before each policy step, along the policy's actions; with 0 it
+    /// stays as logged actions have made it.
+    #[schemars(range(min = 0, max = 1000))]
+    pub feasibility_updates_per_step: u64,
     /// Adaptation state and auto: how far a policy step moves the threshold between reward and avoidance, which lies
     /// between -1 and 1; falls as actor_lr does.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -296,6 +305,8 @@ impl Default for DrcorlConfig {
             adaptation: Adaptation::Band,
             margin_steps: 2000,
             feasibility_steps: 10_000,
+            feasibility_gamma: 0.99,
+            feasibility_updates_per_step: 0,
             threshold_rate: 0.001,
             cost_step: CostStep::Cost,
             prologue_steps: 0,
@@ -362,6 +373,8 @@ impl DrcorlConfig {
             beta_initial: 0.1,
             beta_final: 0.3,
             adaptation: Adaptation::Auto,
+            feasibility_gamma: 0.98,
+            feasibility_updates_per_step: 2,
             gate: Gate::ModelRollout,
             model_gate_margin: 0.6,
             gate_states: GateStates::Safe,

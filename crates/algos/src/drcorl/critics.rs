@@ -174,7 +174,7 @@ fn name_of(k: usize) -> String {
 }
 
 /// `[a | s]` of the actions that `policy` draws at `observation [B,S]`.
-fn acting(policy: &mut Policy, observation: &Tensor, rng: &mut Rng) -> Tensor {
+pub(super) fn acting(policy: &mut Policy, observation: &Tensor, rng: &mut Rng) -> Tensor {
     let observation = observation.contiguous();
     join(&policy.sample(&observation, rng), &observation)
 }

@@ -3,13 +3,14 @@
 //!
 //! A feasibility critic of logged actions, as FISOR's, says how violent the worst is that follows an action, from -1,
 //! none by far, to 1. A state whose action stays below a threshold follows the reward; any other one moves away from
-//! violations. Algorithm 2 moves the threshold: up while the estimated cost leaves room below the limit, down while it
+//! violations. In adaptation it may follow the policy: what the best of the data keeps free of violations the policy
+//! need not. Algorithm 2 moves the threshold: up while the estimated cost leaves room below the limit, down while it
 //! is above. Where no dynamics model can say what an episode costs nothing moves it from 0, the border of what can be
 //! kept free of violations.
 
 use super::adaptation::Branch;
 use super::config::DrcorlConfig;
-use super::critics::GuidanceScaler;
+use super::critics::{acting, GuidanceScaler};
 use super::diffusion::Draws;
 use super::gate::REPORT_ROWS;
 use super::options::{Adaptation, Gate};
@@ -67,7 +68,7 @@ impl Feasible {
         let (hidden, lr, logit) = MARGIN;
         let rates = Rates {
             feasibility: Feasibility::Reachability,
-            gamma: config.gamma,
+            gamma: config.feasibility_gamma,
             expectile: EXPECTILE,
             critic_lr: LEARNING.0,
             value_lr: LEARNING.0,
@@ -165,6 +166,16 @@ impl Drcorl {
         }
         let batch = feasible.transition(&batch);
         Ok(vec![("feasibility_loss", feasible.critic.step(&batch).1)])
+    }
+
+    /// The steps of the critic in a round of adaptation, on the actions of the policy as it draws them.
+    pub(super) fn follow_feasibility(&mut self, context: &mut Context<'_>) {
+        let Some(feasible) = &mut self.feasible else { return };
+        for _ in 0..self.config.feasibility_updates_per_step {
+            let batch = feasible.transition(&context.data.sample_mixed(ROWS, context.run.hybrid_share, context.rng));
+            let next = acting(&mut self.policy, &batch.next_observation, context.rng);
+            feasible.critic.follow(&batch, &next, self.config.adaptation_target_rate);
+        }
     }
 
     /// True where every state is switched by itself.

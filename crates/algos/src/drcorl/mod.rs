@@ -245,6 +245,9 @@ impl Drcorl {
         }
         let cost_loss = {
             let _critics = profile::open("critics");
+            if by_states {
+                self.follow_feasibility(context);
+            }
             self.update_critics(course, context)?
         };
         let _policy = profile::open("policy");

@@ -17,6 +17,7 @@ pub(super) const PRETRAINING: Pretraining = Pretraining {
         "value_expansion",
         "cost_updates_per_step",
         "reward_updates_per_step",
+        "feasibility_updates_per_step",
         "adaptation_target_rate",
         "reward_critic",
         "candidate_interval",

@@ -35,7 +35,7 @@ fn violation(place: f32) -> f32 {
 
 fn small_states(change: Value) -> Value {
     let mut config = small(json!({
-        "gate": "critic_ucb", "adaptation": "state", "gamma": 0.9, "margin_steps": 400, "feasibility_steps": 1500,
+        "gate": "critic_ucb", "adaptation": "state", "gamma": 0.9, "feasibility_gamma": 0.9, "margin_steps": 400, "feasibility_steps": 1500,
         "adaptation_steps": 800, "threshold_rate": 0.0
     }));
     config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
@@ -76,6 +76,17 @@ fn states_keep_clear_of_violations_as_far_as_the_threshold_asks() {
     let (far, dear, certificate) = played(&mut unjudged(walk(200), 1e6, limitless));
     assert!(far > place + 0.1 && dear > 10.0, "place {far}, cost {dear}");
     assert!(certificate["feasibility"]["threshold"].as_f64().unwrap() > 1.0);
+}
+
+/// With a critic that follows the policy likewise, and with other steps.
+#[test]
+fn feasibility_may_follow_the_policy() {
+    let change = json!({ "feasibility_updates_per_step": 2, "adaptation_target_rate": 0.1 });
+    let (place, cost, certificate) = played(&mut unjudged(walk(200), 5.0, small_states(change)));
+    assert!(place > 0.5 && cost < 1.5, "place {place}, cost {cost}");
+    let resting = json!({ "feasibility_updates_per_step": 0, "adaptation_target_rate": 0.1 });
+    let (.., rested) = played(&mut unjudged(walk(200), 5.0, small_states(resting)));
+    assert_ne!(certificate["branches"], rested["branches"]);
 }
 
 /// Models that may not steer leave the threshold where it is, and no estimate is told.

@@ -121,16 +121,17 @@ fn over(episodes: &[Vec<f64>], pseudo: Option<f64>, statistic: impl Fn(&[f64]) -
     (found, (pseudo * between).hypot(drawn * (groups - 1) as f64 / (groups as f64).sqrt()))
 }
 
-/// Where a policy was in a play and what it did: `[M,S]` and `[M,A]`.
+/// Where a policy was in a play, what it did, `[M,S]` and `[M,A]`, and how likely it came there, `[M]`.
 pub(super) struct Visited {
     pub observation: Tensor,
     pub action: Tensor,
+    pub weight: Tensor,
 }
 
 /// Keeps some moments of a play.
 struct Moments {
     every: usize,
-    kept: Vec<(Tensor, Tensor)>,
+    kept: Vec<Visited>,
 }
 
 impl Moments {
@@ -138,15 +139,16 @@ impl Moments {
         Moments { every: length.div_ceil(MOMENTS).max(1), kept: Vec::new() }
     }
 
-    fn see(&mut self, time: usize, observation: &Tensor, action: &Tensor) {
+    fn see(&mut self, time: usize, observation: &Tensor, action: &Tensor, alive: &Tensor) {
         if time.is_multiple_of(self.every) {
-            self.kept.push((observation.copy(), action.copy()));
+            let weight = alive.flatten(0, 1).copy();
+            self.kept.push(Visited { observation: observation.copy(), action: action.copy(), weight });
         }
     }
 
     fn visited(self) -> Visited {
-        let (observations, actions): (Vec<Tensor>, Vec<Tensor>) = self.kept.into_iter().unzip();
-        Visited { observation: Tensor::cat(&observations, 0), action: Tensor::cat(&actions, 0) }
+        let all = |of: fn(&Visited) -> &Tensor| Tensor::cat(&self.kept.iter().map(of).collect::<Vec<_>>(), 0);
+        Visited { observation: all(|at| &at.observation), action: all(|at| &at.action), weight: all(|at| &at.weight) }
     }
 }
 
@@ -162,9 +164,9 @@ impl Dynamics {
         player: &mut dyn Player,
     ) -> Result<(Vec<RolloutEstimate>, Visited)> {
         let mut moments = Moments::over(length);
-        let played = self.play(data, starts, length, draws, cancel, &mut |turn, time| {
+        let played = self.play(data, starts, length, draws, cancel, &mut |turn, time, alive| {
             let action = player.act(turn);
-            moments.see(time, turn.observation, &action);
+            moments.see(time, turn.observation, &action, alive);
             (action, None)
         })?;
         let members = self.members();
@@ -191,9 +193,9 @@ impl Dynamics {
         let horizon = length.div_ceil(count);
         let rows = Tensor::cat(&[starts, logged], 0);
         let mut moments = Moments::over(horizon);
-        let played = self.play(data, &rows, horizon, None, cancel, &mut |turn, time| {
+        let played = self.play(data, &rows, horizon, None, cancel, &mut |turn, time, alive| {
             let action = player.act(turn);
-            moments.see(time, turn.observation, &action);
+            moments.see(time, turn.observation, &action, alive);
             (action, None)
         })?;
         let members = self.members();

@@ -48,7 +48,7 @@ pub struct Moment {
 pub(super) struct Predicted {
     /// What comes next; its state is within the range of the data.
     pub next: Moment,
-    /// Share of the entries of the next state that had to be clipped, `[]`.
+    /// Share of the entries of the next state that had to be clipped, `[B,1]`.
     pub clipped: Tensor,
     /// `[B,1]`
     pub reward: Tensor,
@@ -176,11 +176,12 @@ impl Frame {
         Tensor::cat(&[action, seen, &next, &squares], 1)
     }
 
-    /// The states that scaled changes lead to, kept to the range of the data, and the share of entries that were kept.
+    /// The states that scaled changes lead to, kept to the range of the data, and the share of entries that were kept,
+    /// `[B,1]`.
     pub fn arrived(&self, state: &Tensor, change: &Tensor) -> (Tensor, Tensor) {
         let free = state + change * &self.change;
         let next = free.clamp_tensor(Some(&self.low), Some(&self.high));
-        let clipped = free.ne_tensor(&next).to_kind(Kind::Float).mean(Kind::Float);
+        let clipped = free.ne_tensor(&next).to_kind(Kind::Float).mean_dim(1i64, true, Kind::Float);
         (next, clipped)
     }
 

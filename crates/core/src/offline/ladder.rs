@@ -214,7 +214,7 @@ impl Dynamics {
         let (starts, lengths) = (column(|s| s.1), column(|s| s.2));
         let members = self.members();
         let spread = |rows: Tensor| rows.repeat_interleave_self_int(members, 0i64, None);
-        let played = self.play(data, &spread(starts.shallow_clone()), horizon, None, cancel, &mut |_, time| {
+        let played = self.play(data, &spread(starts.shallow_clone()), horizon, None, cancel, &mut |_, time, _| {
             // Shorter stretches stay at their last action and no longer count.
             let offset = (&lengths - 1).clamp_max(time as i64);
             let under_way = lengths.gt(time as i64).to_kind(tch::Kind::Float).unsqueeze(1);

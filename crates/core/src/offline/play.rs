@@ -25,12 +25,13 @@ pub(super) struct Played {
     pub alive: Tensor,
     /// States `[N*E,S']` arrived at.
     pub last: Tensor,
-    /// Share of predicted entries that were clipped.
+    /// Share of predicted entries that were clipped, of states before a predicted end: no data lie beyond it.
     pub clipped: f64,
 }
 
-/// What drives a play at time `time`: actions `[N*E,A]`, and which rows are still under way where that is known.
-pub(super) type Driver<'a> = dyn FnMut(&Turn<'_>, usize) -> (Tensor, Option<Tensor>) + 'a;
+/// What drives a play: from the turn, its time, and the probability `[N*E,1]` that no end has come, to actions
+/// `[N*E,A]`, and which rows are still under way where that is known.
+pub(super) type Driver<'a> = dyn FnMut(&Turn<'_>, usize, &Tensor) -> (Tensor, Option<Tensor>) + 'a;
 
 impl Dynamics {
     /// Plays `length` steps from the logged rows `initial [N*E]`.
@@ -51,7 +52,7 @@ impl Dynamics {
         let charges = || Charges::new(rows, kinds.len() as i64, self.members(), initial.device());
         let (mut expected, mut drawn) = (charges(), draws.as_ref().map(|_| charges()));
         let (mut returns, mut lengths, mut reward, mut cost) = (zeros(), zeros(), zeros(), zeros());
-        let mut clipped = Tensor::zeros([1], (Kind::Float, initial.device()));
+        let mut clipped = Share::none(initial.device());
         for time in 0..length {
             if cancel.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
@@ -59,7 +60,7 @@ impl Dynamics {
             let observation = self.frame.observation(&now.state);
             let (action, under_way) = {
                 let _actions = profile::open("actions");
-                drive(&Turn { observation: &observation, reward: &reward, cost: &cost }, time)
+                drive(&Turn { observation: &observation, reward: &reward, cost: &cost }, time, &alive)
             };
             let predicted = {
                 let _models = profile::open("models");
@@ -77,16 +78,45 @@ impl Dynamics {
             if let (Some(draws), Some(drawn)) = (&mut draws, &mut drawn) {
                 drawn.count(&drawn_costs(&kinds, &predicted.costs, draws), ends);
             }
-            clipped += predicted.clipped;
+            clipped.count(&predicted.clipped, &counted);
             // A policy that remembers is told the first.
             (now, reward, cost) = (predicted.next, predicted.reward, predicted.costs.narrow(1, 0, 1));
             if self.frame.terminates {
                 alive *= 1.0 - predicted.terminal;
             }
         }
-        let clipped = clipped.double_value(&[0]) / length.max(1) as f64;
+        let clipped = clipped.value();
         let (costs, drawn) = (expected.total, drawn.map(|drawn| drawn.total));
         Ok(Played { returns, costs, drawn, lengths, alive, last: now.state, clipped })
+    }
+}
+
+/// A weighed mean of what is between 0 and 1.
+struct Share {
+    part: Tensor,
+    whole: Tensor,
+}
+
+impl Share {
+    fn none(device: Device) -> Self {
+        let zero = || Tensor::zeros([1], (Kind::Double, device));
+        Share { part: zero(), whole: zero() }
+    }
+
+    /// Counts `values [N,1]` by their `weights [N,1]`.
+    fn count(&mut self, values: &Tensor, weights: &Tensor) {
+        self.part += (values * weights).sum(Kind::Double);
+        self.whole += weights.sum(Kind::Double);
+    }
+
+    /// 0 of nothing.
+    fn value(&self) -> f64 {
+        let whole = self.whole.double_value(&[0]);
+        if whole == 0.0 {
+            0.0
+        } else {
+            self.part.double_value(&[0]) / whole
+        }
     }
 }
 
@@ -177,6 +207,15 @@ mod tests {
 
     fn column(values: &[f32]) -> Tensor {
         Tensor::from_slice(values).unsqueeze(1)
+    }
+
+    #[test]
+    fn what_has_ended_has_no_share() {
+        let mut share = Share::none(Device::Cpu);
+        assert_eq!(share.value(), 0.0);
+        share.count(&column(&[0.5, 0.0]), &column(&[1.0, 1.0]));
+        share.count(&column(&[0.0, 1.0]), &column(&[1.0, 0.0]));
+        assert!((share.value() - 0.5 / 3.0).abs() < 1e-12);
     }
 
     /// Two members, three rows each; of a member's rows the last ends after its first step.

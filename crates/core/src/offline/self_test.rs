@@ -263,8 +263,8 @@ impl Clones {
     }
 
     /// How far actions are from the nearest behavior where they were taken: per state the smallest root mean square
-    /// difference in deviations of logged actions, averaged over states; and the behavior that is nearest in most of
-    /// them. Behavior `but` is left out.
+    /// difference in deviations of logged actions, averaged over states by how likely they were come to; and the
+    /// behavior that is nearest in most of them. Behavior `but` is left out.
     pub fn distance(&mut self, visited: &Visited, but: Option<usize>) -> (f64, usize) {
         let theirs = self.actions(&visited.observation);
         let mine = match but {
@@ -277,8 +277,10 @@ impl Clones {
         if let Some(k) = but {
             let _ = squares.select(1, k as i64).fill_(f64::INFINITY);
         }
-        let distance = squares.amin(1i64, false).sqrt().mean(Kind::Double).double_value(&[]);
-        let states = squares.argmin(1i64, false).bincount::<Tensor>(None, self.count() as i64);
+        let weight = visited.weight.to_kind(Kind::Double);
+        let total = (squares.amin(1i64, false).sqrt() * &weight).sum(Kind::Double).double_value(&[]);
+        let distance = total / weight.sum(Kind::Double).double_value(&[]);
+        let states = squares.argmin(1i64, false).bincount(Some(&weight), self.count() as i64);
         (distance, states.argmax(None::<i64>, false).int64_value(&[]) as usize)
     }
 
@@ -313,10 +315,32 @@ impl Player for ClonePlayer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Device;
 
     fn trial(horizon: Option<usize>, shortfalls: &[f64]) -> Trial {
         let behavior = |&shortfall| Behavior { episodes: 9, logged: 1.0, estimated: 1.0, shortfall, distance: 0.5 };
         Trial { horizon, behaviors: shortfalls.iter().map(behavior).collect() }
+    }
+
+    /// What a policy does beyond a predicted end says nothing of it.
+    #[test]
+    fn distances_are_of_states_that_are_come_to() {
+        let clones = || {
+            let head = Head::new("clones", 3, &[1, 8, 1], false, Device::Cpu, &mut Rng::new(4, 0));
+            let unit = Tensor::from_slice(&[0.5f32]).unsqueeze(0);
+            Clones { head, episodes: vec![Vec::new(); 3], rows: Vec::new(), noise: None, unit }
+        };
+        let column = |values: &[f32]| Tensor::from_slice(values).unsqueeze(1);
+        let visited = |rows: &[f32], actions: &[f32], weights: &[f32]| Visited {
+            observation: column(rows),
+            action: column(actions),
+            weight: Tensor::from_slice(weights),
+        };
+        let alone = clones().distance(&visited(&[0.3], &[0.9], &[1.0]), None);
+        let ended = clones().distance(&visited(&[0.3, 0.3, 5.0], &[0.9, 0.9, -0.9], &[1.0, 0.5, 0.0]), None);
+        assert!((alone.0 - ended.0).abs() < 1e-6 && alone.1 == ended.1, "{alone:?} {ended:?}");
+        let lasted = clones().distance(&visited(&[0.3, 0.3], &[0.9, 0.0], &[1.0, 1.0]), None);
+        assert!((lasted.0 - alone.0).abs() > 0.1, "{alone:?} {lasted:?}");
     }
 
     #[test]

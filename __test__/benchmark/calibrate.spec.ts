@@ -167,6 +167,19 @@ test('certificates made again take the place of those of the runs', async (t) =>
   }
 })
 
+test('a policy that takes a limit is held against what it cost under each', async (t) => {
+  const folder = await temporaryFolder()
+  const run = await writeRun(join(folder, 'a'), { verdict: 'certified', costs: [3, 5], run: { cost_limit: 10 } })
+  const read = await readRun(run)
+  const own = { ...read.evaluation!, settings: { cost_limit: 10 } }
+  const at = (cost_limit: number, mean: number) => ({ ...own, cost_limit, cost: { ...own.cost, mean } })
+  const evaluation = { ...own, by_limit: [at(10, 4), at(20, 25)] }
+  const row = (cost_limit: number) => rowOf({ ...read, evaluation, certificate: { ...read.certificate!, cost_limit } })
+  t.like(row(10), { cost: 4, outcome: 'certified_safe' })
+  t.like(row(20), { cost: 25, outcome: 'false_certified' })
+  t.like(row(30), { why: 'its policy was played for limit 10, and judged for 30' })
+})
+
 test('bad input is one line, status 2', async (t) => {
   const folder = await temporaryFolder()
   await mkdir(join(folder, 'empty'))

@@ -83,10 +83,12 @@ export function rowOf({ folder, record, certificate, evaluation }: RunData, name
   // A verdict on several limits is held against one cost no better than one limit against another.
   if ((certificate.costs ?? []).length > 1) return skip('its certificate is on several limits')
   if (evaluation === null) return skip('its policy has not been played: drcorl evaluate')
-  if (Object.keys(evaluation.settings ?? {}).length > 0 && evaluation.cost_limit !== cost_limit) {
+  // A policy that takes a limit was played for several.
+  const played = evaluation.by_limit?.find((one) => one.cost_limit === cost_limit) ?? evaluation
+  if (Object.keys(evaluation.settings ?? {}).length > 0 && played.cost_limit !== cost_limit) {
     return skip(`its policy was played for limit ${evaluation.cost_limit}, and judged for ${cost_limit}`)
   }
-  const { mean: cost, ci95 } = evaluation.cost
+  const { mean: cost, ci95 } = played.cost
   const safe = cost <= cost_limit
   const certified = verdict === 'certified'
   const seed = record.run['seed']

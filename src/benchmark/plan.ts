@@ -92,13 +92,13 @@ export function planCells(options: BenchmarkOptions): Cell[] {
   const watch = options.watch ?? null
   requireWatchable(options)
   const cells = options.targets.flatMap((target) =>
-    algorithms.flatMap((algorithm) =>
-      variantsOf(algorithm, options.variants, schema).flatMap(({ variant, own }) =>
+    algorithms.flatMap((algorithm) => {
+      const preset = presets.get(algorithm)!
+      const scaled = scaledSteps({ algorithm, preset, task: taskOf(target.dataset) }, budget, schema)
+      return variantsOf(algorithm, options.variants, schema).flatMap(({ variant, own }) =>
         groupLimits(options.cost_limits ?? target.cost_limits, target, algorithm, schema).flatMap((cost_limits) =>
           options.seeds.map((seed): Cell => {
             const cost_limit = cost_limits[0]!
-            const preset = presets.get(algorithm)!
-            const scaled = scaledSteps({ algorithm, preset, task: taskOf(target.dataset) }, budget, schema)
             const config = { ...scaled, ...overrides.get(algorithm), ...own, cost_limit, seed }
             const place = variant === null ? [] : [variant.replaceAll(/[^\w.,=+ -]/g, '_')]
             const shared = join(options.out, target.name)
@@ -120,8 +120,8 @@ export function planCells(options: BenchmarkOptions): Cell[] {
             }
           }),
         ),
-      ),
-    ),
+      )
+    }),
   )
   if (cells.length === 0) throw new DrcorlError('Usage', 'the benchmark is empty: give targets, limits and seeds')
   return cells

@@ -403,6 +403,15 @@ fn shares_count_the_chance_in_costs() {
     refused(&found, Rule::Bound);
 }
 
+/// A push that comes to rest just inside the border: chance alone takes the point across, in 2.6 of 30 steps. The mean
+/// of what comes next never crosses it.
+#[test]
+fn what_chance_takes_across_a_border_is_counted() {
+    let found = certificate(World::default().log(), 0.28, &small(2.0));
+    assert!((cost(&found) - 2.6).abs() < 1.3, "{}", cost(&found));
+    refused(&found, Rule::Bound);
+}
+
 /// The same seed, the same certificate.
 #[test]
 fn a_certificate_repeats() {

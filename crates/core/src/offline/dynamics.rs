@@ -4,6 +4,7 @@
 //! of observations that do not determine their successor certifies unsafe policies. Hence the ladder of
 //! [`super::ladder`], which says how far it can be believed.
 
+use super::errors::Errors;
 use super::frame::{Frame, Moment, Predicted};
 use super::split::Split;
 use super::unrolled::unrolls;
@@ -48,6 +49,8 @@ pub struct Dynamics {
     pub(super) steps: u64,
     /// Motion of a member is what the others foresee, on average.
     committees: bool,
+    /// Of held-out steps, once a play that errs was asked for; they follow from the parameters.
+    errors: Option<Errors>,
     pub(super) frame: Frame,
     pub(super) split: Split,
 }
@@ -77,6 +80,7 @@ impl Dynamics {
             members: members as i64,
             steps: run.model_steps,
             committees: false,
+            errors: None,
             frame: Frame::of(data, &sample, run),
             split,
         }
@@ -111,6 +115,7 @@ impl Dynamics {
         rng: &mut Rng,
         cancel: &AtomicBool,
     ) -> Result<f64> {
+        self.errors = None;
         if step == 0 {
             let _past = profile::open("past");
             self.frame.remembers = self.past_tells(data, run, cancel)?;
@@ -172,16 +177,30 @@ impl Dynamics {
         change_error.square().sum(Kind::Double).double_value(&[]) / (rows * self.members) as f64
     }
 
-    /// Predictions for per-member rows `now [B*E,..]`, `action [B*E,A]`, row b*E+e for member e.
-    pub(super) fn predict(&mut self, now: &Moment, action: &Tensor) -> Predicted {
-        let Dynamics { motion, outcome, frame, members, committees, .. } = self;
-        let total = action.size()[0];
-        // A member's rows are its own.
-        let run =
-            |head: &mut Head, input: &Tensor| head.evaluate(&input.view([total / *members, -1])).view([total, -1]);
-        let mut motion = |input: &Tensor| if *committees { of_the_others(motion, input) } else { run(motion, input) };
-        let mut outcome = |input: &Tensor| run(outcome, input);
-        frame.predict(now, action, &mut motion, &mut outcome)
+    /// Predictions for per-member rows `now [B*E,..]`, `action [B*E,A]`, row b*E+e for member e; where `chance [B,1]`,
+    /// numbers from 0 to 1, is given, motion errs as it did on held-out steps: see [`Dynamics::prepare_to_err`].
+    pub(super) fn predict(&mut self, now: &Moment, action: &Tensor, chance: Option<&Tensor>) -> Predicted {
+        let Dynamics { motion, outcome, frame, committees, errors, .. } = self;
+        let mut motion = |input: &Tensor| match (chance, &errors) {
+            (Some(chance), Some(errors)) => {
+                let (change, apart) = foreseen(motion, *committees, input, true);
+                change + errors.drawn(&apart, chance)
+            }
+            _ => foreseen(motion, *committees, input, false).0,
+        };
+        frame.predict(now, action, &mut motion, &mut |input| own(outcome, input))
+    }
+
+    /// What motion foresees of rows `[B*E,in]`, and how far its members are apart there.
+    pub(super) fn foresee(&mut self, input: &Tensor) -> (Tensor, Tensor) {
+        foreseen(&mut self.motion, self.committees, input, true)
+    }
+
+    /// Measures what motion gets wrong of held-out steps, once after training.
+    pub(super) fn prepare_to_err(&mut self, data: &Dataset) {
+        if self.errors.is_none() {
+            self.errors = self.measure_errors(data);
+        }
     }
 
     /// Motion and outcome at this moment.
@@ -198,13 +217,30 @@ impl Dynamics {
     }
 }
 
-/// For rows `[B*E,in]`, row b*E+e for member e, the mean of what the other members say, `[B*E,out]`.
-fn of_the_others(head: &mut Head, input: &Tensor) -> Tensor {
+/// Outputs `[B*E,out]` for rows `[B*E,in]`, row b*E+e of member e.
+fn own(head: &mut Head, input: &Tensor) -> Tensor {
+    let total = input.size()[0];
+    head.evaluate(&input.view([total / head.members(), -1])).view([total, -1])
+}
+
+/// For rows `[B*E,in]`, row b*E+e for member e, what it says, or of `committees` the mean of what the others say,
+/// `[B*E,out]`; and, where asked for, the deviation between all of them, `[B*E,1]`, root mean square over outputs: 1 of
+/// members that are asked for their own rows alone.
+fn foreseen(head: &mut Head, committees: bool, input: &Tensor, asked: bool) -> (Tensor, Tensor) {
     let (total, members) = (input.size()[0], head.members());
+    let alike = || Tensor::ones([total, 1], (Kind::Float, input.device()));
+    if !committees {
+        return (own(head, input), alike());
+    }
     // Everybody's rows.
     let all = head.evaluate(input).view([total / members, members, members, -1]);
     let own = all.diagonal(0, 1, 2).transpose(1, 2);
-    ((all.sum_dim_intlist(2i64, false, Kind::Float) - own) / (members - 1) as f64).view([total, -1])
+    let others = ((all.sum_dim_intlist(2i64, false, Kind::Float) - own) / (members - 1) as f64).view([total, -1]);
+    if !asked {
+        return (others, alike());
+    }
+    let variance = all.var_dim(2i64, false, false).mean_dim(2i64, false, Kind::Float);
+    (others, variance.sqrt().view([total, 1]))
 }
 
 #[cfg(test)]
@@ -218,14 +254,17 @@ mod tests {
         let mut rng = Rng::new(2, 0);
         let mut head = Head::with_hidden("motion", 3, &[2, 8, 2], Hidden::Mish, false, Device::Cpu, &mut rng);
         let input = rng.normal(&[5 * 3, 2], Device::Cpu);
-        let found = of_the_others(&mut head, &input);
+        let (found, apart) = foreseen(&mut head, true, &input, true);
         // The same rows for all members.
         let each = head.evaluate(&input.repeat([1, 3])).view([15, 3, 2]);
         for row in 0..15 {
             let others = (0..3).filter(|member| member % 3 != row % 3).map(|member| each.get(row).get(member));
             let mean = others.reduce(|a, b| a + b).unwrap() / 2.0;
             assert!((found.get(row) - mean).abs().max().double_value(&[]) < 1e-6, "row {row}");
+            let deviation = each.get(row).std_dim(0i64, false, false).square().mean(Kind::Float).sqrt();
+            assert!((apart.get(row) - deviation).abs().max().double_value(&[]) < 1e-6, "row {row}");
         }
+        assert_eq!(foreseen(&mut head, true, &input, false).0, found, "whether that is asked for or not");
     }
 
     #[test]

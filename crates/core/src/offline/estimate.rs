@@ -185,7 +185,7 @@ impl Dynamics {
         &mut self,
         data: &Dataset,
         (starts, logged): (&Tensor, &Tensor),
-        (length, horizon): (usize, usize),
+        (length, horizon, draws): (usize, usize, Rng),
         cancel: &AtomicBool,
         player: &mut dyn Player,
     ) -> Result<(Vec<RolloutEstimate>, Visited)> {
@@ -193,7 +193,7 @@ impl Dynamics {
         let horizon = length.div_ceil(count);
         let rows = Tensor::cat(&[starts, logged], 0);
         let mut moments = Moments::over(horizon);
-        let played = self.play(data, &rows, horizon, None, cancel, &mut |turn, time, alive| {
+        let played = self.play(data, &rows, horizon, Some(draws), cancel, &mut |turn, time, alive| {
             let action = player.act(turn);
             moments.see(time, turn.observation, &action, alive);
             (action, None)

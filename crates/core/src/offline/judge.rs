@@ -48,7 +48,8 @@ fn affordable(asked: i64, members: i64, length: usize, work: f64) -> i64 {
     }
 }
 
-/// What costs of episodes are drawn by: the same of every policy and clone, part of the definition of an estimate.
+/// What episodes are drawn by, the errors of motion and costs: the same of every policy and clone, part of the
+/// definition of an estimate.
 fn episode_draws() -> Rng {
     Rng::new(0, 17)
 }
@@ -239,7 +240,10 @@ impl Judge {
         let mut player = clones.player(k, draws);
         let (estimates, visited) = match horizon {
             None => dynamics.whole_episodes(data, &starts, (length, Some(episode_draws())), cancel, &mut player)?,
-            Some(steps) => dynamics.stretches(data, (&starts, &logged), (length, steps), cancel, &mut player)?,
+            Some(steps) => {
+                let how = (length, steps, episode_draws());
+                dynamics.stretches(data, (&starts, &logged), how, cancel, &mut player)?
+            }
         };
         let (distance, _) = clones.distance(&visited, Some(k));
         let behavior = |(cost, estimate): (usize, &RolloutEstimate)| {
@@ -381,7 +385,8 @@ impl Judge {
                 }
                 Some(steps) => {
                     let mut player = policy.start(starts.size()[0] + logged.size()[0]);
-                    dynamics.stretches(data, (&starts, &logged), (length, steps), cancel, player.as_mut())?
+                    let how = (length, steps, episode_draws());
+                    dynamics.stretches(data, (&starts, &logged), how, cancel, player.as_mut())?
                 }
             };
             let tried = self.readings.iter().any(|reading| !reading.trials.is_empty());

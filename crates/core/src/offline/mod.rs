@@ -3,11 +3,12 @@
 //!
 //! Reading order: [`rules`] (what refuses), [`judge`] (who finds out), then `ladder` (how far the models can be
 //! believed), `estimate` and `tail` (what a policy costs), `self_test` (how wrong that is),
-//! and `dynamics` (the models).
+//! `dynamics` (the models) and `errors` (what they get wrong).
 
 pub mod certificate;
 mod clusters;
 pub mod dynamics;
+mod errors;
 mod estimate;
 mod facts;
 mod foresight;

@@ -145,7 +145,7 @@ pub(super) mod tests {
         let action = Tensor::from_slice(&[0.25f32]).unsqueeze(1);
         let rows = |tensor: &Tensor| tensor.repeat_interleave_self_int(2, 0i64, None);
         let twice = Moment { state: rows(&now.state), past: rows(&now.past) };
-        let next = models.predict(&twice, &rows(&action)).next;
+        let next = models.predict(&twice, &rows(&action), None).next;
         let made = Vec::<f32>::try_from(next.past.get(0)).unwrap();
         let moved =
             models.frame.scaled_change(&now.state, &next.state.get(0).unsqueeze(0)).double_value(&[0, 0]) as f32;

@@ -34,7 +34,8 @@ pub(super) struct Played {
 pub(super) type Driver<'a> = dyn FnMut(&Turn<'_>, usize, &Tensor) -> (Tensor, Option<Tensor>) + 'a;
 
 impl Dynamics {
-    /// Plays `length` steps from the logged rows `initial [N*E]`.
+    /// Plays `length` steps from the logged rows `initial [N*E]`: every step the mean of what comes next, or with
+    /// `draws` as episodes come, with errors that are drawn (see [`super::errors`]).
     pub(super) fn play(
         &mut self,
         data: &Dataset,
@@ -44,6 +45,9 @@ impl Dynamics {
         cancel: &AtomicBool,
         drive: &mut Driver<'_>,
     ) -> Result<Played> {
+        if draws.is_some() {
+            self.prepare_to_err(data);
+        }
         let mut now = self.frame.moment(data, initial);
         let rows = initial.size()[0];
         let mut alive = Tensor::ones([rows, 1], (Kind::Float, initial.device()));
@@ -64,7 +68,8 @@ impl Dynamics {
             };
             let predicted = {
                 let _models = profile::open("models");
-                self.predict(&now, &action)
+                let chance = draws.as_mut().map(|draws| draws.uniform(&[rows / self.members(), 1], initial.device()));
+                self.predict(&now, &action, chance.as_ref())
             };
             let counted = under_way.as_ref().map_or_else(|| alive.shallow_clone(), |rows| &alive * rows);
             returns += &predicted.reward * &counted;

@@ -100,8 +100,9 @@ impl RolloutEstimate {
 const GROUPS: usize = 10;
 
 /// The mean over members of a `statistic` of their episodes `[E][N]`, and how far it may be off: the sample deviation
-/// between members. Committees all play the same episodes: theirs is multiplied by `pseudo`, and the jackknife's error
-/// over tenths of the episodes comes to it.
+/// between members. Committees all play the same episodes: of theirs what chance in the episodes tells apart is taken
+/// off, as an analysis of variance does, the rest is multiplied by `pseudo`, and what chance does to the mean comes to
+/// it. Both are errors of the jackknife over tenths of the episodes.
 fn over(episodes: &[Vec<f64>], pseudo: Option<f64>, statistic: impl Fn(&[f64]) -> f64) -> (f64, f64) {
     let members: Vec<f64> = episodes.iter().map(|member| statistic(member)).collect();
     let (found, between) = (mean(&members), sample_deviation(&members));
@@ -110,15 +111,23 @@ fn over(episodes: &[Vec<f64>], pseudo: Option<f64>, statistic: impl Fn(&[f64]) -
     if groups < 2 {
         return (found, pseudo * between);
     }
-    let without = |group: usize| {
+    let without = |group: usize| -> Vec<f64> {
         let kept = |member: &Vec<f64>| {
             let others = member.iter().enumerate().filter(|(n, _)| n % groups != group).map(|(_, &sum)| sum);
             statistic(&others.collect::<Vec<f64>>())
         };
-        mean(&episodes.iter().map(kept).collect::<Vec<f64>>())
+        episodes.iter().map(kept).collect()
     };
-    let drawn = sample_deviation(&(0..groups).map(without).collect::<Vec<f64>>());
-    (found, (pseudo * between).hypot(drawn * (groups - 1) as f64 / (groups as f64).sqrt()))
+    let tenths: Vec<Vec<f64>> = (0..groups).map(without).collect();
+    let error = |of: &dyn Fn(&Vec<f64>) -> f64| {
+        let values: Vec<f64> = tenths.iter().map(of).collect();
+        sample_deviation(&values) * (groups - 1) as f64 / (groups as f64).sqrt()
+    };
+    let by_chance = (0..members.len()).map(|e| error(&|members| members[e] - mean(members)).powi(2));
+    let own = between.powi(2) - by_chance.sum::<f64>() / (members.len() as f64 - 1.0).max(1.0);
+    // Of NaN the larger is not 0.
+    let own = if own < 0.0 { 0.0 } else { own.sqrt() };
+    (found, (pseudo * own).hypot(error(&|members| mean(members))))
 }
 
 /// Where a policy was in a play, what it did, `[M,S]` and `[M,A]`, and how likely it came there, `[M]`.
@@ -254,6 +263,27 @@ mod tests {
         assert!((apart(Some(4.0)) - (4.0 * 3.0 / 2f64.sqrt()).hypot(error)).abs() < 1e-9);
         assert!((apart(None) - 3.0 / 2f64.sqrt()).abs() < 1e-9, "of models that play episodes of their own");
         assert_eq!(over(&[vec![7.0], vec![7.0]], Some(4.0), mean).1, 0.0, "one episode says nothing of others");
+    }
+
+    /// Members that differ by what chance did to their episodes alone are not apart.
+    #[test]
+    fn what_chance_tells_apart_is_no_disagreement() {
+        let mut rng = Rng::new(5, 0);
+        let mut members = |apart: f64| -> Vec<Vec<f64>> {
+            (0..5)
+                .map(|e| (0..120).map(|_| f64::from(e) * apart + 10.0 * f64::from(rng.normal_unit())).collect())
+                .collect()
+        };
+        let mut mean_of = |apart: f64| {
+            let spreads: Vec<f64> = (0..40).map(|_| over(&members(apart), Some(4.0), mean).1).collect();
+            mean(&spreads)
+        };
+        // The standard error of 600 episodes is 0.4, that of the 120 of a member 0.9: four times that was 3.7.
+        let alike = mean_of(0.0);
+        assert!(alike < 1.9, "{alike}");
+        let apart = mean_of(3.0);
+        assert!((apart - 4.0 * 3.0 * 2.5f64.sqrt()).abs() < 1.5, "{apart}");
+        assert!(over(&[vec![f64::NAN; 20], vec![1.0; 20]], Some(4.0), mean).1.is_nan());
     }
 
     #[test]

@@ -96,6 +96,16 @@ for (const limit of [10, 40]) {
   })
 }
 
+test('one with another course of adaptation takes it over too, whose phases are others', async (t) => {
+  const { out: from } = await source()
+  const [alone, taken] = [await folder(), await folder()]
+  const both = { reward_critic: 'both', reward_updates_per_step: 1 }
+  await collect(options(alone, both))
+  const { phases } = startOf(await collect(options(taken, both, { reuse: from })))
+  t.true(phases.length > startOf((await source()).events).phases.length)
+  await sameResult(t, taken, alone)
+})
+
 test('a run that took it over is resumed as any other, without the folder it came from', async (t) => {
   const { out } = await source()
   const from = await folder('away')

@@ -112,11 +112,12 @@ impl Trainer {
         state.value("phase", &mut self.phase)?;
         state.value("phase_step", &mut self.phase_step)?;
         state.value("step", &mut self.step)?;
-        let mut left_out: Vec<bool> = self.phases.iter().map(|phase| phase.left_out).collect();
+        // Of the phases that are over: those to come may be others, where another run takes this over.
+        let over = self.phase.min(self.phases.len());
+        let mut left_out: Vec<bool> = self.phases[..over].iter().map(|phase| phase.left_out).collect();
         state.value("left_out", &mut left_out)?;
-        if left_out.len() != self.phases.len() {
-            return Err(state
-                .refuse("left_out", format!("has {} entries, the run {} phases", left_out.len(), self.phases.len())));
+        if left_out.len() != over {
+            return Err(state.refuse("left_out", format!("has {} entries, {over} phases are over", left_out.len())));
         }
         self.phases.iter_mut().zip(left_out).for_each(|(phase, left_out)| phase.left_out = left_out);
         state.value("rng", &mut self.rng)?;

@@ -7,7 +7,7 @@ import { published } from './published.js'
 import { taskTargets } from './targets.js'
 
 /** Presets of the protocol, in the order in which they are looked for: full sizes and budgets, faults repaired. */
-const PRESETS = ['full', 'fixed', 'paper']
+const PRESETS = ['long', 'fixed', 'paper']
 
 /** What the protocol says where nothing else is asked for. */
 export interface Protocol {

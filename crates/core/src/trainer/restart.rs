@@ -112,14 +112,13 @@ impl Trainer {
         state.value("phase", &mut self.phase)?;
         state.value("phase_step", &mut self.phase_step)?;
         state.value("step", &mut self.step)?;
-        // Of the phases that are over: those to come may be others, where another run takes this over.
-        let over = self.phase.min(self.phases.len());
-        let mut left_out: Vec<bool> = self.phases[..over].iter().map(|phase| phase.left_out).collect();
+        // By name: the phases to come may be others, where another run takes this over.
+        let left_out = self.phases.iter().filter(|phase| phase.left_out);
+        let mut left_out: Vec<String> = left_out.map(|phase| phase.name.to_string()).collect();
         state.value("left_out", &mut left_out)?;
-        if left_out.len() != over {
-            return Err(state.refuse("left_out", format!("has {} entries, {over} phases are over", left_out.len())));
+        for phase in &mut self.phases {
+            phase.left_out = left_out.iter().any(|name| *name == phase.name);
         }
-        self.phases.iter_mut().zip(left_out).for_each(|(phase, left_out)| phase.left_out = left_out);
         state.value("rng", &mut self.rng)?;
         state.value("audit_rng", &mut self.audit_rng)?;
         state.group("visits", |state| self.visits.persist(state))?;

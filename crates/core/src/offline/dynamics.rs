@@ -210,6 +210,7 @@ impl Dynamics {
 
     /// Saves or restores the parameters; the split follows from the seed.
     pub fn persist(&mut self, state: &mut State) -> drcorl_nn::Result<()> {
+        self.errors = None;
         state.episodes("holdout", &mut self.split.holdout)?;
         state.value("remembers", &mut self.frame.remembers)?;
         state.group("motion", |state| self.motion.persist(state))?;

@@ -126,6 +126,8 @@ fn counters_and_indices_that_no_run_can_have_are_refused_by_name() {
         (value("phase_step", "3"), "step is 6, but phase 1 and phase_step 3 make 7"),
         (value("phase_step", "-1"), "phase_step is -1"),
         (value("step", &most), "step is 18446744073709551615"),
+        (value("left_out", "[7]"), "left_out has 7, this run has 3 phases"),
+        (value("left_out", "[1]"), "left_out has 1, but phase 1 is not over"),
         (value("algorithm.policy.head.adam.steps", &most), "adam.steps is 18446744073709551615"),
         (value("auditor.dynamics.holdout", "[10]"), "holdout names episode 10, the dataset has 10"),
         (value("data.rows", "3"), "not the dataset this checkpoint was trained on"),

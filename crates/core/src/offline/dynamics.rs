@@ -181,19 +181,19 @@ impl Dynamics {
     /// numbers from 0 to 1, is given, motion errs as it did on held-out steps: see [`Dynamics::prepare_to_err`].
     pub(super) fn predict(&mut self, now: &Moment, action: &Tensor, chance: Option<&Tensor>) -> Predicted {
         let Dynamics { motion, outcome, frame, committees, errors, .. } = self;
-        let mut motion = |input: &Tensor| match (chance, &errors) {
-            (Some(chance), Some(errors)) => {
-                let (change, apart) = foreseen(motion, *committees, input, true);
-                change + errors.drawn(&apart, chance)
+        let mut motion = |input: &Tensor| {
+            let foreseen = Foreseen::of(motion, *committees, input);
+            match chance.zip(errors.as_ref()) {
+                Some((chance, errors)) => &foreseen.change + errors.drawn(&foreseen.apart(), chance),
+                None => foreseen.change,
             }
-            _ => foreseen(motion, *committees, input, false).0,
         };
         frame.predict(now, action, &mut motion, &mut |input| own(outcome, input))
     }
 
-    /// What motion foresees of rows `[B*E,in]`, and how far its members are apart there.
-    pub(super) fn foresee(&mut self, input: &Tensor) -> (Tensor, Tensor) {
-        foreseen(&mut self.motion, self.committees, input, true)
+    /// What motion foresees of rows `[B*E,in]`.
+    pub(super) fn foresee(&mut self, input: &Tensor) -> Foreseen {
+        Foreseen::of(&mut self.motion, self.committees, input)
     }
 
     /// Measures what motion gets wrong of held-out steps, once after training.
@@ -224,24 +224,35 @@ fn own(head: &mut Head, input: &Tensor) -> Tensor {
     head.evaluate(&input.view([total / head.members(), -1])).view([total, -1])
 }
 
-/// For rows `[B*E,in]`, row b*E+e for member e, what it says, or of `committees` the mean of what the others say,
-/// `[B*E,out]`; and, where asked for, the deviation between all of them, `[B*E,1]`, root mean square over outputs: 1 of
-/// members that are asked for their own rows alone.
-fn foreseen(head: &mut Head, committees: bool, input: &Tensor, asked: bool) -> (Tensor, Tensor) {
-    let (total, members) = (input.size()[0], head.members());
-    let alike = || Tensor::ones([total, 1], (Kind::Float, input.device()));
-    if !committees {
-        return (own(head, input), alike());
+/// What motion foresees of rows `[B*E,in]`, row b*E+e for member e.
+pub(super) struct Foreseen {
+    /// What it says, or of committees the mean of what the others say, `[B*E,out]`.
+    pub change: Tensor,
+    /// Of committees what everybody says of everybody's rows, `[B,E,E,out]`.
+    all: Option<Tensor>,
+}
+
+impl Foreseen {
+    fn of(head: &mut Head, committees: bool, input: &Tensor) -> Self {
+        if !committees {
+            return Foreseen { change: own(head, input), all: None };
+        }
+        let (total, members) = (input.size()[0], head.members());
+        let all = head.evaluate(input).view([total / members, members, members, -1]);
+        let own = all.diagonal(0, 1, 2).transpose(1, 2);
+        let others = (all.sum_dim_intlist(2i64, false, Kind::Float) - own) / (members - 1) as f64;
+        Foreseen { change: others.view([total, -1]), all: Some(all) }
     }
-    // Everybody's rows.
-    let all = head.evaluate(input).view([total / members, members, members, -1]);
-    let own = all.diagonal(0, 1, 2).transpose(1, 2);
-    let others = ((all.sum_dim_intlist(2i64, false, Kind::Float) - own) / (members - 1) as f64).view([total, -1]);
-    if !asked {
-        return (others, alike());
+
+    /// The deviation between all members, `[B*E,1]`, root mean square over outputs; 1 of members that are asked for
+    /// their own rows alone.
+    pub fn apart(&self) -> Tensor {
+        let rows = [self.change.size()[0], 1];
+        match &self.all {
+            Some(all) => all.var_dim(2i64, false, false).mean_dim(2i64, false, Kind::Float).sqrt().view(rows),
+            None => Tensor::ones(rows, (Kind::Float, self.change.device())),
+        }
     }
-    let variance = all.var_dim(2i64, false, false).mean_dim(2i64, false, Kind::Float);
-    (others, variance.sqrt().view([total, 1]))
 }
 
 #[cfg(test)]
@@ -255,7 +266,8 @@ mod tests {
         let mut rng = Rng::new(2, 0);
         let mut head = Head::with_hidden("motion", 3, &[2, 8, 2], Hidden::Mish, false, Device::Cpu, &mut rng);
         let input = rng.normal(&[5 * 3, 2], Device::Cpu);
-        let (found, apart) = foreseen(&mut head, true, &input, true);
+        let foreseen = Foreseen::of(&mut head, true, &input);
+        let (found, apart) = (&foreseen.change, foreseen.apart());
         // The same rows for all members.
         let each = head.evaluate(&input.repeat([1, 3])).view([15, 3, 2]);
         for row in 0..15 {
@@ -265,7 +277,7 @@ mod tests {
             let deviation = each.get(row).std_dim(0i64, false, false).square().mean(Kind::Float).sqrt();
             assert!((apart.get(row) - deviation).abs().max().double_value(&[]) < 1e-6, "row {row}");
         }
-        assert_eq!(foreseen(&mut head, true, &input, false).0, found, "whether that is asked for or not");
+        assert_eq!(Foreseen::of(&mut head, true, &input).change, *found, "whether that is asked for or not");
     }
 
     #[test]

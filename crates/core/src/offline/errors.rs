@@ -66,9 +66,10 @@ impl Dynamics {
         let batch = data.gather(&rows);
         let now = self.frame.moment(data, &rows);
         let input = self.frame.departure(&batch.action(), &self.frame.scaled(&now.state), &now.past);
-        let (foreseen, apart) = self.foresee(&input);
+        let foreseen = self.foresee(&input);
         let next = self.frame.state(&batch.next_observation());
-        Some(Errors::of(&apart, &(self.frame.scaled_change(&now.state, &next) - foreseen), self.members()))
+        let errors = self.frame.scaled_change(&now.state, &next) - &foreseen.change;
+        Some(Errors::of(&foreseen.apart(), &errors, self.members()))
     }
 }
 

@@ -124,7 +124,7 @@ fn over(episodes: &[Vec<f64>], pseudo: Option<f64>, statistic: impl Fn(&[f64]) -
         sample_deviation(&values) * (groups - 1) as f64 / (groups as f64).sqrt()
     };
     let by_chance = (0..members.len()).map(|e| error(&|members| members[e] - mean(members)).powi(2));
-    let own = between.powi(2) - by_chance.sum::<f64>() / (members.len() as f64 - 1.0).max(1.0);
+    let own = between.powi(2) - by_chance.sum::<f64>() / (members.len() as f64 - 1.0);
     // Of NaN the larger is not 0.
     let own = if own < 0.0 { 0.0 } else { own.sqrt() };
     (found, (pseudo * own).hypot(error(&|members| mean(members))))

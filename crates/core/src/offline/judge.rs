@@ -2,7 +2,7 @@
 //! and what clones of logged behavior say about its estimates.
 
 use super::dynamics::Dynamics;
-use super::estimate::RolloutEstimate;
+use super::estimate::{RolloutEstimate, Visited};
 use super::foresight::Foresight;
 use super::ladder::{Rung, Validity};
 use super::play::charged;
@@ -52,6 +52,23 @@ fn affordable(asked: i64, members: i64, length: usize, work: f64) -> i64 {
 /// definition of an estimate.
 fn episode_draws() -> Rng {
     Rng::new(0, 17)
+}
+
+/// One estimate a cost, by stretches of `horizon` steps from the rows `starts` and `logged`, or by whole episodes from
+/// `starts`; and where these came.
+fn read(
+    dynamics: &mut Dynamics,
+    data: &Dataset,
+    (starts, logged): (&Tensor, &Tensor),
+    horizon: Option<usize>,
+    cancel: &AtomicBool,
+    player: &mut dyn Player,
+) -> Result<(Vec<RolloutEstimate>, Visited)> {
+    let (length, draws) = (data.episode_length, episode_draws());
+    match horizon {
+        None => dynamics.whole_episodes(data, starts, (length, Some(draws)), cancel, player),
+        Some(steps) => dynamics.stretches(data, (starts, logged), (length, steps, draws), cancel, player),
+    }
 }
 
 /// The first `count` of `starts [N,E]`, as rows of the models `[count*E]`.
@@ -238,13 +255,7 @@ impl Judge {
         let (logged, length) = (self.logged.shallow_clone(), data.episode_length);
         let Some(dynamics) = &mut self.dynamics else { unreachable!("clones come with models") };
         let mut player = clones.player(k, draws);
-        let (estimates, visited) = match horizon {
-            None => dynamics.whole_episodes(data, &starts, (length, Some(episode_draws())), cancel, &mut player)?,
-            Some(steps) => {
-                let how = (length, steps, episode_draws());
-                dynamics.stretches(data, (&starts, &logged), how, cancel, &mut player)?
-            }
-        };
+        let (estimates, visited) = read(dynamics, data, (&starts, &logged), horizon, cancel, &mut player)?;
         let (distance, _) = clones.distance(&visited, Some(k));
         let behavior = |(cost, estimate): (usize, &RolloutEstimate)| {
             let episodes = data.episodes_of(cost);
@@ -378,17 +389,9 @@ impl Judge {
             if plays.iter().any(|play| play.0 == horizon) {
                 continue;
             }
-            let (found, visited) = match horizon {
-                None => {
-                    let mut player = policy.start(starts.size()[0]);
-                    dynamics.whole_episodes(data, &starts, (length, Some(episode_draws())), cancel, player.as_mut())?
-                }
-                Some(steps) => {
-                    let mut player = policy.start(starts.size()[0] + logged.size()[0]);
-                    let how = (length, steps, episode_draws());
-                    dynamics.stretches(data, (&starts, &logged), how, cancel, player.as_mut())?
-                }
-            };
+            let rows = starts.size()[0] + horizon.map_or(0, |_| logged.size()[0]);
+            let mut player = policy.start(rows);
+            let (found, visited) = read(dynamics, data, (&starts, &logged), horizon, cancel, player.as_mut())?;
             let tried = self.readings.iter().any(|reading| !reading.trials.is_empty());
             let distance = self.clones.as_mut().filter(|_| tried).map(|clones| clones.distance(&visited, None));
             let (distance, nearest) = distance.unzip();

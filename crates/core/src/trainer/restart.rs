@@ -93,6 +93,9 @@ impl Trainer {
         if step != before {
             return refuse("step", format!("is {step}, but phase {phase} and phase_step {phase_step} make {before}"));
         }
+        if let Some(number) = (phase..phases).find(|&number| self.phases[number].left_out) {
+            return refuse("left_out", format!("has {number}, but phase {phase} is not over"));
+        }
         if done != self.certificate.is_some() {
             return refuse("certificate", "does not fit the phase".into());
         }
@@ -112,12 +115,15 @@ impl Trainer {
         state.value("phase", &mut self.phase)?;
         state.value("phase_step", &mut self.phase_step)?;
         state.value("step", &mut self.step)?;
-        // By name: the phases to come may be others, where another run takes this over.
-        let left_out = self.phases.iter().filter(|phase| phase.left_out);
-        let mut left_out: Vec<String> = left_out.map(|phase| phase.name.to_string()).collect();
+        // By number: the phases to come may be others, where another run takes this over, and names are no keys.
+        let phases = self.phases.len();
+        let mut left_out: Vec<usize> = (0..phases).filter(|&number| self.phases[number].left_out).collect();
         state.value("left_out", &mut left_out)?;
-        for phase in &mut self.phases {
-            phase.left_out = left_out.iter().any(|name| *name == phase.name);
+        if let Some(number) = left_out.iter().find(|&&number| number >= phases) {
+            return Err(state.refuse("left_out", format!("has {number}, this run has {phases} phases")));
+        }
+        for (number, phase) in self.phases.iter_mut().enumerate() {
+            phase.left_out = left_out.contains(&number);
         }
         state.value("rng", &mut self.rng)?;
         state.value("audit_rng", &mut self.audit_rng)?;

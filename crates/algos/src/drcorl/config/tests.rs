@@ -1,6 +1,7 @@
 //! What the presets are, and what they refuse.
 
 use super::*;
+use drcorl_core::algorithm::ForTasks;
 
 #[test]
 fn presets_pass_their_own_check() {

@@ -82,9 +82,14 @@ export interface RunConfig {
    */
   hybrid_share?: number
   /**
-   * Members of the dynamics ensemble behind gate and selection; only algorithms with a model gate train it.
+   * Members of the dynamics ensemble behind the gate; only algorithms with a model gate train it.
    */
   model_members?: number
+  /**
+   * Members of another one that chooses among candidates of the policy: a policy exploits the errors of the models
+   * that have steered it. With 0 these choose.
+   */
+  selection_members?: number
   /**
    * Members of the independent dynamics ensemble behind the certificate;
    * 0 trains none, and then nothing can be certified.

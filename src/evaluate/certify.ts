@@ -86,7 +86,7 @@ export interface Certification {
 }
 
 /** Of a run's parameters those that say how it learns, not how its policy is judged. */
-const OF_TRAINING = /^(mode|hybrid_.*|model_members)$/
+const OF_TRAINING = /^(mode|hybrid_.*|model_members|selection_members)$/
 
 /** Parameters of the judgement. */
 export const judgementParameters = (): ReturnType<typeof parametersOf> =>

@@ -87,7 +87,14 @@ function oneStep(parameters: readonly Parameter[]): Record<string, unknown> {
   const short = parameters
     .filter(({ name, types, nullable }) => name.endsWith('_steps') && types.has('integer') && !nullable)
     .map(({ name, minimum }): [string, number] => [name, Math.max(1, minimum ?? 1)])
-  return { ...Object.fromEntries(short), model_members: 1, audit_members: 1, model_hidden: [8, 8], cost_limit: 10 }
+  return {
+    ...Object.fromEntries(short),
+    model_members: 1,
+    selection_members: 0,
+    audit_members: 1,
+    model_hidden: [8, 8],
+    cost_limit: 10,
+  }
 }
 
 /** Columns of random numbers: the sizes of a task without its data. */

@@ -32,6 +32,8 @@ pub struct Context<'a> {
     pub data: &'a Dataset,
     pub run: &'a RunConfig,
     pub judge: &'a mut Judge,
+    /// Models that none of the steps is steered by, for choosing among what these have made.
+    pub reader: &'a mut Judge,
     pub rng: &'a mut Rng,
     /// The last visit of the environment; None in mode offline.
     pub visit: Option<&'a Visit>,
@@ -60,7 +62,8 @@ pub trait Algorithm: Send {
     /// Phases in order. Constant over the life of the object.
     fn phases(&self) -> Vec<Phase>;
 
-    /// True if steps read `context.judge`; its ensemble is then trained before the first phase.
+    /// True if steps read `context.judge` and `context.reader`;
+    /// their ensembles are then trained before the first phase.
     fn needs_model(&self) -> bool {
         false
     }

@@ -42,7 +42,9 @@ impl AuditFile {
         let mut parameters = run.clone();
         if let Some(parameters) = parameters.as_object_mut() {
             // Nor on the gate's models.
-            parameters.retain(|name, _| name != "model_members" && !LATER.contains(&name.as_str()));
+            parameters.retain(|name, _| {
+                !matches!(name.as_str(), "model_members" | "selection_members") && !LATER.contains(&name.as_str())
+            });
             parameters.insert("limits".into(), json!(bounded_costs(run)));
         }
         let version = env!("CARGO_PKG_VERSION");

@@ -80,7 +80,7 @@ impl Certifier {
     fn build(columns: Arc<Columns>, config: &CertifierConfig) -> Result<Certifier> {
         let run = RunConfig::resolve(&config.run)?;
         // No model steers here.
-        let run = RunConfig { mode: crate::hybrid::Mode::Offline, model_members: 0, ..run };
+        let run = RunConfig { mode: crate::hybrid::Mode::Offline, model_members: 0, selection_members: 0, ..run };
         let mut policies = Vec::new();
         let maker = |context: &mut Context<'_>| -> Result<Box<dyn Algorithm>> {
             let load = |source: &PolicySource| load(source, context.data);

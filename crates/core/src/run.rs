@@ -93,9 +93,13 @@ pub struct RunConfig {
     /// Share of a batch of critics or policy drawn from collected transitions (mode hybrid-data).
     #[schemars(range(min = 0.0, max = 1.0))]
     pub hybrid_share: f64,
-    /// Members of the dynamics ensemble behind gate and selection; only algorithms with a model gate train it.
+    /// Members of the dynamics ensemble behind the gate; only algorithms with a model gate train it.
     #[schemars(range(min = 0, max = 16))]
     pub model_members: usize,
+    /// Members of another one that chooses among candidates of the policy: a policy exploits the errors of the models
+    /// that have steered it. With 0 these choose.
+    #[schemars(range(min = 0, max = 16))]
+    pub selection_members: usize,
     /// Members of the independent dynamics ensemble behind the certificate;
     /// 0 trains none, and then nothing can be certified.
     #[schemars(range(min = 0, max = 16))]
@@ -208,6 +212,7 @@ impl Default for RunConfig {
             hybrid_episodes: 5,
             hybrid_share: 0.25,
             model_members: 3,
+            selection_members: 3,
             audit_members: 5,
             model_hidden: vec![128, 128],
             model_history: 2,

@@ -412,6 +412,27 @@ fn what_chance_takes_across_a_border_is_counted() {
     refused(&found, Rule::Bound);
 }
 
+/// Models that steer read it as low; those that choose among candidates as the auditors do.
+#[test]
+fn candidates_are_read_as_the_certificate_is() {
+    let (_no_grad, run, never) = (tch::no_grad_guard(), small(2.0), AtomicBool::new(false));
+    let columns = World::default().log();
+    let policy = Push::of(0.28, &columns);
+    let data = Dataset::new(Arc::new(columns.validate().unwrap()), run.episode_length, Device::Cpu).unwrap();
+    let mut rng = Rng::new(3, 1);
+    let read = |judge: &mut Judge| {
+        let mut player = policy.start(40 * 3);
+        judge.rollout(&data, None, &never, player.as_mut()).unwrap().unwrap()[0].cost
+    };
+    let mut judges = [Judge::new(&data, &run, 3, &mut rng), Judge::reader(&data, &run, &mut rng)];
+    let [steers, reads] = judges.each_mut().map(|judge| {
+        judge.train(&data, &run, &mut rng, &never).unwrap();
+        assert_eq!(read(judge), read(judge), "the same draws every time");
+        read(judge)
+    });
+    assert!(steers < 1.0 && (reads - 2.6).abs() < 1.3, "{steers} {reads}");
+}
+
 /// The same seed, the same certificate.
 #[test]
 fn a_certificate_repeats() {

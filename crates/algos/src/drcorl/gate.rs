@@ -129,7 +129,7 @@ impl Drcorl {
     }
 
     /// Why models of that test cannot be the gate, if they cannot.
-    fn unfit(&self, test: std::result::Result<&Rung, Vec<String>>) -> Option<String> {
+    pub(super) fn unfit(&self, test: std::result::Result<&Rung, Vec<String>>) -> Option<String> {
         let whole = match test {
             Ok(whole) => whole,
             Err(reasons) => {

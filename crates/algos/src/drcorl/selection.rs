@@ -11,6 +11,10 @@ use drcorl_core::policy::{FrozenMlp, FrozenPolicy};
 use drcorl_nn::checkpoint::State;
 use tch::{Kind, Tensor};
 
+/// Spreads of the estimate that a candidate must have room for, in those of the certificate: one that the certificate
+/// adds, and one by which its models, which are others, may read more.
+const SPREADS: f64 = 2.0;
+
 /// The best averaged policy so far by the offline estimate.
 pub(super) struct Selected {
     pub policy: FrozenMlp,
@@ -52,18 +56,20 @@ impl Drcorl {
         }
         let averaged = self.policy.averaged();
         let run = context.run;
-        // A candidate is believed where every cost can be read.
+        // A candidate is believed where every cost can be read, and read by models that have not steered it,
+        // if they may.
         let model = if self.models_steer(context) {
             let count = Some(self.config.gate_rollouts);
-            context
-                .judge
+            let reads = (0..self.costs()).all(|k| self.unfit(context.reader.steering(k, run)).is_none());
+            let reader = if reads { &mut *context.reader } else { &mut *context.judge };
+            reader
                 .rollout(context.data, count, context.cancel, &mut |observation: &Tensor| averaged.act(observation))?
         } else {
             None
         };
         let by_models = model.is_some();
         let (costs, ret) = match model {
-            Some(model) => (model.iter().map(|cost| cost.upper(run.certificate_k)).collect(), model[0].ret),
+            Some(model) => (model.iter().map(|cost| cost.upper(SPREADS * run.certificate_k)).collect(), model[0].ret),
             None => {
                 let sets = self.bounded_states(context);
                 let (mut costs, mut value) = (vec![f64::NEG_INFINITY; self.costs()], 0.0);

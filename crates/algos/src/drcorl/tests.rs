@@ -416,12 +416,14 @@ fn the_pid_set_point_is_the_limit() {
         let run = RunConfig { cost_limit: 2.0, ..RunConfig::default() };
         let mut rng = Rng::new(0, 0);
         let mut judge = drcorl_core::offline::Judge::new(&data, &run, 1, &mut rng);
+        let mut reader = drcorl_core::offline::Judge::new(&data, &run, 0, &mut rng);
         let mut built = Drcorl::build(
             config,
             &mut Context {
                 data: &data,
                 run: &run,
                 judge: &mut judge,
+                reader: &mut reader,
                 rng: &mut rng,
                 visit: None,
                 cancel: &AtomicBool::new(false),

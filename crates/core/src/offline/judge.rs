@@ -71,14 +71,17 @@ fn read(
     }
 }
 
-/// The first `count` of `starts [N,E]`, as rows of the models `[count*E]`.
-fn first(starts: &Tensor, count: i64) -> Tensor {
-    starts.narrow(0, 0, count).contiguous().view([-1])
+/// The first `count` of `starts [N,E]`, as rows of the models `[count*E]`. Committees play the same episodes: what
+/// tells their means apart is what they know.
+fn first(starts: &Tensor, count: i64, dynamics: &Dynamics) -> Tensor {
+    let shared = dynamics.pseudo().map(|_| starts.narrow(1, 0, 1).expand_as(starts));
+    shared.as_ref().unwrap_or(starts).narrow(0, 0, count).contiguous().view([-1])
 }
 
-/// A run has two that share nothing, not even the held-out episodes: one for gate and selection, and the auditor for
-/// the certificate. A policy steered by an ensemble exploits that ensemble's errors: measured on point-circle, its own
-/// models read a cost of 3.7 for a policy whose true cost was 6.9, where independent models read 6.9 and 7.1.
+/// A run has three that share nothing, not even the held-out episodes: one for the gate, the reader for the choice
+/// among candidates, and the auditor for the certificate. A policy steered by an ensemble exploits that ensemble's
+/// errors: measured on point-circle, its own models read a cost of 3.7 for a policy whose true cost was 6.9, where
+/// independent models read 6.9 and 7.1.
 pub struct Judge {
     dynamics: Option<Dynamics>,
     /// The auditor's.
@@ -122,6 +125,12 @@ impl Judge {
             starts: starts.index_select(0, &picks).view([-1, members as i64]),
             logged: rng.rows(LOGGED * members, data.len(), data.device()),
         }
+    }
+
+    /// An untrained judge for the choice among candidates: `selection_members` models, heard as the auditor's are.
+    pub fn reader(data: &Dataset, run: &RunConfig, rng: &mut Rng) -> Self {
+        let judge = Judge::new(data, run, run.selection_members, rng);
+        Judge { dynamics: judge.dynamics.map(|models| models.auditing(run.model_steps)), ..judge }
     }
 
     /// An untrained judge for the certificate: `audit_members` models, and clones of logged behavior to try them on.
@@ -340,7 +349,8 @@ impl Judge {
     }
 
     /// Rolls a policy out over whole episodes from `count` of the run's initial states (all of them if `None`). The
-    /// policy plays in every member of the ensemble: row b*E+e is start b in member e. One estimate a cost.
+    /// policy plays in every member of the ensemble: row b*E+e is start b in member e. Plays of committees err, as
+    /// those behind the certificate do. One estimate a cost.
     pub fn rollout(
         &mut self,
         data: &Dataset,
@@ -350,9 +360,10 @@ impl Judge {
     ) -> Result<Option<Vec<RolloutEstimate>>> {
         let _rollouts = profile::open("rollouts");
         let total = self.starts.size()[0];
-        let starts = first(&self.starts, count.map_or(total, |n| (n as i64).min(total)));
         let Some(dynamics) = &mut self.dynamics else { return Ok(None) };
-        Ok(Some(dynamics.whole_episodes(data, &starts, (data.episode_length, None), cancel, player)?.0))
+        let starts = first(&self.starts, count.map_or(total, |n| (n as i64).min(total)), dynamics);
+        let draws = dynamics.pseudo().map(|_| episode_draws());
+        Ok(Some(dynamics.whole_episodes(data, &starts, (data.episode_length, draws), cancel, player)?.0))
     }
 
     /// The models for gradients through them; None without one.
@@ -380,9 +391,7 @@ impl Judge {
         if made == 0 {
             return Ok(Judgement { estimates: Vec::new(), shortage });
         }
-        // Committees play the same episodes: what tells their means apart is what they know.
-        let shared = dynamics.pseudo().map(|_| self.starts.narrow(1, 0, 1).expand_as(&self.starts));
-        let starts = first(shared.as_ref().unwrap_or(&self.starts), made);
+        let starts = first(&self.starts, made, dynamics);
         // Costs that are read in the same way are read in the same play.
         let mut plays: Vec<(Option<usize>, Vec<RolloutEstimate>)> = Vec::new();
         for &horizon in readers.iter().flatten() {

@@ -42,6 +42,8 @@ use tch::{Device, NoGradGuard};
 const TRAINING_STREAM: u64 = 1;
 /// On from the stream of the run: the draws of the models behind its certificate.
 const AUDIT: u64 = 16;
+/// Likewise those of the models that choose among candidates.
+const READER: u64 = 32;
 
 /// What a trainer is made from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -118,8 +120,11 @@ pub struct Trainer {
     data: Dataset,
     /// All episodes, those that are kept from training marked; None where none are.
     whole: Option<Dataset>,
-    /// Behind gate and selection.
+    /// Behind the gate.
     judge: Judge,
+    /// Behind the choice among candidates, with draws of its own.
+    reader: Judge,
+    reader_rng: Rng,
     /// Behind the certificate; training never reads it.
     auditor: Judge,
     /// Of its models and clones alone: what they are does not depend on what is trained.
@@ -220,6 +225,7 @@ macro_rules! context {
             data: &$trainer.data,
             run: &$trainer.run,
             judge: &mut $trainer.judge,
+            reader: &mut $trainer.reader,
             rng: &mut $trainer.rng,
             visit: $trainer.visits.last(),
             cancel: $cancel,
@@ -278,6 +284,8 @@ impl Trainer {
         let (data, whole) = held_out::parts(columns, &run, device)?;
         let mut rng = Rng::new(run.seed, stream);
         let mut judge = Judge::new(&data, &run, run.model_members, &mut rng);
+        let mut reader_rng = Rng::new(run.seed, stream + READER);
+        let mut reader = Judge::reader(&data, &run, &mut reader_rng);
         let mut audit_rng = Rng::new(run.seed, stream + AUDIT);
         let auditor = Judge::auditor(whole.as_ref().unwrap_or(&data), &run, &mut audit_rng);
         let fqe = Fqe::new(&data, run.costs(), &mut rng);
@@ -285,11 +293,12 @@ impl Trainer {
             data: &data,
             run: &run,
             judge: &mut judge,
+            reader: &mut reader,
             rng: &mut rng,
             visit: None,
             cancel: &NEVER,
         })?;
-        let model_steps = if algorithm.needs_model() { judge.steps(&run) } else { 0 };
+        let model_steps = if algorithm.needs_model() { judge.steps(&run) + reader.steps(&run) } else { 0 };
         // One step more than fitted Q evaluation: the last one writes the certificate.
         let fqe_steps = fqe_steps(algorithm.as_ref(), &run)?;
         let phases = plan(model_steps, algorithm.phases(), auditor.steps(&run), fqe_steps + 1);
@@ -304,6 +313,8 @@ impl Trainer {
             data,
             whole,
             judge,
+            reader,
+            reader_rng,
             auditor,
             audit_rng,
             stream,
@@ -426,7 +437,13 @@ impl Trainer {
     pub fn advance(&mut self, cancel: &AtomicBool) -> Result<Metrics> {
         let Stretch { name, steps, stage, .. } = self.phases[self.phase];
         let metrics = match stage {
-            Stage::Model => model_step(&mut self.judge, self.phase_step, &self.data, &self.run, &mut self.rng, cancel)?,
+            Stage::Model => {
+                let Trainer { judge, reader, data, run, .. } = self;
+                match self.phase_step.checked_sub(judge.steps(run)) {
+                    None => model_step(judge, self.phase_step, data, run, &mut self.rng, cancel)?,
+                    Some(step) => model_step(reader, step, data, run, &mut self.reader_rng, cancel)?,
+                }
+            }
             Stage::Audit => {
                 if self.phase_step == 0 && self.take_models()? {
                     return Ok(Metrics::new());

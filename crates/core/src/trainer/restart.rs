@@ -57,6 +57,7 @@ impl Trainer {
             let pool = trainer.pool.clone();
             let _at_work = at_work(&pool, trainer.run.matmul_precision);
             trainer.judge.test_again(&trainer.data, &trainer.run, &NEVER)?;
+            trainer.reader.test_again(&trainer.data, &trainer.run, &NEVER)?;
             Ok(trainer)
         })
     }
@@ -126,6 +127,7 @@ impl Trainer {
             phase.left_out = left_out.contains(&number);
         }
         state.value("rng", &mut self.rng)?;
+        state.value("reader_rng", &mut self.reader_rng)?;
         state.value("audit_rng", &mut self.audit_rng)?;
         state.group("visits", |state| self.visits.persist(state))?;
         state.value("certificate", &mut self.certificate)?;
@@ -134,6 +136,7 @@ impl Trainer {
             state.group("whole", |state| whole.persist(state))?;
         }
         state.group("judge", |state| self.judge.persist(state))?;
+        state.group("reader", |state| self.reader.persist(state))?;
         state.group("auditor", |state| self.auditor.persist(state))?;
         state.group("fqe", |state| self.fqe.persist(state))?;
         state.group("algorithm", |state| self.algorithm.persist(state))

@@ -68,6 +68,12 @@ pub trait Algorithm: Send {
         false
     }
 
+    /// Asked once `context.judge` was tested: false where this run will have no use for `context.reader`, whose models
+    /// are then not trained.
+    fn needs_reader(&self, _context: &Context<'_>) -> bool {
+        true
+    }
+
     /// The policy that meets the environment before a step of phase `phase` in the hybrid modes; None where none does.
     /// An algorithm without such a phase trains offline only.
     fn visitor(&self, _phase: usize) -> Option<Box<dyn FrozenPolicy>> {

@@ -29,6 +29,9 @@ struct NamesakeConfig {
     undeclared: bool,
     /// Reports what it declares the other way round.
     reversed: bool,
+    /// Wants models; and models to choose by.
+    models: bool,
+    choice: bool,
 }
 
 impl Define for Namesake {
@@ -66,6 +69,15 @@ impl Algorithm for Namesake {
         [("model", 2), ("warm-up", 0), ("audit", 3), ("certificate", 2)]
             .map(|(name, steps)| Phase { name, steps })
             .to_vec()
+    }
+
+    fn needs_model(&self) -> bool {
+        self.config.models
+    }
+
+    fn needs_reader(&self, context: &Context<'_>) -> bool {
+        assert!(context.judge.validity(0).is_some(), "it was tested");
+        self.config.choice
     }
 
     fn step(&mut self, phase: usize, step: u64, _context: &mut Context<'_>) -> Result<Metrics> {
@@ -166,6 +178,23 @@ fn phases_called_like_the_stages_of_the_trainer_are_made_by_the_algorithm() {
     let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
     std::fs::remove_dir_all(folder).unwrap();
     assert!(text.contains("[[0,0],[0,1],[2,0],[2,1],[2,2],[3,0],[3,1]]"), "phases as the algorithm counts them");
+}
+
+/// Models to choose by are trained after those that steer, and not where the algorithm then has no use for them.
+#[test]
+fn models_that_nobody_chooses_by_are_not_trained() {
+    let made = |choice: bool| {
+        let mut trainer = trainer(json!({ "models": true, "choice": choice })).unwrap();
+        let told = steps(&mut trainer);
+        let of_models = told.iter().filter(|status| status.metrics.iter().any(|metric| metric.0 == "model_loss"));
+        let last = told.last().unwrap();
+        assert_eq!((last.step, last.phases[0].steps), (last.steps, 10));
+        (of_models.count(), trainer.certificate().unwrap().validity.clone())
+    };
+    let ((chosen, with), (left, without)) = (made(true), made(false));
+    // Four steps each, and four of the auditors.
+    assert_eq!((chosen, left), (12, 8));
+    assert_eq!(with, without, "nothing else changes");
 }
 
 #[test]

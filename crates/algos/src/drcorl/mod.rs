@@ -65,7 +65,7 @@ use facts::Facts;
 use feasible::Feasible;
 use gate::GateEstimate;
 use mixture::Mixture;
-use options::{Gate, ManipulationSpace, RewardCritic};
+use options::{Adaptation, Gate, ManipulationSpace, RewardCritic};
 use report::Diagnostics;
 use schemars::Schema;
 use score_step::{ScoreStep, StepGradient};
@@ -430,6 +430,10 @@ impl Algorithm for Drcorl {
 
     fn needs_model(&self) -> bool {
         self.config.gate != Gate::CriticUcb
+    }
+
+    fn needs_reader(&self, context: &Context<'_>) -> bool {
+        self.config.adaptation != Adaptation::Auto || self.models_order(context)
     }
 
     fn leaves_out(&self, phase: usize, context: &Context<'_>) -> bool {

@@ -438,6 +438,14 @@ impl Trainer {
         let Stretch { name, steps, stage, .. } = self.phases[self.phase];
         let metrics = match stage {
             Stage::Model => {
+                if self.phase_step == self.judge.steps(&self.run) {
+                    let context = context!(self, cancel);
+                    if !self.algorithm.needs_reader(&context) {
+                        self.step += steps - self.phase_step;
+                        (self.phase, self.phase_step) = (self.phase + 1, 0);
+                        return Ok(Metrics::new());
+                    }
+                }
                 let Trainer { judge, reader, data, run, .. } = self;
                 match self.phase_step.checked_sub(judge.steps(run)) {
                     None => model_step(judge, self.phase_step, data, run, &mut self.rng, cancel)?,

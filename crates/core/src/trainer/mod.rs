@@ -285,7 +285,7 @@ impl Trainer {
         let mut rng = Rng::new(run.seed, stream);
         let mut judge = Judge::new(&data, &run, run.model_members, &mut rng);
         let mut reader_rng = Rng::new(run.seed, stream + READER);
-        let mut reader = Judge::reader(&data, &run, &mut reader_rng);
+        let mut reader = Judge::new(&data, &run, 0, &mut reader_rng.clone());
         let mut audit_rng = Rng::new(run.seed, stream + AUDIT);
         let auditor = Judge::auditor(whole.as_ref().unwrap_or(&data), &run, &mut audit_rng);
         let fqe = Fqe::new(&data, run.costs(), &mut rng);
@@ -298,6 +298,10 @@ impl Trainer {
             visit: None,
             cancel: &NEVER,
         })?;
+        // Its rows are memory: only where it will be trained.
+        if algorithm.needs_model() {
+            reader = Judge::reader(&data, &run, &mut reader_rng);
+        }
         let model_steps = if algorithm.needs_model() { judge.steps(&run) + reader.steps(&run) } else { 0 };
         // One step more than fitted Q evaluation: the last one writes the certificate.
         let fqe_steps = fqe_steps(algorithm.as_ref(), &run)?;

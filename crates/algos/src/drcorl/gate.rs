@@ -10,8 +10,9 @@ use drcorl_core::dataset::Dataset;
 use drcorl_core::error::Result;
 use drcorl_core::hybrid::Mode;
 use drcorl_core::offline::certificate::CriticEstimate;
-use drcorl_core::offline::{CriticEstimates, Rung};
+use drcorl_core::offline::{CriticEstimates, Judge, Rung};
 use drcorl_core::policy::FrozenPolicy;
+use drcorl_core::run::RunConfig;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -129,7 +130,7 @@ impl Drcorl {
     }
 
     /// Why models of that test cannot be the gate, if they cannot.
-    pub(super) fn unfit(&self, test: std::result::Result<&Rung, Vec<String>>) -> Option<String> {
+    fn unfit(&self, test: std::result::Result<&Rung, Vec<String>>) -> Option<String> {
         let whole = match test {
             Ok(whole) => whole,
             Err(reasons) => {
@@ -147,7 +148,12 @@ impl Drcorl {
 
     /// True where dynamics models are the gate of every cost.
     pub(super) fn models_steer(&self, context: &Context<'_>) -> bool {
-        self.config.gate != Gate::CriticUcb && (0..self.costs()).all(|k| self.models_unfit(k, context).is_none())
+        self.config.gate != Gate::CriticUcb && self.reads(context.judge, context.run)
+    }
+
+    /// True where the models of that judge may steer by every cost.
+    pub(super) fn reads(&self, judge: &Judge, run: &RunConfig) -> bool {
+        (0..self.costs()).all(|k| self.unfit(judge.steering(k, run)).is_none())
     }
 
     /// True where dynamics models order held-out episodes by return and by every cost, whatever the limit.

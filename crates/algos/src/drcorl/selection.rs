@@ -60,7 +60,7 @@ impl Drcorl {
         // if they may.
         let model = if self.models_steer(context) {
             let count = Some(self.config.gate_rollouts);
-            let reads = (0..self.costs()).all(|k| self.unfit(context.reader.steering(k, run)).is_none());
+            let reads = self.reads(context.reader, run);
             let reader = if reads { &mut *context.reader } else { &mut *context.judge };
             reader
                 .rollout(context.data, count, context.cancel, &mut |observation: &Tensor| averaged.act(observation))?

@@ -127,17 +127,21 @@ impl Judge {
         }
     }
 
+    /// The same, heard as committees, of `members` models that are trained for `steps`.
+    fn committees(data: &Dataset, run: &RunConfig, (members, steps): (usize, u64), rng: &mut Rng) -> Self {
+        let judge = Judge::new(data, run, members, rng);
+        Judge { dynamics: judge.dynamics.map(|models| models.auditing(steps)), ..judge }
+    }
+
     /// An untrained judge for the choice among candidates: `selection_members` models, heard as the auditor's are.
     pub fn reader(data: &Dataset, run: &RunConfig, rng: &mut Rng) -> Self {
-        let judge = Judge::new(data, run, run.selection_members, rng);
-        Judge { dynamics: judge.dynamics.map(|models| models.auditing(run.model_steps)), ..judge }
+        Judge::committees(data, run, (run.selection_members, run.model_steps), rng)
     }
 
     /// An untrained judge for the certificate: `audit_members` models, and clones of logged behavior to try them on.
     pub fn auditor(data: &Dataset, run: &RunConfig, rng: &mut Rng) -> Self {
-        let judge = Judge::new(data, run, run.audit_members, rng);
         let steps = run.steps_of_audit(data.episode_length);
-        let judge = Judge { dynamics: judge.dynamics.map(|models| models.auditing(steps)), ..judge };
+        let judge = Judge::committees(data, run, (run.audit_members, steps), rng);
         let trying = judge.steps(run) > 0 && run.self_test_steps > 0;
         Judge { clones: if trying { Clones::new(data, run.costs(), rng) } else { None }, ..judge }
     }

@@ -298,11 +298,12 @@ impl Trainer {
             visit: None,
             cancel: &NEVER,
         })?;
-        // Its rows are memory: only where it will be trained.
+        let mut model_steps = 0;
         if algorithm.needs_model() {
+            // Its rows are memory: only where it will be trained.
             reader = Judge::reader(&data, &run, &mut reader_rng);
+            model_steps = judge.steps(&run) + reader.steps(&run);
         }
-        let model_steps = if algorithm.needs_model() { judge.steps(&run) + reader.steps(&run) } else { 0 };
         // One step more than fitted Q evaluation: the last one writes the certificate.
         let fqe_steps = fqe_steps(algorithm.as_ref(), &run)?;
         let phases = plan(model_steps, algorithm.phases(), auditor.steps(&run), fqe_steps + 1);
@@ -445,8 +446,7 @@ impl Trainer {
                 if self.phase_step == self.judge.steps(&self.run) {
                     let context = context!(self, cancel);
                     if !self.algorithm.needs_reader(&context) {
-                        self.step += steps - self.phase_step;
-                        (self.phase, self.phase_step) = (self.phase + 1, 0);
+                        self.pass_over(steps);
                         return Ok(Metrics::new());
                     }
                 }
@@ -468,8 +468,7 @@ impl Trainer {
                 let mut context = context!(self, cancel);
                 if self.phase_step == 0 && self.algorithm.leaves_out(phase, &context) {
                     self.phases[self.phase].left_out = true;
-                    self.step += steps;
-                    self.phase += 1;
+                    self.pass_over(steps);
                     return Ok(Metrics::new());
                 }
                 self.algorithm.step(phase, self.phase_step, &mut context)?
@@ -491,6 +490,12 @@ impl Trainer {
             self.phase_step = 0;
         }
         Ok(metrics)
+    }
+
+    /// What is left of a phase of `steps` is behind the run, and is not made.
+    fn pass_over(&mut self, steps: u64) {
+        self.step += steps - self.phase_step;
+        (self.phase, self.phase_step) = (self.phase + 1, 0);
     }
 
     /// True where others had made the models behind the certificate: the steps that make them are then behind the run.
